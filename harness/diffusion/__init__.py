@@ -1,0 +1,1 @@
+"""The method as pure mathematics on tensors: no files, devices, progress bars or seeds."""

@@ -1,0 +1,55 @@
+"""Data whose best denoiser is known, so that a sampler's error can be told from a network's.
+
+Each function returns the exact `denoise(x, t)` = E[x_0 | x_t = x] for one law of the data under
+one schedule. x has any shape, batch first.
+"""
+
+from __future__ import annotations
+
+from harness.diffusion.samplers import Denoise, rates
+from harness.diffusion.schedules import Schedule
+from harness.lazy import torch
+
+
+def gaussian(
+    schedule: Schedule, mean: float | torch.Tensor, variance: float | torch.Tensor
+) -> Denoise:
+    """x_0 ~ N(mean, variance) in each direction; mean and variance broadcast to x."""
+
+    def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = rates(schedule, t)
+        return mean + alpha * variance * (x - alpha * mean) / (alpha**2 * variance + sigma**2)
+
+    return denoise
+
+
+def mixture(
+    schedule: Schedule, means: torch.Tensor, variances: torch.Tensor, weights: torch.Tensor
+) -> Denoise:
+    """x_0 from K round Gaussians: means [K, ...] shaped like one x, variances and weights [K]."""
+    centres = means.flatten(1)
+
+    def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = rates(schedule, t)
+        flat = x.flatten(1)
+        spread = alpha**2 * variances + sigma**2
+        offset = flat[:, None] - alpha * centres  # [N, K, d]
+        log_density = -offset.square().sum(2) / (2 * spread) - flat.shape[1] / 2 * spread.log()
+        share = torch.softmax(weights.log() + log_density, dim=1)
+        best = centres + (alpha * variances / spread)[:, None] * offset
+        return (share[:, :, None] * best).sum(1).view_as(x)
+
+    return denoise
+
+
+def finite(schedule: Schedule, images: torch.Tensor) -> Denoise:
+    """x_0 one of `images` [K, ...], each as likely. Every sample ends on one of them."""
+    points = images.flatten(1)
+
+    def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = rates(schedule, t)
+        distance = torch.cdist(x.flatten(1), alpha * points).square()
+        share = torch.softmax(-distance / (2 * sigma**2), dim=1)
+        return (share @ points).view_as(x)
+
+    return denoise

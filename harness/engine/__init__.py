@@ -1,0 +1,1 @@
+"""The work itself: train a network, sample images from it, score them."""

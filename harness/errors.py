@@ -1,0 +1,36 @@
+"""Errors a person can act on. The command line prints their text and no traceback.
+
+Every message says what is wrong, where, what was given, and what would do.
+"""
+
+
+class HarnessError(Exception):
+    """Something the user can fix."""
+
+
+class UnknownName(HarnessError, ValueError):
+    """A name that no registered part has."""
+
+
+class BadOption(HarnessError, ValueError):
+    """A part was given an option it does not have, or a value it cannot take."""
+
+
+class GridError(HarnessError):
+    """The grid file cannot be read or does not describe a benchmark."""
+
+
+class DataError(HarnessError):
+    """A data set is missing, broken, or does not fit what was asked of it."""
+
+
+class StoreError(HarnessError):
+    """The store cannot be written, is in use, or lacks what was asked of it."""
+
+
+class MachineError(HarnessError):
+    """The device, memory or disk that was asked for is not there."""
+
+
+class TrackingError(HarnessError):
+    """The tracking server or its database cannot be used."""

@@ -1,0 +1,1 @@
+"""Where and how work runs: processes, files, the machine, progress on the screen."""
