@@ -6,8 +6,8 @@ one schedule. x has any shape, batch first.
 
 from __future__ import annotations
 
-from harness.diffusion.samplers import Denoise, rates
-from harness.diffusion.schedules import Schedule
+from harness.diffusion.samplers import Denoise
+from harness.diffusion.schedules import Schedule, rates
 from harness.lazy import torch
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from harness.diffusion.schedules import Schedule
+from harness.diffusion.schedules import Schedule, rates
 from harness.lazy import torch
 from harness.registry import Between, Registry
 
 LOG_SNR_LIMIT = 20.0  # the network's input is clamped here; schedules may be infinite at an end
 Network = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+Rate = Any  # alpha or sigma: a number, or a tensor that broadcasts to the images
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Target:
     """What the network predicts of x_t = alpha x_0 + sigma eps."""
 
     description: str
-    value: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    value: Callable[[torch.Tensor, torch.Tensor, Rate, Rate], torch.Tensor]
     """(x_0, eps, alpha, sigma) -> what the network should say"""
-    image: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    image: Callable[[torch.Tensor, torch.Tensor, Rate, Rate], torch.Tensor]
     """(x, prediction, alpha, sigma) -> the x_0 that the prediction means"""
     error_ratio: Callable[[torch.Tensor], torch.Tensor]
     """SNR -> squared error of the target over squared error of x_0"""
@@ -110,18 +111,21 @@ def training_losses(
     """The weighted mean squared error of each image (Ho et al. 2020, Algorithm 1, line 5).
 
     images, eps: [N, C, H, W] in [-1, 1] and standard normal; t: [N] float64 on the CPU, where
-    the schedule is evaluated. Returns [N], float32.
+    the schedule is evaluated. Returns [N] in the dtype of the images.
     """
     log_snr = schedule.log_snr(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
     weight = weighting(log_snr) / target.error_ratio(log_snr.exp())
 
-    def per_image(value: torch.Tensor) -> torch.Tensor:
-        return value.to(images.device, images.dtype).view(-1, *[1] * (images.ndim - 1))
+    def beside_images(value: torch.Tensor) -> torch.Tensor:
+        return value.to(images.dtype).to(images.device)
 
-    alpha, sigma = per_image(schedule.alpha(t)), per_image(schedule.sigma(t))
-    prediction = network(alpha * images + sigma * eps, log_snr.to(images.device, images.dtype))
-    error = prediction.float() - target.value(images, eps, alpha, sigma)
-    return weight.to(images.device, torch.float32) * error.square().flatten(1).mean(1)
+    alpha, sigma = (
+        beside_images(rate).view(-1, *[1] * (images.ndim - 1))
+        for rate in (schedule.alpha(t), schedule.sigma(t))
+    )
+    prediction = network(alpha * images + sigma * eps, beside_images(log_snr))
+    error = prediction - target.value(images, eps, alpha, sigma)
+    return beside_images(weight) * error.square().flatten(1).mean(1)
 
 
 @dataclass
@@ -143,7 +147,6 @@ class Denoiser:
         self.evaluations += 1
         low, high = self.trained
         log_snr = self.schedule.log_snr(t.double()).clamp(low, high)
-        prediction = self.network(x, log_snr.to(x.device, x.dtype).expand(len(x)))
-        alpha, sigma = self.schedule.alpha(t.double()), self.schedule.sigma(t.double())
-        x_0 = self.target.image(x, prediction.to(x.dtype), alpha, sigma)
+        prediction = self.network(x, log_snr.to(x.dtype).to(x.device).expand(len(x)))
+        x_0 = self.target.image(x, prediction, *rates(self.schedule, t))
         return x_0.clamp(-1, 1) if self.clip else x_0

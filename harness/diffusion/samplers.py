@@ -22,7 +22,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated
 
-from harness.diffusion.schedules import Schedule
+from harness.diffusion.schedules import Schedule, rates
 from harness.lazy import torch
 from harness.registry import Between, Registry
 
@@ -107,13 +107,6 @@ def jump_variance(schedule: Schedule, t: torch.Tensor, s: torch.Tensor) -> float
     subtracting two numbers close to 1 would bring."""
     log_abar = torch.nn.functional.logsigmoid(schedule.log_snr(torch.stack([t, s]).double()))
     return -math.expm1(float(log_abar[0] - log_abar[1]))
-
-
-def rates(schedule: Schedule, t: torch.Tensor) -> tuple[float, float]:
-    """alpha and sigma at one time as plain float64 numbers: so they neither change the dtype of
-    x nor wait for its device."""
-    t = t.double()
-    return float(schedule.alpha(t)), float(schedule.sigma(t))
 
 
 SAMPLERS = Registry(

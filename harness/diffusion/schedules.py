@@ -116,6 +116,13 @@ class CosineDiscrete(DiscreteSchedule):
         return (1 - f[1:] / f[:-1]).clamp(max=self.max_beta)
 
 
+def rates(schedule: Schedule, t: torch.Tensor) -> tuple[float, float]:
+    """alpha and sigma at one time as plain float64 numbers: so they neither change the dtype of
+    what they multiply nor wait for its device."""
+    t = t.double()
+    return float(schedule.alpha(t)), float(schedule.sigma(t))
+
+
 SCHEDULES = Registry(
     "schedule", {"linear": Linear, "cosine": Cosine, "cosine_discrete": CosineDiscrete}
 )

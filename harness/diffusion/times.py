@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import update_wrapper
 from typing import Any
 
-from harness.diffusion.schedules import T, Schedule
+from harness.diffusion.schedules import Schedule, T
 from harness.errors import BadOption
 from harness.lazy import torch
 from harness.registry import Registry

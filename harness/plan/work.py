@@ -162,14 +162,19 @@ class Filter:
             conditions[name.strip()] = [value.strip() for value in values.strip("[] ").split(",")]
         return conditions
 
-    def matches(self, cell: Cell) -> bool:
-        params = cell.params()
-        for name, wanted in self.conditions.items():
+    def check_fields(self) -> None:
+        """Raises BadOption for a field that cells do not have."""
+        for name in self.conditions:
             if name not in FILTER_FIELDS:
                 raise BadOption(f"cells have no field '{name}'.{suggestion(name, FILTER_FIELDS)}")
-            if not any(_same(value, params.get(name)) for value in wanted):
-                return False
-        return True
+
+    def matches(self, cell: Cell) -> bool:
+        self.check_fields()
+        params = cell.params()
+        return all(
+            any(_same(value, params.get(name)) for value in wanted)
+            for name, wanted in self.conditions.items()
+        )
 
     def choose(self, cells: Iterable[Cell]) -> list[Cell]:
         """The cells that match, in order. Raises BadOption where none does: a filter that names

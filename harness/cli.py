@@ -1,0 +1,330 @@
+"""The command line: reads arguments, calls one function, prints. No logic lives here.
+
+Commands import what they need when they run, so that `harness --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.run import Place, Wishes
+    from harness.runtime.progress import Screen
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """Turns a HarnessError from any command into one clean message."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HarnessError as error:
+            raise click.ClickException(str(error)) from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of use
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="harness")
+def main() -> None:
+    """Compare diffusion noise schedules and samplers.
+
+    A grid file says what to train, how to sample it and what to measure. Everything is tracked in
+    MLflow, nothing is done twice, and the report says what the numbers support.
+
+    \b
+    Example:
+        harness plan runs/digits.yaml
+        harness run runs/digits.yaml
+        harness ui
+    """
+
+
+def options(*wanted: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in this order in the help."""
+
+    def add(function: F) -> F:
+        for option in reversed(wanted):
+            function = option(function)
+        return function
+
+    return add
+
+
+GRID = click.argument("grid", type=click.Path(path_type=Path))
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[FIELD=VALUE]...")
+STORE = click.option(
+    "--store", type=click.Path(path_type=Path), default=Path("runs/store"), show_default=True,
+    help="Folder of models, features and MLflow's database.",
+)  # fmt: skip
+TRACKING = click.option(
+    "--tracking-uri", metavar="URI",
+    help="Where MLflow records: sqlite:///FILE or a server.  [default: the store's SQLite]",
+)  # fmt: skip
+REPORT_DIR = click.option(
+    "--report-dir", type=click.Path(path_type=Path),
+    help="Where the report is written.  [default: reports/NAME]",
+)  # fmt: skip
+DATA_DIR = click.option(
+    "--data-dir", type=click.Path(path_type=Path),
+    help="Folder of data sets and weights.  [default: the user's data folder]",
+)  # fmt: skip
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+ONLY = click.option(
+    "--only", metavar="FILTER", help="Only these cells, such as schedule=cosine,steps=[10,50]."
+)
+REDO = click.option(
+    "--redo", metavar="FILTER",
+    help="Do these cells again, and each training all of whose cells are among them.",
+)  # fmt: skip
+RETIME = click.option(
+    "--retime", is_flag=True, help="Measure the seconds of finished cells again, on this machine."
+)
+PLACES = options(STORE, TRACKING, REPORT_DIR, DATA_DIR, DEVICE)
+CHOICES = options(ONLY, REDO, RETIME)
+
+
+@main.command()
+@GRID
+@OVERRIDES
+@CHOICES
+@click.option(
+    "--time-limit", metavar="TIME", help="Stop after 90s, 9m or 1h30m, resumable, with status 75."
+)
+@click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
+@PLACES
+@JSON
+def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Train, sample and score what is missing of GRID, and write the report.
+
+    Fields of the grid can be changed for this run: training.steps=200 schedules=[cosine].
+    Stopped by Ctrl-C, a time limit or a crash, the same command goes on where it was.
+
+    Exit status: 0 done; 1 some cells failed, or the grid was refused; 75 out of time; 130 stopped.
+
+    \b
+    Example:
+        harness run runs/digits.yaml
+        harness run runs/digits.yaml --only schedule=cosine,steps=[5,10]
+        harness run runs/digits.yaml training.steps=200 --time-limit 9m
+    """
+    from harness.plan.grid import load_grid
+    from harness.run import run_grid
+
+    checked = load_grid(grid, overrides)
+    with screen(as_json) as shown:
+        summary = run_grid(checked, place(checked.name, **given), wishes(**given), shown)
+    if as_json:
+        click.echo(json.dumps(summary.as_json(), indent=1))
+    else:
+        click.echo(summary.text(), err=bool(summary.status))
+    sys.exit(summary.status)
+
+
+@main.command()
+@GRID
+@OVERRIDES
+@CHOICES
+@PLACES
+@JSON
+def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Say what a run of GRID would do and what it would cost, and do nothing.
+
+    \b
+    Example:
+        harness plan runs/digits.yaml
+        harness plan runs/digits.yaml seeds=[0,1,2,3,4]
+    """
+    from harness.plan.grid import load_grid
+    from harness.run import plan_grid
+
+    checked = load_grid(grid, overrides)
+    planned = plan_grid(checked, place(checked.name, **given), wishes(**given))
+    click.echo(json.dumps(planned.as_json(), indent=1) if as_json else planned.text())
+
+
+@main.command()
+@GRID
+@OVERRIDES
+@options(STORE, TRACKING, REPORT_DIR)
+@JSON
+def report(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Write the report of GRID again, from what MLflow has.
+
+    \b
+    Example:
+        harness report runs/digits.yaml --report-dir /tmp/digits
+    """
+    from harness.plan.grid import load_grid
+    from harness.run import report_grid
+
+    checked = load_grid(grid, overrides)
+    with screen(as_json) as shown:
+        written = report_grid(checked, place(checked.name, **given), shown)
+    if as_json:
+        click.echo(json.dumps({"report": str(written)}))
+
+
+@main.command()
+@options(STORE, TRACKING)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port."
+)
+def ui(store: Path, tracking_uri: str | None, host: str, port: int) -> None:
+    """Show the runs of a store in MLflow's UI, until Ctrl-C.
+
+    \b
+    Example:
+        harness ui --port 5001
+    """
+    from harness.tracking import serve
+
+    click.echo(f"MLflow's UI: http://{host}:{port}  (takes about ten seconds; Ctrl-C ends it)")
+    sys.exit(serve(tracking_uri or database(store), host, port))
+
+
+@main.command()
+@click.argument("cell", metavar="KEY|FILTER")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A .png for one sheet, else a folder of PNGs.",
+)
+@click.option(
+    "-n",
+    "--images",
+    type=click.IntRange(1, 100_000),
+    default=64,
+    show_default=True,
+    help="How many.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), help="Sampling seed.  [default: the cell's]"
+)
+@options(STORE, DATA_DIR, DEVICE)
+def sample(
+    cell: str,
+    out: Path,
+    images: int,
+    seed: int | None,
+    store: Path,
+    data_dir: Path | None,
+    device: str,
+) -> None:
+    """Sample images from a trained model, as a finished cell of the store does.
+
+    The cell is named by the beginning of its key or by a filter that only it matches.
+
+    \b
+    Example:
+        harness sample 39fbf463 --out digits.png
+        harness sample schedule=cosine,sampler=ddim,steps=50,seed=0 --out images/ -n 500
+    """
+    from harness.sampling import sample_to
+
+    written = sample_to(store, data_dir or user_data(), device, cell, out, images, seed)
+    click.echo(f"{written}")
+
+
+@main.command()
+@JSON
+def parts(as_json: bool) -> None:
+    """List everything that a grid file can name, with its options and where it comes from.
+
+    \b
+    Example:
+        harness parts
+    """
+    from harness.parts import as_text, every_part
+
+    found = every_part()
+    click.echo(json.dumps(found, indent=1) if as_json else as_text(found))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of a grid file, for editors.
+
+    \b
+    Example:
+        harness schema > grid.schema.json
+    """
+    from harness.plan.grid import Grid
+
+    click.echo(json.dumps(Grid.model_json_schema(), indent=1))
+
+
+def place(
+    name: str,
+    store: Path,
+    tracking_uri: str | None,
+    report_dir: Path | None,
+    data_dir: Path | None = None,
+    device: str = "auto",
+    **others: Any,
+) -> Place:
+    from harness.run import Place
+
+    return Place(
+        store=store,
+        tracking_uri=tracking_uri or database(store),
+        report_dir=report_dir or Path("reports") / name,
+        data_dir=data_dir or user_data(),
+        device=device,
+    )
+
+
+def wishes(
+    only: str | None,
+    redo: str | None,
+    retime: bool,
+    time_limit: str | None = None,
+    fail_fast: bool = False,
+    **others: Any,
+) -> Wishes:
+    from harness.plan.work import Filter
+    from harness.run import Wishes
+    from harness.runtime.interrupt import seconds_of
+
+    return Wishes(
+        only=Filter(only) if only else None,
+        redo=Filter(redo) if redo else None,
+        retime=retime,
+        fail_fast=fail_fast,
+        time_limit=seconds_of(time_limit) if time_limit else None,
+    )
+
+
+def screen(as_json: bool) -> Screen:
+    """Progress on standard output, or out of the way of the JSON that goes there."""
+    from rich.console import Console
+
+    from harness.runtime.progress import Screen
+
+    return Screen(Console(stderr=as_json))
+
+
+def database(store: Path) -> str:
+    return f"sqlite:///{store / 'mlflow.db'}"
+
+
+def user_data() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("harness", appauthor=False)

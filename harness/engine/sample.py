@@ -1,0 +1,156 @@
+"""Sample a trained network: the images of a cell, and how long one takes."""
+
+from __future__ import annotations
+
+import io
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from harness.diffusion.samplers import SAMPLERS, ddim
+from harness.diffusion.times import SPACINGS, trailing
+from harness.engine.network import denoiser, make_schedule, to_bytes
+from harness.engine.noise import BLOCK, FreshNoise, starting_noise
+from harness.plan.work import Cell, Training
+from harness.runtime import machine
+from harness.runtime.progress import Progress, Report
+
+SHEET_IMAGES = 64
+SHEET_COLUMNS = 8
+TIMINGS = 3  # batches timed at least, so that a median means something ...
+PATIENCE_SECONDS = 5.0  # ... unless one batch takes longer than this
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images uint8 [N, C, H, W] and what they cost."""
+
+    images: np.ndarray
+    nfe: int
+    seconds_per_image: list[float]  # one per timed batch
+    peak_memory_bytes: int
+
+
+def sample(
+    cell: Cell,
+    network: nn.Module,
+    precision: str,
+    shape: tuple[int, int, int],
+    device: torch.device,
+    report: Report,
+    images: int | None = None,
+) -> Samples:
+    """The cell's images (or the first `images` of them), each from its own starting noise.
+
+    Seconds are measured around the sampler alone, with the device synchronised and after a
+    warm-up at the batch's size.
+    """
+    wanted = images or cell.images
+    schedule = make_schedule(cell.sample_schedule)
+    times = times_of(cell)
+    denoise = denoiser(cell.training, schedule, network, precision, cell.clip)
+    batches = list(batches_of(wanted, device))
+    expected = len(batches) * cell.steps
+
+    def watched(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        report(Progress(min(denoise.evaluations, expected), expected))
+        return denoise(x, t)
+
+    def run(batch: range) -> tuple[np.ndarray, float]:
+        x = starting_noise(cell.sampling_seed, batch, shape).to(device)
+        draw = FreshNoise(cell.sampling_seed, batch, shape, device)
+        options = cell.sampler.keywords
+        machine.wait_for(device)
+        began = time.perf_counter()
+        x_0 = SAMPLERS[cell.sampler.name](watched, schedule, x, times, draw, **options)
+        machine.wait_for(device)
+        return to_bytes(x_0), (time.perf_counter() - began) / len(batch)
+
+    machine.forget_peak(device)
+    with torch.inference_mode():
+        for size in {len(batch) for batch in batches}:
+            denoise.network(
+                torch.zeros(size, *shape, device=device), torch.zeros(size, device=device)
+            )
+        drawn, timings = zip(*[run(batch) for batch in batches], strict=True)
+        nfe = denoise.evaluations // len(batches)
+        seconds = list(timings)
+        while len(seconds) < TIMINGS and seconds[0] * len(batches[0]) < PATIENCE_SECONDS:
+            seconds.append(run(batches[0])[1])
+    return Samples(np.concatenate(drawn), nfe, seconds, machine.memory_in_use(device))
+
+
+def times_of(cell: Cell) -> torch.Tensor:
+    """The times [steps + 1] at which a cell evaluates its network, and 0."""
+    schedule = make_schedule(cell.sample_schedule)
+    times: torch.Tensor = SPACINGS[cell.spacing.name](schedule, cell.steps, **cell.spacing.keywords)
+    return times
+
+
+def first_abar(cell: Cell) -> float:
+    """abar at the first time: what would be left of the signal where sampling starts from noise."""
+    return float(make_schedule(cell.sample_schedule).alpha(times_of(cell)[0])) ** 2
+
+
+def preview(
+    training: Training,
+    network: nn.Module,
+    precision: str,
+    shape: tuple[int, int, int],
+    images: int = 2 * SHEET_COLUMNS,
+    steps: int = 20,
+) -> bytes:
+    """A small sheet by DDIM: how a training is coming along, as a PNG."""
+    schedule = make_schedule(training.schedule)
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        x_0 = ddim(
+            denoiser(training, schedule, network, precision),
+            schedule,
+            starting_noise(0, range(images), shape).to(device),
+            trailing(schedule, steps),
+            lambda: torch.empty(0),
+        )
+    return png(sheet(to_bytes(x_0)))
+
+
+def batches_of(images: int, device: torch.device) -> Iterator[range]:
+    """Whole blocks of images, as many as the device does well with at a time."""
+    size = BLOCK * (8 if device.type == "cuda" else 2)
+    for first in range(0, images, size):
+        yield range(first, min(first + size, images))
+
+
+def spread(values: list[float]) -> float:
+    """Half the range between the quartiles; NaN where there are too few values for one."""
+    if len(values) < 3:
+        return math.nan
+    low, _, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2
+
+
+def png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def sheet(images: np.ndarray, columns: int = SHEET_COLUMNS) -> Image.Image:
+    """Images uint8 [N, C, H, W] side by side, row by row, without borders."""
+    rows = math.ceil(len(images) / columns)
+    count, channels, height, width = images.shape
+    canvas = np.zeros((rows * columns, channels, height, width), np.uint8)
+    canvas[:count] = images
+    pasted = (
+        canvas.reshape(rows, columns, channels, height, width)
+        .transpose(0, 3, 1, 4, 2)
+        .reshape(rows * height, columns * width, channels)
+    )
+    return Image.fromarray(pasted[:, :, 0] if channels == 1 else pasted)

@@ -1,0 +1,188 @@
+"""Score a cell: sample its network, take features once, and compute every metric from them."""
+
+from __future__ import annotations
+
+import io
+import math
+import statistics
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness.data.datasets import DATASETS
+from harness.data.images import ImageSet
+from harness.engine.network import load
+from harness.engine.sample import SHEET_IMAGES, Samples, png, sample, sheet, spread
+from harness.errors import DataError
+from harness.metrics.distances import METRICS
+from harness.metrics.features import EXTRACTORS
+from harness.plan.work import Cell, Part, Training
+from harness.runtime import machine
+from harness.runtime.progress import Report
+from harness.runtime.store import Store, replacing, write_bytes, write_json
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """A cell, the metrics that are wanted of it, and where it runs."""
+
+    cell: Cell
+    metrics: tuple[str, ...]
+    store: Path
+    data_dir: Path
+    device: str
+    retime: bool = False
+
+    @property
+    def work(self) -> Cell:
+        return self.cell
+
+
+def score(job: ScoreJob, report: Report) -> dict[str, Any]:
+    """Do what is missing of a cell; returns its outcome, as also written to `outcome.json`."""
+    cell, store = job.cell, Store(job.store)
+    device = torch.device(job.device)
+    outcome = store.outcome(cell.key) or {"cell": cell.canonical(), "metrics": {}}
+    images = image_set(job.data_dir, cell.training.data)
+    extract = extractor(job.data_dir, job.device, cell.extractor)
+
+    if not store.features(cell.key).exists():
+        samples = run_sampler(job, images, device, report)
+        write_bytes(store.cell(cell.key, "samples.png"), png(sheet(samples.images[:SHEET_IMAGES])))
+        began = time.perf_counter()
+        features = extract(samples.images)
+        seconds = (time.perf_counter() - began) / len(features)
+        with replacing(store.features(cell.key)) as temporary, temporary.open("wb") as file:
+            np.save(file, features)
+        outcome = with_cost(outcome, samples, device)
+        outcome["metrics"] |= {"feature_seconds_per_image": seconds, "first_abar": first_abar(cell)}
+    elif job.retime or "seconds_per_image" not in outcome["metrics"]:
+        outcome = with_cost(outcome, run_sampler(job, images, device, report), device)
+
+    measure(outcome, job, images)
+    outcome |= {
+        "extractor": extract.label,
+        "precision": load_network(store, cell.training, job.data_dir, job.device)[1],
+        "versions": machine.versions(),
+    }
+    write_json(store.cell(cell.key, "outcome.json"), outcome)
+    return outcome
+
+
+def run_sampler(job: ScoreJob, images: ImageSet, device: torch.device, report: Report) -> Samples:
+    store, training = Store(job.store), job.cell.training
+    network, precision = load_network(store, training, job.data_dir, job.device)
+    shape = (images.channels, images.size, images.size)
+    if device.type == "cpu":
+        torch.set_num_threads(machine.threads_for(math.prod(shape)))
+    return sample(job.cell, network, precision, shape, device, report)
+
+
+def with_cost(outcome: dict[str, Any], samples: Samples, device: torch.device) -> dict[str, Any]:
+    """The outcome with what the images cost on this machine; seconds belong to a machine."""
+    seconds = statistics.median(samples.seconds_per_image)
+    cost = {
+        "nfe": samples.nfe,
+        "seconds_per_image": seconds,
+        "seconds_per_image_spread": spread(samples.seconds_per_image),
+        "images_per_second": 1 / seconds,
+        "peak_memory_bytes": samples.peak_memory_bytes,
+    }
+    timings = outcome.get("timings", {}) | {machine.name(device): samples.seconds_per_image}
+    return outcome | {
+        "metrics": outcome["metrics"] | {k: v for k, v in cost.items() if not math.isnan(v)},
+        "machine": machine.name(device),
+        "timings": timings,
+    }
+
+
+def measure(outcome: dict[str, Any], job: ScoreJob, images: ImageSet) -> None:
+    """Add the wanted metrics that the outcome lacks, each beside its floor: what as many real
+    held-out images score against the same reference."""
+    cell, store, metrics = job.cell, Store(job.store), outcome["metrics"]
+    missing = [name for name in job.metrics if name not in metrics]
+    if not missing:
+        return
+    features = np.load(store.features(cell.key), allow_pickle=False)
+    reference = reference_features(job.data_dir, job.device, cell, cell.reference)
+    real = floor_features(job, images)
+    influences = load_arrays(store.cell(cell.key, "influence.npz"))
+    for name in missing:
+        metric = METRICS[name]
+        metrics[name] = metric.function(features, reference)
+        if metric.standard_error:
+            metrics[f"{name}_se"] = metric.standard_error(features, reference)
+        if metric.influence:
+            influences[name] = metric.influence(features, reference).astype(np.float32)
+        if real is not None:
+            metrics[f"{name}_floor"] = metric.function(real, reference)
+            metrics["floor_images"] = len(real)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **influences)
+    write_bytes(store.cell(cell.key, "influence.npz"), buffer.getvalue())
+
+
+def floor_features(job: ScoreJob, images: ImageSet) -> np.ndarray | None:
+    """Features of as many real images as the cell has, from the part that is not its reference;
+    fewer where there are fewer, none where the reference is everything."""
+    other = {"train": "held_out", "held_out": "train"}.get(job.cell.reference)
+    if other is None or len(images.reference(other)) < 2:
+        return None
+    return reference_features(job.data_dir, job.device, job.cell, other)[: job.cell.images]
+
+
+@lru_cache(maxsize=4)
+def image_set(data_dir: Path, part: Part) -> ImageSet:
+    images: ImageSet = DATASETS[part.name](data_dir, **part.keywords)
+    return images
+
+
+@lru_cache(maxsize=2)
+def extractor(data_dir: Path, device: str, part: Part) -> Any:
+    return EXTRACTORS[part.name](data_dir, device, **part.keywords)
+
+
+def reference_features(data_dir: Path, device: str, cell: Cell, which: str) -> np.ndarray:
+    """Features [M, d] of a part of the real images."""
+    return _reference_features(data_dir, device, cell.training.data, cell.extractor, which)
+
+
+@lru_cache(maxsize=6)
+def _reference_features(
+    data_dir: Path, device: str, data: Part, extracted_by: Part, which: str
+) -> np.ndarray:
+    images = image_set(data_dir, data).reference(which)
+    features: np.ndarray = extractor(data_dir, device, extracted_by)(images)
+    return features
+
+
+@lru_cache(maxsize=1)
+def load_network(
+    store: Store, training: Training, data_dir: Path, device: str
+) -> tuple[nn.Module, str]:
+    """The network of a training and its precision; cells of one training come one after another.
+
+    Raises DataError where the images are no longer those that it was trained on: its key names
+    them by what the grid says, which a changed folder does not change.
+    """
+    images = image_set(data_dir, training.data)
+    trained = store.trained(training.key)
+    if trained and trained["data_fingerprint"] != images.fingerprint:
+        raise DataError(
+            f"the images of '{training.data}' are not those that training {training.key} saw. "
+            "Train again with --redo, or give the changed images a folder of their own."
+        )
+    return load(training, store, images, torch.device(device))
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)

@@ -1,0 +1,92 @@
+"""What an unfinished training is: everything its next step depends on, in one file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from harness.plan.work import Training
+from harness.runtime.store import replacing
+
+TIME_BINS = 20
+
+
+@dataclass
+class State:
+    """A training after `step` steps."""
+
+    network: nn.Module
+    average: dict[str, Tensor]  # the exponential moving average of the weights, which is sampled
+    optimizer: torch.optim.AdamW
+    losses: Tensor  # [training_steps] mean loss of each step
+    by_time: Tensor  # [2, TIME_BINS] sum and count of the losses of the last tenth, by time
+    threads: int  # on a CPU, sums depend on it in their last bits
+    step: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def first(cls, network: nn.Module, training: Training, threads: int) -> Self:
+        """Before the first step."""
+        device = next(network.parameters()).device
+        return cls(
+            network,
+            {name: value.detach().clone() for name, value in network.state_dict().items()},
+            torch.optim.AdamW(network.parameters(), training.learning_rate, fused=True),
+            torch.zeros(training.training_steps, device=device),
+            torch.zeros(2, TIME_BINS, device=device),
+            threads,
+        )
+
+    def follow(self, decay: float) -> None:
+        """Move the average towards the weights: average = decay average + (1 - decay) weights."""
+        weights = [value.detach() for value in self.network.state_dict().values()]
+        torch._foreach_lerp_(list(self.average.values()), weights, 1 - decay)
+
+    def keep_losses(self, t: Tensor, losses: Tensor) -> None:
+        """Note the losses of the step that was just made, without waiting for the device."""
+        self.losses[self.step] = losses.mean()
+        if self.step >= 0.9 * len(self.losses):
+            bins = (t * TIME_BINS).ceil().long().clamp(1, TIME_BINS).to(losses.device) - 1
+            self.by_time[0].index_add_(0, bins, losses)
+            self.by_time[1].index_add_(0, bins, torch.ones_like(losses))
+
+    def save(self, path: Path) -> None:
+        """Write this state; safetensors, so that reading it back can run no code."""
+        told = {"step": str(self.step), "seconds": repr(self.seconds), "threads": str(self.threads)}
+        with replacing(path) as temporary:
+            save_file(self._tensors(), temporary, metadata=told)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a saved state."""
+        own = self._tensors(fill_optimizer=True)
+        with safe_open(path, framework="pt") as file:
+            for name, tensor in own.items():
+                tensor.copy_(file.get_tensor(name))
+            told = file.metadata()
+        self.step, self.seconds = int(told["step"]), float(told["seconds"])
+        self.threads = int(told["threads"])
+
+    @torch.no_grad()
+    def _tensors(self, fill_optimizer: bool = False) -> dict[str, Tensor]:
+        """Every tensor of the state under a name of its own, sharing memory with it."""
+        if fill_optimizer:
+            self._fill_optimizer()
+        named = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        named |= {f"average.{name}": value for name, value in self.average.items()}
+        for name, parameter in self.network.named_parameters():
+            for moment, value in self.optimizer.state[parameter].items():
+                named[f"optimizer.{name}.{moment}"] = value
+        return named | {"losses": self.losses, "by_time": self.by_time}
+
+    def _fill_optimizer(self) -> None:
+        """AdamW makes its moments at its first step: let it make them, to be overwritten."""
+        for parameter in self.network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        self.optimizer.zero_grad()

@@ -1,0 +1,241 @@
+"""Train one network: Algorithm 1 of Ho et al. 2020, with AdamW and an average of the weights.
+
+What step k does is a function of (training seed, k), so a training that was stopped, by whatever,
+goes on from its last saved state and ends in the same weights, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from harness.data.datasets import DATASETS
+from harness.data.images import ImageSet
+from harness.diffusion.objective import TARGETS, WEIGHTINGS, training_losses, training_times
+from harness.diffusion.schedules import Schedule
+from harness.engine.network import Predictor, build, make_schedule, memory_format, to_signal
+from harness.engine.noise import Order, Purpose, generator, normal
+from harness.engine.sample import preview
+from harness.engine.state import TIME_BINS, State
+from harness.errors import HarnessError
+from harness.plan.work import Training
+from harness.runtime import machine
+from harness.runtime.progress import Progress, Report, Stopped
+from harness.runtime.store import Store, replacing, write_bytes, write_json
+
+SAVE_SECONDS = 30.0  # between two saved states: what a killed process loses at most
+LOOK_SECONDS = 1.0  # between two looks at the loss, each of which waits for the device
+SHEETS = 10  # sample sheets over a training
+WARM_UP = 0.05  # share of the steps over which the learning rate rises
+GRADIENT_NORM = 1.0
+CURVE_POINTS = 200
+
+
+class Diverged(HarnessError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """A training and where it runs."""
+
+    training: Training
+    store: Path
+    data_dir: Path
+    device: str
+    threads: int
+
+    @property
+    def work(self) -> Training:
+        return self.training
+
+
+def train(job: TrainJob, report: Report) -> dict[str, Any]:
+    """Train, saving as it goes; returns what came of it, as also written to `training.json`.
+
+    Raises Stopped, its state saved, when `report` does; Diverged when the loss is not finite.
+    """
+    training, store = job.training, Store(job.store)
+    device = torch.device(job.device)
+    precision = machine.find_precision(training.precision, device)
+    images = DATASETS[training.data.name](job.data_dir, **training.data.keywords)
+    schedule = make_schedule(training.schedule)
+
+    saved = store.model(training.key, "state.safetensors")
+    network = build(training, images.channels, images.size, device)
+    state = State.first(network, training, job.threads)
+    if saved.exists():
+        state.restore(saved)
+    torch.set_num_threads(state.threads)
+    one_step = step_of(training, images, schedule, precision, device)
+
+    clock = last_look = last_save = time.monotonic()
+    steps_at_look = state.step
+    while state.step < training.training_steps:
+        t, losses = one_step(state)
+        state.keep_losses(t, losses)
+        state.step += 1
+        now = time.monotonic()
+        state.seconds += now - clock
+        clock = now
+
+        values: dict[str, float] = {}
+        files: tuple[str, ...] = ()
+        if now - last_look > LOOK_SECONDS or state.step == training.training_steps:
+            speed = (state.step - steps_at_look) * training.batch_size / (now - last_look)
+            loss = float(state.losses[steps_at_look : state.step].mean())
+            if not math.isfinite(loss):
+                raise Diverged(
+                    f"the loss of training {training.key} ({training.schedule}, seed "
+                    f"{training.seed}) is no longer a number at step {state.step}; a smaller "
+                    f"training.learning_rate than {training.learning_rate:g} would do"
+                )
+            values = {"loss": loss, "images_per_second": speed}
+            last_look, steps_at_look = now, state.step
+        if state.step * SHEETS // training.training_steps != (
+            (state.step - 1) * SHEETS // training.training_steps
+        ):
+            files = (draw_sheet(state, training, images, store, precision, device),)
+        try:
+            report(Progress(state.step, training.training_steps, values, files))
+        except Stopped:
+            state.save(saved)
+            raise
+        if now - last_save > SAVE_SECONDS:
+            state.save(saved)
+            last_save = now
+        clock += time.monotonic() - now  # sheets, saving and reporting are not training
+    return finish(state, training, images, schedule, store, precision, device)
+
+
+def step_of(
+    training: Training, images: ImageSet, schedule: Schedule, precision: str, device: torch.device
+) -> Callable[[State], tuple[Tensor, Tensor]]:
+    """The function that makes the state's next step: returns its times and losses, one an image."""
+    data = torch.from_numpy(images.train).to(device)
+    order = Order(training.seed, len(data), training.batch_size)
+    target, weighting = TARGETS[training.target], WEIGHTINGS[training.weighting.name]
+    layout = memory_format(images.size)
+
+    def weigh(log_snr: Tensor) -> Tensor:
+        weight: Tensor = weighting(log_snr, **training.weighting.keywords)
+        return weight
+
+    def one_step(state: State) -> tuple[Tensor, Tensor]:
+        draw = generator(Purpose.TRAINING, training.seed, state.step, 0)
+        t = training_times(schedule, torch.from_numpy(draw.random(training.batch_size)))
+        batch = to_signal(data[order(state.step).to(device)]).contiguous(memory_format=layout)
+        if images.flip:
+            mirrored = torch.from_numpy(draw.random(len(batch)) < 0.5).to(device)
+            batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
+        eps = normal(tuple(batch.shape), device, Purpose.TRAINING, training.seed, state.step, 1)
+
+        network = Predictor(state.network, precision)
+        losses = training_losses(network, schedule, target, weigh, batch, t, eps)
+        losses.mean().backward()
+        nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
+        state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+        # Early on the average would remember the untrained weights for too long.
+        state.follow(min(training.ema, (1 + state.step) / (10 + state.step)))
+        return t, losses.detach()
+
+    return one_step
+
+
+def learning_rate(training: Training, step: int) -> float:
+    """A short rise, then half a cosine down to 0."""
+    rise = max(1, round(WARM_UP * training.training_steps))
+    if step < rise:
+        return training.learning_rate * (step + 1) / rise
+    fall = (step - rise) / max(1, training.training_steps - rise)
+    return training.learning_rate * (1 + math.cos(math.pi * fall)) / 2
+
+
+def draw_sheet(
+    state: State,
+    training: Training,
+    images: ImageSet,
+    store: Store,
+    precision: str,
+    device: torch.device,
+) -> str:
+    """A few samples from the averaged weights as they are now: a picture in the store."""
+    network = build(training, images.channels, images.size, device).eval()
+    network.load_state_dict(state.average)
+    picture = preview(training, network, precision, (images.channels, images.size, images.size))
+    path = store.model(training.key, f"sheets/step_{state.step:07d}.png")
+    write_bytes(path, picture)
+    return str(path)
+
+
+def finish(
+    state: State,
+    training: Training,
+    images: ImageSet,
+    schedule: Schedule,
+    store: Store,
+    precision: str,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Write what came of the training; the weights last, since they say that it is complete."""
+    losses = state.losses.numpy(force=True)
+    curve = [
+        (int(block[-1]) + 1, float(losses[block].mean()))
+        for block in np.array_split(np.arange(len(losses)), min(CURVE_POINTS, len(losses)))
+    ]
+    write_table(store.model(training.key, "loss.csv"), ["step", "loss"], curve)
+    total, count = state.by_time.numpy(force=True)
+    edges = np.linspace(0, 1, TIME_BINS + 1)
+    bins = [
+        (low, high, each / number)
+        for low, high, each, number in zip(edges[:-1], edges[1:], total, count, strict=True)
+        if number
+    ]
+    write_table(store.model(training.key, "loss_by_time.csv"), ["t_low", "t_high", "loss"], bins)
+    write_table(store.model(training.key, "schedule.csv"), CURVE_COLUMNS, curve_of(schedule))
+
+    outcome = {
+        "training": training.canonical(),
+        "metrics": {
+            "loss": float(losses[-max(1, len(losses) // 10) :].mean()),
+            "seconds": state.seconds,
+            "images_per_second": training.training_steps * training.batch_size / state.seconds,
+            "parameters": sum(p.numel() for p in state.network.parameters()),
+        },
+        "precision": precision,
+        "threads": state.threads,
+        "machine": machine.name(device),
+        "versions": machine.versions(),
+        "data_fingerprint": images.fingerprint,
+    }
+    write_json(store.model(training.key, "training.json"), outcome)
+    with replacing(store.model(training.key, "weights.safetensors")) as temporary:
+        save_file(state.average, temporary)
+    store.model(training.key, "state.safetensors").unlink(missing_ok=True)
+    return outcome
+
+
+CURVE_COLUMNS = ["t", "alpha", "sigma", "log_snr"]
+
+
+def curve_of(schedule: Schedule) -> list[tuple[float, ...]]:
+    """The schedule at 101 times, so that a report can draw it without torch."""
+    t = torch.linspace(0, 1, 101, dtype=torch.float64)
+    columns = [t, schedule.alpha(t), schedule.sigma(t), schedule.log_snr(t)]
+    return [tuple(row) for row in torch.stack(columns, dim=1).tolist()]
+
+
+def write_table(path: Path, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
+    write_bytes(path, pd.DataFrame(rows, columns=columns).to_csv(index=False).encode())

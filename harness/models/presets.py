@@ -1,0 +1,77 @@
+"""The sizes of network that a grid file names. To add one, write a function and name it in MODELS.
+
+A model part is called with its options and returns something with two methods: `check(size)`
+raises BadOption where it cannot take images of that side, and `build(channels, size)` returns a
+torch module `network(x [N,C,H,W], log_snr [N]) -> [N,C,H,W]`. A U-Net is given by the widths of
+its levels (each half the side of the one before), residual blocks per level, and the sides at
+which it attends. Nothing here imports torch: a grid file is checked without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import BadOption
+from harness.registry import Registry
+
+if TYPE_CHECKING:
+    from harness.models.unet import UNet
+
+Numbers = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class UNetShape:
+    """How large a U-Net is."""
+
+    widths: Numbers
+    blocks: int
+    attention: Numbers
+
+    def __post_init__(self) -> None:
+        for name, values in (("widths", self.widths), ("attention", self.attention)):
+            if any(not isinstance(value, int) or value < 1 for value in values):
+                raise BadOption(f"model: {name} must be whole numbers above 0, not {list(values)}")
+        if not self.widths or any(width % 8 for width in self.widths):
+            raise BadOption(f"model: widths must be multiples of 8, not {list(self.widths)}")
+        if self.blocks < 1:
+            raise BadOption(f"model: blocks must be at least 1, not {self.blocks}")
+
+    def check(self, size: int) -> None:
+        """Raises BadOption where images of this side cannot be halved once per level."""
+        halvings = len(self.widths) - 1
+        if size % 2**halvings:
+            raise BadOption(
+                f"model: {len(self.widths)} levels halve the image {halvings} times, which a side "
+                f"of {size} pixels does not allow. Fewer widths, or an image_size that is a "
+                f"multiple of {2**halvings}, would do."
+            )
+
+    def build(self, channels: int, size: int) -> UNet:
+        from harness.models.unet import UNet
+
+        self.check(size)
+        return UNet(channels, size, self.widths, self.blocks, self.attention)
+
+
+def tiny(*, widths: Numbers = (32, 96), blocks: int = 1, attention: Numbers = (4,)) -> UNetShape:
+    """A quarter of a million parameters, for 8x8 digits on a CPU."""
+    return UNetShape(widths, blocks, attention)
+
+
+def small(
+    *, widths: Numbers = (32, 64, 96, 128), blocks: int = 2, attention: Numbers = (8,)
+) -> UNetShape:
+    """The size of the Keras DDIM example, for 32 to 64 pixels in colour."""
+    return UNetShape(widths, blocks, attention)
+
+
+def base(
+    *, widths: Numbers = (128, 256, 256, 256), blocks: int = 2, attention: Numbers = (16, 8)
+) -> UNetShape:
+    """Tens of millions of parameters, for 64 pixels in colour on a GPU."""
+    return UNetShape(widths, blocks, attention)
+
+
+MODELS = Registry("model", {"tiny": tiny, "small": small, "base": base})

@@ -1,0 +1,208 @@
+"""What a run would do and what it would cost, before it does it.
+
+Speeds come from earlier work of the same kind in this store on this machine; where there is none,
+from a probe of a few seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from harness.plan.work import Cell, Training, distinct_trainings
+from harness.runtime.store import Store
+
+LISTED = 60  # lines of cells on the screen; --json has all
+NOISE_FLOOR = 0.01  # of abar at the first time: above it sampling starts from what never was noise
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """How long the pieces of one grid's work take on one machine."""
+
+    train: float  # seconds per image and training step, of one training at work among `side`
+    evaluate: float  # seconds per image and network evaluation
+    features: float  # seconds per image
+    source: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work of a grid, what of it is done, and what the rest will cost."""
+
+    name: str
+    trainings: list[Training]
+    cells: list[Cell]
+    to_train: frozenset[str]
+    to_score: frozenset[str]
+    known: frozenset[str]
+    speeds: Speeds | None  # None where nothing is left to do
+    side_by_side: int  # trainings at a time
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def training_seconds(self) -> float:
+        """On the clock, with several trainings side by side."""
+        if not self.speeds:
+            return 0.0
+        each = [
+            self.speeds.train * training.training_steps * training.batch_size
+            for training in self.trainings
+            if training.key in self.to_train
+        ]
+        rounds = [each[i : i + self.side_by_side] for i in range(0, len(each), self.side_by_side)]
+        return sum(max(some) for some in rounds)
+
+    @property
+    def sampling_seconds(self) -> float:
+        if not self.speeds:
+            return 0.0
+        return sum(
+            cell.images * (cell.steps * self.speeds.evaluate + self.speeds.features)
+            for cell in self.cells
+            if cell.key in self.to_score
+        )
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations of single images still to be made for samples."""
+        return sum(cell.images * cell.steps for cell in self.cells if cell.key in self.to_score)
+
+    def state(self, work: Training | Cell) -> str:
+        if work.key in self.to_train | self.to_score:
+            return "to do"
+        return "in the store" if work.key in self.known else "finished"
+
+    def text(self) -> str:
+        """For a person."""
+        lines = [
+            f"{self.name}: {count(len(self.trainings), 'training')}, "
+            f"{count(len(self.cells), 'cell')}; "
+            f"{len(self.to_train)} to train, {len(self.to_score)} to sample and score."
+        ]
+        if self.speeds:
+            total = self.training_seconds + self.sampling_seconds
+            lines.append(
+                f"About {duration(total)} here: training {duration(self.training_seconds)}"
+                + (f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else "")
+                + f", sampling and scoring {duration(self.sampling_seconds)} "
+                f"({self.evaluations:,} network evaluations). From {self.speeds.source}."
+            )
+        else:
+            lines.append("Nothing to do.")
+        lines += [f"Note: {warning}" for warning in self.warnings]
+        rows = [(work.key, self.state(work), told(work)) for work in [*self.trainings, *self.cells]]
+        lines += ["", *(f"  {key}  {state:12}  {what}" for key, state, what in rows[:LISTED])]
+        if len(rows) > LISTED:
+            lines.append(f"  ... and {len(rows) - LISTED} more (--json lists all)")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "trainings": [self._row(training) for training in self.trainings],
+            "cells": [self._row(cell) for cell in self.cells],
+            "forecast": {
+                "training_seconds": self.training_seconds,
+                "sampling_seconds": self.sampling_seconds,
+                "network_evaluations": self.evaluations,
+                "source": self.speeds.source if self.speeds else None,
+            },
+            "warnings": list(self.warnings),
+        }
+
+    def _row(self, work: Training | Cell) -> dict[str, Any]:
+        return {"key": work.key, "state": self.state(work), **work.params()}
+
+
+def measured_speeds(store: Store, like: Training, machine: str) -> Speeds | None:
+    """The speeds of this store's own work with the same network, images and precision on this
+    machine; None where it has not done both kinds."""
+
+    def alike(training: dict[str, Any]) -> bool:
+        mine = like.canonical()
+        return all(
+            training[name] == mine[name] for name in ("data", "model", "precision", "batch_size")
+        )
+
+    trained = [store.trained(key) for key in store.keys("models")]
+    trains = [
+        1 / one["metrics"]["images_per_second"]
+        for one in trained
+        if one and one["machine"] == machine and alike(one["training"])
+    ]
+    scored = [store.outcome(key) for key in store.keys("cells")]
+    same = [
+        one["metrics"]
+        for one in scored
+        if one and one["machine"] == machine and alike(one["cell"]["training"])
+    ]
+    if not trains or not same:
+        return None
+    return Speeds(
+        median(trains),
+        median(each["seconds_per_image"] / each["nfe"] for each in same),
+        median(each.get("feature_seconds_per_image", 0.0) for each in same),
+        "earlier runs on this machine",
+    )
+
+
+def warnings_of(cells: Iterable[Cell]) -> tuple[str, ...]:
+    """What a researcher would want to know before spending hours."""
+    from harness.engine.sample import first_abar
+
+    found: dict[str, None] = {}
+    for cell in cells:
+        left = first_abar(cell)
+        if left > NOISE_FLOOR:
+            found[
+                f"{cell.sample_schedule} with spacing {cell.spacing} at {cell.steps} steps starts "
+                f"where abar is {left:.3f}, not from pure noise"
+            ] = None
+    return tuple(found)
+
+
+def told(work: Training | Cell) -> str:
+    if isinstance(work, Training):
+        return f"train   {work.schedule}  seed {work.seed}  {work.training_steps} steps"
+    training = work.training
+    return (
+        f"sample  {training.schedule}  seed {training.seed}  {work.sampler}  "
+        f"{count(work.steps, 'step')}  {work.spacing}"
+    )
+
+
+def plan_of(
+    name: str,
+    cells: list[Cell],
+    to_train: Iterable[Training],
+    to_score: Iterable[Cell],
+    known: Iterable[Training | Cell],
+    speeds: Speeds | None,
+    side_by_side: int,
+) -> Plan:
+    """Put a plan together from the work of a grid and what of it is left."""
+    return Plan(
+        name,
+        distinct_trainings(cells),
+        cells,
+        frozenset(work.key for work in to_train),
+        frozenset(work.key for work in to_score),
+        frozenset(work.key for work in known),
+        speeds,
+        side_by_side,
+        warnings_of(cells) if speeds else (),
+    )
+
+
+def count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,392 @@
+"""The grid: what a person writes in YAML, checked at the door and expanded into work.
+
+Lists multiply. All problems are reported at once, each with its field, the value given and what
+would do. Nothing else in the program sees YAML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from harness.data.datasets import DATASETS
+from harness.data.images import REFERENCES
+from harness.diffusion.objective import TARGETS, WEIGHTINGS
+from harness.diffusion.samplers import SAMPLERS
+from harness.diffusion.schedules import SCHEDULES
+from harness.diffusion.times import SPACINGS
+from harness.errors import GridError
+from harness.metrics.distances import METRICS
+from harness.metrics.features import EXTRACTORS
+from harness.models.presets import MODELS
+from harness.plan.work import Cell, Filter, Part, Training
+from harness.registry import Registry, suggestion
+from harness.runtime.machine import PRECISIONS
+
+LARGEST_FILE = 1_000_000  # bytes
+MOST_CELLS = 100_000
+
+T = TypeVar("T")
+
+
+def part_of(registry: Registry[Any]) -> tuple[BeforeValidator, WithJsonSchema]:
+    """A field that names a registered part: its name, or a mapping with `name` and its options."""
+
+    def read(value: Any) -> Part:
+        if isinstance(value, Part):
+            return value
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+            raise ValueError(
+                f"must be the name of a {registry.kind} or {{name: ..., option: ...}}, "
+                f"not {value!r}.{suggestion('', registry.names())}"
+            )
+        options = {key: item for key, item in value.items() if key != "name"}
+        registry[value["name"]]  # an unknown name is refused before its options are looked at
+        return Part.of(value["name"], registry.check_options(value["name"], options))
+
+    names = {"enum": registry.names()}
+    schema = {
+        "description": f"A {registry.kind}: its name, or {{name: ..., option: ...}}",
+        "anyOf": [
+            {"type": "string", **names},
+            {"type": "object", "properties": {"name": names}, "required": ["name"]},
+        ],
+    }
+    return BeforeValidator(read), WithJsonSchema(schema)
+
+
+def name_of(registry: Registry[Any]) -> tuple[BeforeValidator, WithJsonSchema]:
+    """A field that is the plain name of a registered part."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str):
+            raise ValueError(
+                f"must be the name of a {registry.kind}, not {value!r}."
+                f"{suggestion('', registry.names())}"
+            )
+        registry[value]
+        return value
+
+    return BeforeValidator(read), WithJsonSchema({"type": "string", "enum": registry.names()})
+
+
+SchedulePart = Annotated[Part, *part_of(SCHEDULES)]
+SampleSchedule = Literal["same"] | SchedulePart
+SamplerPart = Annotated[Part, *part_of(SAMPLERS)]
+SpacingPart = Annotated[Part, *part_of(SPACINGS)]
+MetricName = Annotated[str, *name_of(METRICS)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Steps = Annotated[int, Field(ge=1, le=100_000)]
+Some = Annotated[list[T], Field(min_length=1)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class TrainingFields(Strict):
+    """How each network is trained."""
+
+    steps: int = Field(20_000, ge=1, description="Steps of the optimiser")
+    batch_size: int = Field(128, ge=1, description="Images in a step")
+    learning_rate: float = Field(2e-4, gt=0, lt=10, description="Of AdamW, at its highest")
+    ema: float = Field(0.999, ge=0, lt=1, description="Decay of the average of the weights")
+    target: Annotated[str, *name_of(TARGETS)] = Field(
+        "noise", description="What the network predicts"
+    )
+    weighting: Annotated[Part, *part_of(WEIGHTINGS)] = Field(
+        Part("simple"), description="How much each time counts in the loss"
+    )
+    precision: Literal[PRECISIONS] = Field(  # type: ignore[valid-type]
+        "auto", description="auto is bfloat16 where the hardware computes in it"
+    )
+
+
+class Axes(Strict):
+    """Lists that multiply. Here each may be left out, to take the grid's own."""
+
+    schedules: Some[SchedulePart] | None = None
+    sample_schedules: Some[SampleSchedule] | None = None
+    samplers: Some[SamplerPart] | None = None
+    spacing: Some[SpacingPart] | None = None
+    steps: Some[Steps] | None = None
+    seeds: Some[Seed] | None = None
+    sampling_seeds: Some[Seed] | None = None
+
+
+AXES = tuple(Axes.model_fields)
+
+
+class Grid(Strict):
+    """Every combination of the lists is one cell of the benchmark."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Names the MLflow experiment and the report's folder",
+    )
+    data: Annotated[Part, *part_of(DATASETS)] = Field(description="The images to learn")
+    model: Annotated[Part, *part_of(MODELS)] = Field(Part("tiny"), description="The network")
+    training: TrainingFields = TrainingFields()
+    schedules: Some[SchedulePart] = Field(description="Noise schedules to train under")
+    sample_schedules: Some[SampleSchedule] = Field(
+        ["same"], description="Schedules to sample under; `same` is the one trained under"
+    )
+    samplers: Some[SamplerPart] = Field(description="Samplers")
+    spacing: Some[SpacingPart] = Field(
+        [Part("trailing")], description="At which times a sampler evaluates the network"
+    )
+    steps: Some[Steps] = Field(description="Numbers of sampling steps")
+    seeds: Some[Seed] = Field([0], description="Training seeds: one network each")
+    sampling_seeds: Some[Seed] = Field([0], description="Seeds of the sampling noise")
+    images: int = Field(1_000, ge=2, le=1_000_000, description="Images sampled in each cell")
+    clip: bool = Field(False, description="Keep every estimate of x_0 within the data's range")
+    extractor: Annotated[Part, *part_of(EXTRACTORS)] = Field(
+        description="The network whose features are compared"
+    )
+    reference: Literal[tuple(REFERENCES)] = Field(  # type: ignore[valid-type]
+        "train", description="Which real images are compared with"
+    )
+    metrics: Some[MetricName] = Field(["kid", "fid"], description="What is computed from features")
+    include: list[Axes] = Field([], description="More cells: lists that take the place of these")
+    exclude: list[dict[str, Any]] = Field(
+        [], description="Fewer cells: those of which all that an entry says holds"
+    )
+    _text: str = PrivateAttr("")
+
+    @property
+    def text(self) -> str:
+        """The grid as it was written, with what the command line changed."""
+        return self._text
+
+    @field_validator("exclude")
+    @classmethod
+    def _exclusions_can_be_read(cls, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for entry in entries:
+            exclusion(entry).check_fields()
+        return entries
+
+    @model_validator(mode="after")
+    def _is_a_benchmark(self) -> Grid:
+        for schedule in [*self.schedules, *self.sample_schedules]:
+            if isinstance(schedule, Part):
+                SCHEDULES[schedule.name](**schedule.keywords)  # its own bounds
+        for spacing, steps in product(self.spacing, self.steps):
+            if check := getattr(SPACINGS[spacing.name], "check_steps", None):
+                check(steps)
+        size = sum(prod(len(axis) for axis in axes.values()) for axes in blocks(self))
+        if size > MOST_CELLS:
+            raise ValueError(
+                f"the lists multiply to {size:,} cells; at most {MOST_CELLS:,} make one grid"
+            )
+        cells = multiplied(self)
+        for entry in self.exclude:
+            if not any(exclusion(entry).matches(cell) for cell in cells):
+                raise ValueError(f"exclude: no cell matches {entry}")
+        if not expand(self):
+            raise ValueError("exclude: no cell is left")
+        return self
+
+
+def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid:
+    """Read and check a grid file; `overrides` are `field=value` with YAML values, such as
+    `training.steps=200`. Raises GridError listing every problem."""
+    path = Path(path)
+    text = read_text(path)
+    fields = parse(text, str(path))
+    if not isinstance(fields, dict):
+        raise GridError(f"{path} is not a valid grid: it must be `field: value` lines")
+    for override in overrides:
+        apply(fields, override)
+    try:
+        grid = Grid.model_validate(fields)
+    except ValidationError as error:
+        problems = [f"{path} is not a valid grid:", *map(problem, error.errors())]
+        raise GridError("\n  ".join(problems)) from None
+    changed = "".join(f"# changed on the command line: {override}\n" for override in overrides)
+    grid._text = changed + text
+    return grid
+
+
+def expand(grid: Grid) -> list[Cell]:
+    """All cells, each once, those of one training side by side."""
+    exclusions = [exclusion(entry) for entry in grid.exclude]
+    kept = [
+        cell
+        for cell in multiplied(grid)
+        if not any(exclusion.matches(cell) for exclusion in exclusions)
+    ]
+    by_training: dict[Training, list[Cell]] = {}
+    for cell in dict.fromkeys(kept):
+        by_training.setdefault(cell.training, []).append(cell)
+    return [cell for cells in by_training.values() for cell in cells]
+
+
+def blocks(grid: Grid) -> list[dict[str, list[Any]]]:
+    """The axes of the grid itself and of each of its additions."""
+    own = {name: getattr(grid, name) for name in AXES}
+    return [own] + [
+        own | {name: axis for name in AXES if (axis := getattr(more, name)) is not None}
+        for more in grid.include
+    ]
+
+
+def multiplied(grid: Grid) -> list[Cell]:
+    recipe = grid.training
+    return [
+        Cell(
+            Training(
+                data=grid.data,
+                model=grid.model,
+                schedule=schedule,
+                target=recipe.target,
+                weighting=recipe.weighting,
+                seed=seed,
+                training_steps=recipe.steps,
+                batch_size=recipe.batch_size,
+                learning_rate=recipe.learning_rate,
+                ema=recipe.ema,
+                precision=recipe.precision,
+            ),
+            sample_schedule=schedule if sampled_under == "same" else sampled_under,
+            sampler=sampler,
+            spacing=spacing,
+            steps=steps,
+            images=grid.images,
+            sampling_seed=sampling_seed,
+            clip=grid.clip,
+            extractor=grid.extractor,
+            reference=grid.reference,
+        )
+        for axes in blocks(grid)
+        for schedule, seed in product(axes["schedules"], axes["seeds"])
+        for sampled_under, sampler, spacing, steps, sampling_seed in product(
+            axes["sample_schedules"],
+            axes["samplers"],
+            axes["spacing"],
+            axes["steps"],
+            axes["sampling_seeds"],
+        )
+    ]
+
+
+def exclusion(entry: Mapping[str, Any]) -> Filter:
+    """`{schedule: linear, steps: [5, 10]}` as a filter."""
+    conditions = [
+        f"{name}=[{','.join(map(str, value))}]" if isinstance(value, list) else f"{name}={value}"
+        for name, value in entry.items()
+    ]
+    return Filter(",".join(conditions))
+
+
+class GridLoader(yaml.SafeLoader):
+    """YAML without aliases (a small file could stand for a huge one) and without keys given
+    twice, and with `1e-4` as the number it is everywhere else."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not read here: write the value out",
+                problem_mark=self.peek_event().start_mark,
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the field '{key.value}' is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+GridLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise GridError(f"{path} is larger than {LARGEST_FILE:,} bytes: it is no grid file")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise GridError(f"the grid {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise GridError(f"the grid {path} is not text in UTF-8") from None
+
+
+def parse(text: str, where: str) -> Any:
+    """YAML to plain values. Raises GridError with the line."""
+    try:
+        return yaml.load(text, GridLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise GridError(f"{where}{line}: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        told = (str(error).splitlines() or ["it is nested too deeply"])[0]
+        raise GridError(f"{where} is not YAML: {told}") from None
+
+
+def apply(fields: dict[str, Any], override: str) -> None:
+    """Set one `field.field=value`."""
+    name, equals, value = override.partition("=")
+    if not equals or not name:
+        raise GridError(f"'{override}' is not of the form field=value, such as training.steps=200")
+    *above, last = name.split(".")
+    for step in above:
+        fields = fields.setdefault(step, {})
+        if not isinstance(fields, dict):
+            raise GridError(f"'{override}': '{step}' has no fields within it")
+    fields[last] = parse(value, f"'{override}'")
+
+
+def problem(error: ErrorDetails) -> str:
+    """One problem as a person reads it: where, what was given, what would do."""
+    place = ".".join(str(step) for step in error["loc"] if not is_machinery(step))
+    message = error["msg"].removeprefix("Value error, ")
+    given = error.get("input")
+    if error["type"] == "extra_forbidden":
+        known = {"training": TrainingFields, "include": Axes}.get(str(error["loc"][0]), Grid)
+        fields = list((known if len(error["loc"]) > 1 else Grid).model_fields)
+        return f"{place}: there is no such field.{suggestion(str(error['loc'][-1]), fields)}"
+    if error["type"] == "missing":
+        return f"{place}: this field must be given"
+    if error["type"] == "value_error":
+        return f"{place}: {message}" if place else message
+    message = message[0].lower() + message[1:]
+    return f"{place}: {message}, not {shortened(given)}"
+
+
+def is_machinery(step: int | str) -> bool:
+    """Whether a step of pydantic's path names a branch of a type and not a field."""
+    return isinstance(step, str) and bool(re.search(r"[\[\](]|^literal|^function", step))
+
+
+def shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

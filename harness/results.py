@@ -1,0 +1,65 @@
+"""From the tracker to what a report is made from: one table of cells, one of trainings, and the
+files that go with them. A report needs nothing else: no store, no grid file, no torch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+
+import pandas as pd
+
+from harness.report.table import Results
+from harness.tracking import Tracker
+
+
+def read_results(name: str, grid_text: str, wanted: Collection[str], tracker: Tracker) -> Results:
+    """What is recorded of the cells with these keys."""
+    cells = tracker.table()
+    cells = cells[cells["key"].isin([*wanted])].reset_index(drop=True)
+    trainings = tracker.trainings()
+    if len(cells):
+        trainings = trainings[trainings["key"].isin(cells["training_key"])].reset_index(drop=True)
+        steps = dict(zip(trainings["key"], trainings["training_steps"], strict=True))
+        cells["training_steps"] = cells["training_key"].map(steps)
+    failures = tracker.failures()
+    run_of = dict(zip(trainings["key"], trainings["run_id"], strict=True))
+    return Results(
+        name=name,
+        cells=cells,
+        trainings=trainings,
+        failures=failures,
+        losses=tables(tracker, run_of, "loss.csv"),
+        time_losses=tables(tracker, run_of, "loss_by_time.csv"),
+        schedules=schedule_curves(tracker, trainings),
+        sheets={
+            key: picture
+            for key, run_id in zip(cells["key"], cells["run_id"], strict=True)
+            if (picture := tracker.artifact(run_id, "samples.png"))
+        },
+        grid_text=grid_text,
+        expected_cells=len(wanted),
+        versions=tracker.versions(),
+        commit=tracker.commit(),
+    )
+
+
+def tables(tracker: Tracker, run_of: dict[str, str], file: str) -> dict[str, pd.DataFrame]:
+    """One CSV of each run that has it."""
+    return {
+        key: pd.read_csv(io.BytesIO(text))
+        for key, run_id in run_of.items()
+        if (text := tracker.artifact(run_id, file))
+    }
+
+
+def schedule_curves(tracker: Tracker, trainings: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The curves of each schedule once, by its label."""
+    if trainings.empty:
+        return {}
+    settings = trainings.get("schedule_options", pd.Series("", index=trainings.index)).fillna("")
+    labels = [
+        f"{name}({options})" if options else name
+        for name, options in zip(trainings["schedule"], settings, strict=True)
+    ]
+    run_of = dict(zip(labels, trainings["run_id"], strict=True))
+    return tables(tracker, run_of, "schedule.csv")

@@ -1,0 +1,431 @@
+"""THE STORY of `harness run grid.yaml`, from a file to a report, in named steps. Read this first.
+
+    load_grid, expand       what is asked for, as plain values                     plan/
+    work_left               what of it nobody has done yet                         tracking, store
+    preflight               refuse now what would fail after hours                 data/, metrics/
+    record_known            what another grid has already paid for                 store -> tracking
+    train, then score       each distinct training once, then each cell            engine/, runtime/
+    write_report            from what was recorded, and only if that changed       report/
+
+Every step can be cut short by Ctrl-C, a time limit or a power cut, and the same command goes on
+where it stopped. torch is imported only when there is something to train, sample or score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DataError, MachineError, TrackingError
+from harness.plan.forecast import Plan, measured_speeds, plan_of
+from harness.plan.grid import Grid, expand
+from harness.plan.work import Cell, Failure, Filter, Training, distinct_trainings
+from harness.runtime import machine
+from harness.runtime.execute import here
+from harness.runtime.interrupt import Interruption
+from harness.runtime.progress import Progress, Screen, Stopped
+from harness.runtime.store import Store
+from harness.tracking import REUSED, Tracker
+
+LEAST_DISK = 200_000_000  # bytes: a few models, features and pictures
+
+Work = Training | Cell
+Execute = Callable[..., Iterator[tuple[Any, Any]]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where everything is."""
+
+    store: Path
+    tracking_uri: str
+    report_dir: Path
+    data_dir: Path
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a person asks of one run beyond the grid file."""
+
+    only: Filter | None = None
+    redo: Filter | None = None
+    retime: bool = False
+    fail_fast: bool = False
+    time_limit: float | None = None  # seconds
+
+
+@dataclass
+class Left:
+    """What is still to be done of a grid."""
+
+    trainings: list[Training] = field(default_factory=list)  # to train
+    cells: list[Cell] = field(default_factory=list)  # to sample, score or time
+    known: list[Work] = field(default_factory=list)  # done, but not recorded in this experiment
+
+    def __bool__(self) -> bool:
+        return bool(self.trainings or self.cells or self.known)
+
+
+@dataclass
+class Summary:
+    """How a run ended."""
+
+    cells: int
+    done: int = 0
+    failed: list[tuple[Work, Failure]] = field(default_factory=list)
+    status: int = 0  # of the process: 0, 1 with failures, 75 out of time, 130 interrupted
+    report: Path | None = None
+
+    def text(self) -> str:
+        """What a person reads at the end."""
+        lines = [f"{self.done} of {self.cells} cells are finished."]
+        if self.failed:
+            lines.append(f"{len(self.failed)} failed:")
+            lines += [f"  {work.key}  {title(work)}: {why.reason}" for work, why in self.failed]
+        if self.status in (130, 75):
+            lines.append("The same command goes on from here.")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "cells": self.cells,
+            "finished": self.done,
+            "failed": [
+                {"key": work.key, "what": title(work), "reason": why.reason}
+                for work, why in self.failed
+            ],
+            "status": self.status,
+            "report": str(self.report) if self.report else None,
+        }
+
+
+def run_grid(
+    grid: Grid, place: Place, wishes: Wishes, screen: Screen, execute: Execute = here
+) -> Summary:
+    """Do what is missing of a grid and write its report. Raises HarnessError before any work
+    where something that it needs is missing."""
+    cells = chosen(grid, wishes)
+    tracker = open_tracker(grid, place)
+    store = Store(place.store)
+    summary = Summary(len(cells))
+
+    if wishes.redo or work_left(grid, cells, tracker, store, wishes):
+        with store.locked(), Interruption(wishes.time_limit, screen.say) as interruption:
+            if wishes.redo:
+                forget(wishes.redo.choose(cells), cells, tracker, store)
+            left = work_left(grid, cells, tracker, store, wishes)
+            device = preflight(grid, left, place) if left.trainings or left.cells else "cpu"
+            tracker.open(grid.text, [cell.key for cell in expand(grid)], origin())
+            try:
+                record_known(left, tracker, store)
+                do = Doing(grid, place, wishes, screen, tracker, interruption, execute, device)
+                do.train(left.trainings, summary)
+                do.score(left.cells, summary)
+            except Stopped:
+                summary.status = interruption.status or 1
+            except KeyboardInterrupt:
+                summary.status = 130
+                raise
+            finally:
+                tracker.close("KILLED" if summary.status > 1 else "FINISHED")
+    else:
+        screen.say(f"Nothing to do: all {len(cells)} cells of '{grid.name}' are finished.")
+
+    recorded = tracker.finished()
+    summary.done = sum(cell.key in recorded for cell in cells)
+    if summary.failed and not summary.status:
+        summary.status = 1
+    if summary.status <= 1:
+        summary.report = write_report(grid, place, tracker, screen)
+    return summary
+
+
+def chosen(grid: Grid, wishes: Wishes) -> list[Cell]:
+    """The cells this run is about. Raises BadOption where `only` names none of them."""
+    cells = expand(grid)
+    return wishes.only.choose(cells) if wishes.only else cells
+
+
+def open_tracker(grid: Grid, place: Place) -> Tracker:
+    """The tracker of this grid's experiment; makes nothing yet."""
+    local = place.tracking_uri.startswith("sqlite:")
+    artifacts = place.store / "artifacts" if local else None
+    return Tracker(place.tracking_uri, grid.name, artifacts, store=store_name(place))
+
+
+def store_name(place: Place) -> str:
+    """Tells our runs from those of another machine in a shared tracking server, without saying
+    where on this one they are."""
+    import hashlib
+    import platform
+
+    text = f"{platform.node()} {place.store.resolve()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def origin() -> dict[str, str]:
+    """Which program writes here, for the parent run."""
+    tags = {f"harness.version.{name}": value for name, value in machine.versions().items()}
+    return tags | {"harness.commit": machine.commit()}
+
+
+def work_left(
+    grid: Grid, cells: list[Cell], tracker: Tracker, store: Store, wishes: Wishes
+) -> Left:
+    """What is neither recorded in this experiment nor, for the whole of it, in the store."""
+    recorded = tracker.finished()
+    left = Left()
+    for cell in cells:
+        told = store.outcome(cell.key)
+        complete = told is not None and {*grid.metrics} <= told["metrics"].keys()
+        if cell.key in recorded and {*grid.metrics} <= recorded[cell.key] and not wishes.retime:
+            continue
+        if complete and cell.key not in recorded and not wishes.retime:
+            left.known.append(cell)
+        else:
+            left.cells.append(cell)
+    for training in distinct_trainings(cells):
+        waited_for = any(cell.training == training for cell in left.cells)
+        if waited_for and not store.has_model(training.key):
+            left.trainings.append(training)
+        elif training.key not in recorded and store.has_model(training.key):
+            left.known.append(training)
+    return left
+
+
+def preflight(grid: Grid, left: Left, place: Place) -> str:
+    """Look at everything the work will need: the images, the extractor and its weights, the
+    device, the disk. Returns the device's name; raises HarnessError saying what is missing."""
+    from harness.engine.score import extractor, image_set
+    from harness.models.presets import MODELS
+
+    device = str(machine.find_device(place.device))
+    images = image_set(place.data_dir, grid.data)
+    MODELS[grid.model.name](**grid.model.keywords).check(images.size)
+    extractor(place.data_dir, device, grid.extractor).check(images.channels, images.size)
+    if len(images.reference(grid.reference)) < 2:
+        raise DataError(f"'{grid.data}' has fewer than two images to compare with")
+    Store(place.store).check()
+    if (free := machine.free_disk(place.store)) < LEAST_DISK:
+        raise MachineError(
+            f"only {free / 1e6:.0f} MB are free where the store {place.store} is; at least "
+            f"{LEAST_DISK / 1e6:.0f} MB are needed. Make room, or give another --store."
+        )
+    return device
+
+
+def forget(again: list[Cell], cells: list[Cell], tracker: Tracker, store: Store) -> None:
+    """Set aside what is to be done again: these cells, and each training all of whose cells are
+    among them. Their runs stay in MLflow, marked as superseded."""
+    whole = [work for work in distinct_trainings(again) if redone_whole(work, again, cells)]
+    tracker.supersede([work.key for work in [*again, *whole]])
+    for cell in again:
+        store.forget_cell(cell.key)
+    for training in whole:
+        store.forget_model(training.key)
+
+
+def redone_whole(training: Training, again: list[Cell], cells: list[Cell]) -> bool:
+    return all(cell in again for cell in cells if cell.training == training)
+
+
+def workers_for(grid: Grid, device: str) -> int:
+    """How many trainings run side by side: on a CPU one a core, on a GPU one.
+
+    From the whole grid, not from what is left of it: a training that goes on after a stop ends in
+    the same bits only with as many threads as it began with.
+    """
+    if device != "cpu":
+        return 1
+    return min(machine.cores(), len(distinct_trainings(expand(grid))))
+
+
+def record_known(left: Left, tracker: Tracker, store: Store) -> None:
+    """Record in this experiment what the store has from another one."""
+    for work in left.known:
+        outcome = result_of(work, store)
+        if outcome:
+            run_id = tracker.begin(work, {REUSED: "true"})
+            tracker.end(run_id, outcome, files_of(work, store))
+
+
+@dataclass
+class Doing:
+    """The two long steps, and what they need to tell of themselves while they go on."""
+
+    grid: Grid
+    place: Place
+    wishes: Wishes
+    screen: Screen
+    tracker: Tracker
+    interruption: Interruption
+    execute: Execute
+    device: str
+
+    def train(self, trainings: list[Training], summary: Summary) -> None:
+        """Each distinct training once; on a CPU several side by side."""
+        if not trainings:
+            return
+        from harness.engine.score import image_set
+        from harness.engine.train import TrainJob, train
+
+        values = image_set(self.place.data_dir, self.grid.data).train[0].size
+        workers = workers_for(self.grid, self.device)
+        threads = machine.threads_for(values, workers)
+        jobs = [
+            TrainJob(training, self.place.store, self.place.data_dir, self.device, threads)
+            for training in trainings
+        ]
+        self._carry_out("training", train, jobs, workers, summary)
+
+    def score(self, cells: list[Cell], summary: Summary) -> None:
+        """Sample and score each cell whose network is there, alone, so that seconds are honest."""
+        from harness.engine.score import ScoreJob, score
+
+        store = Store(self.place.store)
+        reasons = {work.key: failure for work, failure in summary.failed}
+        for cell in cells:
+            if cell.training.key in reasons:
+                why = f"its training failed: {reasons[cell.training.key].reason}"
+                summary.failed.append((cell, Failure(why)))
+        jobs = [
+            ScoreJob(
+                cell,
+                tuple(self.grid.metrics),
+                self.place.store,
+                self.place.data_dir,
+                self.device,
+                self.wishes.retime,
+            )
+            for cell in cells
+            if store.has_model(cell.training.key)
+        ]
+        self._carry_out("cell", score, jobs, 1, summary)
+
+    def _carry_out(
+        self, stage: str, function: Any, jobs: list[Any], workers: int, summary: Summary
+    ) -> None:
+        """Execute jobs and record each as it goes: its progress live, its outcome when it ends."""
+        if not jobs:
+            return
+        store, tracker, screen = Store(self.place.store), self.tracker, self.screen
+        runs: dict[str, str] = {}
+
+        def run_of(work: Work) -> str:
+            if work.key not in runs:
+                runs[work.key] = tracker.begin(work, {})
+            return runs[work.key]
+
+        def on_progress(job: Any, progress: Progress) -> None:
+            screen.update(title(job.work), progress)
+            if progress.values:
+                tracker.progress(run_of(job.work), progress.done, progress.values)
+            for file in progress.files:
+                tracker.file(run_of(job.work), Path(file), "sheets")
+
+        screen.stage(stage, len(jobs))
+        try:
+            for job, outcome in self.execute(
+                function, jobs, on_progress, self.interruption.should_stop, workers=workers
+            ):
+                work = job.work
+                if isinstance(outcome, Failure):
+                    summary.failed.append((work, outcome))
+                    tracker.fail(run_of(work), outcome)
+                    runs.pop(work.key)
+                    screen.finish(title(work), f"FAILED: {outcome.reason}")
+                    if self.wishes.fail_fast:
+                        raise Stopped
+                    continue
+                if work.key in runs or not tracker.amend(work, outcome):
+                    tracker.end(run_of(work), outcome, files_of(work, store))
+                    runs.pop(work.key, None)
+                screen.finish(title(work), in_short(outcome, self.grid.metrics))
+        finally:
+            for run_id in runs.values():
+                tracker.abandon(run_id)
+
+
+def title(work: Work) -> str:
+    """What the screen calls a piece of work."""
+    if isinstance(work, Training):
+        return f"{work.schedule}  seed {work.seed}"
+    return (
+        f"{work.training.schedule}  seed {work.training.seed}  {work.sampler}  {work.steps} steps"
+    )
+
+
+def in_short(outcome: dict[str, Any], metrics: Iterable[str]) -> str:
+    """The numbers of an outcome that a person watches."""
+    shown = ("loss", *metrics)
+    numbers = [
+        f"{name} {outcome['metrics'][name]:.4g}" for name in shown if name in outcome["metrics"]
+    ]
+    return "  ".join(numbers)
+
+
+def result_of(work: Work, store: Store) -> dict[str, Any] | None:
+    return store.trained(work.key) if isinstance(work, Training) else store.outcome(work.key)
+
+
+def files_of(work: Work, store: Store) -> list[Path]:
+    """What is kept with a finished run in MLflow."""
+    if isinstance(work, Training):
+        names = ("weights.safetensors", "loss.csv", "loss_by_time.csv", "schedule.csv")
+        return [store.model(work.key, name) for name in names]
+    return [store.cell(work.key, name) for name in ("samples.png", "influence.npz")]
+
+
+def write_report(grid: Grid, place: Place, tracker: Tracker, screen: Screen) -> Path | None:
+    """The report of what is recorded of this grid, unless the one in place already says it."""
+    from harness.report import page
+    from harness.results import read_results
+
+    results = read_results(grid.name, grid.text, {cell.key for cell in expand(grid)}, tracker)
+    if page.is_current(results, place.report_dir):
+        screen.say(f"The report is up to date: {place.report_dir / 'report.html'}")
+        return place.report_dir / "report.html"
+    written = page.write(results, place.report_dir)
+    beginning, _, _ = (place.report_dir / "report.md").read_text().partition("![")
+    tracker.publish(place.report_dir, written, beginning)
+    screen.say(f"Report: {place.report_dir / 'report.html'}")
+    return place.report_dir / "report.html"
+
+
+def report_grid(grid: Grid, place: Place, screen: Screen) -> Path | None:
+    """The report alone. Raises TrackingError where nothing of the grid has been recorded."""
+    tracker = open_tracker(grid, place)
+    if not tracker.finished():
+        raise TrackingError(
+            f"nothing of '{grid.name}' is recorded in {place.tracking_uri}; run the grid first"
+        )
+    return write_report(grid, place, tracker, screen)
+
+
+def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
+    """What a run would do and cost. Makes no file."""
+    cells = chosen(grid, wishes)
+    store = Store(place.store)
+    left = work_left(grid, cells, open_tracker(grid, place), store, wishes)
+    if wishes.redo:
+        left.cells = list(dict.fromkeys([*left.cells, *wishes.redo.choose(cells)]))
+        left.trainings = [
+            training
+            for training in distinct_trainings(cells)
+            if training in left.trainings or redone_whole(training, left.cells, cells)
+        ]
+    side_by_side, speeds = 1, None
+    if left.trainings or left.cells:
+        device = preflight(grid, left, place)
+        side_by_side = workers_for(grid, device)
+        speeds = measured_speeds(
+            store, cells[0].training, machine.name(machine.find_device(device))
+        )
+        if speeds is None:
+            from harness.engine.probe import probe
+
+            speeds = probe(cells[0], place.data_dir, device, side_by_side)
+    return plan_of(grid.name, cells, left.trainings, left.cells, left.known, speeds, side_by_side)

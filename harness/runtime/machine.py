@@ -1,0 +1,138 @@
+"""The machine: what it is called, what it can do, and what it has left."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from harness import __version__
+from harness.errors import MachineError
+from harness.lazy import torch
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def find_device(wanted: str) -> torch.device:
+    """The device of this name; `auto` is a GPU where there is one. Raises MachineError."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = "cpu" + (", cuda" if torch.cuda.is_available() else "")
+        raise MachineError(
+            f"device '{wanted}' cannot be used here ({str(error).splitlines()[0]}). "
+            f"Available: auto, {here}."
+        ) from None
+    return device
+
+
+def find_precision(wanted: str, device: torch.device) -> str:
+    """`auto` is bfloat16 where the hardware computes in it, float32 elsewhere."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        # Emulated bfloat16 (before Ampere) is slower than float32.
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+    has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bfloat16" if device.type == "cpu" and has_tiles() else "float32"
+
+
+def threads_for(values: int, workers: int = 1) -> int:
+    """Threads for work on images of this many values (pixels times channels) on a CPU, where
+    `workers` such pieces run side by side.
+
+    Small operations lose more by handing work between threads than they gain: on 8x8 images two
+    threads were slower than one on a quiet machine, and ten times slower on a busy one.
+    """
+    return 1 if values < 1024 else max(1, cores() // workers)
+
+
+def name(device: torch.device) -> str:
+    """What the machine is called in results: its GPU, or its processor and cores."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    plural = "" if cores() == 1 else "s"
+    return f"{_processor()}, {cores()} core{plural}"
+
+
+@cache
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Of this program and what its results depend on."""
+    found = {"harness": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "scipy", "scikit-learn", "torch-fidelity", "mlflow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where this folder is or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes: allocated on a GPU at most since the last `forget_peak`, else held by this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return int(psutil.Process().memory_info().rss)
+
+
+def forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done what it was given, so that a clock read now is true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def commit() -> str:
+    """The commit of this program's checkout, `abc1234` or `abc1234 (modified)`; else empty."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        found = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
+        )
+        return found.stdout.strip() if found.returncode == 0 else ""
+
+    try:
+        # A checkout of something else around an installed package says nothing about it.
+        if not git("ls-files", "machine.py"):
+            return ""
+        modified = " (modified)" if git("status", "--porcelain", "--", "..") else ""
+        return git("rev-parse", "--short", "HEAD") + modified
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

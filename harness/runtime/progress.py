@@ -1,0 +1,103 @@
+"""What a job says while it works, and how a person sees it: bars on a terminal, else plain lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+QUIET_SECONDS = 15.0  # between two plain lines about the same piece of work
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a piece of work is: `done` of `total`, with numbers to show or record."""
+
+    done: int
+    total: int
+    values: Mapping[str, float] = field(default_factory=dict)
+    files: tuple[str, ...] = ()  # newly complete files that are worth showing
+
+
+class Stopped(Exception):
+    """The work was asked to stop: raised by `report` in the job, which saves what it has."""
+
+
+Report = Callable[[Progress], None]
+
+
+class Screen:
+    """Shows stages of a run and the pieces of work under way in each.
+
+    On a terminal: one bar for the stage and one per running piece, with the time left. Elsewhere:
+    a line when a piece begins, ends, and now and then between.
+    """
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._bars: Bars | None = None
+        self._tasks: dict[str, int] = {}
+        self._said: dict[str, float] = {}
+        self._stage, self._done, self._total = "", 0, 0
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(compact=True),
+                TextColumn("[dim]{task.fields[note]}"),
+            )
+            self._bars = Bars(*columns, console=self._console, transient=True)
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def stage(self, name: str, total: int) -> None:
+        """A new stage of `total` pieces begins."""
+        self._stage, self._done, self._total = name, 0, total
+        if self._bars:
+            for task in self._bars.task_ids:
+                self._bars.remove_task(task)
+            self._tasks = {"": self._bars.add_task(f"[bold]{name}", total=total, note="")}
+
+    def update(self, piece: str, progress: Progress) -> None:
+        """A piece of work got this far."""
+        note = "  ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
+        if self._bars:
+            if piece not in self._tasks:
+                self._tasks[piece] = self._bars.add_task(piece, total=progress.total, note=note)
+            fields = {"note": note} if note else {}
+            self._bars.update(
+                self._tasks[piece], completed=progress.done, total=progress.total, **fields
+            )
+        elif time.monotonic() - self._said.setdefault(piece, time.monotonic()) > QUIET_SECONDS:
+            self._said[piece] = time.monotonic()
+            self.say(f"  {piece}: {progress.done}/{progress.total}  {note}".rstrip())
+
+    def finish(self, piece: str, note: str) -> None:
+        """A piece of work ended."""
+        self._done += 1
+        if self._bars:
+            if piece in self._tasks:
+                self._bars.remove_task(self._tasks.pop(piece))
+            self._bars.update(self._tasks[""], completed=self._done)
+        self.say(f"{self._stage} {self._done}/{self._total}  {piece}  {note}".rstrip())

@@ -1,0 +1,406 @@
+"""MLflow, and nothing but MLflow: the only module that imports it.
+
+One experiment per grid name. In it one parent run, found by its tag and reopened, and under it,
+flat, one child per training and one per cell. Only the process that a person started writes here;
+workers return their results, so SQLite is enough and nobody waits for a lock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from harness.errors import TrackingError
+from harness.plan.work import Cell, Failure, Training
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+from mlflow import MlflowClient  # it reads these settings when it is imported
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+KIND, KEY, STORE, REUSED = "harness.kind", "harness.key", "harness.store", "harness.reused"
+SUPERSEDED, REASON, MACHINE = "harness.superseded", "harness.reason", "harness.machine"
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
+NUMBERS = (
+    "steps", "seed", "sampling_seed", "images", "eta", "training_steps", "batch_size",
+    "learning_rate", "ema",
+)  # fmt: skip
+BATCH = 500  # entities in one request; MLflow takes 1,000
+
+
+class Tracker:
+    """What has been recorded of one experiment, and how more is.
+
+    Raises TrackingError where the server or database cannot be used.
+    """
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path | None = None, store: str = ""):
+        """`artifacts` is the folder for a new experiment's files where the tracking store is a
+        database; `store` names whose runs these are, so that what a dead process of ours left
+        can be told from what another machine is doing. Nothing is made before `open`."""
+        self._uri, self._name, self._artifacts, self._store = uri, experiment, artifacts, store
+        self._experiment: str | None = None
+        self._parent: str | None = None
+        self._runs_read: list[Run] | None = None
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        if database_is_there(uri):
+            with self._explained():
+                self._client = MlflowClient(uri)
+                self._experiment = self._find_experiment()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what cannot be used, whatever its back end raises: SQLAlchemy's errors, requests'
+        or MLflow's own."""
+        try:
+            yield
+        except TrackingError:
+            raise
+        except Exception as error:
+            told = str(error).strip().splitlines()
+            raise TrackingError(
+                f"the tracking store {without_password(self._uri)} cannot be used: "
+                f"{told[0] if told else type(error).__name__}"
+            ) from error
+
+    def _find_experiment(self) -> str | None:
+        found = self._client.get_experiment_by_name(self._name)
+        if found and found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"the experiment '{self._name}' was deleted in MLflow. Restore it there, or give "
+                "the grid another name."
+            )
+        return str(found.experiment_id) if found else None
+
+    # Reading.
+
+    def finished(self) -> dict[str, frozenset[str]]:
+        """Keys of the trainings and cells that are recorded as complete, and their metrics."""
+        return {
+            run.data.tags[KEY]: frozenset(run.data.metrics)
+            for run in self._complete("training", "cell")
+        }
+
+    def table(self) -> pd.DataFrame:
+        """One row per finished cell: params, metrics, `key`, `run_id`, `machine`."""
+        return self._frame("cell")
+
+    def trainings(self) -> pd.DataFrame:
+        """One row per finished training, in the same manner."""
+        return self._frame("training")
+
+    def failures(self) -> pd.DataFrame:
+        """What failed and has not succeeded since: `kind`, `key`, `what`, `reason`."""
+        done = {*self.finished(), ""}
+        rows = {
+            run.data.tags[KEY]: {
+                "kind": run.data.tags[KIND],
+                "key": run.data.tags[KEY],
+                "what": run.info.run_name,
+                "reason": run.data.tags.get(REASON, ""),
+            }
+            for run in reversed(self._runs())
+            if run.info.status == "FAILED" and run.data.tags.get(KEY, "") not in done
+        }
+        return pd.DataFrame(rows.values(), columns=["kind", "key", "what", "reason"])
+
+    def artifact(self, run_id: str, name: str) -> bytes | None:
+        """A file of a run, or None where it has none of that name."""
+        try:
+            return Path(self._client.download_artifacts(run_id, name)).read_bytes()
+        except (MlflowException, OSError):
+            return None
+
+    def grid_cells(self) -> set[str]:
+        """Keys of the cells that the grid asked for when it was last run."""
+        parent = self._find_parent()
+        text = self.artifact(parent.info.run_id, "cells.json") if parent else None
+        return set(json.loads(text)) if text else set()
+
+    def grid_text(self) -> str:
+        """The grid file as it was last run."""
+        parent = self._find_parent()
+        text = self.artifact(parent.info.run_id, "grid.yaml") if parent else None
+        return text.decode() if text else ""
+
+    def commit(self) -> str:
+        """The commit of the program that last wrote here, where one is known."""
+        parent = self._find_parent()
+        return parent.data.tags.get("harness.commit", "") if parent else ""
+
+    def versions(self) -> dict[str, str]:
+        parent = self._find_parent()
+        tags = parent.data.tags if parent else {}
+        prefix = "harness.version."
+        return {
+            name.removeprefix(prefix): value
+            for name, value in sorted(tags.items())
+            if name.startswith(prefix)
+        }
+
+    # Writing.
+
+    def open(self, grid_text: str, cells: Iterable[str], tags: Mapping[str, str]) -> None:
+        """Begin to write: mark what a dead process left, then find or make the parent run."""
+        with self._explained():
+            self._client = MlflowClient(self._uri)
+            self._experiment = self._find_experiment()
+            if self._experiment is None:
+                self._experiment = self._client.create_experiment(
+                    self._name,
+                    artifact_location=self._artifacts.resolve().as_uri()
+                    if self._artifacts
+                    else None,
+                )
+        for run in self._runs():
+            if run.info.status == "RUNNING" and run.data.tags.get(STORE) == self._store:
+                self._client.set_terminated(run.info.run_id, "KILLED")
+        found = self._find_parent()
+        if found:
+            self._parent = found.info.run_id
+            self._client.update_run(self._parent, "RUNNING")
+        else:
+            self._parent = self._create(self._name, {KIND: "grid", STORE: self._store})
+        self._tag(self._parent, tags)
+        self._client.log_text(self._parent, grid_text, "grid.yaml")
+        self._client.log_text(self._parent, json.dumps(sorted(cells)), "cells.json")
+        self._runs_read = None
+
+    def close(self, status: str) -> None:
+        """The parent is no longer being written to: FINISHED, FAILED or KILLED."""
+        if self._parent:
+            self._client.set_terminated(self._parent, status)
+        self._runs_read = None
+
+    def begin(self, work: Training | Cell, tags: Mapping[str, str]) -> str:
+        """A new RUNNING child for this work; returns its run id."""
+        assert self._parent, "open() comes first"
+        kind = "training" if isinstance(work, Training) else "cell"
+        run_id = self._create(
+            describe(work),
+            {KIND: kind, KEY: work.key, STORE: self._store, PARENT: self._parent, **tags},
+        )
+        if isinstance(work, Cell):
+            self._tag(run_id, {"harness.resolved.training_key": work.training.key})
+        params = [Param(name, str(value)) for name, value in work.params().items()]
+        self._client.log_batch(run_id, params=params)
+        self._runs_read = None
+        return run_id
+
+    def progress(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
+        """Live numbers of a run under way."""
+        self._log(run_id, values, step)
+
+    def file(self, run_id: str, path: Path, folder: str | None = None) -> None:
+        """Keep a file with a run."""
+        if path.exists():
+            self._client.log_artifact(run_id, str(path), folder)
+
+    def end(self, run_id: str, outcome: Mapping[str, Any], files: Iterable[Path]) -> None:
+        """The work is complete: its numbers, its files, and only then the status FINISHED."""
+        self._log(run_id, outcome["metrics"], 0)
+        self._tag(run_id, resolved(outcome))
+        for path in files:
+            self.file(run_id, path)
+        self._client.set_terminated(run_id, "FINISHED")
+        self._runs_read = None
+
+    def amend(self, work: Training | Cell, outcome: Mapping[str, Any]) -> bool:
+        """Add what is new (a metric, other timings) to a finished run; False if there is none."""
+        for run in self._complete("training", "cell"):
+            if run.data.tags[KEY] == work.key:
+                known = run.data.metrics
+                fresh = {k: v for k, v in outcome["metrics"].items() if known.get(k) != v}
+                self._log(run.info.run_id, fresh, 0)
+                self._tag(run.info.run_id, resolved(outcome))
+                self._runs_read = None
+                return True
+        return False
+
+    def fail(self, run_id: str, failure: Failure) -> None:
+        self._tag(run_id, {REASON: failure.reason[:4000]})
+        if failure.details:
+            self._client.log_text(run_id, failure.details, "traceback.txt")
+        self._client.set_terminated(run_id, "FAILED")
+        self._runs_read = None
+
+    def abandon(self, run_id: str) -> None:
+        """The work was asked to stop and will go on another time."""
+        self._client.set_terminated(run_id, "KILLED")
+        self._runs_read = None
+
+    def supersede(self, keys: Iterable[str]) -> None:
+        """Set aside the finished runs of this work: it is being done again."""
+        wanted = set(keys)
+        for run in self._complete("training", "cell"):
+            if run.data.tags[KEY] in wanted:
+                self._tag(run.info.run_id, {SUPERSEDED: "true"})
+        self._runs_read = None
+
+    def publish(self, folder: Path, files: Iterable[Path], description: str) -> None:
+        """Keep a report's files with the parent run, and its beginning as its description."""
+        parent = self._find_parent()
+        if parent:
+            for path in files:
+                inside = path.relative_to(folder).parent
+                self.file(parent.info.run_id, path, str(Path("report") / inside))
+            self._client.set_tag(parent.info.run_id, NOTE, description[:5000])
+
+    # Details.
+
+    def _create(self, name: str, tags: Mapping[str, str]) -> str:
+        run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
+        return str(run.info.run_id)
+
+    def _log(self, run_id: str, values: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, float(value) if math.isfinite(value) else math.nan, now, step)
+            for name, value in values.items()
+        ]
+        tags = [
+            RunTag(f"harness.infinite.{name}", str(value))
+            for name, value in values.items()
+            if math.isinf(value)
+        ]
+        for start in range(0, len(metrics), BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + BATCH], tags=tags)
+
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def _find_parent(self) -> Run | None:
+        found = [run for run in self._runs() if run.data.tags.get(KIND) == "grid"]
+        return found[-1] if found else None
+
+    def _complete(self, *kinds: str) -> Iterator[Run]:
+        """The newest complete run of each piece of work."""
+        newest: dict[str, Run] = {}
+        for run in self._runs():  # newest first
+            tags = run.data.tags
+            if tags.get(KIND) in kinds and run.info.status == "FINISHED" and SUPERSEDED not in tags:
+                newest.setdefault(tags[KEY], run)
+        yield from newest.values()
+
+    def _runs(self) -> list[Run]:
+        """All runs of the experiment, newest first; read once and again after a change."""
+        if self._experiment is None:
+            return []
+        if self._runs_read is None:
+            read: list[Run] = []
+            token = None
+            with self._explained():
+                while token != "":
+                    page = self._client.search_runs(
+                        [self._experiment],
+                        order_by=["attributes.start_time DESC"],
+                        max_results=1000,
+                        page_token=token,
+                    )
+                    read += page
+                    token = page.token or ""
+            self._runs_read = read
+        return self._runs_read
+
+    def _frame(self, kind: str) -> pd.DataFrame:
+        rows = [
+            {
+                **run.data.params,
+                **run.data.metrics,
+                **{
+                    name.removeprefix("harness.resolved."): value
+                    for name, value in run.data.tags.items()
+                    if name.startswith("harness.resolved.")
+                },
+                "key": run.data.tags[KEY],
+                "run_id": run.info.run_id,
+                "machine": run.data.tags.get(MACHINE, ""),
+                "reused": REUSED in run.data.tags,
+            }
+            for run in self._complete(kind)
+        ]
+        frame = pd.DataFrame(rows)
+        if frame.empty:
+            return pd.DataFrame(columns=["key", "run_id", "machine", "reused"])
+        for column in frame.columns.intersection(pd.Index(NUMBERS)):
+            frame[column] = pd.to_numeric(frame[column])
+        if "clip" in frame:
+            frame["clip"] = frame["clip"] == "True"
+        return frame.sort_values("key", ignore_index=True)
+
+
+def resolved(outcome: Mapping[str, Any]) -> dict[str, str]:
+    """What only the machine that did the work could say of it."""
+    tags = {MACHINE: str(outcome["machine"])}
+    for name in ("precision", "extractor", "threads", "data_fingerprint"):
+        if name in outcome:
+            tags[f"harness.resolved.{name}"] = str(outcome[name])
+    for name, version in outcome.get("versions", {}).items():
+        tags[f"harness.version.{name}"] = version
+    return tags
+
+
+def database_is_there(uri: str) -> bool:
+    """Whether there is anything to read; asking SQLite would make the file."""
+    path = uri.removeprefix("sqlite:///")
+    return path == uri or Path(path).exists()
+
+
+def describe(work: Training | Cell) -> str:
+    """A short name for a run, for people."""
+    if isinstance(work, Training):
+        return f"{work.schedule} seed {work.seed}"
+    training = work.training
+    return f"{training.schedule} seed {training.seed} {work.sampler} {work.steps} steps"
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be shown: a database's password is nobody's business."""
+    parts = urlsplit(uri)
+    if not parts.password:
+        return uri
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
+
+
+def serve(uri: str, host: str, port: int) -> int:
+    """MLflow's UI on a tracking store, until Ctrl-C; returns its exit status.
+
+    One worker and no job runner: as it comes it is fifteen processes and 1.8 GB for one reader.
+    """
+    if not database_is_there(uri):
+        raise TrackingError(f"there is nothing at {uri} yet; run a grid first")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise TrackingError(
+                f"cannot listen at {host}:{port} ({error.strerror}). Another --port would do."
+            ) from None
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
+               "--host", host, "--port", str(port), "--workers", "1"]  # fmt: skip
+    server = subprocess.Popen(
+        command, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    )
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+        server.wait(10)
+        return 0
