@@ -56,20 +56,21 @@ class Option:
         }  # fmt: skip
         return f"{kinds.get(self.kind, self.kind.__name__)}{self.bounds or ''}"
 
-    def convert(self, value: Any) -> Any:
+    def convert(self, given: Any) -> Any:
         """The value in the option's type, or None where it cannot be that. Booleans are not
         numbers here, and neither infinity nor NaN is an option's value."""
-        if self.kind in (int, float) and isinstance(value, bool):
-            return None
-        if self.kind is float and isinstance(value, int | float):
-            value = float(value) if math.isfinite(value) else None
-        if self.kind is tuple and isinstance(value, list):
-            value = tuple(value)
+        value: Any = given
+        if self.kind in (int, float):
+            if isinstance(given, bool) or not isinstance(given, int | float):
+                return None
+            if self.kind is float:
+                value = float(given) if math.isfinite(given) else None
+        if self.kind is tuple and isinstance(given, list):
+            value = tuple(given)
         if not isinstance(value, self.kind):
             return None
-        if self.bounds and not self.bounds.low <= value <= self.bounds.high:
-            return None
-        return value
+        inside = self.bounds is None or self.bounds.low <= given <= self.bounds.high
+        return value if inside else None
 
 
 class Registry(Generic[T]):
@@ -149,6 +150,11 @@ class Registry(Generic[T]):
             if converted != known[key].default:
                 checked[key] = converted
         return checked
+
+    def make(self, name: str, options: Mapping[str, Any]) -> Any:
+        """Call the part with these options: for the kinds whose parts are made and then used."""
+        part: Any = self[name]
+        return part(**options)
 
     def _offered(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=f"harness.{self.kind}s")}

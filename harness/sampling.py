@@ -24,13 +24,10 @@ def sample_to(
         cell = replace(cell, sampling_seed=seed)
 
     from harness.engine.sample import png, sample, sheet
-    from harness.engine.score import image_set, load_network
+    from harness.engine.score import load_network
 
-    found = machine.find_device(device)
-    network, precision = load_network(store, cell.training, data_dir, str(found))
-    like = image_set(data_dir, cell.training.data)
-    shape = (like.channels, like.size, like.size)
-    drawn = sample(cell, network, precision, shape, found, lambda progress: None, images).images
+    trained = load_network(store, cell.training, data_dir, str(machine.find_device(device)))
+    drawn = sample(cell, trained, lambda progress: None, images).images
     if out.suffix.lower() == ".png":
         write_bytes(out, png(sheet(drawn)))
     else:

@@ -265,6 +265,7 @@ class Tracker:
     # Details.
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
+        assert self._experiment, "open() comes first"
         run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
         return str(run.info.run_id)
 
@@ -348,7 +349,7 @@ class Tracker:
 def resolved(outcome: Mapping[str, Any]) -> dict[str, str]:
     """What only the machine that did the work could say of it."""
     tags = {MACHINE: str(outcome["machine"])}
-    for name in ("precision", "extractor", "threads", "data_fingerprint"):
+    for name in ("precision", "extractor", "extractor_fingerprint", "threads", "data_fingerprint"):
         if name in outcome:
             tags[f"harness.resolved.{name}"] = str(outcome[name])
     for name, version in outcome.get("versions", {}).items():

@@ -28,7 +28,7 @@ def build(training: Training, channels: int, size: int, device: torch.device) ->
         torch.manual_seed(seed)
         shape = MODELS[training.model.name](**training.model.keywords)
         network = shape.build(channels, size)
-    return network.to(device, memory_format=memory_format(size))
+    return network.to(device).to(memory_format=memory_format(size))
 
 
 def memory_format(size: int) -> torch.memory_format:
@@ -56,39 +56,54 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
-def load(
-    training: Training, store: Store, images: ImageSet, device: torch.device
-) -> tuple[nn.Module, str]:
-    """A finished training's network with its averaged weights, and its precision."""
-    outcome = store.trained(training.key)
-    if outcome is None:
-        raise StoreError(
-            f"the store {store.root} has no finished training {training.key}; run its grid first"
+@dataclass(frozen=True)
+class Trained:
+    """A network whose weights are settled, as it is sampled."""
+
+    training: Training
+    network: nn.Module
+    precision: str
+    shape: tuple[int, int, int]  # of one image: channels, height, width
+    device: torch.device
+
+    def denoiser(self, schedule: Schedule, clip: bool = False) -> Denoiser:
+        """`denoise(x, t)` under a schedule, which need not be the one it was trained under."""
+        return Denoiser(
+            Predictor(self.network, self.precision),
+            schedule,
+            TARGETS[self.training.target],
+            trained=log_snr_range(make_schedule(self.training.schedule)),
+            clip=clip,
         )
+
+
+def with_weights(
+    training: Training, weights: dict[str, Tensor], images: ImageSet, device: torch.device
+) -> Trained:
+    """The training's network with these weights, ready to be sampled."""
     network = build(training, images.channels, images.size, device)
-    network.load_state_dict(load_file(store.model(training.key, "weights.safetensors")))
-    return network.eval().requires_grad_(False), machine.find_precision(training.precision, device)
-
-
-def denoiser(
-    training: Training,
-    schedule: Schedule,
-    network: nn.Module,
-    precision: str,
-    clip: bool = False,
-) -> Denoiser:
-    """`denoise(x, t)` of a trained network under a schedule, which need not be its own."""
-    return Denoiser(
-        Predictor(network, precision),
-        schedule,
-        TARGETS[training.target],
-        trained=log_snr_range(make_schedule(training.schedule)),
-        clip=clip,
+    network.load_state_dict(weights)
+    return Trained(
+        training,
+        network.eval().requires_grad_(False),
+        machine.find_precision(training.precision, device),
+        (images.channels, images.size, images.size),
+        device,
     )
 
 
+def load(training: Training, store: Store, images: ImageSet, device: torch.device) -> Trained:
+    """A finished training's network with its averaged weights. Raises StoreError."""
+    if not store.has_model(training.key):
+        raise StoreError(
+            f"the store {store.root} has no finished training {training.key}; run its grid first"
+        )
+    weights = load_file(store.model(training.key, "weights.safetensors"))
+    return with_weights(training, weights, images, device)
+
+
 def make_schedule(part: Part) -> Schedule:
-    schedule: Schedule = SCHEDULES[part.name](**part.keywords)
+    schedule: Schedule = SCHEDULES.make(part.name, part.keywords)
     return schedule
 
 

@@ -9,11 +9,10 @@ from statistics import median
 
 import torch
 
-from harness.engine.network import Predictor, build, make_schedule
+from harness.engine.network import Predictor
 from harness.engine.sample import batches_of
-from harness.engine.score import extractor, image_set
-from harness.engine.state import State
-from harness.engine.train import step_of
+from harness.engine.score import extractor
+from harness.engine.train import Setting, step_of
 from harness.plan.forecast import Speeds
 from harness.plan.work import Cell
 from harness.runtime import machine
@@ -25,18 +24,16 @@ EXTRACTED = 16  # images
 def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> Speeds:
     """Time a training step, a network evaluation and the extractor on this machine."""
     training, device = cell.training, torch.device(device_name)
-    images = image_set(data_dir, training.data)
-    precision = machine.find_precision(training.precision, device)
+    setting = Setting.of(training, data_dir, device)
+    images = setting.images
     if device.type == "cpu":
         torch.set_num_threads(machine.threads_for(images.train[0].size, workers))
-    network = build(training, images.channels, images.size, device)
-    state = State.first(network, training, threads=1)
-    one_step = step_of(training, images, make_schedule(training.schedule), precision, device)
+    state, one_step = setting.first_state(threads=1), step_of(setting)
     a_step = seconds_of(lambda: one_step(state), device)
 
     batch = len(next(batches_of(cell.images, device)))
     x = torch.zeros(batch, *images.train.shape[1:], device=device)
-    predict = Predictor(network.eval(), precision)
+    predict = Predictor(state.network.eval(), setting.precision)
     with torch.inference_mode():
         an_evaluation = seconds_of(lambda: predict(x, x[:, 0, 0, 0]), device)
     extract = extractor(data_dir, device_name, cell.extractor)

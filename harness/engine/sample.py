@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from harness.diffusion.samplers import SAMPLERS, ddim
 from harness.diffusion.times import SPACINGS, trailing
-from harness.engine.network import denoiser, make_schedule, to_bytes
+from harness.engine.network import Trained, make_schedule, to_bytes
 from harness.engine.noise import BLOCK, FreshNoise, starting_noise
-from harness.plan.work import Cell, Training
+from harness.plan.work import Cell
 from harness.runtime import machine
 from harness.runtime.progress import Progress, Report
 
@@ -38,24 +37,19 @@ class Samples:
     peak_memory_bytes: int
 
 
-def sample(
-    cell: Cell,
-    network: nn.Module,
-    precision: str,
-    shape: tuple[int, int, int],
-    device: torch.device,
-    report: Report,
-    images: int | None = None,
-) -> Samples:
+def sample(cell: Cell, trained: Trained, report: Report, images: int | None = None) -> Samples:
     """The cell's images (or the first `images` of them), each from its own starting noise.
 
     Seconds are measured around the sampler alone, with the device synchronised and after a
     warm-up at the batch's size.
     """
+    shape, device = trained.shape, trained.device
+    if device.type == "cpu":
+        torch.set_num_threads(machine.threads_for(math.prod(shape)))
     wanted = images or cell.images
     schedule = make_schedule(cell.sample_schedule)
     times = times_of(cell)
-    denoise = denoiser(cell.training, schedule, network, precision, cell.clip)
+    denoise = trained.denoiser(schedule, cell.clip)
     batches = list(batches_of(wanted, device))
     expected = len(batches) * cell.steps
 
@@ -99,22 +93,14 @@ def first_abar(cell: Cell) -> float:
     return float(make_schedule(cell.sample_schedule).alpha(times_of(cell)[0])) ** 2
 
 
-def preview(
-    training: Training,
-    network: nn.Module,
-    precision: str,
-    shape: tuple[int, int, int],
-    images: int = 2 * SHEET_COLUMNS,
-    steps: int = 20,
-) -> bytes:
+def preview(trained: Trained, images: int = 2 * SHEET_COLUMNS, steps: int = 20) -> bytes:
     """A small sheet by DDIM: how a training is coming along, as a PNG."""
-    schedule = make_schedule(training.schedule)
-    device = next(network.parameters()).device
+    schedule = make_schedule(trained.training.schedule)
     with torch.inference_mode():
         x_0 = ddim(
-            denoiser(training, schedule, network, precision),
+            trained.denoiser(schedule),
             schedule,
-            starting_noise(0, range(images), shape).to(device),
+            starting_noise(0, range(images), trained.shape).to(trained.device),
             trailing(schedule, steps),
             lambda: torch.empty(0),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import statistics
 import time
@@ -13,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from harness.data.datasets import DATASETS
 from harness.data.images import ImageSet
-from harness.engine.network import load
-from harness.engine.sample import SHEET_IMAGES, Samples, png, sample, sheet, spread
+from harness.engine.network import Trained, load
+from harness.engine.sample import SHEET_IMAGES, Samples, first_abar, png, sample, sheet, spread
 from harness.errors import DataError
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS
@@ -52,8 +50,9 @@ def score(job: ScoreJob, report: Report) -> dict[str, Any]:
     images = image_set(job.data_dir, cell.training.data)
     extract = extractor(job.data_dir, job.device, cell.extractor)
 
+    trained = load_network(store, cell.training, job.data_dir, job.device)
     if not store.features(cell.key).exists():
-        samples = run_sampler(job, images, device, report)
+        samples = sample(cell, trained, report)
         write_bytes(store.cell(cell.key, "samples.png"), png(sheet(samples.images[:SHEET_IMAGES])))
         began = time.perf_counter()
         features = extract(samples.images)
@@ -63,25 +62,17 @@ def score(job: ScoreJob, report: Report) -> dict[str, Any]:
         outcome = with_cost(outcome, samples, device)
         outcome["metrics"] |= {"feature_seconds_per_image": seconds, "first_abar": first_abar(cell)}
     elif job.retime or "seconds_per_image" not in outcome["metrics"]:
-        outcome = with_cost(outcome, run_sampler(job, images, device, report), device)
+        outcome = with_cost(outcome, sample(cell, trained, report), device)
 
     measure(outcome, job, images)
     outcome |= {
         "extractor": extract.label,
-        "precision": load_network(store, cell.training, job.data_dir, job.device)[1],
+        "extractor_fingerprint": extract.fingerprint,
+        "precision": trained.precision,
         "versions": machine.versions(),
     }
     write_json(store.cell(cell.key, "outcome.json"), outcome)
     return outcome
-
-
-def run_sampler(job: ScoreJob, images: ImageSet, device: torch.device, report: Report) -> Samples:
-    store, training = Store(job.store), job.cell.training
-    network, precision = load_network(store, training, job.data_dir, job.device)
-    shape = (images.channels, images.size, images.size)
-    if device.type == "cpu":
-        torch.set_num_threads(machine.threads_for(math.prod(shape)))
-    return sample(job.cell, network, precision, shape, device, report)
 
 
 def with_cost(outcome: dict[str, Any], samples: Samples, device: torch.device) -> dict[str, Any]:
@@ -123,9 +114,8 @@ def measure(outcome: dict[str, Any], job: ScoreJob, images: ImageSet) -> None:
         if real is not None:
             metrics[f"{name}_floor"] = metric.function(real, reference)
             metrics["floor_images"] = len(real)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **influences)
-    write_bytes(store.cell(cell.key, "influence.npz"), buffer.getvalue())
+    with replacing(store.cell(cell.key, "influence.npz")) as temporary, temporary.open("wb") as out:
+        np.savez_compressed(out, allow_pickle=False, **influences)
 
 
 def floor_features(job: ScoreJob, images: ImageSet) -> np.ndarray | None:
@@ -163,10 +153,8 @@ def _reference_features(
 
 
 @lru_cache(maxsize=1)
-def load_network(
-    store: Store, training: Training, data_dir: Path, device: str
-) -> tuple[nn.Module, str]:
-    """The network of a training and its precision; cells of one training come one after another.
+def load_network(store: Store, training: Training, data_dir: Path, device: str) -> Trained:
+    """The network of a training, kept for the next cell: those of one training come together.
 
     Raises DataError where the images are no longer those that it was trained on: its key names
     them by what the grid says, which a changed folder does not change.

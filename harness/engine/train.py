@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,14 @@ from harness.data.datasets import DATASETS
 from harness.data.images import ImageSet
 from harness.diffusion.objective import TARGETS, WEIGHTINGS, training_losses, training_times
 from harness.diffusion.schedules import Schedule
-from harness.engine.network import Predictor, build, make_schedule, memory_format, to_signal
+from harness.engine.network import (
+    Predictor,
+    build,
+    make_schedule,
+    memory_format,
+    to_signal,
+    with_weights,
+)
 from harness.engine.noise import Order, Purpose, generator, normal
 from harness.engine.sample import preview
 from harness.engine.state import TIME_BINS, State
@@ -60,24 +67,44 @@ class TrainJob:
         return self.training
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What stays the same from the first step of a training to the last."""
+
+    training: Training
+    images: ImageSet
+    schedule: Schedule
+    precision: str
+    device: torch.device
+
+    @classmethod
+    def of(cls, training: Training, data_dir: Path, device: torch.device) -> Self:
+        return cls(
+            training,
+            DATASETS[training.data.name](data_dir, **training.data.keywords),
+            make_schedule(training.schedule),
+            machine.find_precision(training.precision, device),
+            device,
+        )
+
+    def first_state(self, threads: int) -> State:
+        network = build(self.training, self.images.channels, self.images.size, self.device)
+        return State.first(network, self.training, threads)
+
+
 def train(job: TrainJob, report: Report) -> dict[str, Any]:
     """Train, saving as it goes; returns what came of it, as also written to `training.json`.
 
     Raises Stopped, its state saved, when `report` does; Diverged when the loss is not finite.
     """
     training, store = job.training, Store(job.store)
-    device = torch.device(job.device)
-    precision = machine.find_precision(training.precision, device)
-    images = DATASETS[training.data.name](job.data_dir, **training.data.keywords)
-    schedule = make_schedule(training.schedule)
-
+    setting = Setting.of(training, job.data_dir, torch.device(job.device))
+    state = setting.first_state(job.threads)
     saved = store.model(training.key, "state.safetensors")
-    network = build(training, images.channels, images.size, device)
-    state = State.first(network, training, job.threads)
     if saved.exists():
         state.restore(saved)
     torch.set_num_threads(state.threads)
-    one_step = step_of(training, images, schedule, precision, device)
+    one_step = step_of(setting)
 
     clock = last_look = last_save = time.monotonic()
     steps_at_look = state.step
@@ -105,7 +132,7 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
         if state.step * SHEETS // training.training_steps != (
             (state.step - 1) * SHEETS // training.training_steps
         ):
-            files = (draw_sheet(state, training, images, store, precision, device),)
+            files = (draw_sheet(setting, state, store),)
         try:
             report(Progress(state.step, training.training_steps, values, files))
         except Stopped:
@@ -115,13 +142,12 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
             state.save(saved)
             last_save = now
         clock += time.monotonic() - now  # sheets, saving and reporting are not training
-    return finish(state, training, images, schedule, store, precision, device)
+    return finish(setting, state, store)
 
 
-def step_of(
-    training: Training, images: ImageSet, schedule: Schedule, precision: str, device: torch.device
-) -> Callable[[State], tuple[Tensor, Tensor]]:
+def step_of(setting: Setting) -> Callable[[State], tuple[Tensor, Tensor]]:
     """The function that makes the state's next step: returns its times and losses, one an image."""
+    training, images, device = setting.training, setting.images, setting.device
     data = torch.from_numpy(images.train).to(device)
     order = Order(training.seed, len(data), training.batch_size)
     target, weighting = TARGETS[training.target], WEIGHTINGS[training.weighting.name]
@@ -133,16 +159,16 @@ def step_of(
 
     def one_step(state: State) -> tuple[Tensor, Tensor]:
         draw = generator(Purpose.TRAINING, training.seed, state.step, 0)
-        t = training_times(schedule, torch.from_numpy(draw.random(training.batch_size)))
+        t = training_times(setting.schedule, torch.from_numpy(draw.random(training.batch_size)))
         batch = to_signal(data[order(state.step).to(device)]).contiguous(memory_format=layout)
         if images.flip:
             mirrored = torch.from_numpy(draw.random(len(batch)) < 0.5).to(device)
             batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
         eps = normal(tuple(batch.shape), device, Purpose.TRAINING, training.seed, state.step, 1)
 
-        network = Predictor(state.network, precision)
-        losses = training_losses(network, schedule, target, weigh, batch, t, eps)
-        losses.mean().backward()
+        network = Predictor(state.network, setting.precision)
+        losses = training_losses(network, setting.schedule, target, weigh, batch, t, eps)
+        torch.autograd.backward(losses.mean())
         nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
         state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)
         state.optimizer.step()
@@ -163,33 +189,18 @@ def learning_rate(training: Training, step: int) -> float:
     return training.learning_rate * (1 + math.cos(math.pi * fall)) / 2
 
 
-def draw_sheet(
-    state: State,
-    training: Training,
-    images: ImageSet,
-    store: Store,
-    precision: str,
-    device: torch.device,
-) -> str:
+def draw_sheet(setting: Setting, state: State, store: Store) -> str:
     """A few samples from the averaged weights as they are now: a picture in the store."""
-    network = build(training, images.channels, images.size, device).eval()
-    network.load_state_dict(state.average)
-    picture = preview(training, network, precision, (images.channels, images.size, images.size))
+    training = setting.training
+    picture = preview(with_weights(training, state.average, setting.images, setting.device))
     path = store.model(training.key, f"sheets/step_{state.step:07d}.png")
     write_bytes(path, picture)
     return str(path)
 
 
-def finish(
-    state: State,
-    training: Training,
-    images: ImageSet,
-    schedule: Schedule,
-    store: Store,
-    precision: str,
-    device: torch.device,
-) -> dict[str, Any]:
+def finish(setting: Setting, state: State, store: Store) -> dict[str, Any]:
     """Write what came of the training; the weights last, since they say that it is complete."""
+    training = setting.training
     losses = state.losses.numpy(force=True)
     curve = [
         (int(block[-1]) + 1, float(losses[block].mean()))
@@ -204,7 +215,9 @@ def finish(
         if number
     ]
     write_table(store.model(training.key, "loss_by_time.csv"), ["t_low", "t_high", "loss"], bins)
-    write_table(store.model(training.key, "schedule.csv"), CURVE_COLUMNS, curve_of(schedule))
+    write_table(
+        store.model(training.key, "schedule.csv"), CURVE_COLUMNS, curve_of(setting.schedule)
+    )
 
     outcome = {
         "training": training.canonical(),
@@ -214,11 +227,11 @@ def finish(
             "images_per_second": training.training_steps * training.batch_size / state.seconds,
             "parameters": sum(p.numel() for p in state.network.parameters()),
         },
-        "precision": precision,
+        "precision": setting.precision,
         "threads": state.threads,
-        "machine": machine.name(device),
+        "machine": machine.name(setting.device),
         "versions": machine.versions(),
-        "data_fingerprint": images.fingerprint,
+        "data_fingerprint": setting.images.fingerprint,
     }
     write_json(store.model(training.key, "training.json"), outcome)
     with replacing(store.model(training.key, "weights.safetensors")) as temporary:

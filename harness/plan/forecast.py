@@ -93,7 +93,8 @@ class Plan:
         else:
             lines.append("Nothing to do.")
         lines += [f"Note: {warning}" for warning in self.warnings]
-        rows = [(work.key, self.state(work), told(work)) for work in [*self.trainings, *self.cells]]
+        everything: list[Training | Cell] = [*self.trainings, *self.cells]
+        rows = [(work.key, self.state(work), told(work)) for work in everything]
         lines += ["", *(f"  {key}  {state:12}  {what}" for key, state, what in rows[:LISTED])]
         if len(rows) > LISTED:
             lines.append(f"  ... and {len(rows) - LISTED} more (--json lists all)")

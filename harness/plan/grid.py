@@ -146,7 +146,7 @@ class Grid(Strict):
     )
     data: Annotated[Part, *part_of(DATASETS)] = Field(description="The images to learn")
     model: Annotated[Part, *part_of(MODELS)] = Field(Part("tiny"), description="The network")
-    training: TrainingFields = TrainingFields()
+    training: TrainingFields = Field(default_factory=lambda: TrainingFields.model_validate({}))
     schedules: Some[SchedulePart] = Field(description="Noise schedules to train under")
     sample_schedules: Some[SampleSchedule] = Field(
         ["same"], description="Schedules to sample under; `same` is the one trained under"
@@ -189,7 +189,7 @@ class Grid(Strict):
     def _is_a_benchmark(self) -> Grid:
         for schedule in [*self.schedules, *self.sample_schedules]:
             if isinstance(schedule, Part):
-                SCHEDULES[schedule.name](**schedule.keywords)  # its own bounds
+                SCHEDULES.make(schedule.name, schedule.keywords)  # its own bounds
         for spacing, steps in product(self.spacing, self.steps):
             if check := getattr(SPACINGS[spacing.name], "check_steps", None):
                 check(steps)
@@ -306,7 +306,7 @@ class GridLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.MarkedYAMLError(
                 problem="aliases (*name) are not read here: write the value out",
-                problem_mark=self.peek_event().start_mark,
+                problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]
             )
         return super().compose_node(parent, index)
 
@@ -371,8 +371,9 @@ def problem(error: ErrorDetails) -> str:
     message = error["msg"].removeprefix("Value error, ")
     given = error.get("input")
     if error["type"] == "extra_forbidden":
-        known = {"training": TrainingFields, "include": Axes}.get(str(error["loc"][0]), Grid)
-        fields = list((known if len(error["loc"]) > 1 else Grid).model_fields)
+        within: dict[str, type[BaseModel]] = {"training": TrainingFields, "include": Axes}
+        model = within.get(str(error["loc"][0]), Grid) if len(error["loc"]) > 1 else Grid
+        fields = list(model.model_fields)
         return f"{place}: there is no such field.{suggestion(str(error['loc'][-1]), fields)}"
     if error["type"] == "missing":
         return f"{place}: this field must be given"

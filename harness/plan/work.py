@@ -56,7 +56,8 @@ class Work:
 
     def canonical(self) -> dict[str, Any]:
         """This value as JSON types; `from_canonical` reads it back."""
-        return _plain(asdict(self))
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def here(
     should_stop: ShouldStop,
     workers: int = 1,
 ) -> Outcomes[Job]:
-    """Run the jobs on this machine, `workers` side by side. Raises Stopped once all have stopped."""
+    """Run the jobs here, `workers` side by side. Raises Stopped once all have stopped."""
     run = in_this_process if workers == 1 else in_workers
     return run(function, jobs, on_progress, should_stop, workers)
 

@@ -124,7 +124,11 @@ def commit() -> str:
 
     def git(*arguments: str) -> str:
         found = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
         return found.stdout.strip() if found.returncode == 0 else ""
 

@@ -1,4 +1,4 @@
-"""What a job says while it works, and how a person sees it: bars on a terminal, else plain lines."""
+"""What a job says while it works, and how a person sees it: bars on a terminal, or plain lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 QUIET_SECONDS = 15.0  # between two plain lines about the same piece of work
@@ -42,7 +42,7 @@ class Screen:
     def __init__(self, console: Console):
         self._console = console
         self._bars: Bars | None = None
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
         self._stage, self._done, self._total = "", 0, 0
 
@@ -85,10 +85,10 @@ class Screen:
         if self._bars:
             if piece not in self._tasks:
                 self._tasks[piece] = self._bars.add_task(piece, total=progress.total, note=note)
-            fields = {"note": note} if note else {}
-            self._bars.update(
-                self._tasks[piece], completed=progress.done, total=progress.total, **fields
-            )
+            task = self._tasks[piece]
+            self._bars.update(task, completed=progress.done, total=progress.total)
+            if note:  # not every report has numbers: the last ones stay on the screen
+                self._bars.update(task, note=note)
         elif time.monotonic() - self._said.setdefault(piece, time.monotonic()) > QUIET_SECONDS:
             self._said[piece] = time.monotonic()
             self.say(f"  {piece}: {progress.done}/{progress.total}  {note}".rstrip())

@@ -1,0 +1,1 @@
+"""The image sets that can be trained on and compared with."""

@@ -1,0 +1,71 @@
+"""The classics with an official test part, which is the part held out here.
+
+Each is read from a zip in the data folder if there is one (`cifar10.zip`, `mnist.zip`,
+`fashion_mnist.zip`: images in a folder `train` and a folder `test`, at any depth and in any
+sub-folders), else from torchvision's files there, which are downloaded if they are missing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.download import download
+from harness.data.files import read_images
+from harness.data.images import Images, ImageSet
+
+
+def cifar10(data_dir: Path) -> ImageSet:
+    """CIFAR-10 (Krizhevsky 2009): 60,000 photographs, 32x32 colour, 10,000 held out."""
+    train, test = both_parts(data_dir, "cifar10", "CIFAR10", side=32, grey=False)
+    return ImageSet("cifar10", train, test, flip=True)
+
+
+def mnist(data_dir: Path) -> ImageSet:
+    """MNIST (LeCun et al. 1998): 70,000 handwritten digits, 32x32 grey, 10,000 held out."""
+    train, test = both_parts(data_dir, "mnist", "MNIST", side=28, grey=True)
+    return ImageSet("mnist", padded(train), padded(test))
+
+
+def fashion_mnist(data_dir: Path) -> ImageSet:
+    """Fashion-MNIST (Xiao et al. 2017): 70,000 pieces of clothing, 32x32 grey, 10,000 held out."""
+    train, test = both_parts(data_dir, "fashion_mnist", "FashionMNIST", side=28, grey=True)
+    return ImageSet("fashion_mnist", padded(train), padded(test))
+
+
+def both_parts(
+    data_dir: Path, name: str, torchvision_name: str, side: int, grey: bool
+) -> tuple[Images, Images]:
+    """The training and the test images, [N, C, side, side]. Raises DataError."""
+    archive = data_dir / f"{name}.zip"
+    if archive.exists():
+        train, test = (
+            read_images(archive, side, grey=grey, part=part) for part in ("train", "test")
+        )
+        return train, test
+    remedy = (
+        f"Without a network, put {archive.name} into {data_dir}: a zip of the {side}x{side} images "
+        "in two folders, train and test."
+    )
+    with download(f"The data set {name}", remedy):
+        import torchvision
+
+        read = getattr(torchvision.datasets, torchvision_name)
+        train, test = (
+            channels_first(np.asarray(read(data_dir, train=part, download=True).data))
+            for part in (True, False)
+        )
+    return train, test
+
+
+def channels_first(images: Images) -> Images:
+    """From torchvision's [N, H, W] or [N, H, W, C]."""
+    return (
+        images[:, None] if images.ndim == 3 else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    )
+
+
+def padded(images: Images) -> Images:
+    """28 pixels a side to 32, which a U-Net can halve three times more; black, as the margin is."""
+    return np.pad(images, [(0, 0), (0, 0), (2, 2), (2, 2)])

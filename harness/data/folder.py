@@ -1,0 +1,44 @@
+"""A person's own images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from harness.data.files import read_images
+from harness.data.images import ImageSet, split_by_content
+from harness.errors import DataError
+from harness.registry import Between
+
+
+def folder(
+    data_dir: Path,
+    *,
+    path: str,
+    image_size: Annotated[int, Between(1, 4096)] = 64,
+    held_out: Annotated[float, Between(0.001, 0.999)] = 0.2,
+    flip: bool = False,
+    grey: bool = False,
+) -> ImageSet:
+    """A folder or zip of images of any size: the centre square of each, resized.
+
+    A relative `path` is looked for from the working directory, then in the data folder.
+    `held_out` is the share of images that is never trained on. Raises DataError where the images
+    cannot be read or are fewer than two.
+    """
+    images = read_images(found(path, data_dir), image_size, grey=grey)
+    count = min(max(1, round(held_out * len(images))), len(images) - 1)
+    return split_by_content("folder", images, count, flip=flip)
+
+
+def found(path: str, data_dir: Path) -> Path:
+    """Where a path that a person wrote is. Raises DataError, naming the places, if nowhere."""
+    given = Path(path).expanduser()
+    places = list(dict.fromkeys([given, data_dir / given]))  # one, where the path is absolute
+    for place in places:
+        if path and place.exists():
+            return place
+    raise DataError(
+        f"'{path}' does not exist: neither {' nor '.join(map(str, places))}. "
+        "Give the folder or zip of images as 'path'."
+    )

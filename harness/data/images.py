@@ -1,0 +1,88 @@
+"""A set of images in memory, in two parts: one to train on and one held out.
+
+Images are uint8 from 0 to 255, [N, channels, side, side]: what a PNG holds is what is compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import BadOption, DataError
+from harness.registry import suggestion
+
+Images = NDArray[np.uint8]
+
+REFERENCES = ["train", "held_out", "all"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Square images of one size. Raises DataError where the two parts are not that."""
+
+    name: str
+    train: Images  # [N, C, H, W]
+    held_out: Images  # [M, C, H, W]
+    flip: bool = False  # whether a mirrored image is another image of the same kind
+
+    def __post_init__(self) -> None:
+        for part, images in [("train", self.train), ("held_out", self.held_out)]:
+            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
+                raise DataError(
+                    f"data set '{self.name}': {part} must be uint8 [images, channels, side, side], "
+                    f"not {images.dtype} of shape {images.shape}"
+                )
+            if images.size == 0:
+                raise DataError(
+                    f"data set '{self.name}': no image is left for the part '{part}': both parts "
+                    "need one. Give more images that differ, or change how many are held out."
+                )
+        if self.train.shape[1:] != self.held_out.shape[1:]:
+            raise DataError(
+                f"data set '{self.name}': training images are {self.train.shape[1:]} and held-out "
+                f"images {self.held_out.shape[1:]} (channels, height, width): they must be alike"
+            )
+
+    @property
+    def channels(self) -> int:
+        return int(self.train.shape[1])
+
+    @property
+    def size(self) -> int:
+        """Pixels along a side."""
+        return int(self.train.shape[2])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the pixels of both parts, in their order; hexadecimal."""
+        digest = hashlib.sha256()
+        for images in (self.train, self.held_out):
+            digest.update(repr(images.shape).encode())
+            digest.update(np.ascontiguousarray(images).data)
+        return digest.hexdigest()
+
+    def reference(self, which: str) -> Images:
+        """The images to compare with: "train", "held_out" or "all". Raises BadOption."""
+        if which == "all":
+            return np.concatenate([self.train, self.held_out])
+        if which not in REFERENCES:
+            raise BadOption(f"unknown reference '{which}'.{suggestion(which, REFERENCES)}")
+        return self.train if which == "train" else self.held_out
+
+
+def split_by_content(name: str, images: Images, held_out: int, *, flip: bool = False) -> ImageSet:
+    """Hold out the `held_out` images whose pixels have the lowest sha256; images [N, C, H, W].
+
+    So the parts and their order are fixed by the images alone, whatever the order of their files,
+    and equal images are never on both sides: those that equal the last one held out go with it.
+    Raises DataError where that leaves a part empty.
+    """
+    digests = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images])
+    order = np.argsort(digests, kind="stable")
+    ranked = digests[order]
+    cut = int(np.searchsorted(ranked, ranked[held_out - 1], side="right")) if held_out else 0
+    return ImageSet(name, train=images[order[cut:]], held_out=images[order[:cut]], flip=flip)

@@ -1,0 +1,1 @@
+"""From images to numbers: features, distances between sets of features, and their uncertainty."""

@@ -1,0 +1,301 @@
+"""Registries: names, options, and parts that other packages offer."""
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+import torch
+
+from harness.diffusion.objective import TARGETS, WEIGHTINGS
+from harness.diffusion.samplers import SAMPLERS
+from harness.diffusion.schedules import SCHEDULES, Linear
+from harness.diffusion.times import SPACINGS
+from harness.errors import BadOption, HarnessError, UnknownName
+from harness.registry import Between, Registry, suggestion
+
+EVERY_REGISTRY = [SCHEDULES, SPACINGS, SAMPLERS, TARGETS, WEIGHTINGS]
+
+
+def boil(
+    water,
+    *,
+    minutes: Annotated[float, Between(1, 20)] = 5.0,
+    eggs: int = 1,
+    salt: bool = False,
+    vessel: str = "pot",
+    spices: tuple = (),
+):
+    """Boil in water.
+
+    The second paragraph is for those who read the code.
+    """
+
+
+@dataclass(frozen=True)
+class Fry:
+    """Fry in a pan."""
+
+    fat: str
+    heat: Annotated[int, Between(1, 9)] = 5
+
+
+@dataclass(frozen=True)
+class Record:
+    description: str
+
+
+@pytest.fixture
+def ways():
+    """A registry of ways to cook."""
+    parts = {"boil": boil, "fry": Fry, "raw": Record("Eat as it is.\nIf you dare.")}
+    return Registry("way", parts, given=frozenset({"water"}))
+
+
+# Names.
+
+
+def test_names_are_sorted_and_can_be_asked_for(ways):
+    assert ways.names() == list(ways) == ["boil", "fry", "raw"]
+    assert "boil" in ways
+    assert "bake" not in ways
+    assert ways["boil"] is boil
+
+
+def test_an_unknown_name_is_refused_with_the_closest_there_is(ways):
+    with pytest.raises(UnknownName) as refused:
+        ways["boll"]
+    assert str(refused.value) == (
+        "unknown way 'boll'. Did you mean 'boil'? Available: boil, fry, raw."
+    )
+    assert isinstance(refused.value, HarnessError)
+
+
+def test_a_name_like_no_other_is_refused_with_the_list_only(ways):
+    with pytest.raises(UnknownName) as refused:
+        ways["sous-vide"]
+    assert str(refused.value) == "unknown way 'sous-vide'. Available: boil, fry, raw."
+
+
+def test_a_suggestion_takes_whatever_was_written():
+    assert suggestion(7, ["one", "two"]) == " Available: one, two."
+
+
+@pytest.mark.parametrize("registry", EVERY_REGISTRY, ids=lambda registry: registry.kind)
+def test_every_registry_of_the_method_refuses_a_slip_of_the_pen(registry):
+    for name in registry:
+        with pytest.raises(UnknownName, match=f"unknown {registry.kind} '{name}x'. Did you mean"):
+            registry[f"{name}x"]
+
+
+# Descriptions.
+
+
+def test_a_part_is_described_by_the_first_line_of_its_docstring(ways):
+    assert ways.describe("boil") == "Boil in water."
+    assert ways.describe("fry") == "Fry in a pan."
+
+
+def test_a_record_describes_itself(ways):
+    assert ways.describe("raw") == "Eat as it is."
+
+
+@pytest.mark.parametrize("registry", EVERY_REGISTRY, ids=lambda registry: registry.kind)
+def test_every_part_of_the_method_has_a_description(registry):
+    for name in registry:
+        assert len(registry.describe(name)) > 15
+
+
+@pytest.mark.parametrize("registry", EVERY_REGISTRY, ids=lambda registry: registry.kind)
+def test_the_options_of_every_part_of_the_method_are_ones_it_would_accept(registry):
+    for name in registry:
+        defaults = {
+            option.name: option.default for option in registry.options(name) if not option.required
+        }
+        assert registry.check_options(name, defaults) == {}
+
+
+# Options.
+
+
+def test_options_are_read_off_the_signature_without_what_the_program_passes(ways):
+    described = {option.name: (option.wanted, option.default) for option in ways.options("boil")}
+    assert described == {
+        "minutes": ("a number between 1 and 20", 5.0),
+        "eggs": ("a whole number", 1),
+        "salt": ("true or false", False),
+        "vessel": ("a text", "pot"),
+        "spices": ("a list", ()),
+    }
+
+
+def test_a_record_has_no_options(ways):
+    assert ways.options("raw") == []
+
+
+def test_options_come_back_in_their_own_types(ways):
+    given = {"minutes": 7, "eggs": 3, "salt": True, "vessel": "pan", "spices": ["bay", "dill"]}
+    checked = ways.check_options("boil", given)
+    assert checked == given | {"spices": ("bay", "dill")}
+    assert type(checked["minutes"]) is float
+
+
+def test_an_option_that_repeats_its_default_is_left_out(ways):
+    given = {"minutes": 5, "eggs": 1, "salt": False, "vessel": "pot", "spices": []}
+    assert ways.check_options("boil", given) == {}
+    assert ways.check_options("boil", {"minutes": 5, "eggs": 2}) == {"eggs": 2}
+
+
+def test_an_option_may_take_its_bounds(ways):
+    assert ways.check_options("boil", {"minutes": 1}) == {"minutes": 1}
+    assert ways.check_options("boil", {"minutes": 20}) == {"minutes": 20}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("minutes", 0.5, "a number between 1 and 20, not 0.5"),
+        ("minutes", 20.1, "a number between 1 and 20, not 20.1"),
+        ("minutes", "5", "a number between 1 and 20, not '5'"),
+        ("minutes", True, "a number between 1 and 20, not True"),
+        ("minutes", math.nan, "a number between 1 and 20, not nan"),
+        ("minutes", math.inf, "a number between 1 and 20, not inf"),
+        ("minutes", None, "a number between 1 and 20, not None"),
+        ("eggs", 1.0, "a whole number, not 1.0"),
+        ("eggs", True, "a whole number, not True"),
+        ("salt", 1, "true or false, not 1"),
+        ("salt", "yes", "true or false, not 'yes'"),
+        ("vessel", 3, "a text, not 3"),
+        ("spices", "dill", "a list, not 'dill'"),
+    ],
+)
+def test_a_value_that_an_option_cannot_take_is_refused(ways, option, value, wanted):
+    with pytest.raises(BadOption) as refused:
+        ways.check_options("boil", {option: value})
+    assert str(refused.value).startswith(f"way 'boil': {option} must be {wanted}")
+
+
+def test_a_whole_number_beyond_all_floats_is_refused_like_any_other(ways):
+    with pytest.raises(BadOption, match="minutes must be a number between 1 and 20, not 1000"):
+        ways.check_options("boil", {"minutes": 10**400})
+
+
+def test_an_unknown_option_is_refused_with_the_closest_there_is(ways):
+    with pytest.raises(BadOption) as refused:
+        ways.check_options("boil", {"minuets": 5})
+    assert str(refused.value) == (
+        "way 'boil' has no option 'minuets'. Did you mean 'minutes'? "
+        "Available: minutes, eggs, salt, vessel, spices."
+    )
+
+
+def test_an_option_of_a_part_without_any_is_refused(ways):
+    with pytest.raises(BadOption, match=r"way 'raw' has no option 'salt'\. It has none\."):
+        ways.check_options("raw", {"salt": True})
+
+
+def test_what_the_program_passes_is_no_option(ways):
+    with pytest.raises(BadOption, match="way 'boil' has no option 'water'"):
+        ways.check_options("boil", {"water": 1})
+
+
+def test_a_missing_option_that_must_be_given_is_asked_for(ways):
+    with pytest.raises(BadOption, match="way 'fry' needs the option 'fat'"):
+        ways.check_options("fry", {"heat": 3})
+    assert ways.check_options("fry", {"fat": "butter", "heat": 5}) == {"fat": "butter"}
+
+
+# Other packages.
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Installs a package: its one module and the entry points it declares."""
+
+    def install(module, entry_points):
+        (tmp_path / "kitchen_plugin.py").write_text(module)
+        info = tmp_path / "kitchen_plugin-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Name: kitchen-plugin\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(entry_points)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "kitchen_plugin", raising=False)
+
+    return install
+
+
+def test_another_package_adds_a_part(ways, install):
+    install(
+        'def bake(water, *, loaves: int = 1):\n    """Bake in an oven."""\n',
+        "[harness.ways]\nbake = kitchen_plugin:bake\n",
+    )
+    assert ways.names() == ["bake", "boil", "fry", "raw"]
+    assert "bake" in ways
+    assert ways["bake"].__module__ == "kitchen_plugin"
+    assert ways.describe("bake") == "Bake in an oven."
+    assert ways.check_options("bake", {"loaves": 2}) == {"loaves": 2}
+    assert ways.origin("bake") == "kitchen-plugin"
+    assert ways.origin("boil") == "built in"
+    with pytest.raises(UnknownName, match=r"Did you mean 'bake'\? Available: bake, boil"):
+        ways["bakee"]
+
+
+def test_another_package_cannot_change_a_built_in_part(ways, install):
+    install("def boil(water):\n    pass\n", "[harness.ways]\nboil = kitchen_plugin:boil\n")
+    assert ways["boil"] is boil
+    assert ways.origin("boil") == "built in"
+    assert ways.names() == ["boil", "fry", "raw"]
+
+
+def test_a_package_adds_only_to_the_kind_it_names(ways, install):
+    install("def bake(water):\n    pass\n", "[harness.schedules]\nbake = kitchen_plugin:bake\n")
+    assert "bake" not in ways
+    assert "bake" in SCHEDULES
+
+
+def test_a_package_is_not_imported_before_its_part_is_asked_for(ways, install):
+    install("raise RuntimeError\n", "[harness.ways]\nbake = kitchen_plugin:bake\n")
+    assert "bake" in ways.names()
+    assert ways.check_options("boil", {}) == {}
+
+
+def test_another_package_adds_a_schedule_that_samplers_can_use(install):
+    install(
+        """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import Annotated
+from harness.diffusion.schedules import Schedule
+from harness.registry import Between
+
+@dataclass(frozen=True)
+class Straight(Schedule):
+    '''Log SNR falls evenly.'''
+
+    top: Annotated[float, Between(1, 30)] = 10.0
+
+    def log_snr(self, t):
+        return self.top * (1 - 2 * t)
+""",
+        "[harness.schedules]\nstraight = kitchen_plugin:Straight\n",
+    )
+    options = SCHEDULES.check_options("straight", {"top": 5})
+    schedule = SCHEDULES["straight"](**options)
+    times = SPACINGS["uniform"](schedule, 4)
+    images = SAMPLERS["ddim"](lambda x, t: x / 2, schedule, torch.ones(3), times, lambda: None)
+    assert images.shape == (3,)
+
+
+def test_another_package_adds_a_schedule_made_from_a_built_in_one(install):
+    install(
+        "from dataclasses import dataclass\n"
+        "from harness.diffusion.schedules import Linear\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Steeper(Linear):\n"
+        "    '''Ends in more noise.'''\n\n"
+        "    beta_end: float = 0.03\n",
+        "[harness.schedules]\nsteeper = kitchen_plugin:Steeper\n",
+    )
+    assert SCHEDULES.check_options("steeper", {"beta_start": 2e-4}) == {"beta_start": 2e-4}
+    assert isinstance(SCHEDULES["steeper"](), Linear)
