@@ -328,3 +328,7 @@ def user_data() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("harness", appauthor=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What all tests share: one thread to a process, nothing of the user's, and small grids."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+# Two workers with two threads each on two cores are far slower than with one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SMALL_GRID = """
+name: small
+data: digits
+model: {name: tiny, widths: [8], attention: []}
+training: {steps: 12, batch_size: 16, precision: float32}
+schedules: [linear, cosine]
+samplers: [ddpm, ddim]
+steps: [2, 3]
+images: 80
+extractor: digits
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's data folder."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("XDG_DATA_HOME", str(home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making one takes seconds, so tests copy this one."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store_folder(tmp_path: Path, database: Path) -> Path:
+    """A store with an empty database and nothing else."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    shutil.copy(database, folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_grid() -> str:
+    """The text of a grid of 2 trainings and 8 cells that takes seconds."""
+    return SMALL_GRID
+
+
+@pytest.fixture
+def grid_file(tmp_path: Path, small_grid: str) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(small_grid)
+    return path

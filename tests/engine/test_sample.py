@@ -1,0 +1,126 @@
+"""Sampling a network: the same images however they are batched, and honest counts."""
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data.datasets import DATASETS
+from harness.engine import sample as module
+from harness.engine.network import log_snr_range, make_schedule, to_bytes, to_signal, with_weights
+from harness.engine.sample import preview, sample, sheet, spread
+from harness.plan.work import Cell, Part, Training
+
+CPU = torch.device("cpu")
+TRAINING = Training(
+    data=Part("digits"),
+    model=Part.of("tiny", {"widths": (8, 16)}),
+    schedule=Part("linear"),
+    target="noise",
+    weighting=Part("simple"),
+    seed=0,
+    training_steps=1,
+    batch_size=1,
+    learning_rate=1e-3,
+    ema=0.9,
+    precision="float32",
+)
+
+
+def cell(sampler="ddim", steps=4, images=150, **options):
+    return Cell(
+        training=TRAINING,
+        sample_schedule=TRAINING.schedule,
+        sampler=Part.of(sampler, options),
+        spacing=Part("trailing"),
+        steps=steps,
+        images=images,
+        sampling_seed=5,
+        clip=False,
+        extractor=Part("digits"),
+        reference="train",
+    )
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A network with weights that do something: the untrained one predicts 0."""
+    images = DATASETS["digits"](None)
+    from harness.engine.network import build
+
+    weights = build(TRAINING, 1, 8, CPU).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: value + 0.1 * torch.randn(value.shape, generator=generator)
+        for name, value in weights.items()
+    }
+    return with_weights(TRAINING, weights, images, CPU)
+
+
+def quietly(progress):
+    pass
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "ddpm_large"])
+def test_images_do_not_depend_on_the_batch_size(trained, monkeypatch, sampler):
+    whole = sample(cell(sampler), trained, quietly).images
+    monkeypatch.setattr(
+        module, "batches_of", lambda images, device: [range(0, 64), range(64, 128), range(128, 150)]
+    )
+    parted = sample(cell(sampler), trained, quietly).images
+    # Equal within rounding: a convolution may sum in another order for another batch size.
+    assert np.abs(whole.astype(int) - parted.astype(int)).max() <= 1
+
+
+def test_the_first_images_of_a_cell_are_the_same_however_many_are_wanted(trained):
+    few = sample(cell(), trained, quietly, images=10).images
+    many = sample(cell(), trained, quietly).images
+    assert np.abs(few.astype(int) - many[:10].astype(int)).max() <= 1
+
+
+def test_evaluations_are_counted_per_image(trained):
+    samples = sample(cell(steps=7), trained, quietly)
+    assert samples.nfe == 7
+    assert samples.images.shape == (150, 1, 8, 8)
+    assert samples.images.dtype == np.uint8
+
+
+def test_enough_batches_are_timed_for_a_median(trained):
+    seconds = sample(cell(images=20), trained, quietly).seconds_per_image
+    assert len(seconds) >= 3
+    assert all(value > 0 for value in seconds)
+
+
+def test_progress_reaches_the_end(trained):
+    seen = []
+    sample(cell(), trained, lambda progress: seen.append((progress.done, progress.total)))
+    assert max(done for done, _ in seen) >= seen[-1][1] - 1
+
+
+def test_the_network_is_asked_only_about_what_it_was_trained_on():
+    low, high = log_snr_range(make_schedule(Part("cosine")))
+    assert low == pytest.approx(2 * np.log(0.02 / np.sqrt(1 - 0.02**2)), rel=1e-6)
+    assert high == pytest.approx(2 * np.log(0.95 / np.sqrt(1 - 0.95**2)), rel=1e-6)
+    _, first = log_snr_range(make_schedule(Part("linear")))
+    assert first == pytest.approx(np.log((1 - 1e-4) / 1e-4), rel=1e-6)
+
+
+def test_bytes_and_signal_are_each_others_inverse():
+    every = torch.arange(256, dtype=torch.uint8)
+    assert (to_bytes(to_signal(every)) == every.numpy()).all()
+    assert to_bytes(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+
+
+def test_a_sheet_shows_images_row_by_row():
+    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1).repeat(2, 2).repeat(2, 3)
+    pixels = np.asarray(sheet(images, columns=4))
+    assert pixels.shape == (6, 8)
+    assert pixels[::2, ::2].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]]
+
+
+def test_a_preview_is_a_picture(trained):
+    assert preview(trained).startswith(b"\x89PNG")
+
+
+def test_a_spread_needs_three_values():
+    assert np.isnan(spread([1.0, 2.0]))
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(1.5)

@@ -1,0 +1,116 @@
+"""Training: that it learns, and that stopping and going on changes nothing."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness.engine.train import Diverged, TrainJob, learning_rate, train
+from harness.plan.work import Part, Training
+from harness.runtime.progress import Stopped
+from harness.runtime.store import Store
+
+TRAINING = Training(
+    data=Part("digits"),
+    model=Part.of("tiny", {"widths": (8, 16)}),
+    schedule=Part("cosine"),
+    target="noise",
+    weighting=Part("simple"),
+    seed=3,
+    training_steps=40,
+    batch_size=32,
+    learning_rate=2e-3,
+    ema=0.99,
+    precision="float32",
+)
+
+
+def job(folder, training=TRAINING):
+    return TrainJob(training, folder, folder, "cpu", threads=1)
+
+
+def quietly(progress):
+    pass
+
+
+class StopAt:
+    """A `report` that asks the work to stop at one step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def __call__(self, progress):
+        if progress.done == self.step:
+            raise Stopped
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The store of a training that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("straight")
+    train(job(folder), quietly)
+    return Store(folder)
+
+
+@pytest.mark.parametrize("stops", [[1], [17], [7, 8, 31]])
+def test_a_stopped_training_ends_in_the_same_weights_bit_for_bit(tmp_path, straight, stops):
+    for step in stops:
+        with pytest.raises(Stopped):
+            train(job(tmp_path), StopAt(step))
+        assert not Store(tmp_path).has_model(TRAINING.key)
+    train(job(tmp_path), quietly)
+
+    weights, expected = (
+        load_file(store.model(TRAINING.key, "weights.safetensors"))
+        for store in (Store(tmp_path), straight)
+    )
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    losses, expected_losses = (
+        store.model(TRAINING.key, "loss.csv").read_text() for store in (Store(tmp_path), straight)
+    )
+    assert losses == expected_losses
+
+
+def test_a_finished_training_leaves_no_unfinished_state(straight):
+    assert straight.trained(TRAINING.key)["metrics"]["loss"] > 0
+    assert not straight.model(TRAINING.key, "state.safetensors").exists()
+
+
+def test_ten_sheets_are_drawn_on_the_way(straight):
+    assert len(list(straight.model(TRAINING.key, "sheets").iterdir())) == 10
+
+
+def test_seeds_give_different_networks(tmp_path, straight):
+    other = replace(TRAINING, seed=4)
+    train(job(tmp_path, other), quietly)
+    mine = load_file(Store(tmp_path).model(other.key, "weights.safetensors"))
+    theirs = load_file(straight.model(TRAINING.key, "weights.safetensors"))
+    assert any(not torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("target", ["noise", "image", "velocity"])
+def test_training_lowers_the_loss(tmp_path, target):
+    longer = replace(TRAINING, target=target, training_steps=120)
+    outcome = train(job(tmp_path, longer), quietly)
+    first = float(
+        Store(tmp_path).model(longer.key, "loss.csv").read_text().splitlines()[1].split(",")[1]
+    )
+    assert outcome["metrics"]["loss"] < 0.7 * first
+
+
+def test_a_training_that_diverges_says_so(tmp_path):
+    wild = replace(TRAINING, learning_rate=1e8, training_steps=60)
+    with pytest.raises(Diverged, match="learning_rate"):
+        train(job(tmp_path, wild), quietly)
+    assert not Store(tmp_path).has_model(wild.key)
+
+
+def test_the_learning_rate_rises_and_falls():
+    rates = [learning_rate(TRAINING, step) for step in range(TRAINING.training_steps)]
+    assert max(rates) == TRAINING.learning_rate
+    assert rates[0] < rates[1] == max(rates)
+    assert rates[-1] < 0.01 * max(rates)
+    assert all(later <= earlier for earlier, later in pairwise(rates[1:]))
