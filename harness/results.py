@@ -4,11 +4,12 @@ files that go with them. A report needs nothing else: no store, no grid file, no
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 
-from harness.report.table import Results
+from harness.metrics.distances import METRICS, Metric
+from harness.report.table import Measure, Results
 from harness.tracking import Tracker
 
 
@@ -40,7 +41,18 @@ def read_results(name: str, grid_text: str, wanted: Collection[str], tracker: Tr
         expected_cells=len(wanted),
         versions=tracker.versions(),
         commit=tracker.commit(),
+        measures=tuple(measure_of(name, METRICS[name]) for name in in_order(METRICS.names())),
     )
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """KID first: it is unbiased, so it decides where both are there."""
+    return sorted(names, key=lambda name: (name != "kid", name))
+
+
+def measure_of(column: str, metric: Metric) -> Measure:
+    """What the report must know of a metric."""
+    return Measure(column, metric.name, metric.lower_is_better, biased=column == "fid")
 
 
 def tables(tracker: Tracker, run_of: dict[str, str], file: str) -> dict[str, pd.DataFrame]:

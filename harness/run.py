@@ -249,7 +249,7 @@ def record_known(left: Left, tracker: Tracker, store: Store) -> None:
         outcome = result_of(work, store)
         if outcome:
             run_id = tracker.begin(work, {REUSED: "true"})
-            tracker.end(run_id, outcome, files_of(work, store))
+            tracker.end(run_id, outcome, files_of(work, store), last_step(work))
 
 
 @dataclass
@@ -341,7 +341,7 @@ class Doing:
                         raise Stopped
                     continue
                 if work.key in runs or not tracker.amend(work, outcome):
-                    tracker.end(run_of(work), outcome, files_of(work, store))
+                    tracker.end(run_of(work), outcome, files_of(work, store), last_step(work))
                     runs.pop(work.key, None)
                 screen.finish(title(work), in_short(outcome, self.grid.metrics))
         finally:
@@ -369,6 +369,11 @@ def in_short(outcome: dict[str, Any], metrics: Iterable[str]) -> str:
 
 def result_of(work: Work, store: Store) -> dict[str, Any] | None:
     return store.trained(work.key) if isinstance(work, Training) else store.outcome(work.key)
+
+
+def last_step(work: Work) -> int:
+    """The step of a run's final numbers."""
+    return work.training_steps if isinstance(work, Training) else 0
 
 
 def files_of(work: Work, store: Store) -> list[Path]:

@@ -212,9 +212,14 @@ class Tracker:
         if path.exists():
             self._client.log_artifact(run_id, str(path), folder)
 
-    def end(self, run_id: str, outcome: Mapping[str, Any], files: Iterable[Path]) -> None:
-        """The work is complete: its numbers, its files, and only then the status FINISHED."""
-        self._log(run_id, outcome["metrics"], 0)
+    def end(
+        self, run_id: str, outcome: Mapping[str, Any], files: Iterable[Path], step: int = 0
+    ) -> None:
+        """The work is complete: its numbers, its files, and only then the status FINISHED.
+
+        `step` is that of the last live numbers: of a metric MLflow shows the value at the highest.
+        """
+        self._log(run_id, outcome["metrics"], step)
         self._tag(run_id, resolved(outcome))
         for path in files:
             self.file(run_id, path)

@@ -75,6 +75,7 @@ def test_each_network_is_trained_once(finished):
     trainings = tracker_of(finished).trainings()
     assert len(trainings) == 2
     assert set(trainings["schedule"]) == {"linear", "cosine"}
+    assert np.allclose(trainings["images_per_second"], 12 * 16 / trainings["seconds"])
     table = tracker_of(finished).table()
     assert set(table["training_key"]) == set(trainings["key"])
 

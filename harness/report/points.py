@@ -1,0 +1,284 @@
+"""Ways to make images, and the comparisons between them that the report is about.
+
+A `Point` is one schedule, one sampler and one number of steps, measured under every training seed.
+A `Contrast` is two points and what may be said of their difference. All contrasts of a report are
+one family: they are listed here, in one place, and corrected together (Holm), so that a report
+with many comparisons does not find something by trying often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from harness.metrics.statistics import (
+    MODELS_DISAGREE,
+    SAMPLING,
+    Comparison,
+    Interval,
+    corrected,
+    mean_interval,
+    paired_difference,
+    sampling_difference,
+    sampling_interval,
+    values_needed,
+)
+from harness.report.words import count
+
+Question = Literal["schedule", "sampler", "steps", "way"]
+
+BUDGETS = (10, 25, 50, np.inf)  # network evaluations per image
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way to make images, with its measure under each training seed."""
+
+    schedule: str
+    sampler: str
+    steps: int
+    kind: str
+    setting: str
+    nfe: float
+    values: dict[int, float]  # by training seed; the mean over sampling seeds
+    errors: dict[int, float]  # the standard error of each from sampling alone
+    keys: tuple[str, ...]
+    lower_is_better: bool = True
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(list(self.values.values())))
+
+    @property
+    def rank(self) -> float:
+        """Smaller is better, whichever way the measure goes."""
+        return self.mean if self.lower_is_better else -self.mean
+
+    @property
+    def seeds(self) -> int:
+        return len(self.values)
+
+    def interval(self) -> Interval:
+        """Over training seeds; with a single one, over its sampling alone."""
+        if self.seeds > 1:
+            return mean_interval(list(self.values.values()))
+        return sampling_interval(list(self.values.values()), list(self.errors.values()))
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean, on the models at hand."""
+        return float(np.sqrt(np.sum(np.square(list(self.errors.values())))) / self.seeds)
+
+    @property
+    def label(self) -> str:
+        return f"{self.schedule} with {self.sampler}"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """`first` against `second`: they differ in one thing, which is the question."""
+
+    question: Question
+    first: Point
+    second: Point
+    comparison: Comparison
+    would_decide: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self.first.keys + self.second.keys
+
+    @property
+    def winner(self) -> Point | None:
+        """The better of the two, where there is a verdict."""
+        return {"better": self.first, "worse": self.second}.get(self.comparison.verdict)
+
+
+def points(frame: pd.DataFrame) -> list[Point]:
+    """Every way to make images in the frame, in the order of their names and steps."""
+    ways: dict[tuple[str, str, int], list[Any]] = {}
+    rows: Iterable[Any] = frame.itertuples()
+    for row in rows:
+        ways.setdefault((row.schedule, row.sampler, row.steps), []).append(row)
+    return [_point(*way, rows) for way, rows in sorted(ways.items())]
+
+
+def family(frame: pd.DataFrame) -> list[Contrast]:
+    """Every comparison the report gives a verdict on, judged together.
+
+    At each number of steps: the best schedule against the next, with the sampler that is best
+    there; with each schedule DDIM against DDPM, or else the best sampler against the next. With
+    the best schedule and sampler each number of steps against the one before. Under each budget
+    the best way against the next.
+    """
+    everything = points(frame)
+    contrasts = []
+    for steps in sorted({point.steps for point in everything}):
+        here = [point for point in everything if point.steps == steps]
+        contrasts += _schedules(here)
+        for schedule in sorted({point.schedule for point in here}):
+            contrasts += _samplers([point for point in here if point.schedule == schedule])
+    contrasts += _steps(everything)
+    for budget in BUDGETS:
+        contrasts += _ways(within(everything, budget))
+    once: dict[tuple[str, ...], Contrast] = {}
+    for contrast in contrasts:  # the best under a budget may be a pair that was asked about before
+        once.setdefault(tuple(sorted(contrast.keys)), contrast)
+    kept = list(once.values())
+    judged = corrected([contrast.comparison for contrast in kept])
+    return [
+        replace(
+            contrast,
+            comparison=comparison,
+            would_decide=_what_would_decide(contrast, comparison, len(kept)),
+        )
+        for contrast, comparison in zip(kept, judged, strict=True)
+    ]
+
+
+def within(everything: Iterable[Point], budget: float) -> list[Point]:
+    """The points that need no more network evaluations than this; infinity means any."""
+    return [point for point in everything if budget == np.inf or point.nfe <= budget]
+
+
+def contrast_of(contrasts: Iterable[Contrast], first: Point, second: Point) -> Contrast | None:
+    """The judged comparison of these two points, if the report makes it."""
+    return next(
+        (c for c in contrasts if {c.first.keys, c.second.keys} == {first.keys, second.keys}), None
+    )
+
+
+def best(candidates: Iterable[Point]) -> Point:
+    """The best point by its mean; the cheaper one of two equals."""
+    return min(candidates, key=lambda point: (point.rank, point.steps, point.label))
+
+
+def best_of_each(candidates: Iterable[Point], name: Callable[[Point], str]) -> list[Point]:
+    """The best point of each name, the best of all first."""
+    by_name: dict[str, list[Point]] = {}
+    for point in candidates:
+        by_name.setdefault(name(point), []).append(point)
+    return sorted(map(best, by_name.values()), key=lambda point: (point.rank, point.label))
+
+
+def _point(schedule: str, sampler: str, steps: int, rows: list[Any]) -> Point:
+    by_seed: dict[int, list[Any]] = {}
+    for row in sorted(rows, key=lambda row: (row.seed, row.sampling_seed, row.key)):
+        by_seed.setdefault(row.seed, []).append(row)
+    nfe = [row.nfe for row in rows if np.isfinite(row.nfe)]
+    return Point(
+        schedule=schedule,
+        sampler=sampler,
+        steps=steps,
+        kind=rows[0].kind,
+        setting=rows[0].setting,
+        nfe=sum(nfe) / len(nfe) if nfe else np.nan,
+        values={
+            seed: sum(cell.value for cell in cells) / len(cells) for seed, cells in by_seed.items()
+        },
+        errors={
+            seed: sum(cell.error**2 for cell in cells) ** 0.5 / len(cells)
+            for seed, cells in by_seed.items()
+        },
+        keys=tuple(sorted(row.key for row in rows)),
+        lower_is_better=bool(rows[0].lower_is_better),
+    )
+
+
+def _schedules(here: list[Point]) -> list[Contrast]:
+    """The best schedule against the next at one number of steps. Testing the best against the
+    runner-up with a two-sided interval is on the safe side however many there are."""
+    if len({point.schedule for point in here}) < 2:
+        return []
+    # Only a sampler that several schedules share can compare them.
+    shared = [
+        point
+        for point in here
+        if len({other.schedule for other in here if other.sampler == point.sampler}) > 1
+    ]
+    if not shared:
+        return []
+    sampler = best(shared).sampler
+    ranked = best_of_each(
+        [point for point in shared if point.sampler == sampler], lambda point: point.schedule
+    )
+    return [_contrast("schedule", ranked[0], ranked[1])]
+
+
+def _samplers(here: list[Point]) -> list[Contrast]:
+    """DDIM against DDPM under one schedule at one number of steps, for each setting that has
+    both; where none has, the best sampler against the next."""
+    pairs = [
+        (first, second)
+        for first in here
+        for second in here
+        if (first.kind, second.kind) == ("ddim", "ddpm") and first.setting == second.setting
+    ]
+    if not pairs and len(here) > 1:
+        ranked = sorted(here, key=lambda point: (point.rank, point.label))
+        pairs = [(ranked[0], ranked[1])]
+    return [_contrast("sampler", first, second) for first, second in pairs]
+
+
+def _steps(everything: list[Point]) -> list[Contrast]:
+    """Each number of steps against the one before, with the best schedule and sampler."""
+    if not everything:
+        return []
+    leader = best(everything)
+    line = [point for point in everything if point.label == leader.label]
+    return [_contrast("steps", more, fewer) for fewer, more in pairwise(line)]
+
+
+def _ways(candidates: list[Point]) -> list[Contrast]:
+    """The best way (schedule and sampler together) against the next, each at its best steps."""
+    ranked = best_of_each(candidates, lambda point: point.label)
+    return [_contrast("way", ranked[0], ranked[1])] if len(ranked) > 1 else []
+
+
+def _contrast(question: Question, first: Point, second: Point) -> Contrast:
+    seeds = sorted(first.values.keys() & second.values.keys())
+    a, b = [first.values[seed] for seed in seeds], [second.values[seed] for seed in seeds]
+    lower = first.lower_is_better
+    over_seeds = paired_difference(a, b, lower_is_better=lower)
+    # Another schedule is another model. Another sampler, or more steps, is the same model used
+    # differently, so what luck there is lies in the sampling.
+    if first.schedule != second.schedule:
+        return Contrast(question, first, second, over_seeds)
+    on_these = sampling_difference(
+        a, b,
+        [first.errors[seed] for seed in seeds], [second.errors[seed] for seed in seeds],
+        lower_is_better=lower,
+    )  # fmt: skip
+    return Contrast(question, first, second, on_these if on_these.n else over_seeds)
+
+
+def _what_would_decide(contrast: Contrast, comparison: Comparison, size: int) -> str:
+    if comparison.verdict != "inconclusive":
+        return ""
+    if comparison.covers == SAMPLING:
+        return _images_needed(comparison)
+    first, second = contrast.first.values, contrast.second.values
+    differences = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+    if len(differences) < 2:
+        return "at least two more training seeds" if differences else "the same training seeds"
+    needed = values_needed(differences, confidence=1 - 0.05 / size)
+    if needed is None:
+        return "more than 100 training seeds: the difference is small beside its spread"
+    return f"about {count(max(needed - len(differences), 1), 'more training seed')}"
+
+
+def _images_needed(comparison: Comparison) -> str:
+    reach = (comparison.high - comparison.low) / 2
+    if comparison.reason == MODELS_DISAGREE:
+        return "more trained models: these disagree"
+    if not reach > 0 or comparison.difference == 0:
+        return "other images: these cannot tell"
+    times = (reach / comparison.difference) ** 2
+    if times > 100:
+        return "no reasonable number of images: the difference is tiny beside its error"
+    return f"about {max(2, int(np.ceil(times)))} times as many images per cell"

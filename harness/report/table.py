@@ -1,0 +1,281 @@
+"""The table a report is made from: what the tracker gives, and what may be compared in it.
+
+`Results` is everything at once. `comparable` splits it where numbers must not be put side by side;
+`tidy` turns one such group into the frame that findings and figures read: one row per cell, one
+measure, labels that name all that differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness import __version__
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What the report must know of a metric: its column, its name in print, its direction."""
+
+    column: str
+    title: str
+    lower_is_better: bool = True
+    biased: bool = False  # its mean moves with the number of images, so n belongs to its name
+
+    def named(self, images: int, extractor: str) -> str:
+        """`FID (n = 2,000) on digits features`: nothing less identifies the quantity."""
+        at = f" (n = {images:,})" if self.biased else ""
+        return f"{self.title}{at} on {extractor} features" if extractor else f"{self.title}{at}"
+
+
+KID = Measure("kid", "KID")
+FID = Measure("fid", "FID", biased=True)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything the report is made from, as read from the tracker.
+
+    Columns of `cells`: key, run_id, machine, data, schedule, sample_schedule, sampler, spacing
+    (each with its `_options`, if any has some), eta, steps, seed, sampling_seed, images, target,
+    precision, clip, extractor, reference, training_key, training_steps, reused, and the metrics.
+    Any of the metrics may be missing or NaN. A machine is named by its processor, never its host.
+    """
+
+    name: str
+    cells: pd.DataFrame  # one row per finished cell
+    trainings: pd.DataFrame  # one row per finished training
+    failures: pd.DataFrame  # columns kind (training|cell), key, what (label), reason
+    losses: Mapping[str, pd.DataFrame]  # by training key: step, loss, images_per_second
+    time_losses: Mapping[str, pd.DataFrame]  # by training key: t_low, t_high, loss
+    schedules: Mapping[str, pd.DataFrame]  # by label: t, alpha, sigma, log_snr
+    sheets: Mapping[str, bytes]  # by cell key: samples.png, 64 tiles in 8 columns, no padding
+    grid_text: str  # the YAML file as written, or the canonical one with overrides
+    expected_cells: int  # how many cells the grid has
+    versions: Mapping[str, str]  # harness, python, torch, ...
+    commit: str  # "abc1234", "abc1234 (modified)" or ""
+    measures: tuple[Measure, ...] = field(default=(KID, FID))  # the first one present decides
+
+    def ordered(self) -> Results:
+        """The same results in an order that does not depend on who finished first."""
+        return replace(
+            self,
+            cells=_ordered(self.cells, CELL_ORDER),
+            trainings=_ordered(self.trainings, TRAINING_ORDER),
+            failures=_ordered(self.failures, ["kind", "what", "key"]),
+        )
+
+    def fingerprint(self) -> str:
+        """One number for all that the report depends on: these results and the code that words
+        them. Equal fingerprints mean equal pages, byte for byte."""
+        digest = hashlib.sha256(f"{__version__} {_digest_of_the_code()}".encode())
+        ordered = self.ordered()
+        for item in fields(ordered):
+            digest.update(f"\n{item.name}:".encode())
+            for piece in _pieces(getattr(ordered, item.name)):
+                digest.update(piece)
+        return digest.hexdigest()
+
+    def present(self) -> list[Measure]:
+        """The measures that have values here: the known ones first, then any other number that
+        came with a standard error or a floor (taken to be a distance: lower is better)."""
+        known = {measure.column for measure in self.measures}
+        others = sorted(
+            column
+            for column in self.cells.columns
+            if column not in known and {f"{column}_se", f"{column}_floor"} & {*self.cells.columns}
+        )
+        measures = [*self.measures, *(Measure(column, column) for column in others)]
+        return [
+            measure for measure in measures if numbers(self.cells, measure.column).notna().any()
+        ]
+
+
+CELL_ORDER = [
+    "data", "extractor", "reference", "images", "precision", "schedule", "schedule_options",
+    "sample_schedule", "sample_schedule_options", "target", "training_steps", "sampler",
+    "sampler_options", "spacing", "spacing_options", "clip", "steps", "seed", "sampling_seed",
+    "machine", "key",
+]  # fmt: skip
+TRAINING_ORDER = ["data", "model", "schedule", "schedule_options", "target", "seed", "key"]
+
+# Numbers that differ in one of these are different quantities and never meet in a comparison.
+QUANTITY = ["data", "extractor", "reference", "images", "precision"]
+
+# What else may differ between two trainings or two ways of sampling: it joins the label of the
+# schedule or of the sampler wherever it does differ, so that nothing is averaged over unseen.
+OF_THE_TRAINING = [
+    "model", "target", "weighting", "training_steps", "batch_size", "learning_rate", "ema",
+]  # fmt: skip
+OF_THE_SAMPLING = ["spacing", "clip"]
+
+
+def comparable(results: Results) -> list[Results]:
+    """The results split into groups whose numbers may be compared, the largest first."""
+    cells = results.cells
+    if cells.empty:
+        return []
+    quantity = [column for column in QUANTITY if column in cells]
+    if not quantity:
+        return [results]
+    groups = [group for _, group in cells.groupby(quantity, sort=True, dropna=False)]
+    groups.sort(key=len, reverse=True)
+    return [_with_cells(results, group.reset_index(drop=True)) for group in groups]
+
+
+def _with_cells(results: Results, cells: pd.DataFrame) -> Results:
+    """These cells and the trainings they come from."""
+    trainings = results.trainings
+    if "key" in trainings and "training_key" in cells:
+        trainings = trainings[trainings["key"].isin(cells["training_key"])].reset_index(drop=True)
+    return replace(results, cells=cells, trainings=trainings)
+
+
+def quantity_of(results: Results) -> dict[str, str]:
+    """What the cells of one comparable group share, as text."""
+    first = results.cells.iloc[0]
+    shared = {column: text_of(first[column]) for column in QUANTITY if column in results.cells}
+    if "images" in shared:
+        shared["images"] = f"{int(float(shared['images'] or 0)):,} images"
+    return shared
+
+
+def tidy(results: Results, measure: Measure) -> pd.DataFrame:
+    """One comparable group as the frame that findings and figures read.
+
+    One row per cell: key, schedule and sampler (labels), kind (the sampler's label without what
+    else differs), setting (what else differs), steps, seed, sampling_seed, nfe, machine, seconds,
+    value, error, floor, floor_error, floor_images, images; and, the same in all rows, metric,
+    quantity (the metric with all that identifies it) and lower_is_better. Cells without a value
+    are left out.
+    """
+    cells = results.cells
+    schedule, sampled = labels(cells, "schedule"), labels(cells, "sample_schedule")
+    elsewhere = (sampled != "") & (sampled != schedule)
+    schedule = schedule.where(~elsewhere, schedule + " sampled as " + sampled)
+    kind = labels(cells, "sampler")
+    setting = _varying(cells, OF_THE_SAMPLING)
+    frame = pd.DataFrame(
+        {
+            "key": column_of(cells, "key"),
+            "schedule": schedule + _of_the_training(results),
+            "sampler": kind + setting,
+            "kind": kind,
+            "setting": setting,
+            "steps": numbers(cells, "steps").fillna(0).astype(int),
+            "seed": numbers(cells, "seed").fillna(0).astype(int),
+            "sampling_seed": numbers(cells, "sampling_seed").fillna(0).astype(int),
+            "nfe": numbers(cells, "nfe"),
+            "machine": column_of(cells, "machine"),
+            "seconds": numbers(cells, "seconds_per_image"),
+            "value": numbers(cells, measure.column),
+            "error": numbers(cells, f"{measure.column}_se"),
+            "floor": numbers(cells, f"{measure.column}_floor"),
+            "floor_error": numbers(cells, f"{measure.column}_floor_se"),
+            "floor_images": numbers(cells, "floor_images"),
+            "images": numbers(cells, "images"),
+        }
+    )
+    frame["metric"] = measure.title
+    frame["quantity"] = [
+        measure.named(int(images), extractor)
+        for images, extractor in zip(
+            frame["images"].fillna(0), column_of(cells, "extractor"), strict=True
+        )
+    ]
+    frame["lower_is_better"] = measure.lower_is_better
+    if measure.biased:  # a floor at another n is another quantity
+        frame["floor"] = frame["floor"].where(frame["floor_images"] == frame["images"])
+    return frame[frame["value"].notna()].reset_index(drop=True)
+
+
+def training_labels(trainings: pd.DataFrame) -> pd.Series[str]:
+    """The schedule of each training, with all else in which the trainings differ."""
+    return labels(trainings, "schedule") + _varying(trainings, OF_THE_TRAINING)
+
+
+def numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
+    """A column as numbers; NaN where it is missing, not a number or infinite."""
+    if column not in frame:
+        return pd.Series(np.nan, index=frame.index, dtype=np.float64)
+    values = pd.to_numeric(frame[column], errors="coerce").astype(np.float64)
+    return values.where(np.isfinite(values))
+
+
+def column_of(frame: pd.DataFrame, column: str) -> pd.Series[str]:
+    """A column as text; empty where it is missing."""
+    if column not in frame:
+        return pd.Series("", index=frame.index, dtype=object)
+    return frame[column].map(text_of).astype(object)
+
+
+def labels(frame: pd.DataFrame, role: str) -> pd.Series[str]:
+    """The part in a role with its options: `cosine`, `ddim(eta=0.5)`."""
+    name, options = column_of(frame, role), column_of(frame, f"{role}_options")
+    return name.where(options == "", name + "(" + options + ")")
+
+
+def text_of(value: object) -> str:
+    """A value of the table as a person would write it."""
+    if pd.isna(value):  # type: ignore[call-overload]
+        return ""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _of_the_training(results: Results) -> pd.Series[str]:
+    """What else differs between the trainings of these cells, cell by cell."""
+    cells, trainings = results.cells, results.trainings
+    if not {"key"} <= {*trainings.columns} or "training_key" not in cells:
+        return _varying(cells, OF_THE_TRAINING)
+    varying = _varying(trainings, OF_THE_TRAINING).set_axis(trainings["key"])
+    return cells["training_key"].map(varying[~varying.index.duplicated()]).fillna("")
+
+
+def _varying(frame: pd.DataFrame, columns: Iterable[str]) -> pd.Series[str]:
+    """What these columns add to a label: nothing where all rows agree."""
+    label = pd.Series("", index=frame.index, dtype=object)
+    for column in columns:
+        values = labels(frame, column)
+        if values.nunique() > 1:
+            shown = (
+                values
+                if column in {"model", "target", "weighting", "spacing"}
+                else (column.replace("_", " ") + " " + values)
+            )
+            label = label + ", " + shown
+    return label
+
+
+def _ordered(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    by = [column for column in by if column in frame]
+    columns = [*by, *sorted(set(frame.columns) - set(by))]
+    frame = frame[columns]
+    return frame.sort_values(by, kind="stable", ignore_index=True) if by else frame
+
+
+def _pieces(value: object) -> Iterable[bytes]:
+    """A value of Results as bytes that are equal only for equal values."""
+    if isinstance(value, pd.DataFrame):
+        yield value.to_csv(index=False, lineterminator="\n").encode()
+    elif isinstance(value, Mapping):
+        for key in sorted(value):
+            yield f"\n{key}=".encode()
+            yield from _pieces(value[key])
+    else:
+        yield value if isinstance(value, bytes) else repr(value).encode()
+
+
+@cache
+def _digest_of_the_code() -> str:
+    """Changes with the wording: a report is stale when the code that writes it has changed."""
+    home = Path(__file__).parent
+    sources = [*home.glob("*.py"), *home.glob("templates/*"), home.parent / "metrics/statistics.py"]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(sources))).hexdigest()

@@ -1,0 +1,144 @@
+"""Results as a tracker would give them, without a tracker: plausible, small and the same each time.
+
+The numbers follow a trial on handwritten digits: DDIM ahead at few steps, DDPM at many, cosine
+below linear throughout, and training seeds that matter three times as much as sampling.
+"""
+
+import io
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from harness.report.table import Results
+
+MACHINE = "Intel(R) Xeon(R) Processor, 2 cores"
+LIMIT = {"linear": 0.030, "cosine": 0.013}  # what remains at many steps
+SLOPE = {("linear", "ddim"): 1.1, ("cosine", "ddim"): 0.40,
+         ("linear", "ddpm"): 2.3, ("cosine", "ddpm"): 0.75}  # fmt: skip
+EXTRA = {"ddim": 0.012, "ddpm": 0.0}  # deterministic sampling keeps its errors
+
+
+def build(
+    *,
+    schedules=("linear", "cosine"),
+    samplers=("ddpm", "ddim"),
+    steps=(5, 10, 20, 50),
+    seeds=(0, 1, 2),
+    name="digits",
+    gain=1.0,
+):
+    """Results of a full grid; `gain` scales the luck of training."""
+    draw = np.random.default_rng(7)
+    trainings = [training(draw, schedule, seed) for schedule, seed in product(schedules, seeds)]
+    luck = {row["key"]: draw.normal(0, 0.05 * gain) for row in trainings}
+    cells = [
+        cell(draw, row, luck[row["key"]], sampler, count)
+        for row, sampler, count in product(trainings, samplers, steps)
+    ]
+    return Results(
+        name=name,
+        cells=pd.DataFrame(cells),
+        trainings=pd.DataFrame(trainings),
+        failures=pd.DataFrame(columns=["kind", "key", "what", "reason"]),
+        losses={row["key"]: loss_curve(draw, row["schedule"]) for row in trainings},
+        time_losses={row["key"]: loss_by_time(draw, row["schedule"]) for row in trainings},
+        schedules={schedule: schedule_curve(schedule) for schedule in schedules},
+        sheets={row["key"]: sheet(row["kid"], row["seed"]) for row in cells},
+        grid_text=f"name: {name}\ndata: digits\nschedules: [{', '.join(schedules)}]\n",
+        expected_cells=len(cells),
+        versions={"harness": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
+        commit="abc1234",
+    )
+
+
+def training(draw, schedule, seed):
+    return {
+        "key": f"t-{schedule}-{seed}", "run_id": f"run-t-{schedule}-{seed}", "machine": MACHINE,
+        "data": "digits", "model": "tiny", "schedule": schedule, "seed": seed, "target": "noise",
+        "weighting": "simple", "training_steps": 1200, "batch_size": 128, "learning_rate": 1e-3,
+        "ema": 0.1, "precision": "bfloat16", "parameters": 252_113,
+        "loss": 0.055 + 0.002 * draw.standard_normal(), "seconds": 41 + draw.normal(),
+        "images_per_second": 3700 + 40 * draw.normal(), "reused": False,
+    }  # fmt: skip
+
+
+def cell(draw, row, luck, sampler, steps):
+    schedule = row["schedule"]
+    slope = SLOPE.get((schedule, sampler.split("(")[0]), 1.0)
+    truth = LIMIT.get(schedule, 0.02) + EXTRA.get(sampler, 0.006) + slope / steps**1.15
+    kid = truth * (1 + luck + draw.normal(0, 0.01)) - 0.004
+    per_image = (0.21 + 0.83 * steps) * (1 + 0.02 * draw.normal()) * 1e-3
+    return {
+        "key": f"c-{schedule}-{sampler}-{steps}-{row['seed']}",
+        "run_id": f"run-c-{schedule}-{sampler}-{steps}-{row['seed']}", "machine": MACHINE,
+        "data": "digits", "schedule": schedule, "sample_schedule": schedule, "sampler": sampler,
+        "eta": 0.0 if sampler == "ddim" else np.nan, "spacing": "leading", "steps": steps,
+        "seed": row["seed"], "sampling_seed": 0, "images": 2000, "target": "noise",
+        "precision": "bfloat16", "clip": False, "extractor": "digits", "reference": "train",
+        "training_key": row["key"], "training_steps": 1200, "reused": False,
+        "kid": kid, "kid_se": 0.0012 + 0.01 * truth, "kid_floor": -0.0068,
+        "fid": 0.2 + 21 * truth * (1 + luck + draw.normal(0, 0.01)),
+        "fid_se": 0.02 + 0.2 * truth, "fid_floor": 0.22, "floor_images": 2000,
+        "nfe": float(steps), "seconds_per_image": per_image,
+        "seconds_per_image_spread": 0.01 * per_image, "images_per_second": 1 / per_image,
+        "peak_memory_bytes": 4.1e8, "first_abar": 4.1e-5,
+    }  # fmt: skip
+
+
+def schedule_curve(schedule):
+    t = np.linspace(0, 1, 101)
+    angle = (1 - t) * np.arccos(0.95) + t * np.arccos(0.02)
+    linear = np.exp(-(0.1 * t + 19.9 * t**2 / 2) / 2)
+    alpha = linear if schedule == "linear" else np.cos(angle)
+    sigma = np.sqrt(1 - alpha**2)
+    with np.errstate(divide="ignore"):
+        return pd.DataFrame(
+            {"t": t, "alpha": alpha, "sigma": sigma, "log_snr": 2 * np.log(alpha / sigma)}
+        )
+
+
+def loss_curve(draw, schedule):
+    step = np.arange(10, 1201, 10)
+    end = 0.055 if schedule == "linear" else 0.085
+    loss = end + 0.9 * np.exp(-step / 60) + 0.1 * np.exp(-step / 400)
+    loss = loss * (1 + 0.06 * draw.standard_normal(len(step)))
+    return pd.DataFrame({"step": step, "loss": loss, "images_per_second": 3700.0})
+
+
+def loss_by_time(draw, schedule):
+    edges = np.linspace(0, 1, 21)
+    middle = (edges[1:] + edges[:-1]) / 2
+    height = 0.4 if schedule == "linear" else 0.6
+    loss = height * np.exp(-middle / 0.18) + 0.01
+    loss = loss * (1 + 0.05 * draw.standard_normal(20))
+    return pd.DataFrame({"t_low": edges[:-1], "t_high": edges[1:], "loss": loss})
+
+
+def sheet(kid, seed, side=8, tiles=64):
+    """Blobs that drown in noise as KID grows; tile i has the same blob in every cell."""
+    draw = np.random.default_rng(seed)
+    rows = np.zeros((tiles // 8, 8, side, side))
+    y, x = np.mgrid[:side, :side] / (side - 1)
+    for place in np.ndindex(tiles // 8, 8):
+        centre, width = draw.uniform(0.25, 0.75, 2), draw.uniform(0.02, 0.06)
+        blob = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / width)
+        rows[place] = blob + min(kid, 1) * 1.2 * draw.standard_normal((side, side))
+    pixels = np.clip(rows, 0, 1).transpose(0, 2, 1, 3).reshape(tiles // 8 * side, 8 * side)
+    file = io.BytesIO()
+    Image.fromarray((255 * pixels).astype(np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.fixture(name="build", scope="session")
+def _build():
+    """Makes Results of a grid with the axes it is given."""
+    return build
+
+
+@pytest.fixture(scope="session")
+def results():
+    """Two schedules, two samplers, four step counts, three training seeds."""
+    return build()

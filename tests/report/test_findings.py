@@ -1,0 +1,309 @@
+"""Every finding with a table in which it is true, false, undecidable, and one with a single row."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.report.findings import BUILT_IN, FINDINGS, answers, found
+from harness.report.table import comparable, tidy
+
+NAN = math.nan
+LUCK = np.array([0.0, 0.004, -0.003])  # what three training seeds add to every value
+
+
+def table(values, *, error=0.001, floor=NAN, seconds=None, machine="one", lower_is_better=True):
+    """A tidy frame: {(schedule, sampler, steps): value or values by seed}."""
+    rows = []
+    for (schedule, sampler, steps), given in values.items():
+        by_seed = (
+            given if isinstance(given, list | np.ndarray) else given + LUCK * (1 + 0.1 * given)
+        )
+        for seed, value in enumerate(by_seed):
+            rows.append(
+                {
+                    "key": f"{schedule}-{sampler}-{steps}-{seed}", "schedule": schedule,
+                    "sampler": sampler, "kind": sampler, "setting": "", "steps": steps,
+                    "seed": seed, "sampling_seed": 0, "nfe": float(steps), "machine": machine,
+                    "seconds": seconds(steps) if seconds else NAN, "value": value, "error": error,
+                    "floor": floor, "floor_error": NAN, "floor_images": 1000.0, "images": 1000.0,
+                    "metric": "KID", "quantity": "KID on digits features",
+                    "lower_is_better": lower_is_better,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows, columns=None if rows else list(ONE_ROW.columns))
+
+
+def grid(linear_few, cosine_few, linear_many, cosine_many, **options):
+    """Two schedules, one sampler, 5 and 50 steps."""
+    return table(
+        {
+            ("linear", "ddim", 5): linear_few,
+            ("cosine", "ddim", 5): cosine_few,
+            ("linear", "ddim", 50): linear_many,
+            ("cosine", "ddim", 50): cosine_many,
+        },
+        **options,
+    )
+
+
+def samplers(ddim, ddpm, **options):
+    """DDIM and DDPM under one schedule at 5, 10, 20 and 50 steps."""
+    steps = (5, 10, 20, 50)
+    values = {("cosine", "ddim", n): value for n, value in zip(steps, ddim, strict=False)}
+    values |= {("cosine", "ddpm", n): value for n, value in zip(steps, ddpm, strict=False)}
+    return table(values, **options)
+
+
+ONE_ROW = table({("cosine", "ddim", 10): [0.1]}, floor=0.0)
+LINE = ("cosine", "ddim")
+
+
+def steps_of(values, **options):
+    return table({(*LINE, steps): value for steps, value in values.items()}, **options)
+
+
+def seconds_with(noise):
+    def seconds(steps):
+        seconds.calls += 1
+        return (0.001 + 0.002 * steps) * (1 + noise * (-1) ** seconds.calls)
+
+    seconds.calls = 0
+    return seconds
+
+
+# finding: (frame, verdict, what the sentence must hold), where None stands for nothing to print.
+CASES = {
+    "best_of_all": {
+        "true": (grid(0.3, 0.1, 0.2, 0.05), "better", ["cosine with ddim at 50 steps", "worse by"]),
+        "false": (table({("cosine", "ddim", 5): 0.1}), None, []),
+        "undecidable": (grid(0.3, 0.1, [0.05], [0.05]), "inconclusive", ["cannot be told"]),
+    },
+    "schedule_at_few_steps": {
+        "true": (grid(0.3, 0.1, 0.2, 0.05), "better", ["At 5 steps with ddim, cosine is better"]),
+        "false": (samplers([0.1, 0.1], [0.2, 0.1]), None, []),
+        "undecidable": (
+            grid([0.3], [0.1], [0.2], [0.05]),
+            "inconclusive",
+            ["cosine is ahead of linear", "one training seed gives no verdict"],
+        ),
+    },
+    "schedule_at_many_steps": {
+        "true": (grid(0.1, 0.3, 0.05, 0.2), "better", ["50 steps", "linear is better than cosine"]),
+        "false": (table({("linear", "ddim", 5): 0.1, ("cosine", "ddim", 5): 0.2}), None, []),
+        "undecidable": (
+            grid(0.3, 0.1, [0.10, 0.13, 0.11], [0.11, 0.10, 0.13]),
+            "inconclusive",
+            ["cannot be told apart", "no larger than luck"],
+        ),
+    },
+    "schedule_across_steps": {
+        "true": (grid(0.3, 0.1, 0.2, 0.05), "better", ["cosine schedule is best at every number"]),
+        "false": (
+            grid(0.3, 0.1, 0.05, 0.2),
+            "better",
+            ["depends on the steps: cosine at 5 steps and linear at 50 steps"],
+        ),
+        "undecidable": (grid([0.3], [0.1], [0.2], [0.05]), "inconclusive", ["without a verdict"]),
+    },
+    "ddim_against_ddpm": {
+        "true": (
+            samplers([0.1, 0.08, 0.06, 0.05], [0.3, 0.15, 0.0601, 0.02]),
+            "better",
+            [
+                "better than ddpm at 5 and 10 steps and worse at 50 steps",
+                "without a verdict at 20 steps",
+                "ddpm overtakes between 10 and 50 steps",
+            ],
+        ),
+        "false": (table({("linear", "ddim", 5): 0.1, ("cosine", "ddim", 5): 0.2}), None, []),
+        "undecidable": (
+            samplers([0.1, 0.08], [0.101, 0.0801], error=0.01),
+            "inconclusive",
+            ["ddim cannot be told from ddpm at 5 and 10 steps"],
+        ),
+    },
+    "fewest_evaluations_near_the_best": {
+        "true": (
+            steps_of({5: 0.3, 10: 0.102, 50: 0.1}, floor=-0.01),
+            "measured",
+            ["10 network evaluations per image come within 10 %", "of real held-out images"],
+        ),
+        "false": (
+            steps_of({5: 0.3, 10: 0.2, 50: 0.1}, floor=-0.01),
+            "measured",
+            ["nothing under 50 network evaluations"],
+        ),
+        "undecidable": (
+            steps_of({5: 0.3, 50: 0.001}, floor=0.0, error=0.01),
+            "inconclusive",
+            ["ten per cent of the rest means nothing"],
+        ),
+    },
+    "more_steps": {
+        "true": (
+            steps_of({5: 0.4, 10: 0.2, 20: 0.1}),
+            "better",
+            ["falls by 0.20", "from 5 to 10 steps", "a doubling divides it by 2.00"],
+        ),
+        "false": (
+            steps_of({5: 0.2, 10: 0.1, 20: 0.3}),
+            "worse",
+            ["falls by 0.10", "rises by 0.20", "from 10 to 20 steps"],
+        ),
+        "undecidable": (
+            steps_of({5: 0.2, 10: 0.199}, error=0.01),
+            "inconclusive",
+            ["does not clearly change from 5 to 10 steps"],
+        ),
+    },
+    "best_under_a_budget": {
+        "true": (
+            samplers([0.1, 0.08, 0.06, 0.05], [0.3, 0.15, 0.1, 0.02]),
+            "better",
+            ["With at most 10 network evaluations per image the best is cosine with ddim at 10"],
+        ),
+        "false": (steps_of({100: 0.2, 200: 0.1}), None, []),
+        "undecidable": (
+            samplers([0.1, 0.08, 0.06, 0.05], [0.1, 0.0801, 0.06, 0.02], error=0.01),
+            "inconclusive",
+            ["cannot be told from it"],
+        ),
+    },
+    "price_of_an_evaluation": {
+        "true": (
+            steps_of({5: 0.2, 10: 0.1, 50: 0.05}, seconds=seconds_with(0.001)),
+            "measured",
+            ["1.00 ms plus 2.00", "ms per network evaluation", "9 cells"],
+        ),
+        "false": (steps_of({5: 0.2, 10: 0.1}), None, []),
+        "undecidable": (
+            steps_of({5: 0.2, 10: 0.1, 50: 0.05}, seconds=seconds_with(0.9)),
+            "inconclusive",
+            ["too rough a line"],
+        ),
+    },
+    "training_spread": {
+        "true": (
+            grid(0.3, 0.1, 0.2, 0.05),
+            "measured",
+            ["at 5 steps", "% of the gap", "over 3 seeds", "times the error of sampling"],
+        ),
+        "false": (table({}), None, []),
+        "undecidable": (grid([0.3], [0.1], [0.2], [0.05]), "inconclusive", ["was not measured"]),
+    },
+    "distance_to_real_images": {
+        "true": (steps_of({5: 0.3, 50: 0.1}, floor=0.0), "worse", ["can still be told from real"]),
+        "false": (steps_of({5: 0.3, 50: 0.1}), None, []),
+        "undecidable": (
+            steps_of({5: 0.3, 50: 0.001}, floor=0.0),
+            "inconclusive",
+            ["cannot be told from real held-out images"],
+        ),
+    },
+    "without_verdict": {
+        "true": (
+            grid([0.3], [0.1], [0.2], [0.05]),
+            "inconclusive",
+            ["have no verdict", "cosine against linear at 5 and 50 steps"],
+        ),
+        "false": (grid(0.3, 0.1, 0.2, 0.05), None, []),
+        "undecidable": (
+            samplers([0.1], [0.101], error=0.01),
+            "inconclusive",
+            ["1 of 1 comparison has no verdict"],
+        ),
+    },
+}  # fmt: skip
+
+
+def told(name, frame):
+    answer = FINDINGS[name](frame)
+    return answer if isinstance(answer, list) else [answer] if answer else []
+
+
+@pytest.mark.parametrize("case", ["true", "false", "undecidable"])
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_finding_says_what_the_table_supports_and_no_more(name, case):
+    frame, verdict, words = CASES[name][case]
+    findings = told(name, frame)
+    if verdict is None:
+        assert findings == []
+        return
+    assert findings[0].verdict == verdict, findings[0].sentence
+    for word in words:
+        assert word in findings[0].sentence
+    assert (verdict == "inconclusive") <= bool(findings[0].would_decide)
+    assert set(findings[0].evidence) <= set(frame["key"])
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_single_cell_supports_no_comparison(name):
+    findings = told(name, ONE_ROW)
+    allowed = {"training_spread": "inconclusive", "distance_to_real_images": "worse"}
+    verdicts = [finding.verdict for finding in findings]
+    assert verdicts == ([allowed[name]] if name in allowed else [])
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_no_cell_supports_nothing(name):
+    assert told(name, table({})) == []
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])
+def test_sentences_are_whole_and_name_what_they_measure_by(build, seeds):
+    results = build(seeds=seeds).ordered()
+    for finding in found(tidy(comparable(results)[0], results.present()[0])):
+        assert finding.sentence[0].isupper() or finding.sentence[0].isdigit()
+        assert finding.sentence.endswith(".")
+        assert finding.sentence.count("(") == finding.sentence.count(")")
+        assert not any(slip in finding.sentence for slip in ("nan", "None", "  ", "..", " ,", "–"))
+        if "step cost" not in finding.question and "could not" not in finding.question:
+            assert "KID on digits features" in finding.sentence
+
+
+def test_the_answer_is_at_most_three_sentences_one_for_each_question(build):
+    results = build().ordered()
+    chosen = answers(tidy(comparable(results)[0], results.present()[0]))
+    assert len(chosen) == 3
+    for finding, word in zip(chosen, ["schedule", "ddpm", "How few"], strict=True):
+        assert word in finding.question
+    assert answers(table({})) == []
+
+
+def test_a_measure_of_which_more_is_better_turns_the_verdicts_round():
+    lower, higher = grid(0.3, 0.1, 0.2, 0.05), grid(0.3, 0.1, 0.2, 0.05, lower_is_better=False)
+    assert "cosine is better than linear" in told("schedule_at_few_steps", lower)[0].sentence
+    assert "linear is better than cosine" in told("schedule_at_few_steps", higher)[0].sentence
+    assert "higher by" in told("schedule_at_few_steps", higher)[0].sentence
+
+
+def test_seconds_of_two_machines_are_never_put_into_one_line():
+    fast = steps_of({5: 0.2, 10: 0.1, 50: 0.05}, seconds=seconds_with(0.001))
+    slow = steps_of({5: 0.2, 10: 0.1}, seconds=lambda steps: 9.0 * steps, machine="two")
+    [finding] = told("price_of_an_evaluation", pd.concat([fast, slow], ignore_index=True))
+    assert "6 cells timed on other machines left out" in finding.sentence
+    assert finding.effect == pytest.approx(0.002, rel=0.01)
+
+
+def test_a_verdict_counts_all_comparisons_of_the_report():
+    """The same two schedules: decided alone, not when the table invites many comparisons."""
+    a, b = [0.100, 0.101, 0.099], [0.111, 0.116, 0.110]
+    alone = table({("linear", "ddim", 5): b, ("cosine", "ddim", 5): a})
+    crowd = {("linear", "ddim", n): [0.1, 0.13, 0.11] for n in range(6, 30)}
+    crowd |= {("cosine", "ddim", n): [0.11, 0.10, 0.13] for n in range(6, 30)}
+    many = table({("linear", "ddim", 5): b, ("cosine", "ddim", 5): a} | crowd)
+    assert told("schedule_at_few_steps", alone)[0].verdict == "better"
+    [finding] = told("schedule_at_few_steps", many)
+    assert finding.verdict == "inconclusive"
+    assert "too little among so many comparisons" in finding.sentence
+
+
+def test_a_budget_counts_evaluations_and_not_steps():
+    frame = table({("cosine", "heun", 10): 0.01, ("cosine", "ddim", 10): 0.1,
+                   ("cosine", "ddim", 50): 0.05})  # fmt: skip
+    frame.loc[frame["sampler"] == "heun", "nfe"] = 19.0
+    findings = told("best_under_a_budget", frame)
+    assert "With at most 25" in findings[-1].sentence
+    assert "cosine with heun at 10 steps" in findings[-1].sentence

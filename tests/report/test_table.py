@@ -1,0 +1,116 @@
+"""What may be compared, what a label names, and when results are the same results."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.report.table import FID, KID, Measure, comparable, tidy
+
+
+def changed(results, rows, **columns):
+    """The results with these columns set in some rows of the cells."""
+    cells = results.cells.copy()
+    for column, value in columns.items():
+        if column not in cells:
+            cells[column] = ""
+        cells[column] = cells[column].astype(object)
+        cells.loc[rows, column] = value
+    return replace(results, cells=cells)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("extractor", "inception-768"),
+        ("images", 500),
+        ("reference", "all"),
+        ("precision", "float32"),
+    ],
+)
+def test_different_quantities_never_share_a_group(results, column, value):
+    groups = comparable(changed(results, slice(0, 9), **{column: value}))
+    assert [len(group.cells) for group in groups] == [38, 10]
+    assert all(group.cells[column].nunique() == 1 for group in groups)
+
+
+def test_a_label_names_all_that_differs_and_nothing_that_does_not(results):
+    varied = changed(
+        results, results.cells["training_key"] == "t-linear-0", schedule_options="max_signal=0.99",
+        sample_schedule_options="max_signal=0.99", sampler_options="eta=0.5", spacing="trailing",
+    )  # fmt: skip
+    trainings = results.trainings.copy()
+    trainings.loc[trainings["key"] == "t-linear-0", "target"] = "velocity"
+    frame = tidy(replace(varied, trainings=trainings), KID)
+    assert frame.loc[0, "schedule"] == "linear(max_signal=0.99), velocity"
+    assert frame.loc[0, "sampler"] == "ddpm(eta=0.5), trailing"
+    assert (frame.loc[0, "kind"], frame.loc[0, "setting"]) == ("ddpm(eta=0.5)", ", trailing")
+    assert set(tidy(results, KID)["schedule"]) == {"linear", "cosine"}
+    assert set(tidy(results, KID)["sampler"]) == {"ddpm", "ddim"}
+
+
+def test_a_model_sampled_under_another_schedule_is_not_taken_for_its_own(results):
+    frame = tidy(changed(results, [0], sample_schedule="cosine"), KID)
+    assert frame.loc[0, "schedule"] == "linear sampled as cosine"
+
+
+def test_what_differs_between_trainings_is_found_in_their_table(results):
+    trainings = results.trainings.copy()
+    trainings["learning_rate"] = [1e-3, 2e-4] * 3
+    frame = tidy(replace(results, trainings=trainings), KID)
+    assert set(frame["schedule"]) == {
+        f"{schedule}, learning rate {rate}"
+        for schedule in ("linear", "cosine")
+        for rate in ("0.001", "0.0002")
+    }
+
+
+def test_a_biased_measure_names_its_n_and_refuses_a_floor_of_another_n(results):
+    assert FID.named(2000, "digits") == "FID (n = 2,000) on digits features"
+    assert tidy(results, FID)["floor"].notna().all()
+    cells = results.cells.assign(floor_images=360)
+    assert tidy(replace(results, cells=cells), FID)["floor"].isna().all()
+    assert tidy(replace(results, cells=cells), KID)["floor"].notna().all()
+
+
+def test_an_unknown_metric_with_an_error_is_a_measure_too(results):
+    cells = results.cells.assign(precision_at_k=0.5, precision_at_k_se=0.1)
+    assert replace(results, cells=cells).present() == [
+        KID,
+        FID,
+        Measure("precision_at_k", "precision_at_k"),
+    ]
+    bare = results.cells.drop(columns=["kid"]).assign(fid=np.nan)
+    assert replace(results, cells=bare).present() == []
+
+
+def test_the_fingerprint_does_not_depend_on_the_order_of_rows_or_columns(results):
+    shuffled = replace(
+        results,
+        cells=results.cells.sample(frac=1, random_state=1)[sorted(results.cells.columns)],
+        trainings=results.trainings[::-1],
+        losses=dict(reversed(results.losses.items())),
+    )
+    assert shuffled.fingerprint() == results.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: replace(r, name="other"),
+        lambda r: replace(r, grid_text=r.grid_text + " "),
+        lambda r: replace(r, expected_cells=r.expected_cells + 1),
+        lambda r: replace(r, commit="abc1234 (modified)"),
+        lambda r: replace(r, versions=r.versions | {"torch": "2.14.0"}),
+        lambda r: replace(r, cells=r.cells.assign(kid=r.cells["kid"] + 1e-12)),
+        lambda r: replace(r, sheets=r.sheets | {r.cells["key"][0]: b"another picture"}),
+        lambda r: replace(r, losses={key: frame * 1.01 for key, frame in r.losses.items()}),
+        lambda r: replace(r, schedules={}),
+        lambda r: replace(
+            r, failures=pd.DataFrame([{"kind": "cell", "key": "k", "what": "w", "reason": "r"}])
+        ),
+    ],
+)
+def test_the_fingerprint_changes_with_every_input(results, change):
+    assert change(results).fingerprint() != results.fingerprint()
