@@ -10,7 +10,6 @@ adds a part with an entry point, and no code here changes:
 from __future__ import annotations
 
 import inspect
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ class Option:
             if isinstance(given, bool) or not isinstance(given, int | float):
                 return None
             if self.kind is float:
-                value = float(given) if math.isfinite(given) else None
+                value = float(given) if abs(given) <= sys.float_info.max else None
         if self.kind is tuple and isinstance(given, list):
             value = tuple(given)
         if not isinstance(value, self.kind):
@@ -172,11 +171,19 @@ def _option(parameter: inspect.Parameter, part: Any) -> Option:
     they name the types of tensors, and reading a grid must not import torch."""
     annotation = parameter.annotation
     if isinstance(annotation, str):
-        module = sys.modules[inspect.unwrap(part).__module__]
+        # The class that declares an inherited option may stand in another module.
+        owners = (
+            owner
+            for owner in getattr(part, "__mro__", ())
+            if parameter.name in inspect.get_annotations(owner)
+        )
+        module = sys.modules[next(owners, inspect.unwrap(part)).__module__]
         annotation = eval(annotation, vars(module))
     bounds = None
     if get_origin(annotation) is Annotated:
         annotation, *marks = get_args(annotation)
         bounds = next((mark for mark in marks if isinstance(mark, Between)), None)
     kind = get_origin(annotation) or annotation
+    if not isinstance(kind, type) or kind is inspect.Parameter.empty:
+        kind = object  # a plugin's own idea of a type: what it is given is its own affair
     return Option(parameter.name, kind, parameter.default, bounds)

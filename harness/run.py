@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError, MachineError, TrackingError
-from harness.plan.forecast import Plan, measured_speeds, plan_of
+from harness.plan.forecast import Plan, measured_speeds, warning_of
 from harness.plan.grid import Grid, expand
-from harness.plan.work import Cell, Failure, Filter, Training, distinct_trainings
+from harness.plan.work import Cell, Filter, Training, distinct_trainings
 from harness.runtime import machine
-from harness.runtime.execute import here
+from harness.runtime.execute import Failure, here
 from harness.runtime.interrupt import Interruption
 from harness.runtime.progress import Progress, Screen, Stopped
 from harness.runtime.store import Store
@@ -188,7 +188,10 @@ def work_left(
         else:
             left.cells.append(cell)
     for training in distinct_trainings(cells):
-        waited_for = any(cell.training == training for cell in left.cells)
+        waited_for = any(
+            cell.training == training and (wishes.retime or not store.features(cell.key).exists())
+            for cell in left.cells
+        )
         if waited_for and not store.has_model(training.key):
             left.trainings.append(training)
         elif training.key not in recorded and store.has_model(training.key):
@@ -285,12 +288,10 @@ class Doing:
         """Sample and score each cell whose network is there, alone, so that seconds are honest."""
         from harness.engine.score import ScoreJob, score
 
-        store = Store(self.place.store)
-        reasons = {work.key: failure for work, failure in summary.failed}
+        reasons = {work.key: failure.reason for work, failure in summary.failed}
         for cell in cells:
-            if cell.training.key in reasons:
-                why = f"its training failed: {reasons[cell.training.key].reason}"
-                summary.failed.append((cell, Failure(why)))
+            if reason := reasons.get(cell.training.key):
+                summary.failed.append((cell, Failure(f"its training failed: {reason}")))
         jobs = [
             ScoreJob(
                 cell,
@@ -301,7 +302,7 @@ class Doing:
                 self.wishes.retime,
             )
             for cell in cells
-            if store.has_model(cell.training.key)
+            if cell.training.key not in reasons
         ]
         self._carry_out("cell", score, jobs, 1, summary)
 
@@ -340,8 +341,9 @@ class Doing:
                     if self.wishes.fail_fast:
                         raise Stopped
                     continue
-                if work.key in runs or not tracker.amend(work, outcome):
-                    tracker.end(run_of(work), outcome, files_of(work, store), last_step(work))
+                files = files_of(work, store)
+                if work.key in runs or not tracker.amend(work, outcome, files):
+                    tracker.end(run_of(work), outcome, files, last_step(work))
                     runs.pop(work.key, None)
                 screen.finish(title(work), in_short(outcome, self.grid.metrics))
         finally:
@@ -422,7 +424,7 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
             for training in distinct_trainings(cells)
             if training in left.trainings or redone_whole(training, left.cells, cells)
         ]
-    side_by_side, speeds = 1, None
+    side_by_side, speeds, warnings = 1, None, []
     if left.trainings or left.cells:
         device = preflight(grid, left, place)
         side_by_side = workers_for(grid, device)
@@ -433,4 +435,21 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
             from harness.engine.probe import probe
 
             speeds = probe(cells[0], place.data_dir, device, side_by_side)
-    return plan_of(grid.name, cells, left.trainings, left.cells, left.known, speeds, side_by_side)
+        from harness.engine.sample import first_abar
+
+        warnings = [told for cell in cells if (told := warning_of(cell, first_abar(cell)))]
+    return Plan(
+        grid.name,
+        distinct_trainings(cells),
+        cells,
+        to_train=keys(left.trainings),
+        to_score=keys(left.cells),
+        known=keys(left.known),
+        speeds=speeds,
+        side_by_side=side_by_side,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def keys(works: Iterable[Work]) -> frozenset[str]:
+    return frozenset(work.key for work in works)

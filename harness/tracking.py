@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from harness.errors import TrackingError
-from harness.plan.work import Cell, Failure, Training
+from harness.plan.work import Cell, Training
+from harness.runtime.execute import Failure
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -226,7 +227,9 @@ class Tracker:
         self._client.set_terminated(run_id, "FINISHED")
         self._runs_read = None
 
-    def amend(self, work: Training | Cell, outcome: Mapping[str, Any]) -> bool:
+    def amend(
+        self, work: Training | Cell, outcome: Mapping[str, Any], files: Iterable[Path] = ()
+    ) -> bool:
         """Add what is new (a metric, other timings) to a finished run; False if there is none."""
         for run in self._complete("training", "cell"):
             if run.data.tags[KEY] == work.key:
@@ -234,6 +237,8 @@ class Tracker:
                 fresh = {k: v for k, v in outcome["metrics"].items() if known.get(k) != v}
                 self._log(run.info.run_id, fresh, 0)
                 self._tag(run.info.run_id, resolved(outcome))
+                for path in files:
+                    self.file(run.info.run_id, path)
                 self._runs_read = None
                 return True
         return False

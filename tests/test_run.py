@@ -14,9 +14,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from harness.plan.grid import expand, load_grid
-from harness.plan.work import Failure, Filter
+from harness.plan.work import Filter
 from harness.run import Place, Wishes, plan_grid, report_grid, run_grid
-from harness.runtime.execute import in_this_process
+from harness.runtime.execute import Failure, in_this_process
 from harness.runtime.progress import Screen
 from harness.runtime.store import Store
 from harness.tracking import Tracker

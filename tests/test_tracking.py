@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 
 from harness.errors import TrackingError
 from harness.plan.grid import expand, load_grid
-from harness.plan.work import Failure
+from harness.runtime.execute import Failure
 from harness.tracking import Tracker, without_password
 
 OUTCOME = {

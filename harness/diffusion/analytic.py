@@ -27,11 +27,11 @@ def mixture(
     schedule: Schedule, means: torch.Tensor, variances: torch.Tensor, weights: torch.Tensor
 ) -> Denoise:
     """x_0 from K round Gaussians: means [K, ...] shaped like one x, variances and weights [K]."""
-    centres = means.flatten(1)
+    centres = means.reshape(len(means), -1)
 
     def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         alpha, sigma = rates(schedule, t)
-        flat = x.flatten(1)
+        flat = x.reshape(len(x), -1)
         spread = alpha**2 * variances + sigma**2
         offset = flat[:, None] - alpha * centres  # [N, K, d]
         log_density = -offset.square().sum(2) / (2 * spread) - flat.shape[1] / 2 * spread.log()
@@ -44,11 +44,16 @@ def mixture(
 
 def finite(schedule: Schedule, images: torch.Tensor) -> Denoise:
     """x_0 one of `images` [K, ...], each as likely. Every sample ends on one of them."""
-    points = images.flatten(1)
+    points = images.reshape(len(images), -1)
 
     def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         alpha, sigma = rates(schedule, t)
-        distance = torch.cdist(x.flatten(1), alpha * points).square()
+        # Not as |x|^2 - 2 x.y + |y|^2, which in float32 cannot tell near duplicates apart.
+        distance = torch.cdist(
+            x.reshape(len(x), -1),
+            alpha * points,
+            compute_mode="donot_use_mm_for_euclid_dist",
+        ).square()
         share = torch.softmax(-distance / (2 * sigma**2), dim=1)
         return (share @ points).view_as(x)
 

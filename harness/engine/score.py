@@ -43,36 +43,44 @@ class ScoreJob:
 
 
 def score(job: ScoreJob, report: Report) -> dict[str, Any]:
-    """Do what is missing of a cell; returns its outcome, as also written to `outcome.json`."""
+    """Do what is missing of a cell; returns its outcome, as also written to `outcome.json`.
+
+    The network is loaded only to sample: a metric that is added later comes from kept features.
+    """
     cell, store = job.cell, Store(job.store)
-    device = torch.device(job.device)
-    outcome = store.outcome(cell.key) or {"cell": cell.canonical(), "metrics": {}}
-    images = image_set(job.data_dir, cell.training.data)
-    extract = extractor(job.data_dir, job.device, cell.extractor)
+    outcome = store.outcome(cell.key)
+    if outcome is None or not store.features(cell.key).exists():
+        outcome = first_outcome(job, report)
+    elif job.retime:
+        trained = load_network(store, cell.training, job.data_dir, job.device)
+        outcome = with_cost(outcome, sample(cell, trained, report), trained.device)
+    measure(outcome, job)
+    write_json(store.cell(cell.key, "outcome.json"), outcome)
+    return outcome
 
+
+def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
+    """Sample the cell and keep its features, its first images and what they cost."""
+    cell, store = job.cell, Store(job.store)
     trained = load_network(store, cell.training, job.data_dir, job.device)
-    if not store.features(cell.key).exists():
-        samples = sample(cell, trained, report)
-        write_bytes(store.cell(cell.key, "samples.png"), png(sheet(samples.images[:SHEET_IMAGES])))
-        began = time.perf_counter()
-        features = extract(samples.images)
-        seconds = (time.perf_counter() - began) / len(features)
-        with replacing(store.features(cell.key)) as temporary, temporary.open("wb") as file:
-            np.save(file, features)
-        outcome = with_cost(outcome, samples, device)
-        outcome["metrics"] |= {"feature_seconds_per_image": seconds, "first_abar": first_abar(cell)}
-    elif job.retime or "seconds_per_image" not in outcome["metrics"]:
-        outcome = with_cost(outcome, sample(cell, trained, report), device)
+    samples = sample(cell, trained, report)
+    write_bytes(store.cell(cell.key, "samples.png"), png(sheet(samples.images[:SHEET_IMAGES])))
 
-    measure(outcome, job, images)
-    outcome |= {
+    extract = extractor(job.data_dir, job.device, cell.extractor)
+    began = time.perf_counter()
+    features = extract(samples.images)
+    seconds = (time.perf_counter() - began) / len(features)
+    with replacing(store.features(cell.key)) as temporary, temporary.open("wb") as file:
+        np.save(file, features)
+    outcome = {
+        "cell": cell.canonical(),
+        "metrics": {"feature_seconds_per_image": seconds, "first_abar": first_abar(cell)},
         "extractor": extract.label,
         "extractor_fingerprint": extract.fingerprint,
         "precision": trained.precision,
         "versions": machine.versions(),
     }
-    write_json(store.cell(cell.key, "outcome.json"), outcome)
-    return outcome
+    return with_cost(outcome, samples, trained.device)
 
 
 def with_cost(outcome: dict[str, Any], samples: Samples, device: torch.device) -> dict[str, Any]:
@@ -93,7 +101,7 @@ def with_cost(outcome: dict[str, Any], samples: Samples, device: torch.device) -
     }
 
 
-def measure(outcome: dict[str, Any], job: ScoreJob, images: ImageSet) -> None:
+def measure(outcome: dict[str, Any], job: ScoreJob) -> None:
     """Add the wanted metrics that the outcome lacks, each beside its floor: what as many real
     held-out images score against the same reference."""
     cell, store, metrics = job.cell, Store(job.store), outcome["metrics"]
@@ -102,13 +110,14 @@ def measure(outcome: dict[str, Any], job: ScoreJob, images: ImageSet) -> None:
         return
     features = np.load(store.features(cell.key), allow_pickle=False)
     reference = reference_features(job.data_dir, job.device, cell, cell.reference)
-    real = floor_features(job, images)
+    real = floor_features(job)
     influences = load_arrays(store.cell(cell.key, "influence.npz"))
     for name in missing:
         metric = METRICS[name]
         metrics[name] = metric.function(features, reference)
         if metric.standard_error:
-            metrics[f"{name}_se"] = metric.standard_error(features, reference)
+            error = metric.standard_error(features, reference)
+            metrics |= {} if math.isnan(error) else {f"{name}_se": error}
         if metric.influence:
             influences[name] = metric.influence(features, reference).astype(np.float32)
         if real is not None:
@@ -118,10 +127,11 @@ def measure(outcome: dict[str, Any], job: ScoreJob, images: ImageSet) -> None:
         np.savez_compressed(out, allow_pickle=False, **influences)
 
 
-def floor_features(job: ScoreJob, images: ImageSet) -> np.ndarray | None:
+def floor_features(job: ScoreJob) -> np.ndarray | None:
     """Features of as many real images as the cell has, from the part that is not its reference;
     fewer where there are fewer, none where the reference is everything."""
     other = {"train": "held_out", "held_out": "train"}.get(job.cell.reference)
+    images = image_set(job.data_dir, job.cell.training.data)
     if other is None or len(images.reference(other)) < 2:
         return None
     return reference_features(job.data_dir, job.device, job.cell, other)[: job.cell.images]

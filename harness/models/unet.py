@@ -8,19 +8,20 @@ branch and the output start at zero, so that an untrained network is the identit
 """
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.models.presets import Numbers
-
 
 class UNet(nn.Module):
     """network(x [N, channels, size, size], log_snr [N]) -> shaped like x."""
 
-    def __init__(self, channels: int, size: int, widths: Numbers, blocks: int, attention: Numbers):
+    def __init__(
+        self, channels: int, size: int, widths: Sequence[int], blocks: int, attention: Sequence[int]
+    ):
         super().__init__()
         conditions = 4 * widths[0]
         sides = [size >> level for level in range(len(widths))]

@@ -6,12 +6,11 @@ from a probe of a few seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.plan.work import Cell, Training, distinct_trainings
+from harness.plan.work import Cell, Training
 from harness.runtime.store import Store
 
 LISTED = 60  # lines of cells on the screen; --json has all
@@ -150,19 +149,14 @@ def measured_speeds(store: Store, like: Training, machine: str) -> Speeds | None
     )
 
 
-def warnings_of(cells: Iterable[Cell]) -> tuple[str, ...]:
-    """What a researcher would want to know before spending hours."""
-    from harness.engine.sample import first_abar
-
-    found: dict[str, None] = {}
-    for cell in cells:
-        left = first_abar(cell)
-        if left > NOISE_FLOOR:
-            found[
-                f"{cell.sample_schedule} with spacing {cell.spacing} at {cell.steps} steps starts "
-                f"where abar is {left:.3f}, not from pure noise"
-            ] = None
-    return tuple(found)
+def warning_of(cell: Cell, first_abar: float) -> str | None:
+    """What a researcher would want to know of a cell before spending hours on it."""
+    if first_abar <= NOISE_FLOOR:
+        return None
+    return (
+        f"{cell.sample_schedule} with spacing {cell.spacing} at {count(cell.steps, 'step')} starts "
+        f"where abar is {first_abar:.3f}, not from pure noise"
+    )
 
 
 def told(work: Training | Cell) -> str:
@@ -172,29 +166,6 @@ def told(work: Training | Cell) -> str:
     return (
         f"sample  {training.schedule}  seed {training.seed}  {work.sampler}  "
         f"{count(work.steps, 'step')}  {work.spacing}"
-    )
-
-
-def plan_of(
-    name: str,
-    cells: list[Cell],
-    to_train: Iterable[Training],
-    to_score: Iterable[Cell],
-    known: Iterable[Training | Cell],
-    speeds: Speeds | None,
-    side_by_side: int,
-) -> Plan:
-    """Put a plan together from the work of a grid and what of it is left."""
-    return Plan(
-        name,
-        distinct_trainings(cells),
-        cells,
-        frozenset(work.key for work in to_train),
-        frozenset(work.key for work in to_score),
-        frozenset(work.key for work in known),
-        speeds,
-        side_by_side,
-        warnings_of(cells) if speeds else (),
     )
 
 

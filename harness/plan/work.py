@@ -138,14 +138,6 @@ class Cell(Work):
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a piece of work has no result: one line for the screen, the whole for the record."""
-
-    reason: str
-    details: str = ""
-
-
-@dataclass(frozen=True)
 class Filter:
     """Which cells are meant: `schedule=cosine,steps=[10,50]`. All conditions must hold."""
 
@@ -156,11 +148,25 @@ class Filter:
         conditions: dict[str, list[str]] = {}
         for item in _split(self.text):
             name, equals, values = item.partition("=")
-            if not equals or not name.strip() or not values.strip():
+            name, values = name.strip(), values.strip()
+            if (
+                not equals
+                or not name
+                or not values
+                or values.startswith("[") != values.endswith("]")
+            ):
                 raise BadOption(
                     f"the filter '{self.text}' is not of the form field=value,field=[value,value]"
                 )
-            conditions[name.strip()] = [value.strip() for value in values.strip("[] ").split(",")]
+            if name in conditions:
+                raise BadOption(
+                    f"the filter '{self.text}' names {name} twice; several values are written "
+                    f"{name}=[value,value]"
+                )
+            listed = values.startswith("[")
+            conditions[name] = _split(values[1:-1]) if listed else [values]
+        if not conditions:
+            raise BadOption("the filter is empty; schedule=cosine,steps=[10,50] would do")
         return conditions
 
     def check_fields(self) -> None:
@@ -183,8 +189,9 @@ class Filter:
         cells = list(cells)
         chosen = [cell for cell in cells if self.matches(cell)]
         if not chosen:
+            params = [cell.params() for cell in cells]
             present = "; ".join(
-                f"{name} has {', '.join(sorted({str(cell.params().get(name)) for cell in cells}))}"
+                f"{name} has {', '.join(dict.fromkeys(str(found.get(name)) for found in params))}"
                 for name in self.conditions
             )
             raise BadOption(f"no cell of the grid matches '{self.text}'. Here {present}.")
@@ -193,8 +200,8 @@ class Filter:
 
 FILTER_FIELDS = [
     "data", "schedule", "schedule_options", "seed", "target", "precision", "sample_schedule",
-    "sampler", "sampler_options", "eta", "spacing", "steps", "images", "sampling_seed", "clip",
-    "extractor", "reference",
+    "sample_schedule_options", "sampler", "sampler_options", "eta", "spacing", "spacing_options",
+    "steps", "images", "sampling_seed", "clip", "extractor", "reference",
 ]  # fmt: skip
 
 
@@ -232,12 +239,12 @@ def _split(text: str) -> list[str]:
     """Split at the commas that stand outside brackets."""
     items, depth = [""], 0
     for letter in text:
-        depth += (letter == "[") - (letter == "]")
+        depth += (letter in "[(") - (letter in ")]")
         if letter == "," and depth == 0:
             items.append("")
         else:
             items[-1] += letter
-    return [item for item in items if item.strip()]
+    return [item.strip() for item in items if item.strip()]
 
 
 def _same(wanted: str, value: Any) -> bool:

@@ -14,13 +14,13 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError
-from harness.plan.work import Failure
 from harness.runtime.progress import Progress, Report, Stopped
 
 Job = TypeVar("Job")
@@ -28,6 +28,15 @@ Function = Callable[[Any, Report], Any]
 Outcomes = Iterator[tuple[Job, Any]]
 OnProgress = Callable[[Job, Progress], None]
 ShouldStop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a piece of work has no result: one line for the screen, the whole for the record."""
+
+    reason: str
+    details: str = ""
+
 
 TELL_SECONDS = 0.2  # between two messages about one job: more would only cost the job its time
 

@@ -6,8 +6,7 @@ import time
 import pytest
 
 from harness.errors import DataError
-from harness.plan.work import Failure
-from harness.runtime.execute import here
+from harness.runtime.execute import Failure, here
 from harness.runtime.progress import Progress, Stopped
 
 

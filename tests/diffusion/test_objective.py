@@ -1,0 +1,367 @@
+"""Targets, weightings and losses against the papers' formulas typed here."""
+
+import math
+
+import pytest
+import torch
+
+from harness.diffusion.objective import (
+    TARGETS,
+    WEIGHTINGS,
+    Denoiser,
+    training_losses,
+    training_times,
+)
+from harness.diffusion.samplers import ddim
+from harness.diffusion.schedules import SCHEDULES
+from harness.diffusion.times import SPACINGS
+from harness.errors import BadOption
+
+SHAPE = (6, 1, 3, 3)
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def time(t):
+    return torch.tensor(t, dtype=torch.float64)
+
+
+@pytest.fixture(params=SCHEDULES.names())
+def schedule(request):
+    return SCHEDULES[request.param]()
+
+
+# What a target is, in the words of the papers.
+
+PREDICTION = {
+    "noise": lambda x_0, eps, alpha, sigma: eps,
+    "image": lambda x_0, eps, alpha, sigma: x_0,
+    "velocity": lambda x_0, eps, alpha, sigma: alpha * eps - sigma * x_0,
+}
+
+
+@pytest.mark.parametrize("name", PREDICTION)
+def test_a_target_asks_for_what_the_papers_say(name):
+    x_0, eps = normal(*SHAPE), normal(*SHAPE, seed=1)
+    value = TARGETS[name].value(x_0, eps, 0.8, 0.6)
+    torch.testing.assert_close(value, PREDICTION[name](x_0, eps, 0.8, 0.6))
+
+
+@pytest.mark.parametrize("name", TARGETS.names())
+def test_a_right_prediction_of_any_target_gives_the_image_back(name):
+    x_0, eps, target = normal(*SHAPE), normal(*SHAPE, seed=1), TARGETS[name]
+    for angle in (0.05, 0.6, 1.5):
+        alpha, sigma = math.cos(angle), math.sin(angle)
+        prediction = target.value(x_0, eps, alpha, sigma)
+        image = target.image(alpha * x_0 + sigma * eps, prediction, alpha, sigma)
+        torch.testing.assert_close(image, x_0, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TARGETS.names())
+def test_the_errors_of_a_target_and_of_the_image_have_the_ratio_it_says(name):
+    x, prediction, target = normal(*SHAPE), normal(*SHAPE, seed=1), TARGETS[name]
+    for angle in (0.05, 0.6, 1.5):
+        alpha, sigma = math.cos(angle), math.sin(angle)
+        off = target.image(x, prediction + 1e-3, alpha, sigma)
+        error = (off - target.image(x, prediction, alpha, sigma)).square().mean()
+        ratio = target.error_ratio(time(alpha**2 / sigma**2))
+        assert (1e-6 / error).item() == pytest.approx(ratio.item(), rel=1e-9)
+
+
+# One denoiser, said in three ways.
+
+
+def spoken_as(name):
+    """A network for a target, made of one denoiser tanh(x + log SNR / 10); it knows only x and
+    the log SNR, as a trained one does, and works in float64 whatever it is given."""
+
+    def network(x, log_snr):
+        shape = (-1, *[1] * (x.ndim - 1))
+        exact, known = x.double(), log_snr.double().view(shape)
+        alpha, sigma = torch.sigmoid(known).sqrt(), torch.sigmoid(-known).sqrt()
+        x_0 = torch.tanh(exact + known / 10)
+        eps = (exact - alpha * x_0) / sigma
+        return PREDICTION[name](x_0, eps, alpha, sigma).to(x.dtype)
+
+    return network
+
+
+def sample(name, schedule, dtype, steps=20):
+    denoise = Denoiser(spoken_as(name), schedule, TARGETS[name])
+    times = SPACINGS["trailing"](schedule, steps)
+    return ddim(denoise, schedule, normal(*SHAPE).to(dtype), times, lambda: None)
+
+
+@pytest.mark.parametrize("name", PREDICTION)
+def test_all_targets_give_the_same_samples(schedule, name):
+    same = sample("image", schedule, torch.float64)
+    torch.testing.assert_close(sample(name, schedule, torch.float64), same, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", PREDICTION)
+@pytest.mark.parametrize("schedule_name", ["linear", "cosine"])
+def test_all_targets_give_nearly_the_same_samples_in_float32(schedule_name, name):
+    schedule = SCHEDULES[schedule_name]()
+    same = sample("image", schedule, torch.float64)
+    # An error of the noise is divided by alpha on its way to the image.
+    bound = 1e-6 / schedule.alpha(time(1.0)).item() if name == "noise" else 1e-5
+    sampled = sample(name, schedule, torch.float32)
+    assert sampled.dtype == torch.float32
+    torch.testing.assert_close(sampled.double(), same, rtol=0, atol=bound)
+
+
+# Weightings: the weight on the mean squared error of each target, SNR = abar / (1 - abar).
+
+
+def s(value):
+    return 1 / (1 + math.exp(-value))
+
+
+WEIGHTS = {
+    "simple": {
+        "noise": lambda snr: 1,
+        "image": lambda snr: snr,
+        "velocity": lambda snr: snr / (snr + 1),
+    },
+    "min_snr": {
+        "noise": lambda snr: min(snr, 5) / snr,
+        "image": lambda snr: min(snr, 5),
+        "velocity": lambda snr: min(snr, 5) / (snr + 1),
+    },
+    "truncated_snr": {
+        "noise": lambda snr: max(1, 1 / snr),
+        "image": lambda snr: max(snr, 1),
+        "velocity": lambda snr: max(snr, 1) / (snr + 1),
+    },
+    "sigmoid": {
+        "noise": lambda snr: s(-math.log(snr)),
+        "image": lambda snr: snr * s(-math.log(snr)),
+        "velocity": lambda snr: snr / (snr + 1) * s(-math.log(snr)),
+    },
+}
+
+
+def weights_on(target_name, weighting, schedule, t):
+    """The losses of a network that is wrong by exactly 1 everywhere."""
+    images, eps = normal(len(t), 1, 2, 2), normal(len(t), 1, 2, 2, seed=1)
+    alpha, sigma = (rate(t).view(-1, 1, 1, 1) for rate in (schedule.alpha, schedule.sigma))
+    right = PREDICTION[target_name](images, eps, alpha, sigma)
+    losses = training_losses(
+        lambda x, log_snr: right + 1, schedule, TARGETS[target_name], weighting, images, t, eps
+    )
+    return losses.tolist()
+
+
+@pytest.mark.parametrize("target_name", PREDICTION)
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_weighting_means_what_the_table_says_for_each_target(schedule, name, target_name):
+    t = time([0.001, 0.01, 0.1, 0.3, 0.5, 0.8, 0.99])
+    snr = (schedule.alpha(t) ** 2 / schedule.sigma(t) ** 2).tolist()
+    expected = [WEIGHTS[name][target_name](value) for value in snr]
+    weights = weights_on(target_name, WEIGHTINGS[name], schedule, t)
+    assert weights == pytest.approx(expected, rel=1e-5)
+
+
+def test_min_snr_takes_another_gamma():
+    schedule, t = SCHEDULES["linear"](), time([0.01, 0.9])
+    snr = (schedule.alpha(t) ** 2 / schedule.sigma(t) ** 2).tolist()
+    weights = weights_on("noise", lambda at: WEIGHTINGS["min_snr"](at, gamma=2.0), schedule, t)
+    assert weights == pytest.approx([2 / snr[0], 1], rel=1e-5)
+
+
+def test_the_sigmoid_weighting_takes_a_bias():
+    schedule, t = SCHEDULES["linear"](), time([0.01, 0.4, 0.9])
+    log_snr = schedule.log_snr(t).tolist()
+    weights = weights_on("noise", lambda at: WEIGHTINGS["sigmoid"](at, bias=1.5), schedule, t)
+    assert weights == pytest.approx([s(1.5 - value) for value in log_snr], rel=1e-5)
+
+
+def test_no_weight_is_infinite_where_the_signal_is_almost_gone():
+    schedule = SCHEDULES["cosine_discrete"]()
+    for target_name in PREDICTION:
+        for name in WEIGHTINGS:
+            weights = weights_on(target_name, WEIGHTINGS[name], schedule, time([1.0]))
+            assert math.isfinite(weights[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("min_snr", {"gamma": 0}, "gamma must be a number between 0.01 and 1000, not 0"),
+        ("sigmoid", {"bias": 21}, "bias must be a number between -20 and 20, not 21"),
+        ("simple", {"gamma": 5}, "weighting 'simple' has no option 'gamma'. It has none."),
+        ("sigmoid", {"log_snr": 1}, "weighting 'sigmoid' has no option 'log_snr'."),
+    ],
+)
+def test_an_option_that_a_weighting_cannot_take_is_refused(name, options, message):
+    with pytest.raises(BadOption) as refused:
+        WEIGHTINGS.check_options(name, options)
+    assert message in str(refused.value)
+
+
+# Algorithm 1 of Ho et al. 2020.
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine_discrete"])
+def test_a_table_is_trained_at_each_of_its_entries_equally_often(name):
+    u = (torch.arange(5000, dtype=torch.float64) + 0.5) / 5000
+    times, counts = training_times(SCHEDULES[name](), u).unique(return_counts=True)
+    torch.testing.assert_close(times, torch.arange(1, 1001).double() / 1000, rtol=0, atol=1e-15)
+    assert (counts == 5).all()
+
+
+def test_a_formula_is_trained_evenly_over_all_its_times():
+    times = training_times(SCHEDULES["cosine"](), torch.arange(1000, dtype=torch.float64) / 1000)
+    expected = torch.arange(1, 1001, dtype=torch.float64) / 1000
+    torch.testing.assert_close(times.sort().values, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_training_never_asks_for_time_zero_nor_for_later_than_one(schedule, dtype):
+    ends = torch.tensor([0.0, 1 - torch.finfo(dtype).eps / 2], dtype=dtype)
+    times = training_times(schedule, ends)
+    assert times.shape == ends.shape
+    assert times.dtype == dtype
+    assert (times > 0).all()
+    assert (times <= 1).all()
+
+
+def test_the_loss_is_that_of_algorithm_1():
+    images, eps = normal(*SHAPE, seed=2).clamp(-1, 1), normal(*SHAPE, seed=3)
+    numbers = [1, 2, 250, 500, 999, 1000]
+    t = time([number / 1000 for number in numbers])
+    betas = [1e-4 + (0.02 - 1e-4) * k / 999 for k in range(1000)]
+    seen = []
+
+    def network(x, log_snr):
+        seen.append((x, log_snr))
+        return torch.tanh(2 * x + log_snr.view(-1, 1, 1, 1))
+
+    losses = training_losses(
+        network, SCHEDULES["linear"](), TARGETS["noise"], WEIGHTINGS["simple"], images, t, eps
+    )
+    [(noisy, log_snr)] = seen
+    for i, number in enumerate(numbers):
+        abar = math.prod(1 - beta for beta in betas[:number])
+        x = math.sqrt(abar) * images[i] + math.sqrt(1 - abar) * eps[i]
+        loss = (eps[i] - torch.tanh(2 * x + math.log(abar / (1 - abar)))).square().mean()
+        torch.testing.assert_close(noisy[i], x, rtol=0, atol=1e-12)
+        assert log_snr[i].item() == pytest.approx(math.log(abar / (1 - abar)), rel=1e-9)
+        assert losses[i].item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_network_is_trained_in_the_dtype_of_its_images(dtype):
+    images, eps = normal(*SHAPE, dtype=dtype), normal(*SHAPE, seed=1, dtype=dtype)
+    seen = []
+
+    def network(x, log_snr):
+        seen.append((x.dtype, x.shape, log_snr.dtype, log_snr.shape))
+        return x
+
+    losses = training_losses(
+        network,
+        SCHEDULES["cosine"](),
+        TARGETS["velocity"],
+        WEIGHTINGS["simple"],
+        images,
+        torch.linspace(0.1, 1, 6, dtype=torch.float64),
+        eps,
+    )
+    assert seen == [(dtype, SHAPE, dtype, (6,))]
+    assert (losses.dtype, losses.shape) == (dtype, (6,))
+
+
+def test_the_loss_teaches_the_network():
+    scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    images, eps = normal(*SHAPE), normal(*SHAPE, seed=1)
+    training_losses(
+        lambda x, log_snr: scale * x,
+        SCHEDULES["linear"](),
+        TARGETS["noise"],
+        WEIGHTINGS["simple"],
+        images,
+        torch.full((6,), 0.5, dtype=torch.float64),
+        eps,
+    ).mean().backward()
+    assert scale.grad < 0  # the noisy image holds the noise: more of it is a better guess
+
+
+# The adapter between a network and the samplers.
+
+
+def recording_network(seen, answer=0.0):
+    def network(x, log_snr):
+        seen.append(log_snr)
+        return torch.full_like(x, answer)
+
+    return network
+
+
+def test_evaluations_are_counted(schedule):
+    denoise = Denoiser(recording_network([]), schedule, TARGETS["image"])
+    assert denoise.evaluations == 0
+    for steps in (7, 10):
+        ddim(denoise, schedule, normal(*SHAPE), SPACINGS["uniform"](schedule, steps), lambda: None)
+    assert denoise.evaluations == 17
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("time_dtype", [torch.float32, torch.float64])
+def test_the_network_is_told_the_log_snr_of_every_image(schedule, dtype, time_dtype):
+    seen = []
+    denoise = Denoiser(recording_network(seen), schedule, TARGETS["velocity"])
+    x, t = normal(*SHAPE, dtype=dtype), torch.tensor(0.375, dtype=time_dtype)
+    estimate = denoise(x, t)
+    assert estimate.dtype == dtype
+    assert estimate.shape == SHAPE
+    [log_snr] = seen
+    assert log_snr.dtype == dtype
+    assert log_snr.shape == (6,)
+    expected = 2 * torch.log(schedule.alpha(t.double()) / schedule.sigma(t.double()))
+    torch.testing.assert_close(log_snr.double(), expected.expand(6), rtol=1e-6, atol=1e-6)
+
+
+def test_the_network_is_never_asked_about_a_log_snr_it_was_not_trained_at():
+    trained_under, sampled_under = SCHEDULES["cosine"](), SCHEDULES["linear"]()
+    low, high = trained_under.log_snr(time([1.0, 0.0])).tolist()
+    seen = []
+    denoise = Denoiser(
+        recording_network(seen), sampled_under, TARGETS["image"], trained=(low, high)
+    )
+    for t in (1.0, 0.5, 0.001):
+        denoise(normal(*SHAPE), time(t))
+    first, middle, last = (log_snr[0].item() for log_snr in seen)
+    assert (first, last) == (low, high)  # linear has both more noise and more signal
+    assert middle == pytest.approx(sampled_under.log_snr(time(0.5)).item(), rel=1e-12)
+
+
+def test_the_network_sees_no_infinite_log_snr():
+    seen = []
+    schedule = SCHEDULES["linear"]()
+    Denoiser(recording_network(seen), schedule, TARGETS["image"])(normal(*SHAPE), time(0.0))
+    assert seen[0].tolist() == [20.0] * 6
+
+
+def test_only_what_the_network_is_told_is_clamped_never_the_rates_themselves():
+    schedule = SCHEDULES["linear"]()
+    denoise = Denoiser(
+        recording_network([], answer=0.5), schedule, TARGETS["velocity"], trained=(-1.0, 1.0)
+    )
+    x, t = normal(*SHAPE), time(0.9)
+    expected = schedule.alpha(t) * x - schedule.sigma(t) * 0.5  # Salimans & Ho 2022, appendix D
+    torch.testing.assert_close(denoise(x, t), expected)
+
+
+def test_the_estimate_is_clipped_to_the_range_of_the_data_where_asked():
+    schedule, t = SCHEDULES["linear"](), time(0.9)
+    x = torch.tensor([[-3.0], [0.01], [3.0]], dtype=torch.float64)
+    alpha = schedule.alpha(t).item()
+    network = recording_network([])
+    free = Denoiser(network, schedule, TARGETS["noise"])(x, t)
+    torch.testing.assert_close(free, x / alpha)
+    clipped = Denoiser(network, schedule, TARGETS["noise"], clip=True)(x, t)
+    torch.testing.assert_close(clipped, (x / alpha).clamp(-1, 1))
+    assert clipped[[0, 2]].flatten().tolist() == [-1, 1]
