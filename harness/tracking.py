@@ -37,6 +37,7 @@ from mlflow.exceptions import MlflowException
 KIND, KEY, STORE, REUSED = "harness.kind", "harness.key", "harness.store", "harness.reused"
 SUPERSEDED, REASON, MACHINE = "harness.superseded", "harness.reason", "harness.machine"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
+EXPERIMENT_KIND = "mlflow.experimentKind"  # so that the UI shows trainings, not conversations
 NUMBERS = (
     "steps", "seed", "sampling_seed", "images", "eta", "training_steps", "batch_size",
     "learning_rate", "ema",
@@ -163,11 +164,11 @@ class Tracker:
             self._client = MlflowClient(self._uri)
             self._experiment = self._find_experiment()
             if self._experiment is None:
+                folder = self._artifacts.resolve().as_uri() if self._artifacts else None
                 self._experiment = self._client.create_experiment(
                     self._name,
-                    artifact_location=self._artifacts.resolve().as_uri()
-                    if self._artifacts
-                    else None,
+                    artifact_location=folder,
+                    tags={EXPERIMENT_KIND: "custom_model_development"},
                 )
         for run in self._runs():
             if run.info.status == "RUNNING" and run.data.tags.get(STORE) == self._store:

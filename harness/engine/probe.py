@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -17,8 +18,9 @@ from harness.plan.forecast import Speeds
 from harness.plan.work import Cell
 from harness.runtime import machine
 
+FEW = 8  # images: enough to see whether a full batch would take too long
+PATIENCE_SECONDS = 0.5  # for a few images, after which the full batch is not tried
 REPEATS = 5
-EXTRACTED = 16  # images
 
 
 def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> Speeds:
@@ -28,31 +30,46 @@ def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> Speeds:
     images = setting.images
     if device.type == "cpu":
         torch.set_num_threads(machine.threads_for(images.train[0].size, workers))
-    state, one_step = setting.first_state(threads=1), step_of(setting)
-    a_step = seconds_of(lambda: one_step(state), device)
+    state = setting.first_state(threads=1)
 
-    batch = len(next(batches_of(cell.images, device)))
-    x = torch.zeros(batch, *images.train.shape[1:], device=device)
-    predict = Predictor(state.network.eval(), setting.precision)
-    with torch.inference_mode():
-        an_evaluation = seconds_of(lambda: predict(x, x[:, 0, 0, 0]), device)
+    def a_step(batch: int) -> Callable[[], object]:
+        step = step_of(replace(setting, training=replace(training, batch_size=batch)))
+        return lambda: step(state)
+
+    def an_evaluation(batch: int) -> Callable[[], object]:
+        x = torch.zeros(batch, *images.train.shape[1:], device=device)
+        predict = Predictor(state.network, setting.precision)
+        return torch.inference_mode()(lambda: predict(x, x[:, 0, 0, 0]))
+
     extract = extractor(data_dir, device_name, cell.extractor)
-    features = seconds_of(lambda: extract(images.train[:EXTRACTED]), device, repeats=1)
     return Speeds(
-        a_step / training.batch_size,
-        an_evaluation / batch,
-        features / EXTRACTED,
-        "a short probe of this machine",
+        train=seconds_per_image(a_step, training.batch_size, device),
+        evaluate=seconds_per_image(
+            an_evaluation, len(next(batches_of(cell.images, device))), device
+        ),
+        features=seconds_per_image(lambda n: lambda: extract(images.train[:n]), FEW, device),
+        source="a short probe of this machine",
     )
 
 
-def seconds_of(work: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
-    """The median duration after a first call that does not count."""
-    found = []
-    for _ in range(repeats + 1):
-        machine.wait_for(device)
-        began = time.perf_counter()
-        work()
-        machine.wait_for(device)
-        found.append(time.perf_counter() - began)
-    return median(found[1:])
+def seconds_per_image(
+    work_on: Callable[[int], Callable[[], object]], batch: int, device: torch.device
+) -> float:
+    """The median over a few repeats at the full batch; where that would take long, one repeat on
+    a few images, which is near enough."""
+    few = min(FEW, batch)
+    once = work_on(few)
+    seconds(once, device)
+    if (taken := seconds(once, device)) > PATIENCE_SECONDS:
+        return taken / few
+    work = work_on(batch)
+    seconds(work, device)
+    return median(seconds(work, device) for _ in range(REPEATS)) / batch
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    machine.wait_for(device)
+    began = time.perf_counter()
+    work()
+    machine.wait_for(device)
+    return time.perf_counter() - began

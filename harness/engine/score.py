@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import statistics
 import time
@@ -14,16 +15,18 @@ import numpy as np
 import torch
 
 from harness.data.datasets import DATASETS
-from harness.data.images import ImageSet
+from harness.data.images import Images, ImageSet
 from harness.engine.network import Trained, load
 from harness.engine.sample import SHEET_IMAGES, Samples, first_abar, png, sample, sheet, spread
 from harness.errors import DataError
 from harness.metrics.distances import METRICS
-from harness.metrics.features import EXTRACTORS
+from harness.metrics.features import EXTRACTORS, Extractor, Features
 from harness.plan.work import Cell, Part, Training
 from harness.runtime import machine
-from harness.runtime.progress import Report
+from harness.runtime.progress import Progress, Report
 from harness.runtime.store import Store, replacing, write_bytes, write_json
+
+CHUNK = 256  # images whose features are taken between two reports
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def score(job: ScoreJob, report: Report) -> dict[str, Any]:
     elif job.retime:
         trained = load_network(store, cell.training, job.data_dir, job.device)
         outcome = with_cost(outcome, sample(cell, trained, report), trained.device)
-    measure(outcome, job)
+    measure(outcome, job, report)
     write_json(store.cell(cell.key, "outcome.json"), outcome)
     return outcome
 
@@ -68,10 +71,9 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
 
     extract = extractor(job.data_dir, job.device, cell.extractor)
     began = time.perf_counter()
-    features = extract(samples.images)
+    features = in_chunks(extract, samples.images, report)
     seconds = (time.perf_counter() - began) / len(features)
-    with replacing(store.features(cell.key)) as temporary, temporary.open("wb") as file:
-        np.save(file, features)
+    write_features(store.features(cell.key), features)
     outcome = {
         "cell": cell.canonical(),
         "metrics": {"feature_seconds_per_image": seconds, "first_abar": first_abar(cell)},
@@ -101,16 +103,18 @@ def with_cost(outcome: dict[str, Any], samples: Samples, device: torch.device) -
     }
 
 
-def measure(outcome: dict[str, Any], job: ScoreJob) -> None:
+def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
     """Add the wanted metrics that the outcome lacks, each beside its floor: what as many real
     held-out images score against the same reference."""
     cell, store, metrics = job.cell, Store(job.store), outcome["metrics"]
     missing = [name for name in job.metrics if name not in metrics]
     if not missing:
         return
-    features = np.load(store.features(cell.key), allow_pickle=False)
-    reference = reference_features(job.data_dir, job.device, cell, cell.reference)
-    real = floor_features(job)
+    features = read_features(store.features(cell.key))
+    reference = real_features(job, cell.reference, None, report)
+    # What is not the reference is the floor: as many images as the cell has, if there are so many.
+    other = {"train": "held_out", "held_out": "train"}.get(cell.reference)
+    real = real_features(job, other, cell.images, report) if other else None
     influences = load_arrays(store.cell(cell.key, "influence.npz"))
     for name in missing:
         metric = METRICS[name]
@@ -120,21 +124,49 @@ def measure(outcome: dict[str, Any], job: ScoreJob) -> None:
             metrics |= {} if math.isnan(error) else {f"{name}_se": error}
         if metric.influence:
             influences[name] = metric.influence(features, reference).astype(np.float32)
-        if real is not None:
+        if real is not None and len(real) > 1:
             metrics[f"{name}_floor"] = metric.function(real, reference)
             metrics["floor_images"] = len(real)
     with replacing(store.cell(cell.key, "influence.npz")) as temporary, temporary.open("wb") as out:
         np.savez_compressed(out, allow_pickle=False, **influences)
 
 
-def floor_features(job: ScoreJob) -> np.ndarray | None:
-    """Features of as many real images as the cell has, from the part that is not its reference;
-    fewer where there are fewer, none where the reference is everything."""
-    other = {"train": "held_out", "held_out": "train"}.get(job.cell.reference)
+def real_features(job: ScoreJob, which: str, count: int | None, report: Report) -> Features:
+    """Features [M, d] of a part of the real images, or of its first `count`. They are kept in the
+    store by what they were made from: on a CPU they may take longer than all else."""
     images = image_set(job.data_dir, job.cell.training.data)
-    if other is None or len(images.reference(other)) < 2:
-        return None
-    return reference_features(job.data_dir, job.device, job.cell, other)[: job.cell.images]
+    extract = extractor(job.data_dir, job.device, job.cell.extractor)
+    chosen = images.reference(which)[:count]
+    text = f"{images.fingerprint} {which} {len(chosen)} {extract.label} {extract.fingerprint}"
+    path = Store(job.store).features(f"real-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
+    if not path.exists():
+        write_features(path, in_chunks(extract, chosen, report))
+    return read_once(path)
+
+
+def in_chunks(extract: Extractor, images: Images, report: Report) -> Features:
+    """The features of all images, telling how far it is."""
+    found = []
+    for start in range(0, len(images), CHUNK):
+        report(Progress(start, len(images)))
+        found.append(extract(images[start : start + CHUNK]))
+    return np.concatenate(found)
+
+
+def write_features(path: Path, features: Features) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, features)
+
+
+def read_features(path: Path) -> Features:
+    features: Features = np.load(path, allow_pickle=False)
+    return features
+
+
+@lru_cache(maxsize=4)
+def read_once(path: Path) -> Features:
+    """For features whose name is their content: a whole grid is held against the same ones."""
+    return read_features(path)
 
 
 @lru_cache(maxsize=4)
@@ -144,22 +176,9 @@ def image_set(data_dir: Path, part: Part) -> ImageSet:
 
 
 @lru_cache(maxsize=2)
-def extractor(data_dir: Path, device: str, part: Part) -> Any:
-    return EXTRACTORS[part.name](data_dir, device, **part.keywords)
-
-
-def reference_features(data_dir: Path, device: str, cell: Cell, which: str) -> np.ndarray:
-    """Features [M, d] of a part of the real images."""
-    return _reference_features(data_dir, device, cell.training.data, cell.extractor, which)
-
-
-@lru_cache(maxsize=6)
-def _reference_features(
-    data_dir: Path, device: str, data: Part, extracted_by: Part, which: str
-) -> np.ndarray:
-    images = image_set(data_dir, data).reference(which)
-    features: np.ndarray = extractor(data_dir, device, extracted_by)(images)
-    return features
+def extractor(data_dir: Path, device: str, part: Part) -> Extractor:
+    made: Extractor = EXTRACTORS[part.name](data_dir, device, **part.keywords)
+    return made
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,13 @@ from harness.runtime.store import replacing
 TIME_BINS = 20
 
 
+def write_tensors(path: Path, tensors: dict[str, Tensor], told: dict[str, str]) -> None:
+    """Write tensors as safetensors, which holds them row by row whatever their memory format."""
+    packed = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(packed, temporary, metadata=told)
+
+
 @dataclass
 class State:
     """A training after `step` steps."""
@@ -59,8 +66,7 @@ class State:
     def save(self, path: Path) -> None:
         """Write this state; safetensors, so that reading it back can run no code."""
         told = {"step": str(self.step), "seconds": repr(self.seconds), "threads": str(self.threads)}
-        with replacing(path) as temporary:
-            save_file(self._tensors(), temporary, metadata=told)
+        write_tensors(path, self._tensors(), told)
 
     def restore(self, path: Path) -> None:
         """Go on from a saved state."""

@@ -16,7 +16,6 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.data.datasets import DATASETS
@@ -33,12 +32,12 @@ from harness.engine.network import (
 )
 from harness.engine.noise import Order, Purpose, generator, normal
 from harness.engine.sample import preview
-from harness.engine.state import TIME_BINS, State
+from harness.engine.state import TIME_BINS, State, write_tensors
 from harness.errors import HarnessError
 from harness.plan.work import Training
 from harness.runtime import machine
 from harness.runtime.progress import Progress, Report, Stopped
-from harness.runtime.store import Store, replacing, write_bytes, write_json
+from harness.runtime.store import Store, write_bytes, write_json
 
 SAVE_SECONDS = 30.0  # between two saved states: what a killed process loses at most
 LOOK_SECONDS = 1.0  # between two looks at the loss, each of which waits for the device
@@ -234,8 +233,7 @@ def finish(setting: Setting, state: State, store: Store) -> dict[str, Any]:
         "data_fingerprint": setting.images.fingerprint,
     }
     write_json(store.model(training.key, "training.json"), outcome)
-    with replacing(store.model(training.key, "weights.safetensors")) as temporary:
-        save_file(state.average, temporary)
+    write_tensors(store.model(training.key, "weights.safetensors"), state.average, {})
     store.model(training.key, "state.safetensors").unlink(missing_ok=True)
     return outcome
 

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from harness.engine.train import Diverged, TrainJob, learning_rate, train
@@ -89,6 +91,31 @@ def test_seeds_give_different_networks(tmp_path, straight):
     mine = load_file(Store(tmp_path).model(other.key, "weights.safetensors"))
     theirs = load_file(straight.model(TRAINING.key, "weights.safetensors"))
     assert any(not torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder of small colour images, of a size at which memory is laid out channels last."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for number in range(40):
+        pixels = draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return Part.of("folder", {"path": str(folder), "image_size": 32, "flip": True})
+
+
+def test_colour_images_train_and_go_on_too(tmp_path, photographs):
+    training = replace(TRAINING, data=photographs, training_steps=6, batch_size=4)
+    with pytest.raises(Stopped):
+        train(job(tmp_path / "stopped", training), StopAt(3))
+    for folder in ("stopped", "straight"):
+        train(job(tmp_path / folder, training), quietly)
+    weights, expected = (
+        load_file(Store(tmp_path / folder).model(training.key, "weights.safetensors"))
+        for folder in ("stopped", "straight")
+    )
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("target", ["noise", "image", "velocity"])

@@ -1,0 +1,98 @@
+"""The same work on an accelerator. Run with `tox -e slow`, or alone: `pytest -m gpu`."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from harness.data.datasets import DATASETS
+from harness.engine.network import build, with_weights
+from harness.engine.sample import sample
+from harness.engine.train import TrainJob, train
+from harness.plan.work import Cell, Part, Training
+from harness.runtime import machine
+from harness.runtime.progress import Stopped
+from harness.runtime.store import Store
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here"),
+]
+
+TRAINING = Training(
+    data=Part("digits"),
+    model=Part("tiny"),
+    schedule=Part("cosine"),
+    target="noise",
+    weighting=Part("simple"),
+    seed=0,
+    training_steps=200,
+    batch_size=64,
+    learning_rate=2e-3,
+    ema=0.99,
+    precision="auto",
+)
+
+
+def quietly(progress):
+    pass
+
+
+def cell(sampler):
+    return Cell(
+        training=replace(TRAINING, precision="float32"),
+        sample_schedule=Part("cosine"),
+        sampler=Part(sampler),
+        spacing=Part("trailing"),
+        steps=10,
+        images=100,
+        sampling_seed=0,
+        clip=False,
+        extractor=Part("digits"),
+        reference="train",
+    )
+
+
+def test_training_learns_and_goes_on_after_a_stop(tmp_path):
+    job = TrainJob(TRAINING, tmp_path, tmp_path, "cuda", threads=1)
+
+    def stop_half_way(progress):
+        if progress.done == 100:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(job, stop_half_way)
+    outcome = train(job, quietly)
+    assert outcome["metrics"]["loss"] < 0.5
+    assert outcome["machine"] == torch.cuda.get_device_name()
+    assert outcome["precision"] == machine.find_precision("auto", torch.device("cuda"))
+    assert Store(tmp_path).has_model(TRAINING.key)
+
+
+def test_a_gpu_samples_the_images_that_a_cpu_samples():
+    images = DATASETS["digits"](None)
+    weights = build(TRAINING, 1, 8, torch.device("cpu")).state_dict()
+    draw = torch.Generator().manual_seed(0)
+    weights = {
+        name: value + 0.05 * torch.randn(value.shape, generator=draw)
+        for name, value in weights.items()
+    }
+    on_cpu, on_gpu = (
+        sample(
+            cell("ddim"),
+            with_weights(cell("ddim").training, weights, images, torch.device(device)),
+            quietly,
+        ).images.astype(int)
+        for device in ("cpu", "cuda")
+    )
+    assert np.abs(on_cpu - on_gpu).max() <= 2
+
+
+def test_seconds_and_memory_are_measured(tmp_path):
+    images = DATASETS["digits"](None)
+    weights = build(TRAINING, 1, 8, torch.device("cpu")).state_dict()
+    trained = with_weights(TRAINING, weights, images, torch.device("cuda"))
+    samples = sample(cell("ddpm"), trained, quietly)
+    assert len(samples.seconds_per_image) >= 3
+    assert samples.peak_memory_bytes > 100 * 64 * 4
