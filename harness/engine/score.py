@@ -26,7 +26,7 @@ from harness.runtime import machine
 from harness.runtime.progress import Progress, Report
 from harness.runtime.store import Store, replacing, write_bytes, write_json
 
-CHUNK = 256  # images whose features are taken between two reports
+CHUNK = 64  # images whose features are taken between two reports
 
 
 @dataclass(frozen=True)
