@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError, MachineError, TrackingError
-from harness.plan.forecast import Plan, measured_speeds, warning_of
+from harness.plan.forecast import Plan, Speeds, measured_speeds, warning_of
 from harness.plan.grid import Grid, expand
 from harness.plan.work import Cell, Filter, Training, distinct_trainings
 from harness.runtime import machine
@@ -434,7 +434,8 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
         if speeds is None:
             from harness.engine.probe import probe
 
-            speeds = probe(cells[0], place.data_dir, device, side_by_side)
+            measured = probe(cells[0], place.data_dir, device, side_by_side)
+            speeds = Speeds(*measured, source="a short probe of this machine")
         from harness.engine.sample import first_abar
 
         warnings = [told for cell in cells if (told := warning_of(cell, first_abar(cell)))]

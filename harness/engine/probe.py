@@ -14,7 +14,6 @@ from harness.engine.network import Predictor
 from harness.engine.sample import batches_of
 from harness.engine.score import extractor
 from harness.engine.train import Setting, step_of
-from harness.plan.forecast import Speeds
 from harness.plan.work import Cell
 from harness.runtime import machine
 
@@ -23,8 +22,8 @@ PATIENCE_SECONDS = 0.5  # for a few images, after which the full batch is not tr
 REPEATS = 5
 
 
-def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> Speeds:
-    """Time a training step, a network evaluation and the extractor on this machine."""
+def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> tuple[float, float, float]:
+    """Seconds per image of a training step, a network evaluation and the extractor, here and now."""
     training, device = cell.training, torch.device(device_name)
     setting = Setting.of(training, data_dir, device)
     images = setting.images
@@ -42,13 +41,11 @@ def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> Speeds:
         return torch.inference_mode()(lambda: predict(x, x[:, 0, 0, 0]))
 
     extract = extractor(data_dir, device_name, cell.extractor)
-    return Speeds(
-        train=seconds_per_image(a_step, training.batch_size, device),
-        evaluate=seconds_per_image(
-            an_evaluation, len(next(batches_of(cell.images, device))), device
-        ),
-        features=seconds_per_image(lambda n: lambda: extract(images.train[:n]), FEW, device),
-        source="a short probe of this machine",
+    sampled = len(next(batches_of(cell.images, device)))
+    return (
+        seconds_per_image(a_step, training.batch_size, device),
+        seconds_per_image(an_evaluation, sampled, device),
+        seconds_per_image(lambda few: lambda: extract(images.train[:few]), FEW, device),
     )
 
 

@@ -1,0 +1,108 @@
+"""The layout is the architecture: a module may import only from the floors below its own."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+FLOORS = [
+    {"cli"},
+    {"run"},
+    {"results", "sampling", "parts"},
+    {"report", "tracking"},
+    {"plan"},
+    {"engine"},
+    {"runtime", "metrics"},
+    {"data", "models", "diffusion"},
+    {"plan.work"},
+    {"registry"},
+    {"errors", "lazy"},
+]
+ONLY_HOMES = {
+    "mlflow": {"tracking"},
+    "click": {"cli"},
+    "pydantic": {"plan.grid"},
+    "pydantic_core": {"plan.grid"},
+    "yaml": {"plan.grid"},
+    "seaborn": {"report"},
+    "matplotlib": {"report"},
+    "jinja2": {"report"},
+    "torch_fidelity": {"metrics"},
+    "torchvision": {"data"},
+    "rich": {"runtime.progress", "cli"},
+    "filelock": {"runtime.store"},
+}
+WITHOUT_TORCH = ("report", "tracking", "plan", "data", "cli", "run", "results", "parts")
+PACKAGE = Path(__file__).parent.parent / "harness"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.stem != "__init__")
+
+
+def name_of(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def imports(path, top_level_only=False):
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def floor_of(module):
+    """The number of a module's floor, from the top; of its own name, else of its folder's."""
+    for part in (module, module.split(".")[0]):
+        for number, floor in enumerate(FLOORS):
+            if part in floor:
+                return number
+    raise AssertionError(f"harness/{module.replace('.', '/')} stands on no floor: give it one")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_down(path):
+    module = name_of(path)
+    for imported in imports(path):
+        if not imported.startswith("harness."):
+            continue
+        target = imported.removeprefix("harness.")
+        same_folder = target.split(".")[0] == module.split(".")[0]
+        assert same_folder or floor_of(target) >= floor_of(module), (
+            f"harness/{module.replace('.', '/')} may not import {imported}"
+        )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_each_library_has_its_home(path):
+    module = name_of(path)
+    for imported in imports(path):
+        homes = ONLY_HOMES.get(imported.split(".")[0])
+        if homes:
+            assert {module, module.split(".")[0]} & homes, (
+                f"{imported} belongs in {' and '.join(sorted(homes))} only"
+            )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_what_must_answer_at_once_does_not_import_torch(path):
+    if name_of(path).split(".")[0] in (*WITHOUT_TORCH, "diffusion"):
+        top = {str(imported).split(".")[0] for imported in imports(path, top_level_only=True)}
+        assert "torch" not in top
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "diffusion").glob("*.py")), ids=name_of)
+def test_the_method_knows_nothing_of_how_it_is_run(path):
+    code = re.sub(r'""".*?"""|#[^\n]*', "", path.read_text(), flags=re.DOTALL)
+    for word in ("open(", "Path", "cuda", "no_grad", "manual_seed", "randn", "print(", "tqdm"):
+        assert word not in code, f"{word} in {path.name}"
+    if path.name in ("samplers.py", "times.py", "schedules.py"):
+        assert not re.search(r"\b(model|network|clip|velocity|seed)\b", code)
+
+
+def test_nothing_is_pickled():
+    for path in MODULES:
+        assert not re.search(r"\btorch\.(save|load)\(|import pickle", path.read_text()) or (
+            name_of(path) == "metrics.features"  # torch-fidelity's loader wants one, in memory
+        )
