@@ -23,7 +23,7 @@ REPEATS = 5
 
 
 def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> tuple[float, float, float]:
-    """Seconds per image of a training step, a network evaluation and the extractor, here and now."""
+    """Seconds per image, measured now: of a training step, an evaluation and the extractor."""
     training, device = cell.training, torch.device(device_name)
     setting = Setting.of(training, data_dir, device)
     images = setting.images
