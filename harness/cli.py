@@ -36,7 +36,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="harness")
+@click.version_option(package_name="harness", prog_name="harness")
 def main() -> None:
     """Compare diffusion noise schedules and samplers.
 

@@ -112,12 +112,13 @@ def run_grid(
     store = Store(place.store)
     summary = Summary(len(cells))
 
-    if wishes.redo or work_left(grid, cells, tracker, store, wishes):
+    again = wishes.redo.choose(cells) if wishes.redo else []
+    left = work_left(grid, cells, tracker, store, wishes)
+    if again or left:
+        device = preflight(grid, place) if again or left.trainings or left.cells else "cpu"
         with store.locked(), Interruption(wishes.time_limit, screen.say) as interruption:
-            if wishes.redo:
-                forget(wishes.redo.choose(cells), cells, tracker, store)
-            left = work_left(grid, cells, tracker, store, wishes)
-            device = preflight(grid, left, place) if left.trainings or left.cells else "cpu"
+            forget(again, cells, tracker, store)
+            left = work_left(grid, cells, tracker, store, wishes)  # now that nobody else works
             tracker.open(grid.text, [cell.key for cell in expand(grid)], origin())
             try:
                 record_known(left, tracker, store)
@@ -199,7 +200,7 @@ def work_left(
     return left
 
 
-def preflight(grid: Grid, left: Left, place: Place) -> str:
+def preflight(grid: Grid, place: Place) -> str:
     """Look at everything the work will need: the images, the extractor and its weights, the
     device, the disk. Returns the device's name; raises HarnessError saying what is missing."""
     from harness.engine.score import extractor, image_set
@@ -426,7 +427,7 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
         ]
     side_by_side, speeds, warnings = 1, None, []
     if left.trainings or left.cells:
-        device = preflight(grid, left, place)
+        device = preflight(grid, place)
         side_by_side = workers_for(grid, device)
         speeds = measured_speeds(
             store, cells[0].training, machine.name(machine.find_device(device))

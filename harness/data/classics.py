@@ -48,7 +48,7 @@ def both_parts(
         f"Without a network, put {archive.name} into {data_dir}: a zip of the {side}x{side} images "
         "in two folders, train and test."
     )
-    with download(f"The data set {name}", remedy):
+    with download(f"The data set {name}", data_dir, remedy):
         import torchvision
 
         read = getattr(torchvision.datasets, torchvision_name)

@@ -43,7 +43,7 @@ def downloaded(data_dir: Path, image_size: int) -> Path:
         f"at least {image_size} pixels a side) or the authors' files (102flowers.tgz unpacked, "
         f"imagelabels.mat, setid.mat, in a folder flowers-102) into {data_dir}."
     )
-    with download("The Oxford Flowers", remedy):
+    with download("The Oxford Flowers", data_dir, remedy):
         from torchvision.datasets import Flowers102
 
         Flowers102(data_dir, download=True)  # whichever split is asked for, all images come

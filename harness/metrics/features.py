@@ -228,7 +228,7 @@ def _default(layer: int, data_dir: Path) -> Path:
             return place
     enough = " or ".join([TORCH_FIDELITY, *(UP_TO_768 if layer <= 768 else [])])
     remedy = f"Without a network, put {enough} into {data_dir}."
-    with download("The weights of the extractor 'inception'", remedy):
+    with download("The weights of the extractor 'inception'", data_dir, remedy):
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
         data_dir.mkdir(parents=True, exist_ok=True)

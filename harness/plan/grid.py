@@ -190,6 +190,7 @@ class Grid(Strict):
         for schedule in [*self.schedules, *self.sample_schedules]:
             if isinstance(schedule, Part):
                 SCHEDULES.make(schedule.name, schedule.keywords)  # its own bounds
+        MODELS.make(self.model.name, self.model.keywords)
         for spacing, steps in product(self.spacing, self.steps):
             if check := getattr(SPACINGS[spacing.name], "check_steps", None):
                 check(steps)

@@ -1,0 +1,635 @@
+"""The grid: what lists and their exceptions stand for, and how a bad one is refused."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from harness.diffusion.times import SPACINGS
+from harness.errors import GridError
+from harness.plan.grid import MOST_CELLS, Grid, expand, load_grid
+from harness.plan.work import Part, distinct_trainings
+
+SMALLEST = {
+    "name": "t",
+    "data": "digits",
+    "schedules": ["cosine"],
+    "samplers": ["ddim"],
+    "steps": [5],
+    "extractor": "digits",
+}
+LIMITED = {"leading", "trailing", "linspace", "quadratic"}  # to the 1,000 times of a table
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads the smallest grid with these fields in place of its own; text is taken as a file."""
+
+    def load(*overrides, text=None, **fields):
+        path = tmp_path / "grid.yaml"
+        # JSON is YAML; yaml.dump would write aliases where a value occurs twice.
+        path.write_text(text if text is not None else json.dumps(SMALLEST | fields))
+        return load_grid(path, overrides)
+
+    return load
+
+
+@pytest.fixture
+def cells(load):
+    return lambda *overrides, **fields: expand(load(*overrides, **fields))
+
+
+@pytest.fixture
+def refusal(load):
+    """The message with which a grid is refused."""
+
+    def refusal(*overrides, **fields):
+        with pytest.raises(GridError) as refused:
+            load(*overrides, **fields)
+        return str(refused.value)
+
+    return refusal
+
+
+# What a grid stands for.
+
+
+def test_lists_multiply(cells):
+    found = cells(
+        schedules=["linear", "cosine"],
+        sample_schedules=["same", "cosine_discrete"],
+        samplers=["ddpm", "ddim", "ddpm_large"],
+        spacing=["trailing", "leading"],
+        steps=[5, 10],
+        seeds=[0, 1],
+        sampling_seeds=[0, 1, 2],
+    )
+    assert len(found) == len({cell.key for cell in found}) == 2 * 2 * 3 * 2 * 2 * 2 * 3
+    assert len(distinct_trainings(found)) == 2 * 2
+
+
+def test_what_is_not_said_has_a_default(cells):
+    [cell] = cells()
+    training = cell.training
+    assert (training.model, training.target, training.weighting) == (
+        Part("tiny"),
+        "noise",
+        Part("simple"),
+    )
+    assert (training.seed, training.precision) == (0, "auto")
+    assert cell.sample_schedule == training.schedule == Part("cosine")
+    assert (cell.spacing, cell.images, cell.sampling_seed) == (Part("trailing"), 1000, 0)
+    assert (cell.clip, cell.reference) == (False, "train")
+
+
+def test_cells_of_one_training_stand_side_by_side(cells):
+    found = cells(
+        schedules=["linear", "cosine"], steps=[5, 10], include=[{"samplers": ["ddpm"]}], seeds=[1]
+    )
+    order = [cell.training for cell in found]
+    assert order == sorted(order, key=order.index)
+    assert len(found) == 8
+
+
+def test_included_lists_take_the_place_of_the_grids_own(cells):
+    found = cells(steps=[5, 10], include=[{"steps": [20]}, {"samplers": ["ddpm"], "seeds": [3]}])
+    assert [(cell.sampler.name, cell.steps, cell.training.seed) for cell in found] == [
+        ("ddim", 5, 0),
+        ("ddim", 10, 0),
+        ("ddim", 20, 0),
+        ("ddpm", 5, 3),
+        ("ddpm", 10, 3),
+    ]
+
+
+def test_a_cell_that_two_lists_name_is_there_once(cells):
+    written_twice = [{"name": "cosine", "max_signal": 0.95}, "cosine"]
+    assert len(cells(steps=[5, 5], schedules=written_twice, include=[{"steps": [5]}])) == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "taken"),
+    [
+        ({"steps": 5}, 4),
+        ({"steps": [5, 10]}, 8),
+        ({"steps": 5, "sampler": "ddim"}, 2),
+        ({"schedule": "linear", "steps": [10, 20]}, 4),
+        ({"eta": 0.5}, 6),
+        ({"clip": False, "steps": 20}, 4),
+    ],
+    ids=str,
+)
+def test_an_exclusion_takes_away_cells_of_which_all_it_says_holds(cells, entry, taken):
+    found = cells(
+        schedules=["linear", "cosine"],
+        samplers=["ddpm", {"name": "ddim", "eta": 0.5}],
+        steps=[5, 10, 20],
+        exclude=[entry],
+    )
+    assert len(found) == 12 - taken
+
+
+def test_exclusions_hold_for_included_cells_too(cells):
+    found = cells(include=[{"steps": [10, 20]}], exclude=[{"steps": 20}])
+    assert [cell.steps for cell in found] == [5, 10]
+
+
+def test_a_schedule_is_told_by_its_options_in_an_exclusion(cells):
+    narrow = {"name": "cosine", "max_signal": 0.9, "min_signal": 0.1}
+    found = cells(
+        schedules=["cosine", narrow],
+        exclude=[{"schedule_options": "max_signal=0.9, min_signal=0.1"}],
+    )
+    assert [cell.training.schedule for cell in found] == [Part("cosine")]
+
+
+def test_same_is_the_schedule_of_each_training(cells):
+    found = cells(schedules=["linear", "cosine"], sample_schedules=["same", "cosine"])
+    assert [(cell.training.schedule.name, cell.sample_schedule.name) for cell in found] == [
+        ("linear", "linear"),
+        ("linear", "cosine"),
+        ("cosine", "cosine"),
+    ]
+
+
+# Overrides.
+
+
+def test_fields_can_be_changed_from_outside_the_file(cells):
+    [cell] = cells(
+        "training.steps=200",
+        "schedules=[linear]",
+        "model.name=small",
+        "samplers=[{name: ddim, eta: 0.5}]",
+        "clip=true",
+        model={"name": "tiny"},
+    )
+    assert cell.training.training_steps == 200
+    assert cell.training.schedule == Part("linear")
+    assert cell.training.model == Part("small")
+    assert cell.sampler == Part.of("ddim", {"eta": 0.5})
+    assert cell.clip is True
+
+
+def test_the_last_override_of_a_field_holds(cells):
+    assert [cell.steps for cell in cells("steps=[6]", "steps=[7, 8]")] == [7, 8]
+
+
+def test_the_text_of_a_grid_says_what_was_changed(load):
+    text = load("steps=[7]", "training.ema=0.5").text
+    assert "steps=[7]" in text
+    assert "training.ema=0.5" in text
+    assert yaml.safe_load(text) == SMALLEST
+
+
+def test_an_override_of_several_lines_leaves_the_text_readable(load):
+    assert yaml.safe_load(load("steps=\n- 7\n- 8").text) == SMALLEST
+
+
+# Numbers.
+
+
+@pytest.mark.parametrize("written", ["1e-3", "1.0e-3", "1E-3", "0.001", "+1e-3"])
+def test_a_number_is_written_as_everywhere_else(load, written):
+    grid = load(f"training.learning_rate={written}")
+    assert grid.training.learning_rate == 0.001
+
+
+@pytest.mark.parametrize(("value", "seed"), [("0", 0), ("4294967295", 2**32 - 1)])
+def test_seeds_are_32_bits(load, value, seed):
+    assert load(f"seeds=[{value}]").seeds == [seed]
+
+
+# Keys.
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"samplers": ["ddim"]}, {"samplers": [{"name": "ddim", "eta": 0}]}),
+        ({"samplers": ["ddim"]}, {"samplers": [{"name": "ddim", "eta": 0.0}]}),
+        (
+            {"samplers": [{"name": "ddim", "eta": 1}]},
+            {"samplers": [{"eta": 1.0, "name": "ddim"}]},
+        ),
+        (
+            {"schedules": [{"name": "cosine", "max_signal": 0.9, "min_signal": 0.1}]},
+            {"schedules": [{"min_signal": 0.1, "max_signal": 0.9, "name": "cosine"}]},
+        ),
+        ({}, {"schedules": [{"name": "cosine", "max_signal": 0.95, "min_signal": 0.02}]}),
+        ({}, {"sample_schedules": ["cosine"]}),
+        ({}, {"spacing": [{"name": "trailing"}]}),
+        ({}, {"model": {"name": "tiny", "widths": [32, 96], "blocks": 1, "attention": [4]}}),
+        ({}, {"data": {"name": "digits"}, "extractor": {"name": "digits"}}),
+        ({}, {"training": {}}),
+        ({}, {"training": {"learning_rate": 2e-4, "weighting": {"name": "simple"}}}),
+        ({"training": {"learning_rate": 1}}, {"training": {"learning_rate": 1.0}}),
+        ({"training": {"ema": 0}}, {"training": {"ema": 0.0}}),
+        ({}, {"name": "another", "metrics": ["fid"]}),
+        ({}, {"seeds": [0, 0], "steps": [5, 5]}),
+    ],
+    ids=str,
+)
+def test_two_spellings_of_the_same_work_have_one_key(cells, one, other):
+    [first], [second] = cells(**one), cells(**other)
+    assert first == second
+    assert first.key == second.key
+
+
+OTHER_WORK = {
+    "data": {"name": "folder", "path": "mine"},
+    "model": {"name": "tiny", "widths": [16]},
+    "training": {"steps": 7},
+    "schedules": [{"name": "cosine", "max_signal": 0.94}],
+    "sample_schedules": ["linear"],
+    "samplers": [{"name": "ddim", "eta": 0.1}],
+    "spacing": ["uniform"],
+    "steps": [6],
+    "seeds": [1],
+    "sampling_seeds": [1],
+    "images": 999,
+    "clip": True,
+    "extractor": {"name": "inception", "layer": 768},
+    "reference": "held_out",
+}
+OTHER_TRAINING = {
+    "steps": 7,
+    "batch_size": 7,
+    "learning_rate": 7e-3,
+    "ema": 0.7,
+    "target": "velocity",
+    "weighting": {"name": "min_snr", "gamma": 4},
+    "precision": "float32",
+}
+
+
+@pytest.mark.parametrize("field", OTHER_WORK)
+def test_another_value_of_a_field_is_other_work(cells, field):
+    assert cells(**{field: OTHER_WORK[field]})[0].key != cells()[0].key
+
+
+@pytest.mark.parametrize("field", OTHER_TRAINING)
+def test_another_recipe_is_another_training(cells, field):
+    [cell] = cells(training={field: OTHER_TRAINING[field]})
+    assert cell.training.key != cells()[0].training.key
+
+
+def test_every_field_that_is_work_has_an_example_here():
+    not_work = {"name", "metrics", "include", "exclude"}
+    assert {*Grid.model_fields} == OTHER_WORK.keys() | not_work
+    assert Grid.model_fields["training"].annotation.model_fields.keys() == OTHER_TRAINING.keys()
+
+
+def test_cells_that_differ_in_sampling_share_their_training(cells):
+    one, other = cells(steps=[5, 10])
+    assert one.training == other.training
+    assert replace(other, steps=5) == one
+
+
+# Bounds.
+
+
+@pytest.mark.parametrize("eta", [0, 0.5, 1])
+def test_eta_may_be_anything_from_0_to_1(load, eta):
+    load(samplers=[{"name": "ddim", "eta": eta}])
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, 2, True, "0.5", None, [0.5], 10**400])
+def test_eta_may_be_nothing_else(refusal, eta):
+    told = refusal(samplers=[{"name": "ddim", "eta": eta}])
+    assert "samplers" in told
+    assert "eta must be a number between 0 and 1" in told
+
+
+@pytest.mark.parametrize("eta", [".nan", ".inf", "-.inf"])
+def test_eta_is_finite(refusal, eta):
+    assert "between 0 and 1" in refusal(f"samplers=[{{name: ddim, eta: {eta}}}]")
+
+
+@pytest.mark.parametrize("signal", [(0.95, 0.02), (1, 1e-6), (0.5, 0.49)])
+def test_the_signal_may_fall_between_any_two_rates(load, signal):
+    high, low = signal
+    load(schedules=[{"name": "cosine", "max_signal": high, "min_signal": low}])
+
+
+SIGNALS = [(0.02, 0.95), (0.5, 0.5), (0.95, 0), (1.1, 0.02), (0.95, -0.1)]
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("field", ["schedules", "sample_schedules"])
+def test_the_signal_must_fall_and_stay_above_0(refusal, field, signal):
+    high, low = signal
+    told = refusal(**{field: [{"name": "cosine", "max_signal": high, "min_signal": low}]})
+    assert "signal" in told
+
+
+@pytest.mark.parametrize("spacing", SPACINGS.names())
+@pytest.mark.parametrize("steps", [1, 2, 1000, 1001])
+def test_a_spacing_refuses_what_its_table_does_not_have(load, refusal, spacing, steps):
+    too_few = steps == 1 and spacing in ("leading", "quadratic")
+    too_many = steps > 1000 and spacing in LIMITED
+    if too_few or too_many:
+        told = refusal(spacing=[spacing], steps=[steps])
+        assert f"spacing '{spacing}'" in told
+        assert str(steps) in told
+    else:
+        load(spacing=[spacing], steps=[steps])
+
+
+@pytest.mark.parametrize(
+    "included",
+    [
+        {"steps": [1]},
+        {"steps": [1001]},
+        {"spacing": ["quadratic"], "steps": [1]},
+        {"schedules": [{"name": "cosine", "max_signal": 0.01}]},
+        {"sample_schedules": [{"name": "cosine", "max_signal": 0.01}]},
+    ],
+    ids=str,
+)
+def test_the_bounds_hold_for_included_lists_too(refusal, included):
+    assert "include" in refusal(spacing=["leading"], include=[included])
+
+
+def test_an_excluded_cell_need_not_be_possible(cells):
+    found = cells(
+        spacing=["leading", "trailing"],
+        steps=[1, 5],
+        exclude=[{"spacing": "leading", "steps": 1}],
+    )
+    assert [(cell.spacing.name, cell.steps) for cell in found] == [
+        ("leading", 5),
+        ("trailing", 1),
+        ("trailing", 5),
+    ]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "tiny", "widths": []},
+        {"name": "tiny", "widths": [12]},
+        {"name": "tiny", "widths": [-8]},
+        {"name": "tiny", "widths": [[8]]},
+        {"name": "tiny", "widths": [{"a": 1}]},
+        {"name": "tiny", "widths": 32},
+        {"name": "tiny", "attention": [True]},
+        {"name": "tiny", "attention": ["all"]},
+        {"name": "tiny", "blocks": 0},
+    ],
+    ids=str,
+)
+def test_a_network_that_cannot_be_built_is_refused_at_the_door(refusal, model):
+    told = refusal(model=model)
+    assert "grid.yaml" in told
+    assert "model" in told
+
+
+# A bad grid: one clear message.
+
+BAD_FIELDS = {
+    "unknown data set": ({"data": "digit"}, "Did you mean 'digits'?"),
+    "unknown model": ({"model": "tinny"}, "Did you mean 'tiny'?"),
+    "unknown target": ({"training": {"target": "nosie"}}, "Did you mean 'noise'?"),
+    "unknown weighting": ({"training": {"weighting": "smiple"}}, "Did you mean 'simple'?"),
+    "unknown precision": ({"training": {"precision": "float31"}}, "'float32'"),
+    "unknown schedule": ({"schedules": ["cosin"]}, "Did you mean 'cosine'?"),
+    "unknown sample schedule": ({"sample_schedules": ["liner"]}, "Did you mean 'linear'?"),
+    "unknown sampler": ({"samplers": ["dimm"]}, "Did you mean 'ddim'?"),
+    "unknown spacing": ({"spacing": ["traling"]}, "Did you mean 'trailing'?"),
+    "unknown extractor": ({"extractor": "inceptoin"}, "Did you mean 'inception'?"),
+    "unknown reference": ({"reference": "heldout"}, "'held_out'"),
+    "unknown metric": ({"metrics": ["fidd"]}, "Did you mean 'fid'?"),
+    "unknown field": ({"stepz": [5]}, "Did you mean 'steps'?"),
+    "unknown field of the training": ({"training": {"stpes": 5}}, "Did you mean 'steps'?"),
+    "unknown field of an addition": ({"include": [{"stepz": [5]}]}, "Did you mean 'steps'?"),
+    "unknown field of an exclusion": ({"exclude": [{"smapler": "ddim"}]}, "mean 'sampler'?"),
+    "unknown option": ({"samplers": [{"name": "ddim", "etta": 0}]}, "Did you mean 'eta'?"),
+    "option of a part that has none": ({"samplers": [{"name": "ddpm", "eta": 0}]}, "It has none"),
+    "required option": ({"data": "folder"}, "needs the option 'path'"),
+    "option of the wrong type": ({"data": {"name": "folder", "path": 5}}, "path must be a text"),
+    "text for a list": ({"schedules": "cosine"}, "list"),
+    "number for a list": ({"steps": 5}, "list"),
+    "list for a part": ({"data": ["digits"]}, "must be the name of a dataset"),
+    "null for a part": ({"schedules": [None]}, "must be the name of a schedule"),
+    "mapping without name": ({"samplers": [{"ddim": {"eta": 0}}]}, "name of a sampler"),
+    "text for a number": ({"images": "many"}, "integer"),
+    "number for a truth": ({"clip": 1}, "boolean"),
+    "text for a mapping": ({"training": "fast"}, "training"),
+    "empty schedules": ({"schedules": []}, "at least 1"),
+    "empty samplers": ({"samplers": []}, "at least 1"),
+    "empty steps": ({"steps": []}, "at least 1"),
+    "empty seeds": ({"seeds": []}, "at least 1"),
+    "empty metrics": ({"metrics": []}, "at least 1"),
+    "empty included list": ({"include": [{"steps": []}]}, "at least 1"),
+    "negative steps": ({"steps": [-5]}, "-5"),
+    "no steps": ({"steps": [0]}, "greater than or equal to 1"),
+    "half a step": ({"steps": [5.0]}, "integer"),
+    "true steps": ({"steps": [True]}, "integer"),
+    "quoted steps": ({"steps": ["5"]}, "integer"),
+    "no training": ({"training": {"steps": 0}}, "training.steps"),
+    "empty batches": ({"training": {"batch_size": 0}}, "training.batch_size"),
+    "no learning": ({"training": {"learning_rate": 0}}, "training.learning_rate"),
+    "an average that never moves": ({"training": {"ema": 1}}, "training.ema"),
+    "negative seed": ({"seeds": [-1]}, "seeds.0"),
+    "seed beyond 32 bits": ({"sampling_seeds": [2**32]}, "sampling_seeds.0"),
+    "one image": ({"images": 1}, "greater than or equal to 2"),
+    "a path for a name": ({"name": "../up"}, "'../up'"),
+    "a name with a space": ({"name": "my grid"}, "'my grid'"),
+    "an empty name": ({"name": ""}, "name"),
+    "a long name": ({"name": "a" * 101}, "name"),
+    "a name of other letters": ({"name": "größe"}, "'größe'"),
+    "a number for a name": ({"name": 2024}, "2024"),
+    "nothing left": ({"exclude": [{"schedule": "cosine"}]}, "no cell is left"),
+    "an exclusion of nothing there": ({"exclude": [{"steps": 6}]}, "no cell matches"),
+    "too many cells": ({"steps": [*range(1, 401)], "seeds": [*range(400)]}, f"{MOST_CELLS:,}"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FIELDS)
+def test_a_bad_field_is_refused_with_its_place_and_what_would_do(refusal, case):
+    fields, told = BAD_FIELDS[case]
+    message = refusal(**fields)
+    assert told in message
+    assert "grid.yaml is not a valid grid" in message
+    assert next(iter(fields)) in message or case == "too many cells"
+    assert len(message.splitlines()) == 2, f"one problem told more than once:\n{message}"
+
+
+GRID = yaml.safe_dump(SMALLEST)
+BAD_TEXTS = {
+    "an empty file": ("", "field: value"),
+    "a comment": ("# to do\n", "field: value"),
+    "a list": ("- a\n- b\n", "field: value"),
+    "a word": ("hello\n", "field: value"),
+    "two documents": (f"{GRID}---\n{GRID}", "another document"),
+    "a field given twice": (f"{GRID}steps: [6]\n", "'steps' is given twice"),
+    "an option given twice": (GRID + "model: {name: tiny, blocks: 1, blocks: 2}", "'blocks'"),
+    "a tab": ("name: t\n\tdata: digits\n", "line 2"),
+    "an open bracket": ("name: [t\n", "line 2"),
+    "two colons": ("name: a: b\n", "line 1"),
+    "a control character": ("name: a\x07\n", "#x0007"),
+    "an alias": ("name: &a t\ndata: *a\n", "aliases"),
+    "a bomb": (
+        "a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(
+            f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n"
+            for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
+        "aliases",
+    ),  # fmt: skip
+    "deep brackets": ("name: " + "[" * 5000 + "]" * 5000, "grid.yaml"),
+    "deep mappings": ("".join(f"{' ' * depth}a:\n" for depth in range(900)), "grid.yaml"),
+    "deep exclusions": (GRID + "exclude: [" + "[" * 200 + "]" * 200 + "]", "exclude"),
+    "code": ("name: !!python/object/apply:os.getcwd []\n", "python/object"),
+    "a list for a field": (f"{GRID}? [a, b]\n: 1\n", "grid.yaml"),
+    "a mapping for a field": (f"{GRID}? {{a: b}}\n: 1\n", "grid.yaml"),
+    "a number for a field": (f"{GRID}1: 2\n", "1"),
+    "no truth": (f"{GRID}clip: !!bool maybe\n", "grid.yaml"),
+    "no date": (f"{GRID}images: !!timestamp soon\n", "grid.yaml"),
+    "no number": (f'{GRID}images: !!int ""\n', "grid.yaml"),
+    "a long number": (f"{GRID}images: {'9' * 5000}\n", "grid.yaml"),
+    "a long hexadecimal number": (f"{GRID}images: 0x{'f' * 5000}\n", "images"),
+    "no day": (f"{GRID}model: 2024-13-45\n", "grid.yaml"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TEXTS)
+def test_a_text_that_is_no_grid_is_refused_at_once(refusal, case):
+    text, told = BAD_TEXTS[case]
+    began = time.monotonic()
+    message = refusal(text=text)
+    assert time.monotonic() - began < 5
+    assert told in message
+    assert "grid.yaml" in message
+    assert len(message) < 1000
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(GridError, match=r"grid\.yaml is not text"):
+        load_grid(path)
+
+
+def test_a_large_file_is_refused_unread(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_bytes(b"#" * 2_000_000)
+    with pytest.raises(GridError, match="larger than 1,000,000 bytes"):
+        load_grid(path)
+
+
+@pytest.mark.parametrize("place", ["nowhere.yaml", ".", "a/b/c.yaml", "grid.yaml/inside"])
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path, place):
+    (tmp_path / "grid.yaml").touch()
+    with pytest.raises(GridError, match="cannot be read") as refused:
+        load_grid(tmp_path / place)
+    assert str(tmp_path / place) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("steps", "field=value"),
+        ("=5", "field=value"),
+        ("", "field=value"),
+        ("stepz=[5]", "Did you mean 'steps'?"),
+        ("training.stepz=5", "Did you mean 'steps'?"),
+        ("steps=5", "steps"),
+        ("steps=[5", "'steps=[5'"),
+        ("steps=", "steps"),
+        ("steps.0=5", "'steps' has no fields"),
+        ("schedules=[cosin]", "Did you mean 'cosine'?"),
+        ("steps=*a", "aliases"),
+        ("steps=[5]\n---\n[6]", "steps="),
+        ("clip=!!bool maybe", "clip"),
+        ("name=../up", "'../up'"),
+        ("images=1e3", "images"),
+    ],
+)
+def test_a_bad_override_is_refused(refusal, override, told):
+    assert told in refusal(override)
+
+
+def test_every_problem_is_told_at_once(refusal):
+    told = refusal(
+        name="a/b",
+        data="digit",
+        model={"name": "tiny", "width": [8]},
+        training={"steps": -1, "stepz": 1, "target": "nosie"},
+        schedules=["cosine", "cosin"],
+        samplers=[{"name": "ddim", "eta": 2}, "dimm"],
+        spacing=["traling"],
+        steps=[5, 0, "ten"],
+        seeds=[],
+        clip="yes",
+        reference="held-out",
+        metrics=["fdi"],
+        include=[{"steps": [-1]}, {"sampler": ["ddim"]}],
+        colour="red",
+    ).splitlines()
+    assert told[0].endswith("grid.yaml is not a valid grid:")
+    places = [line.strip().split(": ")[0] for line in told[1:]]
+    assert sorted(places) == sorted(
+        [
+            "name", "data", "model", "training.steps", "training.stepz", "training.target",
+            "schedules.1", "samplers.0", "samplers.1", "spacing.0", "steps.1", "steps.2", "seeds",
+            "clip", "reference", "metrics.0", "include.0.steps.0", "include.1.sampler", "colour",
+        ]
+    )  # fmt: skip
+
+
+def test_every_missing_field_is_told_at_once(refusal):
+    told = refusal(text="name: t\n")
+    for field in ("data", "schedules", "samplers", "steps", "extractor"):
+        assert f"{field}: this field must be given" in told
+
+
+def test_problems_between_fields_are_told_with_their_fields_and_at_once(refusal):
+    told = refusal(
+        schedules=["linear", {"name": "cosine", "max_signal": 0.01}],
+        spacing=["trailing", "leading"],
+        steps=[1, 2000],
+    )
+    assert "schedules.1: " in told
+    assert "'leading' needs at least 2 steps" in told
+    assert "2000 steps are more" in told
+
+
+def test_problems_between_fields_are_told_beside_those_of_other_fields(refusal):
+    told = refusal(schedules=[{"name": "cosine", "max_signal": 0.01}], samplers=["dimm"])
+    assert "min_signal" in told
+    assert "Did you mean 'ddim'?" in told
+
+
+def test_a_message_stays_readable_where_everything_is_wrong(refusal):
+    assert len(refusal(steps=["x"] * 10_000)) < 20_000
+
+
+# The cost of looking at a grid.
+
+
+def test_a_grid_is_read_without_torch_or_mlflow(load, tmp_path):
+    load(schedules=[{"name": "cosine", "max_signal": 0.9}, "linear"], model="small")
+    script = (
+        "import sys; from harness.plan.grid import load_grid, expand;"
+        "assert all(cell.key for cell in expand(load_grid(sys.argv[1])));"
+        "print({'torch', 'mlflow', 'pandas', 'matplotlib'} & sys.modules.keys())"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "grid.yaml")]
+    assert subprocess.check_output(command, text=True).strip() == "set()"
+
+
+def test_a_large_grid_is_read_in_seconds(load):
+    began = time.monotonic()
+    grid = load(
+        steps=[*range(1, 101)],
+        seeds=[*range(100)],
+        exclude=[{"seed": seed, "steps": 7} for seed in range(10)],
+    )
+    assert len(expand(grid)) == 9_990
+    assert time.monotonic() - began < 15
