@@ -31,7 +31,7 @@ class UNetShape:
 
     def __post_init__(self) -> None:
         for name, values in (("widths", self.widths), ("attention", self.attention)):
-            if any(not isinstance(value, int) or value < 1 for value in values):
+            if any(type(value) is not int or value < 1 for value in values):
                 raise BadOption(f"model: {name} must be whole numbers above 0, not {list(values)}")
         if not self.widths or any(width % 8 for width in self.widths):
             raise BadOption(f"model: widths must be multiples of 8, not {list(self.widths)}")

@@ -33,24 +33,33 @@ from harness.diffusion.objective import TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
-from harness.errors import GridError
+from harness.errors import BadOption, GridError
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
-from harness.plan.work import Cell, Filter, Part, Training
+from harness.plan.work import Cell, Part, Training, check_fields, meets
 from harness.registry import Registry, suggestion
 from harness.runtime.machine import PRECISIONS
 
 LARGEST_FILE = 1_000_000  # bytes
 MOST_CELLS = 100_000
+MOST_PROBLEMS = 30  # told at once
 
 T = TypeVar("T")
 
 
-def part_of(registry: Registry[Any]) -> tuple[BeforeValidator, WithJsonSchema]:
-    """A field that names a registered part: its name, or a mapping with `name` and its options."""
+def part_of(
+    registry: Registry[Any], made: bool = False, word: str = ""
+) -> tuple[BeforeValidator, WithJsonSchema]:
+    """A field that names a registered part: its name, or a mapping with `name` and its options.
 
-    def read(value: Any) -> Part:
+    A part that is `made` from its options alone checks what they are together; `word` may stand
+    in the part's place.
+    """
+
+    def read(value: Any) -> Part | str:
+        if word and value == word:
+            return word
         if isinstance(value, Part):
             return value
         if isinstance(value, str):
@@ -62,9 +71,12 @@ def part_of(registry: Registry[Any]) -> tuple[BeforeValidator, WithJsonSchema]:
             )
         options = {key: item for key, item in value.items() if key != "name"}
         registry[value["name"]]  # an unknown name is refused before its options are looked at
-        return Part.of(value["name"], registry.check_options(value["name"], options))
+        checked = registry.check_options(value["name"], options)
+        if made:
+            registry.make(value["name"], checked)
+        return Part.of(value["name"], checked)
 
-    names = {"enum": registry.names()}
+    names = {"enum": [*([word] if word else []), *registry.names()]}
     schema = {
         "description": f"A {registry.kind}: its name, or {{name: ..., option: ...}}",
         "anyOf": [
@@ -90,8 +102,8 @@ def name_of(registry: Registry[Any]) -> tuple[BeforeValidator, WithJsonSchema]:
     return BeforeValidator(read), WithJsonSchema({"type": "string", "enum": registry.names()})
 
 
-SchedulePart = Annotated[Part, *part_of(SCHEDULES)]
-SampleSchedule = Literal["same"] | SchedulePart
+SchedulePart = Annotated[Part, *part_of(SCHEDULES, made=True)]
+SampleSchedule = Annotated[Any, *part_of(SCHEDULES, made=True, word="same")]
 SamplerPart = Annotated[Part, *part_of(SAMPLERS)]
 SpacingPart = Annotated[Part, *part_of(SPACINGS)]
 MetricName = Annotated[str, *name_of(METRICS)]
@@ -145,7 +157,9 @@ class Grid(Strict):
         description="Names the MLflow experiment and the report's folder",
     )
     data: Annotated[Part, *part_of(DATASETS)] = Field(description="The images to learn")
-    model: Annotated[Part, *part_of(MODELS)] = Field(Part("tiny"), description="The network")
+    model: Annotated[Part, *part_of(MODELS, made=True)] = Field(
+        Part("tiny"), description="The network"
+    )
     training: TrainingFields = Field(default_factory=lambda: TrainingFields.model_validate({}))
     schedules: Some[SchedulePart] = Field(description="Noise schedules to train under")
     sample_schedules: Some[SampleSchedule] = Field(
@@ -182,18 +196,11 @@ class Grid(Strict):
     @classmethod
     def _exclusions_can_be_read(cls, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for entry in entries:
-            exclusion(entry).check_fields()
+            check_fields(entry)
         return entries
 
     @model_validator(mode="after")
     def _is_a_benchmark(self) -> Grid:
-        for schedule in [*self.schedules, *self.sample_schedules]:
-            if isinstance(schedule, Part):
-                SCHEDULES.make(schedule.name, schedule.keywords)  # its own bounds
-        MODELS.make(self.model.name, self.model.keywords)
-        for spacing, steps in product(self.spacing, self.steps):
-            if check := getattr(SPACINGS[spacing.name], "check_steps", None):
-                check(steps)
         size = sum(prod(len(axis) for axis in axes.values()) for axes in blocks(self))
         if size > MOST_CELLS:
             raise ValueError(
@@ -201,11 +208,29 @@ class Grid(Strict):
             )
         cells = multiplied(self)
         for entry in self.exclude:
-            if not any(exclusion(entry).matches(cell) for cell in cells):
+            if not any(meets(cell, conditions_of(entry)) for cell in cells):
                 raise ValueError(f"exclude: no cell matches {entry}")
-        if not expand(self):
+        if not (left := expand(self)):
             raise ValueError("exclude: no cell is left")
+        own = {*self.steps}
+        wrong = {
+            f"{told} (in include)" if steps not in own else told: None
+            for spacing, steps in dict.fromkeys((cell.spacing, cell.steps) for cell in left)
+            if (told := steps_problem(spacing, steps))
+        }
+        if wrong:
+            raise ValueError("\n  ".join(wrong))
         return self
+
+
+def steps_problem(spacing: Part, steps: int) -> str:
+    """Why a spacing cannot make so many steps; empty where it can."""
+    try:
+        if check := getattr(SPACINGS[spacing.name], "check_steps", None):
+            check(steps)
+    except BadOption as error:
+        return str(error)
+    return ""
 
 
 def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid:
@@ -221,21 +246,23 @@ def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid:
     try:
         grid = Grid.model_validate(fields)
     except ValidationError as error:
-        problems = [f"{path} is not a valid grid:", *map(problem, error.errors())]
-        raise GridError("\n  ".join(problems)) from None
-    changed = "".join(f"# changed on the command line: {override}\n" for override in overrides)
+        problems = [problem(each) for each in error.errors(include_url=False)]
+        if len(problems) > MOST_PROBLEMS:
+            problems[MOST_PROBLEMS:] = [f"... and {len(problems) - MOST_PROBLEMS:,} more"]
+        raise GridError("\n  ".join([f"{path} is not a valid grid:", *problems])) from None
+    changed = "".join(
+        f"# changed on the command line: {line}\n"
+        for override in overrides
+        for line in override.splitlines()
+    )
     grid._text = changed + text
     return grid
 
 
 def expand(grid: Grid) -> list[Cell]:
     """All cells, each once, those of one training side by side."""
-    exclusions = [exclusion(entry) for entry in grid.exclude]
-    kept = [
-        cell
-        for cell in multiplied(grid)
-        if not any(exclusion.matches(cell) for exclusion in exclusions)
-    ]
+    exclusions = [conditions_of(entry) for entry in grid.exclude]
+    kept = [cell for cell in multiplied(grid) if not any(meets(cell, each) for each in exclusions)]
     by_training: dict[Training, list[Cell]] = {}
     for cell in dict.fromkeys(kept):
         by_training.setdefault(cell.training, []).append(cell)
@@ -290,13 +317,12 @@ def multiplied(grid: Grid) -> list[Cell]:
     ]
 
 
-def exclusion(entry: Mapping[str, Any]) -> Filter:
-    """`{schedule: linear, steps: [5, 10]}` as a filter."""
-    conditions = [
-        f"{name}=[{','.join(map(str, value))}]" if isinstance(value, list) else f"{name}={value}"
+def conditions_of(entry: Mapping[str, Any]) -> dict[str, list[str]]:
+    """`{schedule: linear, steps: [5, 10]}` with every value a list of texts."""
+    return {
+        name: [str(item) for item in value] if isinstance(value, list) else [str(value)]
         for name, value in entry.items()
-    ]
-    return Filter(",".join(conditions))
+    }
 
 
 class GridLoader(yaml.SafeLoader):
@@ -314,6 +340,10 @@ class GridLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(
+                    problem="a field's name must be a word", problem_mark=key.start_mark
+                )
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the field '{key.value}' is given twice", problem_mark=key.start_mark
@@ -348,8 +378,10 @@ def parse(text: str, where: str) -> Any:
         mark = error.problem_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise GridError(f"{where}{line}: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        told = (str(error).splitlines() or ["it is nested too deeply"])[0]
+    except RecursionError:
+        raise GridError(f"{where} is not a grid: it is nested too deeply") from None
+    except Exception as error:  # the parser's own constructors raise what they happen to
+        told = (str(error).splitlines() or [type(error).__name__])[0]
         raise GridError(f"{where} is not YAML: {told}") from None
 
 
@@ -390,5 +422,8 @@ def is_machinery(step: int | str) -> bool:
 
 
 def shortened(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write out numbers of many thousand digits
+        return "a number too long to write out"
     return text if len(text) <= 60 else text[:57] + "..."

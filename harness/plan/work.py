@@ -169,19 +169,9 @@ class Filter:
             raise BadOption("the filter is empty; schedule=cosine,steps=[10,50] would do")
         return conditions
 
-    def check_fields(self) -> None:
-        """Raises BadOption for a field that cells do not have."""
-        for name in self.conditions:
-            if name not in FILTER_FIELDS:
-                raise BadOption(f"cells have no field '{name}'.{suggestion(name, FILTER_FIELDS)}")
-
     def matches(self, cell: Cell) -> bool:
-        self.check_fields()
-        params = cell.params()
-        return all(
-            any(_same(value, params.get(name)) for value in wanted)
-            for name, wanted in self.conditions.items()
-        )
+        check_fields(self.conditions)
+        return meets(cell, self.conditions)
 
     def choose(self, cells: Iterable[Cell]) -> list[Cell]:
         """The cells that match, in order. Raises BadOption where none does: a filter that names
@@ -196,6 +186,22 @@ class Filter:
             )
             raise BadOption(f"no cell of the grid matches '{self.text}'. Here {present}.")
         return chosen
+
+
+def check_fields(conditions: Iterable[str]) -> None:
+    """Raises BadOption for a field that cells do not have."""
+    for name in conditions:
+        if name not in FILTER_FIELDS:
+            raise BadOption(f"cells have no field '{name}'.{suggestion(name, FILTER_FIELDS)}")
+
+
+def meets(cell: Cell, conditions: Mapping[str, Iterable[str]]) -> bool:
+    """Whether each named field of the cell has one of the values, written as text."""
+    params = cell.params()
+    return all(
+        any(_same(value, params.get(name)) for value in wanted)
+        for name, wanted in conditions.items()
+    )
 
 
 FILTER_FIELDS = [

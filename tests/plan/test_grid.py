@@ -589,13 +589,12 @@ def test_every_missing_field_is_told_at_once(refusal):
         assert f"{field}: this field must be given" in told
 
 
-def test_problems_between_fields_are_told_with_their_fields_and_at_once(refusal):
-    told = refusal(
-        schedules=["linear", {"name": "cosine", "max_signal": 0.01}],
-        spacing=["trailing", "leading"],
-        steps=[1, 2000],
-    )
-    assert "schedules.1: " in told
+def test_a_part_that_is_wrong_in_itself_is_told_with_its_place(refusal):
+    assert "schedules.1: " in refusal(schedules=["linear", {"name": "cosine", "max_signal": 0.01}])
+
+
+def test_problems_between_fields_are_told_at_once(refusal):
+    told = refusal(spacing=["trailing", "leading"], steps=[1, 2000])
     assert "'leading' needs at least 2 steps" in told
     assert "2000 steps are more" in told
 

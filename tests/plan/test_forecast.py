@@ -1,0 +1,278 @@
+"""The forecast: what a run would do, what it would cost, and where its speeds come from."""
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+from harness.plan.forecast import (
+    LISTED,
+    NOISE_FLOOR,
+    Plan,
+    Speeds,
+    count,
+    duration,
+    measured_speeds,
+    warning_of,
+)
+from harness.plan.work import Cell, Part, Training, distinct_trainings
+from harness.runtime.store import Store, write_bytes, write_json
+
+TRAINING = Training(
+    data=Part("digits"),
+    model=Part("tiny"),
+    schedule=Part("cosine"),
+    target="noise",
+    weighting=Part("simple"),
+    seed=0,
+    training_steps=100,
+    batch_size=10,
+    learning_rate=1e-3,
+    ema=0.9,
+    precision="auto",
+)
+CELL = Cell(
+    training=TRAINING,
+    sample_schedule=Part("cosine"),
+    sampler=Part("ddim"),
+    spacing=Part("trailing"),
+    steps=10,
+    images=50,
+    sampling_seed=0,
+    clip=False,
+    extractor=Part("digits"),
+    reference="train",
+)
+SPEEDS = Speeds(train=0.01, evaluate=0.002, features=0.003, source="a guess")
+
+
+def cells_of(seeds=(0, 1, 2), steps=(5, 10)):
+    return [
+        replace(CELL, training=replace(TRAINING, seed=seed), steps=number)
+        for seed in seeds
+        for number in steps
+    ]
+
+
+def plan_of(cells, to_train=None, to_score=None, known=(), speeds=SPEEDS, side_by_side=1):
+    trainings = distinct_trainings(cells)
+    return Plan(
+        "t",
+        trainings,
+        cells,
+        to_train=frozenset(work.key for work in (trainings if to_train is None else to_train)),
+        to_score=frozenset(work.key for work in (cells if to_score is None else to_score)),
+        known=frozenset(work.key for work in known),
+        speeds=speeds,
+        side_by_side=side_by_side,
+        warnings=("beware",),
+    )
+
+
+# What it will cost.
+
+
+@pytest.mark.parametrize(("side_by_side", "rounds"), [(1, 3), (2, 2), (3, 1), (8, 1)])
+def test_trainings_side_by_side_take_the_time_of_one(side_by_side, rounds):
+    plan = plan_of(cells_of(), side_by_side=side_by_side)
+    assert plan.training_seconds == pytest.approx(rounds * 0.01 * 100 * 10)
+
+
+def test_the_longest_of_those_side_by_side_counts():
+    long, short = replace(TRAINING, training_steps=400), TRAINING
+    plan = plan_of([replace(CELL, training=each) for each in (long, short)], side_by_side=2)
+    assert plan.training_seconds == pytest.approx(0.01 * 400 * 10)
+
+
+def test_sampling_costs_evaluations_and_features_of_every_image():
+    plan = plan_of(cells_of(seeds=[0]))
+    assert plan.sampling_seconds == pytest.approx(50 * (5 + 10) * 0.002 + 2 * 50 * 0.003)
+    assert plan.evaluations == 50 * (5 + 10)
+
+
+def test_what_is_done_costs_nothing():
+    cells = cells_of()
+    plan = plan_of(cells, to_train=[], to_score=cells[:1])
+    assert plan.training_seconds == 0
+    assert plan.evaluations == 50 * 5
+
+
+# What it says.
+
+
+def test_a_plan_begins_with_how_much_there_is_to_do():
+    first, second, *_ = plan_of(cells_of(), side_by_side=2).text().splitlines()
+    assert first == "t: 3 trainings, 6 cells; 3 to train, 6 to sample and score."
+    assert "2 at a time" in second
+    assert "2,250 network evaluations" in second
+    assert second.endswith("From a guess.")
+
+
+def test_one_is_not_told_as_many():
+    text = plan_of([CELL]).text()
+    assert text.startswith("t: 1 training, 1 cell; ")
+    assert "at a time" not in text
+
+
+def test_a_plan_with_nothing_to_do_says_so():
+    plan = plan_of(cells_of(), to_train=[], to_score=[], speeds=None)
+    assert "Nothing to do." in plan.text()
+    assert plan.training_seconds == plan.sampling_seconds == plan.evaluations == 0
+    assert plan.as_json()["forecast"]["source"] is None
+
+
+def test_each_piece_of_work_is_to_do_in_the_store_or_finished():
+    cells = cells_of(seeds=[0])
+    plan = plan_of(cells, to_train=[], to_score=cells[:1], known=[TRAINING])
+    assert [plan.state(work) for work in [TRAINING, *cells]] == [
+        "in the store",
+        "to do",
+        "finished",
+    ]
+    lines = plan.text().splitlines()
+    for work, state in ((TRAINING, "in the store"), (cells[0], "to do"), (cells[1], "finished")):
+        [line] = [line for line in lines if work.key in line]
+        assert state in line
+
+
+def test_warnings_are_told_before_the_list():
+    text = plan_of([CELL]).text()
+    assert text.index("Note: beware") < text.index(CELL.key)
+
+
+def test_a_long_list_is_cut_and_the_json_is_not():
+    cells = cells_of(seeds=range(40))
+    plan = plan_of(cells)
+    assert len(plan.text().splitlines()) < LISTED + 8
+    assert f"and {120 - LISTED} more" in plan.text()
+    assert len(plan.as_json()["cells"]) == len(cells)
+
+
+def test_the_json_of_a_plan_names_all_work_with_its_state():
+    cells = cells_of()
+    told = json.loads(json.dumps(plan_of(cells, to_score=cells[1:]).as_json()))
+    assert told["name"] == "t"
+    assert [row["key"] for row in told["cells"]] == [cell.key for cell in cells]
+    assert [row["state"] for row in told["cells"]] == ["finished"] + ["to do"] * 5
+    assert told["trainings"][0]["training_steps"] == 100
+    assert told["forecast"]["training_seconds"] == pytest.approx(30)
+    assert told["warnings"] == ["beware"]
+
+
+def test_a_large_plan_is_told_in_seconds():
+    plan = plan_of(cells_of(seeds=range(100), steps=range(1, 151)))
+    began = time.monotonic()
+    plan.text()
+    plan.as_json()
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "0 s"), (45.4, "45 s"), (600, "10 min"), (3 * 3600, "3.0 h"), (12600, "3.5 h")],
+)
+def test_durations_read_well(seconds, told):
+    assert duration(seconds) == told
+
+
+def test_numbers_of_things_read_well():
+    assert [count(n, "cell") for n in (0, 1, 2, 1000)] == [
+        "0 cells",
+        "1 cell",
+        "2 cells",
+        "1,000 cells",
+    ]
+
+
+@pytest.mark.parametrize(("abar", "warned"), [(0.0, False), (NOISE_FLOOR, False), (0.2, True)])
+def test_a_start_that_is_not_noise_is_warned_of(abar, warned):
+    told = warning_of(CELL, abar)
+    assert (told is not None) == warned
+    if told:
+        for word in ("cosine", "trailing", "10 steps", "0.200"):
+            assert word in told
+
+
+# Speeds of earlier work.
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def keep_training(store, training=TRAINING, machine="here", images_per_second=100.0):
+    write_json(
+        store.model(training.key, "training.json"),
+        {
+            "training": training.canonical(),
+            "machine": machine,
+            "metrics": {"images_per_second": images_per_second},
+        },
+    )
+    write_bytes(store.model(training.key, "weights.safetensors"), b"")
+
+
+def keep_cell(store, cell=CELL, machine="here", **metrics):
+    measured = {"seconds_per_image": 0.5, "nfe": 10, "feature_seconds_per_image": 0.25}
+    write_json(
+        store.cell(cell.key, "outcome.json"),
+        {"cell": cell.canonical(), "machine": machine, "metrics": measured | metrics},
+    )
+
+
+def test_speeds_are_those_of_earlier_work(store):
+    keep_training(store)
+    keep_cell(store)
+    speeds = measured_speeds(store, TRAINING, "here")
+    assert speeds.train == pytest.approx(1 / 100)
+    assert speeds.evaluate == pytest.approx(0.5 / 10)
+    assert speeds.features == pytest.approx(0.25)
+    assert "earlier" in speeds.source
+
+
+def test_one_slow_run_does_not_count_for_much(store):
+    for seed, pace in enumerate([100, 100, 1]):
+        keep_training(store, replace(TRAINING, seed=seed), images_per_second=pace)
+    for steps, seconds in [(5, 0.1), (10, 0.1), (20, 50.0)]:
+        keep_cell(store, replace(CELL, steps=steps), seconds_per_image=seconds, nfe=1)
+    speeds = measured_speeds(store, TRAINING, "here")
+    assert speeds.train == pytest.approx(1 / 100)
+    assert speeds.evaluate == pytest.approx(0.1)
+
+
+def test_other_lengths_seeds_and_schedules_tell_the_same_speeds(store):
+    other = replace(TRAINING, seed=7, training_steps=9, schedule=Part("linear"), learning_rate=0.1)
+    keep_training(store, other)
+    keep_cell(store, replace(CELL, training=other, sampler=Part("ddpm"), images=3))
+    assert measured_speeds(store, TRAINING, "here") is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": Part("mnist")},
+        {"model": Part.of("tiny", {"widths": (8,)})},
+        {"precision": "float32"},
+        {"batch_size": 11},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_work_of_another_kind_tells_nothing(store, change):
+    other = replace(TRAINING, **change)
+    keep_training(store, other)
+    keep_cell(store, replace(CELL, training=other))
+    assert measured_speeds(store, TRAINING, "here") is None
+
+
+def test_another_machine_tells_nothing(store):
+    keep_training(store, machine="there")
+    keep_cell(store, machine="there")
+    assert measured_speeds(store, TRAINING, "here") is None
+
+
+def test_both_kinds_of_work_are_needed(store):
+    assert measured_speeds(store, TRAINING, "here") is None
+    keep_training(store)
+    assert measured_speeds(store, TRAINING, "here") is None
