@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,9 @@ ONLY_HOMES = {
     "filelock": {"runtime.store"},
 }
 WITHOUT_TORCH = ("report", "tracking", "plan", "data", "cli", "run", "results", "parts")
+NEVER_TORCH = ("report", "tracking", "plan", "results", "parts")
+PURE = {"__future__", "abc", "collections", "dataclasses", "fractions", "functools", "harness",
+        "itertools", "math", "typing"}  # fmt: skip
 PACKAGE = Path(__file__).parent.parent / "harness"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.stem != "__init__")
 
@@ -69,7 +74,7 @@ def test_imports_point_down(path):
             continue
         target = imported.removeprefix("harness.")
         same_folder = target.split(".")[0] == module.split(".")[0]
-        assert same_folder or floor_of(target) >= floor_of(module), (
+        assert same_folder or floor_of(target) > floor_of(module), (
             f"harness/{module.replace('.', '/')} may not import {imported}"
         )
 
@@ -90,6 +95,27 @@ def test_what_must_answer_at_once_does_not_import_torch(path):
     if name_of(path).split(".")[0] in (*WITHOUT_TORCH, "diffusion"):
         top = {str(imported).split(".")[0] for imported in imports(path, top_level_only=True)}
         assert "torch" not in top
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_what_reads_and_tells_never_imports_torch(path):
+    if name_of(path).split(".")[0] in NEVER_TORCH:
+        found = {str(imported) for imported in imports(path)}
+        assert not {"torch", "harness.lazy"} & (found | {name.split(".")[0] for name in found})
+
+
+def test_the_story_and_the_report_load_without_torch():
+    script = (
+        "import sys, harness.run, harness.results, harness.sampling, harness.parts;"
+        "import harness.report.page, harness.report.findings;"
+        "print(sorted({'torch', 'torchvision', 'torch_fidelity', 'sklearn'} & {*sys.modules}))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "diffusion").glob("*.py")), ids=name_of)
+def test_the_method_needs_nothing_but_mathematics(path):
+    assert {imported.split(".")[0] for imported in imports(path)} <= PURE
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "diffusion").glob("*.py")), ids=name_of)

@@ -70,7 +70,7 @@ class Plan:
         return sum(cell.images * cell.steps for cell in self.cells if cell.key in self.to_score)
 
     def state(self, work: Training | Cell) -> str:
-        if work.key in self.to_train | self.to_score:
+        if work.key in self.to_train or work.key in self.to_score:
             return "to do"
         return "in the store" if work.key in self.known else "finished"
 

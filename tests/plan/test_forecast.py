@@ -1,7 +1,6 @@
 """The forecast: what a run would do, what it would cost, and where its speeds come from."""
 
 import json
-import time
 from dataclasses import replace
 
 import pytest
@@ -160,12 +159,10 @@ def test_the_json_of_a_plan_names_all_work_with_its_state():
     assert told["warnings"] == ["beware"]
 
 
-def test_a_large_plan_is_told_in_seconds():
-    plan = plan_of(cells_of(seeds=range(100), steps=range(1, 151)))
-    began = time.monotonic()
-    plan.text()
-    plan.as_json()
-    assert time.monotonic() - began < 5
+def test_a_large_plan_is_cut_on_the_screen_and_whole_for_programs():
+    plan = plan_of(cells_of(seeds=range(10), steps=range(1, 151)))
+    assert len(plan.text().splitlines()) < 80
+    assert len(plan.as_json()["cells"]) == 1500
 
 
 @pytest.mark.parametrize(

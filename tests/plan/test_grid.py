@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import yaml
@@ -461,6 +463,9 @@ def test_a_bad_field_is_refused_with_its_place_and_what_would_do(refusal, case):
 
 
 GRID = yaml.safe_dump(SMALLEST)
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefghi")
+)
 BAD_TEXTS = {
     "an empty file": ("", "field: value"),
     "a comment": ("# to do\n", "field: value"),
@@ -474,14 +479,7 @@ BAD_TEXTS = {
     "two colons": ("name: a: b\n", "line 1"),
     "a control character": ("name: a\x07\n", "#x0007"),
     "an alias": ("name: &a t\ndata: *a\n", "aliases"),
-    "a bomb": (
-        "a: &a [x, x, x, x, x, x, x, x, x]\n"
-        + "".join(
-            f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n"
-            for a, b in zip("abcdefgh", "bcdefghi", strict=True)
-        ),
-        "aliases",
-    ),  # fmt: skip
+    "a bomb": (BOMB, "aliases"),
     "deep brackets": ("name: " + "[" * 5000 + "]" * 5000, "grid.yaml"),
     "deep mappings": ("".join(f"{' ' * depth}a:\n" for depth in range(900)), "grid.yaml"),
     "deep exclusions": (GRID + "exclude: [" + "[" * 200 + "]" * 200 + "]", "exclude"),
@@ -607,6 +605,18 @@ def test_problems_between_fields_are_told_beside_those_of_other_fields(refusal):
 
 def test_a_message_stays_readable_where_everything_is_wrong(refusal):
     assert len(refusal(steps=["x"] * 10_000)) < 20_000
+
+
+# The grids that come with the program.
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "runs").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_a_grid_that_comes_with_the_program_is_one(path):
+    grid = load_grid(path)
+    assert grid.name == path.stem
+    assert expand(grid)
 
 
 # The cost of looking at a grid.
