@@ -1,14 +1,24 @@
 """The command line: its help, its refusals, and that refusing leaves nothing behind."""
 
 import json
+import socket
+import sqlite3
 import subprocess
 import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from harness.cli import main
 from harness.parts import REGISTRIES
+from harness.plan.grid import Grid, expand, load_grid
+
+COMMANDS = main.commands.values()
 
 
 @pytest.fixture
@@ -23,9 +33,10 @@ def refused(result, message):
     assert message in result.output
     assert "Traceback" not in result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert len(result.output) < 1000, "an error is a few lines"
 
 
-@pytest.mark.parametrize("command", main.commands.values(), ids=lambda command: command.name)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_every_command_has_help_with_an_example(command):
     assert "Example:" in command.help
     for parameter in command.params:
@@ -145,3 +156,295 @@ def test_every_part_is_listed_with_its_description(harness):
             [part] = [p for p in parts if (p["kind"], p["name"]) == (registry.kind, name)]
             assert part["description"], name
             assert part["origin"] == "built in"
+
+
+# Help.
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_both_ways_of_asking_for_help_show_how_to_use_a_command(harness, command):
+    short, long = harness(command.name, "-h"), harness(command.name, "--help")
+    assert short.exit_code == long.exit_code == 0
+    assert short.output == long.output
+    assert f"harness {command.name}" in short.output
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_defaults_are_shown(command):
+    for parameter in command.params:
+        if isinstance(parameter.default, str | int | Path) and not parameter.is_flag:
+            assert parameter.show_default, f"--{parameter.name}"
+
+
+def test_help_answers_at_once():
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "--help"]
+    fastest = float("inf")
+    for _ in range(10):  # a busy machine may be slow a few times
+        began = time.monotonic()
+        subprocess.run(command, check=True, capture_output=True)
+        fastest = min(fastest, time.monotonic() - began)
+        if fastest < 0.4:
+            return
+    raise AssertionError(f"--help took {fastest:.2f} s at best")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["runn"], "No such command 'runn'"),
+        (["run"], "Missing argument 'GRID'"),
+        (["run", "small.yaml", "--devise", "cpu"], "No such option '--devise'"),
+        (["sample", "abc"], "Missing option '--out'"),
+        (["sample", "abc", "--out", "x.png", "-n", "0"], "not in the range"),
+        (["sample", "abc", "--out", "x.png", "--seed", "-1"], "not in the range"),
+        (["ui", "--port", "0"], "not in the range"),
+        (["ui", "--port", "http"], "not a valid integer"),
+    ],
+    ids=str,
+)
+def test_a_slip_of_the_pen_is_pointed_out(harness, arguments, message):
+    result = harness(*arguments)
+    refused(result, message)
+    assert result.exit_code == 2
+
+
+# Refusals.
+
+BAD_FILES = {
+    "empty": (b"", "field: value"),
+    "binary": (bytes(range(256)), "not text"),
+    "list": (b"- a\n", "field: value"),
+    "open bracket": (b"name: [t\n", "line 2"),
+    "tab": (b"name: t\n\tdata: digits\n", "line 2"),
+    "alias": (b"name: &a t\ndata: *a\n", "aliases"),
+    "twice": (b"name: t\nname: u\n", "'name' is given twice"),
+    "deep": (b"name: " + b"[" * 3000, "bad.yaml"),
+    "tag": (b"name: !!timestamp soon\n", "bad.yaml"),
+    "large": (b"#" * 1_100_000, "larger than"),
+}
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_file_that_is_no_grid_is_refused_and_nothing_is_written(harness, tmp_path, command, case):
+    content, message = BAD_FILES[case]
+    (tmp_path / "bad.yaml").write_bytes(content)
+    result = harness(command, "bad.yaml")
+    refused(result, message)
+    assert result.output.startswith("Error: ")
+    assert {path.name for path in tmp_path.iterdir()} == {"small.yaml", "bad.yaml"}
+
+
+def test_errors_keep_out_of_the_json(harness):
+    for arguments in (["run", "none.yaml"], ["plan", "small.yaml", "--only", "steps=99"]):
+        result = harness(*arguments, "--json")
+        refused(result, "Error: ")
+        assert result.stdout == ""
+
+
+@pytest.mark.parametrize("option", ["--only", "--redo"])
+@pytest.mark.parametrize("text", ["", ",", "=", "steps", "steps=", "=5", "steps=2,steps=3"])
+def test_a_filter_that_says_nothing_is_refused(harness, option, text):
+    refused(harness("plan", "small.yaml", option, text), "filter")
+
+
+@pytest.mark.parametrize("limit", ["", "soon", "-5", "5x", "1h30", "1e3", "nan", "inf", "9 m"])
+def test_a_time_limit_that_is_no_time_is_refused(harness, limit):
+    refused(
+        harness("run", "small.yaml", "--time-limit", limit, "--device", "none"), "no length of time"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*mkldnn")
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize("device", ["", "cpu:", "meta", "mps:7", "hpu", "vulkan", "mkldnn"])
+def test_a_device_that_is_not_there_is_refused_briefly(harness, tmp_path, command, device):
+    refused(harness(command, "small.yaml", "--device", device), f"device '{device}' cannot be used")
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 and then nothing", b"no zip at all", None], ids=str
+)
+def test_an_archive_that_cannot_be_read_leaves_nothing_behind(harness, tmp_path, command, content):
+    if content is not None:
+        (tmp_path / "broken.zip").write_bytes(content)
+    before = {*tmp_path.rglob("*")}
+    result = harness(command, "small.yaml", "data={name: folder, path: broken.zip}")
+    refused(result, "broken.zip")
+    assert {*tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("data=flowers102", "flowers102-64.zip"),
+        ("data=mnist", "mnist.zip"),
+        ("extractor=inception", "weights-inception-2015-12-05-6726825d.pth"),
+    ],
+)
+def test_without_a_network_the_file_and_its_place_are_named(
+    harness, tmp_path, monkeypatch, command, field, message
+):
+    def no_network(*_arguments, **_options):
+        raise URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    monkeypatch.setattr("torch.hub.urlopen", no_network)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    result = harness(command, "small.yaml", field, "--data-dir", "data")
+    refused(result, message)
+    assert "into data" in result.output
+    assert {path.name for path in tmp_path.rglob("*")} == {"small.yaml", "data"}
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that refuses even root")
+def test_a_store_that_turns_out_not_to_be_writable_is_refused(harness):
+    refused(harness("run", "small.yaml", "--store", "/proc/harness/store"), "/proc/harness/store")
+
+
+def test_a_store_whose_name_is_not_text_is_refused(harness):
+    refused(harness("report", "small.yaml", "--store", "\udcff"), "Error: ")
+
+
+@pytest.mark.parametrize("outcome", ["", "{}", "[]", "5", '{"cell": {}}'])
+@pytest.mark.parametrize("command", ["plan", "sample"])
+def test_a_result_that_something_else_wrote_is_refused_by_name(harness, tmp_path, command, outcome):
+    key = expand(load_grid("small.yaml"))[0].key
+    file = tmp_path / "runs" / "store" / "cells" / key / "outcome.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(outcome)
+    if command == "plan":
+        refused(harness("plan", "small.yaml"), f"{key}/outcome.json")
+    else:
+        refused(harness("sample", key, "--out", "x.png"), f"{key}/outcome.json")
+
+
+@pytest.mark.parametrize("place", ["small.yaml", "small.yaml/below"])
+def test_a_report_that_could_not_be_written_is_refused_before_the_work(harness, place):
+    refused(harness("plan", "small.yaml", "--report-dir", place), place)
+
+
+@pytest.mark.parametrize("out", ["small.yaml/sheet.png", "small.yaml/folder", "small.yaml"])
+def test_images_that_cannot_be_written_are_refused(harness, monkeypatch, out):
+    cell = expand(load_grid("small.yaml"))[0]
+    drawn = SimpleNamespace(images=np.zeros((2, 1, 8, 8), np.uint8))
+    monkeypatch.setattr("harness.sampling.find_cell", lambda *_: cell)
+    monkeypatch.setattr("harness.engine.score.load_network", lambda *_: None)
+    monkeypatch.setattr("harness.engine.sample.sample", lambda *_: drawn)
+    refused(harness("sample", cell.key, "--out", out, "--device", "cpu"), out)
+
+
+# Tracking stores.
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "report"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "nonsense",
+        "ftp://nowhere",
+        "sqlite:nothing",
+        "sqlite://two/slashes.db",
+        "http://[half",
+        "sqlite:///broken.db",
+        "sqlite:///folder",
+    ],
+)
+def test_a_tracking_store_that_cannot_be_used_is_refused(
+    harness, tmp_path, monkeypatch, command, uri
+):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "broken.db").write_text("no database, but as long as one might be. " * 100)
+    before = {*tmp_path.rglob("*")}
+    if uri == "sqlite:///folder":  # MLflow would try for minutes
+
+        def refuse(*_arguments):
+            raise AssertionError("MLflow was asked")
+
+        monkeypatch.setattr("harness.tracking.MlflowClient", refuse)
+    result = harness(command, "small.yaml", "--tracking-uri", uri)
+    refused(result, uri)
+    assert "MLflow was asked" not in result.output
+    assert {*tmp_path.rglob("*")} == before
+
+
+def test_a_server_that_does_not_answer_is_refused_soon(harness, monkeypatch):
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    with socket.socket() as probe:  # a port that nobody listens at once this is closed
+        probe.bind(("127.0.0.1", 0))
+        server = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    refused(harness("plan", "small.yaml", "--tracking-uri", server), server)
+    assert sum(waited) < 20
+
+
+def test_a_password_is_not_shown(harness):
+    result = harness("report", "small.yaml", "--tracking-uri", "postgresql://me:secret@nowhere/db")
+    refused(result, "postgresql://me:***@nowhere/db")
+
+
+@pytest.mark.parametrize("content", [b"", None], ids=["an empty file", "someone else's database"])
+def test_a_plan_does_not_change_a_database(harness, tmp_path, content):
+    file = tmp_path / "other.db"
+    if content is None:
+        connection = sqlite3.connect(file)
+        connection.execute("create table cows (name text)")
+        connection.commit()
+        connection.close()
+    else:
+        file.write_bytes(content)
+    before = file.read_bytes()
+    harness("plan", "small.yaml", "--tracking-uri", f"sqlite:///{file}")
+    assert file.read_bytes() == before
+
+
+def test_the_ui_says_when_its_port_is_taken(harness, store_folder):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        refused(harness("ui", "--store", str(store_folder), "--port", port), "Another --port")
+
+
+def test_the_ui_is_announced_only_where_it_will_come_up(harness):
+    assert "http://" not in harness("ui").output
+
+
+# For programs.
+
+
+def test_every_reference_of_the_schema_leads_somewhere(harness):
+    schema = json.loads(harness("schema").output)
+
+    def references(value):
+        if isinstance(value, dict):
+            if "$ref" in value:
+                yield value["$ref"]
+            value = list(value.values())
+        if isinstance(value, list):
+            for item in value:
+                yield from references(item)
+
+    assert schema["properties"].keys() == Grid.model_fields.keys()
+    assert {"name", "data", "schedules", "samplers", "steps", "extractor"} == {*schema["required"]}
+    for reference in references(schema):
+        place = schema
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+        assert place["type"] == "object"
+
+
+def test_every_field_of_the_schema_is_described(harness):
+    for name, field in json.loads(harness("schema").output)["properties"].items():
+        assert field.get("description") or "$ref" in field, name
+
+
+def test_the_schema_names_every_part_that_can_be_written(harness):
+    text = json.loads(harness("schema").output)
+    for registry in REGISTRIES:
+        for name in registry:
+            assert f'"{name}"' in json.dumps(text), f"{registry.kind} {name}"
