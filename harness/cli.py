@@ -30,6 +30,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except HarnessError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:  # the working folder is gone, the disk is full
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            sys.exit(130)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of use
@@ -123,9 +127,10 @@ def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> 
         harness run runs/digits.yaml training.steps=200 --time-limit 9m
     """
     from harness.plan.grid import load_grid
+
+    checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
     from harness.run import run_grid
 
-    checked = load_grid(grid, overrides)
     with screen(as_json) as shown:
         summary = run_grid(checked, place(checked.name, **given), wishes(**given), shown)
     if as_json:
@@ -150,9 +155,10 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
         harness plan runs/digits.yaml seeds=[0,1,2,3,4]
     """
     from harness.plan.grid import load_grid
+
+    checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
     from harness.run import plan_grid
 
-    checked = load_grid(grid, overrides)
     planned = plan_grid(checked, place(checked.name, **given), wishes(**given))
     click.echo(json.dumps(planned.as_json(), indent=1) if as_json else planned.text())
 
@@ -170,9 +176,10 @@ def report(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) 
         harness report runs/digits.yaml --report-dir /tmp/digits
     """
     from harness.plan.grid import load_grid
+
+    checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
     from harness.run import report_grid
 
-    checked = load_grid(grid, overrides)
     with screen(as_json) as shown:
         written = report_grid(checked, place(checked.name, **given), shown)
     if as_json:
@@ -194,8 +201,10 @@ def ui(store: Path, tracking_uri: str | None, host: str, port: int) -> None:
     """
     from harness.tracking import serve
 
-    click.echo(f"MLflow's UI: http://{host}:{port}  (takes about ten seconds; Ctrl-C ends it)")
-    sys.exit(serve(tracking_uri or database(store), host, port))
+    def announce() -> None:
+        click.echo(f"MLflow's UI: http://{host}:{port}  (takes about ten seconds; Ctrl-C ends it)")
+
+    sys.exit(serve(tracking_uri or database(store), host, port, announce))
 
 
 @main.command()
@@ -303,11 +312,11 @@ def wishes(
     from harness.runtime.interrupt import seconds_of
 
     return Wishes(
-        only=Filter(only) if only else None,
-        redo=Filter(redo) if redo else None,
+        only=None if only is None else Filter(only),
+        redo=None if redo is None else Filter(redo),
         retime=retime,
         fail_fast=fail_fast,
-        time_limit=seconds_of(time_limit) if time_limit else None,
+        time_limit=None if time_limit is None else seconds_of(time_limit),
     )
 
 
@@ -321,6 +330,8 @@ def screen(as_json: bool) -> Screen:
 
 
 def database(store: Path) -> str:
+    if "?" in str(store):  # it would end the file's name in the URI
+        raise HarnessError(f"the store {store} cannot be used: give --store a name without '?'")
     return f"sqlite:///{store / 'mlflow.db'}"
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.data.download import NotHereYet, no_downloads
 from harness.errors import DataError, MachineError, TrackingError
 from harness.plan.forecast import Plan, Speeds, measured_speeds, warning_of
 from harness.plan.grid import Grid, expand
@@ -26,7 +27,7 @@ from harness.runtime import machine
 from harness.runtime.execute import Failure, here
 from harness.runtime.interrupt import Interruption
 from harness.runtime.progress import Progress, Screen, Stopped
-from harness.runtime.store import Store
+from harness.runtime.store import Store, check_writable
 from harness.tracking import REUSED, Tracker
 
 LEAST_DISK = 200_000_000  # bytes: a few models, features and pictures
@@ -139,7 +140,7 @@ def run_grid(
     summary.done = sum(cell.key in recorded for cell in cells)
     if summary.failed and not summary.status:
         summary.status = 1
-    if summary.status <= 1:
+    if summary.status <= 1 and summary.done:
         summary.report = write_report(grid, place, tracker, screen)
     return summary
 
@@ -164,7 +165,7 @@ def store_name(place: Place) -> str:
     import platform
 
     text = f"{platform.node()} {place.store.resolve()}"
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
 def origin() -> dict[str, str]:
@@ -188,12 +189,13 @@ def work_left(
             left.known.append(cell)
         else:
             left.cells.append(cell)
+    waited_for = {
+        cell.training.key
+        for cell in left.cells
+        if wishes.retime or not store.features(cell.key).exists()
+    }
     for training in distinct_trainings(cells):
-        waited_for = any(
-            cell.training == training and (wishes.retime or not store.features(cell.key).exists())
-            for cell in left.cells
-        )
-        if waited_for and not store.has_model(training.key):
+        if training.key in waited_for and not store.has_model(training.key):
             left.trainings.append(training)
         elif training.key not in recorded and store.has_model(training.key):
             left.known.append(training)
@@ -213,6 +215,7 @@ def preflight(grid: Grid, place: Place) -> str:
     if len(images.reference(grid.reference)) < 2:
         raise DataError(f"'{grid.data}' has fewer than two images to compare with")
     Store(place.store).check()
+    check_writable(place.report_dir, "report", "--report-dir")
     if (free := machine.free_disk(place.store)) < LEAST_DISK:
         raise MachineError(
             f"only {free / 1e6:.0f} MB are free where the store {place.store} is; at least "
@@ -224,7 +227,7 @@ def preflight(grid: Grid, place: Place) -> str:
 def forget(again: list[Cell], cells: list[Cell], tracker: Tracker, store: Store) -> None:
     """Set aside what is to be done again: these cells, and each training all of whose cells are
     among them. Their runs stay in MLflow, marked as superseded."""
-    whole = [work for work in distinct_trainings(again) if redone_whole(work, again, cells)]
+    whole = redone_whole(again, cells)
     tracker.supersede([work.key for work in [*again, *whole]])
     for cell in again:
         store.forget_cell(cell.key)
@@ -232,8 +235,11 @@ def forget(again: list[Cell], cells: list[Cell], tracker: Tracker, store: Store)
         store.forget_model(training.key)
 
 
-def redone_whole(training: Training, again: list[Cell], cells: list[Cell]) -> bool:
-    return all(cell in again for cell in cells if cell.training == training)
+def redone_whole(again: list[Cell], cells: list[Cell]) -> list[Training]:
+    """The trainings all of whose cells are done again."""
+    chosen = keys(again)
+    kept = {cell.training.key for cell in cells if cell.key not in chosen}
+    return [training for training in distinct_trainings(again) if training.key not in kept]
 
 
 def workers_for(grid: Grid, device: str) -> int:
@@ -420,26 +426,16 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
     left = work_left(grid, cells, open_tracker(grid, place), store, wishes)
     if wishes.redo:
         left.cells = list(dict.fromkeys([*left.cells, *wishes.redo.choose(cells)]))
-        left.trainings = [
-            training
-            for training in distinct_trainings(cells)
-            if training in left.trainings or redone_whole(training, left.cells, cells)
-        ]
-    side_by_side, speeds, warnings = 1, None, []
+        left.trainings += redone_whole(left.cells, cells)
+        left.trainings = list(dict.fromkeys(left.trainings))
+    side_by_side, speeds = 1, None
+    warnings: list[str] = []
     if left.trainings or left.cells:
-        device = preflight(grid, place)
-        side_by_side = workers_for(grid, device)
-        speeds = measured_speeds(
-            store, cells[0].training, machine.name(machine.find_device(device))
-        )
-        if speeds is None:
-            from harness.engine.probe import probe
-
-            measured = probe(cells[0], place.data_dir, device, side_by_side)
-            speeds = Speeds(*measured, source="a short probe of this machine")
-        from harness.engine.sample import first_abar
-
-        warnings = [told for cell in cells if (told := warning_of(cell, first_abar(cell)))]
+        try:
+            with no_downloads():
+                side_by_side, speeds, warnings = cost_here(grid, cells, store, place)
+        except NotHereYet as missing:
+            warnings = [f"{missing}; until then the cost cannot be told"]
     return Plan(
         grid.name,
         distinct_trainings(cells),
@@ -451,6 +447,24 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
         side_by_side=side_by_side,
         warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def cost_here(
+    grid: Grid, cells: list[Cell], store: Store, place: Place
+) -> tuple[int, Speeds, list[str]]:
+    """How many trainings go side by side on this machine, how fast the work is, and what should
+    be known of it beforehand."""
+    from harness.engine.probe import probe
+    from harness.engine.sample import first_abar
+
+    device = preflight(grid, place)
+    workers = workers_for(grid, device)
+    speeds = measured_speeds(store, cells[0].training, machine.name(machine.find_device(device)))
+    if speeds is None:
+        measured = probe(cells[0], place.data_dir, device, workers)
+        speeds = Speeds(*measured, source="a short probe of this machine")
+    warnings = [told for cell in cells if (told := warning_of(cell, first_abar(cell)))]
+    return workers, speeds, warnings
 
 
 def keys(works: Iterable[Work]) -> frozenset[str]:

@@ -43,7 +43,7 @@ def find_cell(store: Store, wanted: str) -> Cell:
     if not cells:
         raise StoreError(f"the store {store.root} has no finished cells; run a grid first")
     if "=" in wanted:
-        found = Filter(wanted).choose(cells)
+        found = Filter(wanted).choose(cells, "store")
     else:
         found = [cell for cell in cells if cell.key.startswith(wanted)]
     if not found:

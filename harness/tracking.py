@@ -12,11 +12,12 @@ import logging
 import math
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,9 @@ from harness.runtime.execute import Failure
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# As it comes, MLflow asks a server that is not there for minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 from mlflow import MlflowClient  # it reads these settings when it is imported
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -369,9 +373,27 @@ def resolved(outcome: Mapping[str, Any]) -> dict[str, str]:
 
 
 def database_is_there(uri: str) -> bool:
-    """Whether there is anything to read; asking SQLite would make the file."""
-    path = uri.removeprefix("sqlite:///")
-    return path == uri or Path(path).exists()
+    """Whether there is anything of MLflow's to read: it would turn any SQLite file that it opens
+    into one of its own. Raises TrackingError where it should not."""
+    if not uri.startswith("sqlite:"):
+        return True
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or not path.name or path.name == ":memory:":
+        raise TrackingError(f"{uri} names no file that would stay; sqlite:///FILE would do")
+    if not path.exists():
+        return False
+    if not path.is_file():
+        raise TrackingError(f"the tracking store {uri} cannot be used: {path} is not a file")
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.Error as error:
+        raise TrackingError(f"the tracking store {uri} cannot be used: {error}") from None
+    if tables and "experiments" not in tables:
+        raise TrackingError(
+            f"the tracking store {uri} cannot be used: {path} is a database of something else"
+        )
+    return bool(tables)
 
 
 def describe(work: Training | Cell) -> str:
@@ -384,32 +406,37 @@ def describe(work: Training | Cell) -> str:
 
 def without_password(uri: str) -> str:
     """The URI as it may be shown: a database's password is nobody's business."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # not a URI at all
+        return uri
     if not parts.password:
         return uri
     return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
 
 
-def serve(uri: str, host: str, port: int) -> int:
+def serve(uri: str, host: str, port: int, announce: Callable[[], None]) -> int:
     """MLflow's UI on a tracking store, until Ctrl-C; returns its exit status.
 
     One worker and no job runner: as it comes it is fifteen processes and 1.8 GB for one reader.
     """
     if not database_is_there(uri):
-        raise TrackingError(f"there is nothing at {uri} yet; run a grid first")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise TrackingError(
-                f"cannot listen at {host}:{port} ({error.strerror}). Another --port would do."
-            ) from None
+        raise TrackingError(f"there is nothing at {without_password(uri)} yet; run a grid first")
+    try:
+        [(family, _, _, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise TrackingError(
+            f"cannot listen at {host}:{port} ({error.strerror}). Another --port would do."
+        ) from None
+    announce()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
                "--host", host, "--port", str(port), "--workers", "1"]  # fmt: skip
-    server = subprocess.Popen(
-        command, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    )
+    quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # In a session of its own, so that a Ctrl-C ends it through us, without its traceback.
+    server = subprocess.Popen(command, env=quiet, start_new_session=True)
     try:
         return server.wait()
     except KeyboardInterrupt:

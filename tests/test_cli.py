@@ -276,7 +276,6 @@ def test_an_archive_that_cannot_be_read_leaves_nothing_behind(harness, tmp_path,
     assert {*tmp_path.rglob("*")} == before
 
 
-@pytest.mark.parametrize("command", ["run", "plan"])
 @pytest.mark.parametrize(
     ("field", "message"),
     [
@@ -286,7 +285,7 @@ def test_an_archive_that_cannot_be_read_leaves_nothing_behind(harness, tmp_path,
     ],
 )
 def test_without_a_network_the_file_and_its_place_are_named(
-    harness, tmp_path, monkeypatch, command, field, message
+    harness, tmp_path, monkeypatch, field, message
 ):
     def no_network(*_arguments, **_options):
         raise URLError("no network")
@@ -295,7 +294,7 @@ def test_without_a_network_the_file_and_its_place_are_named(
     monkeypatch.setattr("torch.hub.urlopen", no_network)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     (tmp_path / "data").mkdir()
-    result = harness(command, "small.yaml", field, "--data-dir", "data")
+    result = harness("run", "small.yaml", field, "--data-dir", "data")
     refused(result, message)
     assert "into data" in result.output
     assert {path.name for path in tmp_path.rglob("*")} == {"small.yaml", "data"}
@@ -448,3 +447,11 @@ def test_the_schema_names_every_part_that_can_be_written(harness):
     for registry in REGISTRIES:
         for name in registry:
             assert f'"{name}"' in json.dumps(text), f"{registry.kind} {name}"
+
+
+def test_a_plan_downloads_nothing_and_says_what_a_run_would(harness, tmp_path):
+    arguments = ["data=flowers102", "extractor={name: inception, layer: 768}"]
+    result = harness("plan", "small.yaml", *arguments, "--data-dir", "data")
+    assert result.exit_code == 0, result.output
+    assert "would be downloaded into data first" in result.output
+    assert not (tmp_path / "data").exists()

@@ -1,21 +1,41 @@
-"""Downloads by other libraries, whose many ways to fail become one error."""
+"""Downloads by other libraries: their many ways to fail become one error, and none may be made
+where none is wanted."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from harness.errors import DataError
 
 PATIENCE = 30  # seconds without a byte; the libraries themselves would wait for ever
 
+_forbidden = ContextVar("downloads are forbidden", default=False)
+
+
+class NotHereYet(DataError):
+    """What would have to be downloaded first, where nothing may be."""
+
+
+@contextmanager
+def no_downloads() -> Iterator[None]:
+    """Within, a download raises NotHereYet instead: a plan writes nothing."""
+    before = _forbidden.set(True)
+    try:
+        yield
+    finally:
+        _forbidden.reset(before)
+
 
 @contextmanager
 def download(what: str, into: Path, remedy: str) -> Iterator[None]:
     """Do a download inside. Raises DataError, whatever was raised there, that ends in `remedy`;
     empty folders that it made in `into` are gone then."""
+    if _forbidden.get():
+        raise NotHereYet(f"{what} would be downloaded into {into} first")
     there = folders_in(into)
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)

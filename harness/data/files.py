@@ -79,8 +79,9 @@ def as_square(content: bytes, name: str, size: int, grey: bool) -> Images:
                 raise ValueError(f"its pixels have more than 8 bits, mode {opened.mode}")
             image = ImageOps.exif_transpose(opened).convert("L" if grey else "RGB")
     except Exception as error:  # Pillow answers a damaged file with almost any exception
+        why = "it is no image, or damaged" if "BytesIO" in str(error) else error
         raise DataError(
-            f"the image {name} cannot be used ({error}). Replace it by an 8-bit image, "
+            f"the image {name} cannot be used ({why}). Replace it by an 8-bit image, "
             "or take it out."
         ) from error
     side = min(image.size)

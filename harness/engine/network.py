@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -98,8 +99,14 @@ def load(training: Training, store: Store, images: ImageSet, device: torch.devic
         raise StoreError(
             f"the store {store.root} has no finished training {training.key}; run its grid first"
         )
-    weights = load_file(store.model(training.key, "weights.safetensors"))
-    return with_weights(training, weights, images, device)
+    path = store.model(training.key, "weights.safetensors")
+    try:
+        return with_weights(training, load_file(path), images, device)
+    except (SafetensorError, RuntimeError) as error:
+        raise StoreError(
+            f"{path} does not hold the weights of training {training.key} "
+            f"({str(error).splitlines()[0]}). Remove its folder and run the grid again."
+        ) from error
 
 
 def make_schedule(part: Part) -> Schedule:

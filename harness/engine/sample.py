@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from harness.diffusion.samplers import SAMPLERS, ddim
 from harness.diffusion.times import SPACINGS, trailing
 from harness.engine.network import Trained, make_schedule, to_bytes
 from harness.engine.noise import BLOCK, FreshNoise, starting_noise
-from harness.plan.work import Cell
+from harness.plan.work import Cell, Part
 from harness.runtime import machine
 from harness.runtime.progress import Progress, Report
 
@@ -48,7 +49,7 @@ def sample(cell: Cell, trained: Trained, report: Report, images: int | None = No
         torch.set_num_threads(machine.threads_for(math.prod(shape)))
     wanted = images or cell.images
     schedule = make_schedule(cell.sample_schedule)
-    times = times_of(cell)
+    times = SPACINGS[cell.spacing.name](schedule, cell.steps, **cell.spacing.keywords)
     denoise = trained.denoiser(schedule, cell.clip)
     batches = list(batches_of(wanted, device))
     expected = len(batches) * cell.steps
@@ -81,16 +82,16 @@ def sample(cell: Cell, trained: Trained, report: Report, images: int | None = No
     return Samples(np.concatenate(drawn), nfe, seconds, machine.memory_in_use(device))
 
 
-def times_of(cell: Cell) -> torch.Tensor:
-    """The times [steps + 1] at which a cell evaluates its network, and 0."""
-    schedule = make_schedule(cell.sample_schedule)
-    times: torch.Tensor = SPACINGS[cell.spacing.name](schedule, cell.steps, **cell.spacing.keywords)
-    return times
-
-
 def first_abar(cell: Cell) -> float:
     """abar at the first time: what would be left of the signal where sampling starts from noise."""
-    return float(make_schedule(cell.sample_schedule).alpha(times_of(cell)[0])) ** 2
+    return _abar_at_start(cell.sample_schedule, cell.spacing, cell.steps)
+
+
+@cache
+def _abar_at_start(under: Part, spacing: Part, steps: int) -> float:
+    schedule = make_schedule(under)
+    times = SPACINGS[spacing.name](schedule, steps, **spacing.keywords)
+    return float(schedule.alpha(times[0])) ** 2
 
 
 def preview(trained: Trained, images: int = 2 * SHEET_COLUMNS, steps: int = 20) -> bytes:

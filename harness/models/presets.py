@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.models.unet import UNet
 
 Numbers = tuple[int, ...]
+LARGEST = 16_384  # channels of a level, or the side at which it attends
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,10 @@ class UNetShape:
 
     def __post_init__(self) -> None:
         for name, values in (("widths", self.widths), ("attention", self.attention)):
-            if any(type(value) is not int or value < 1 for value in values):
-                raise BadOption(f"model: {name} must be whole numbers above 0, not {list(values)}")
+            if any(type(value) is not int or not 0 < value <= LARGEST for value in values):
+                raise BadOption(
+                    f"model: {name} must be whole numbers from 1 to {LARGEST}, not {list(values)}"
+                )
         if not self.widths or any(width % 8 for width in self.widths):
             raise BadOption(f"model: widths must be multiples of 8, not {list(self.widths)}")
         if self.blocks < 1:

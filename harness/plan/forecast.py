@@ -89,7 +89,7 @@ class Plan:
                 + f", sampling and scoring {duration(self.sampling_seconds)} "
                 f"({self.evaluations:,} network evaluations). From {self.speeds.source}."
             )
-        else:
+        elif not self.to_train and not self.to_score:
             lines.append("Nothing to do.")
         lines += [f"Note: {warning}" for warning in self.warnings]
         everything: list[Training | Cell] = [*self.trainings, *self.cells]

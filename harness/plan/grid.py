@@ -119,8 +119,8 @@ class Strict(BaseModel):
 class TrainingFields(Strict):
     """How each network is trained."""
 
-    steps: int = Field(20_000, ge=1, description="Steps of the optimiser")
-    batch_size: int = Field(128, ge=1, description="Images in a step")
+    steps: int = Field(20_000, ge=1, le=10**9, description="Steps of the optimiser")
+    batch_size: int = Field(128, ge=1, le=10**6, description="Images in a step")
     learning_rate: float = Field(2e-4, gt=0, lt=10, description="Of AdamW, at its highest")
     ema: float = Field(0.999, ge=0, lt=1, description="Decay of the average of the weights")
     target: Annotated[str, *name_of(TARGETS)] = Field(
@@ -191,6 +191,13 @@ class Grid(Strict):
     def text(self) -> str:
         """The grid as it was written, with what the command line changed."""
         return self._text
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_name_of_mlflow(cls, name: str) -> str:
+        if name == "Default":
+            raise ValueError("'Default' is MLflow's own experiment; another name would do")
+        return name
 
     @field_validator("exclude")
     @classmethod
@@ -361,9 +368,11 @@ GridLoader.add_implicit_resolver(
 
 def read_text(path: Path) -> str:
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)  # /dev/zero has no end
+        if len(content) > LARGEST_FILE:
             raise GridError(f"{path} is larger than {LARGEST_FILE:,} bytes: it is no grid file")
-        return path.read_text(encoding="utf-8")
+        return content.decode("utf-8")
     except OSError as error:
         raise GridError(f"the grid {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -398,6 +407,15 @@ def apply(fields: dict[str, Any], override: str) -> None:
     fields[last] = parse(value, f"'{override}'")
 
 
+PLAINLY = {
+    "list_type": "must be a list, such as [a, b]",
+    "too_short": "must have at least 1 item",
+    "model_type": "must be fields, such as {steps: 200}",
+    "string_pattern_mismatch": "must be 1 to 100 letters, digits, '.', '_' or '-', and begin with "
+    "a letter or digit",
+}
+
+
 def problem(error: ErrorDetails) -> str:
     """One problem as a person reads it: where, what was given, what would do."""
     place = ".".join(str(step) for step in error["loc"] if not is_machinery(step))
@@ -412,6 +430,8 @@ def problem(error: ErrorDetails) -> str:
         return f"{place}: this field must be given"
     if error["type"] == "value_error":
         return f"{place}: {message}" if place else message
+    if error["type"] in PLAINLY:
+        return f"{place}: {PLAINLY[error['type']]}, not {shortened(given)}"
     message = message[0].lower() + message[1:]
     return f"{place}: {message}, not {shortened(given)}"
 

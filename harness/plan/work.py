@@ -173,7 +173,7 @@ class Filter:
         check_fields(self.conditions)
         return meets(cell, self.conditions)
 
-    def choose(self, cells: Iterable[Cell]) -> list[Cell]:
+    def choose(self, cells: Iterable[Cell], of: str = "grid") -> list[Cell]:
         """The cells that match, in order. Raises BadOption where none does: a filter that names
         nothing is a slip of the pen."""
         cells = list(cells)
@@ -184,7 +184,7 @@ class Filter:
                 f"{name} has {', '.join(dict.fromkeys(str(found.get(name)) for found in params))}"
                 for name in self.conditions
             )
-            raise BadOption(f"no cell of the grid matches '{self.text}'. Here {present}.")
+            raise BadOption(f"no cell of the {of} matches '{self.text}'. Here {present}.")
         return chosen
 
 

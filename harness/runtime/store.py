@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,13 @@ class Store:
 
     def outcome(self, key: str) -> dict[str, Any] | None:
         """What came of a cell, or None where it has not been finished."""
-        return self._read(self.cell(key, "outcome.json"))
+        return self._read(self.cell(key, "outcome.json"), "cell", "metrics")
 
     def trained(self, key: str) -> dict[str, Any] | None:
         """What came of a training, or None where it has not been finished."""
-        return self._read(self.model(key, "training.json")) if self.has_model(key) else None
+        if not self.has_model(key):
+            return None
+        return self._read(self.model(key, "training.json"), "training", "metrics")
 
     def keys(self, kind: str) -> list[str]:
         """The keys that have a folder under `models` or `cells`."""
@@ -72,7 +74,10 @@ class Store:
     def locked(self) -> Iterator[None]:
         """One process drives a store at a time. Raises StoreError saying who holds it."""
         self.check()
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"the store {self.root} cannot be made ({error.strerror})") from None
         holder = self.root / "lock.json"
         lock = FileLock(self.root / "lock", timeout=0)
         try:
@@ -93,40 +98,49 @@ class Store:
 
     def check(self) -> None:
         """Raises StoreError where the folder cannot be made or written; makes nothing."""
-        existing = self.root
-        while not existing.exists() and existing != existing.parent:
-            existing = existing.parent
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-            why = "may not be written" if existing.is_dir() else "is not a folder"
-            raise StoreError(
-                f"the store {self.root} cannot be written: {existing} {why}. "
-                "Give a folder of yours with --store."
-            )
+        check_writable(self.root, "store", "--store")
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
+    def _read(self, path: Path, *needed: str) -> dict[str, Any] | None:
         try:
             value: dict[str, Any] = json.loads(path.read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:
+            value = {}
+        if not isinstance(value, dict) or not {*needed} <= value.keys() or not value:
             raise StoreError(
-                f"{path} is not JSON: something else wrote to it. Remove it and run again."
-            ) from None
+                f"{path} is not what was written there: something else changed it. Remove it and "
+                "run again."
+            )
         return value
+
+
+def check_writable(folder: Path, what: str, option: str) -> None:
+    """Raises StoreError where this folder cannot be made or written; makes nothing."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        why = "may not be written" if existing.is_dir() else "is not a folder"
+        raise StoreError(
+            f"the {what} {folder} cannot be written: {existing} {why}. "
+            f"Give a folder of yours with {option}."
+        )
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside this one, moved to it when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error.strerror})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -224,7 +224,7 @@ def test_without_weights_and_network_one_error_says_what_belongs_where(
     assert f"into {tmp_path / 'data'}" in str(caught.value)
     assert TORCH_FIDELITY in str(caught.value)
     assert (UP_TO_768[0] in str(caught.value)) == (layer <= 768)
-    assert not list((tmp_path / "data").iterdir())
+    assert not (tmp_path / "data").exists()
 
 
 def test_the_weights_of_torch_fidelity_are_found_in_its_own_cache(tmp_path, monkeypatch):
