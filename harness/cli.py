@@ -30,6 +30,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except HarnessError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:  # the reader of our output went away; click ends quietly
+            raise
         except OSError as error:  # the working folder is gone, the disk is full
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:

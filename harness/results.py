@@ -4,25 +4,26 @@ files that go with them. A report needs nothing else: no store, no grid file, no
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import pandas as pd
 
 from harness.metrics.distances import METRICS, Metric
+from harness.plan.work import Cell
 from harness.report.table import Measure, Results
 from harness.tracking import Tracker
 
 
-def read_results(name: str, grid_text: str, wanted: Collection[str], tracker: Tracker) -> Results:
-    """What is recorded of the cells with these keys."""
+def read_results(name: str, grid_text: str, grid_cells: list[Cell], tracker: Tracker) -> Results:
+    """What is recorded of these cells and their trainings."""
+    wanted = {work.key for cell in grid_cells for work in (cell, cell.training)}
     cells = tracker.table()
     cells = cells[cells["key"].isin([*wanted])].reset_index(drop=True)
     trainings = tracker.trainings()
     if len(cells):
         trainings = trainings[trainings["key"].isin(cells["training_key"])].reset_index(drop=True)
-        steps = dict(zip(trainings["key"], trainings["training_steps"], strict=True))
-        cells["training_steps"] = cells["training_key"].map(steps)
     failures = tracker.failures()
+    failures = failures[failures["key"].isin([*wanted])].reset_index(drop=True)
     run_of = dict(zip(trainings["key"], trainings["run_id"], strict=True))
     return Results(
         name=name,
@@ -38,7 +39,7 @@ def read_results(name: str, grid_text: str, wanted: Collection[str], tracker: Tr
             if (picture := tracker.artifact(run_id, "samples.png"))
         },
         grid_text=grid_text,
-        expected_cells=len(wanted),
+        expected_cells=len(grid_cells),
         versions=tracker.versions(),
         commit=tracker.commit(),
         measures=tuple(measure_of(name, METRICS[name]) for name in in_order(METRICS.names())),

@@ -13,7 +13,8 @@ where it stopped. torch is imported only when there is something to train, sampl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from harness.tracking import REUSED, Tracker
 LEAST_DISK = 200_000_000  # bytes: a few models, features and pictures
 
 Work = Training | Cell
-Execute = Callable[..., Iterator[tuple[Any, Any]]]
+Execute = Callable[..., Generator[tuple[Any, Any]]]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Summary:
         lines = [f"{self.done} of {self.cells} cells are finished."]
         if self.failed:
             lines.append(f"{len(self.failed)} failed:")
-            lines += [f"  {work.key}  {title(work)}: {why.reason}" for work, why in self.failed]
+            lines += [f"  {work.key}  {work.title}: {why.reason}" for work, why in self.failed]
         if self.status in (130, 75):
             lines.append("The same command goes on from here.")
         return "\n".join(lines)
@@ -95,7 +96,7 @@ class Summary:
             "cells": self.cells,
             "finished": self.done,
             "failed": [
-                {"key": work.key, "what": title(work), "reason": why.reason}
+                {"key": work.key, "what": work.title, "reason": why.reason}
                 for work, why in self.failed
             ],
             "status": self.status,
@@ -113,12 +114,13 @@ def run_grid(
     store = Store(place.store)
     summary = Summary(len(cells))
 
+    interruption = Interruption(wishes.time_limit, screen.say)  # the time limit begins here
     again = wishes.redo.choose(cells) if wishes.redo else []
     left = work_left(grid, cells, tracker, store, wishes)
     if again or left:
         device = preflight(grid, place) if again or left.trainings or left.cells else "cpu"
-        with store.locked(), Interruption(wishes.time_limit, screen.say) as interruption:
-            forget(again, cells, tracker, store)
+        with store.locked(), interruption:
+            forget(again, expand(grid), tracker, store)
             left = work_left(grid, cells, tracker, store, wishes)  # now that nobody else works
             tracker.open(grid.text, [cell.key for cell in expand(grid)], origin())
             try:
@@ -192,7 +194,7 @@ def work_left(
     waited_for = {
         cell.training.key
         for cell in left.cells
-        if wishes.retime or not store.features(cell.key).exists()
+        if wishes.retime or not store.features(cell.key).exists() or store.outcome(cell.key) is None
     }
     for training in distinct_trainings(cells):
         if training.key in waited_for and not store.has_model(training.key):
@@ -245,8 +247,8 @@ def redone_whole(again: list[Cell], cells: list[Cell]) -> list[Training]:
 def workers_for(grid: Grid, device: str) -> int:
     """How many trainings run side by side: on a CPU one a core, on a GPU one.
 
-    From the whole grid, not from what is left of it: a training that goes on after a stop ends in
-    the same bits only with as many threads as it began with.
+    From the whole grid, not from what is left of it, so that a training that was stopped before
+    its first saved state begins again with as many threads and ends in the same bits.
     """
     if device != "cpu":
         return 1
@@ -321,6 +323,7 @@ class Doing:
             return
         store, tracker, screen = Store(self.place.store), self.tracker, self.screen
         runs: dict[str, str] = {}
+        recorded = tracker.run_ids()
 
         def run_of(work: Work) -> str:
             if work.key not in runs:
@@ -328,43 +331,41 @@ class Doing:
             return runs[work.key]
 
         def on_progress(job: Any, progress: Progress) -> None:
-            screen.update(title(job.work), progress)
+            screen.update(job.work.title, progress)
             if progress.values:
                 tracker.progress(run_of(job.work), progress.done, progress.values)
             for file in progress.files:
                 tracker.file(run_of(job.work), Path(file), "sheets")
 
+        def record(work: Work, outcome: Any) -> str:
+            """Write down what came of a piece of work; returns it in short."""
+            files = files_of(work, store)
+            if isinstance(outcome, Failure):
+                summary.failed.append((work, outcome))
+                tracker.fail(run_of(work), outcome)
+            elif work.key in recorded:
+                tracker.amend(recorded[work.key], outcome, files)
+            else:
+                tracker.end(run_of(work), outcome, files, last_step(work))
+            runs.pop(work.key, None)
+            if isinstance(outcome, Failure):
+                return f"FAILED: {outcome.reason}"
+            return in_short(outcome, self.grid.metrics)
+
         screen.stage(stage, len(jobs))
+        outcomes = self.execute(
+            function, jobs, on_progress, self.interruption.should_stop, workers=workers
+        )
         try:
-            for job, outcome in self.execute(
-                function, jobs, on_progress, self.interruption.should_stop, workers=workers
-            ):
-                work = job.work
-                if isinstance(outcome, Failure):
-                    summary.failed.append((work, outcome))
-                    tracker.fail(run_of(work), outcome)
-                    runs.pop(work.key)
-                    screen.finish(title(work), f"FAILED: {outcome.reason}")
-                    if self.wishes.fail_fast:
+            # Closed whatever happens: its workers end before the store is let go.
+            with closing(outcomes):
+                for job, outcome in outcomes:
+                    screen.finish(job.work.title, record(job.work, outcome))
+                    if summary.failed and self.wishes.fail_fast:
                         raise Stopped
-                    continue
-                files = files_of(work, store)
-                if work.key in runs or not tracker.amend(work, outcome, files):
-                    tracker.end(run_of(work), outcome, files, last_step(work))
-                    runs.pop(work.key, None)
-                screen.finish(title(work), in_short(outcome, self.grid.metrics))
         finally:
             for run_id in runs.values():
                 tracker.abandon(run_id)
-
-
-def title(work: Work) -> str:
-    """What the screen calls a piece of work."""
-    if isinstance(work, Training):
-        return f"{work.schedule}  seed {work.seed}"
-    return (
-        f"{work.training.schedule}  seed {work.training.seed}  {work.sampler}  {work.steps} steps"
-    )
 
 
 def in_short(outcome: dict[str, Any], metrics: Iterable[str]) -> str:
@@ -398,12 +399,12 @@ def write_report(grid: Grid, place: Place, tracker: Tracker, screen: Screen) -> 
     from harness.report import page
     from harness.results import read_results
 
-    results = read_results(grid.name, grid.text, {cell.key for cell in expand(grid)}, tracker)
+    results = read_results(grid.name, grid.text, expand(grid), tracker)
     if page.is_current(results, place.report_dir):
         screen.say(f"The report is up to date: {place.report_dir / 'report.html'}")
         return place.report_dir / "report.html"
     written = page.write(results, place.report_dir)
-    beginning, _, _ = (place.report_dir / "report.md").read_text().partition("![")
+    beginning, _, _ = (place.report_dir / "report.md").read_text(encoding="utf-8").partition("![")
     tracker.publish(place.report_dir, written, beginning)
     screen.say(f"Report: {place.report_dir / 'report.html'}")
     return place.report_dir / "report.html"
@@ -426,7 +427,7 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
     left = work_left(grid, cells, open_tracker(grid, place), store, wishes)
     if wishes.redo:
         left.cells = list(dict.fromkeys([*left.cells, *wishes.redo.choose(cells)]))
-        left.trainings += redone_whole(left.cells, cells)
+        left.trainings += redone_whole(wishes.redo.choose(cells), expand(grid))
         left.trainings = list(dict.fromkeys(left.trainings))
     side_by_side, speeds = 1, None
     warnings: list[str] = []

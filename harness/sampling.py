@@ -52,10 +52,6 @@ def find_cell(store: Store, wanted: str) -> Cell:
             f"A filter such as schedule=cosine,steps=50 would do; it has {len(cells)} cells."
         )
     if len(found) > 1:
-        some = "\n".join(
-            f"  {cell.key}  {cell.training.schedule} seed {cell.training.seed} {cell.sampler} "
-            f"{cell.steps} steps"
-            for cell in found[:SHOWN]
-        )
+        some = "\n".join(f"  {cell.key}  {cell.title}" for cell in found[:SHOWN])
         raise StoreError(f"'{wanted}' names {len(found)} cells; name one of them:\n{some}")
     return found[0]

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,7 +36,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 from mlflow import MlflowClient  # it reads these settings when it is imported
 from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
 
 KIND, KEY, STORE, REUSED = "harness.kind", "harness.key", "harness.store", "harness.reused"
 SUPERSEDED, REASON, MACHINE = "harness.superseded", "harness.reason", "harness.machine"
@@ -66,24 +65,8 @@ class Tracker:
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         if database_is_there(uri):
-            with self._explained():
-                self._client = MlflowClient(uri)
-                self._experiment = self._find_experiment()
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say what cannot be used, whatever its back end raises: SQLAlchemy's errors, requests'
-        or MLflow's own."""
-        try:
-            yield
-        except TrackingError:
-            raise
-        except Exception as error:
-            told = str(error).strip().splitlines()
-            raise TrackingError(
-                f"the tracking store {without_password(self._uri)} cannot be used: "
-                f"{told[0] if told else type(error).__name__}"
-            ) from error
+            self._client = Client(uri)
+            self._experiment = self._find_experiment()
 
     def _find_experiment(self) -> str | None:
         found = self._client.get_experiment_by_name(self._name)
@@ -102,6 +85,10 @@ class Tracker:
             run.data.tags[KEY]: frozenset(run.data.metrics)
             for run in self._complete("training", "cell")
         }
+
+    def run_ids(self) -> dict[str, str]:
+        """The run of each training and cell that is recorded as complete."""
+        return {run.data.tags[KEY]: run.info.run_id for run in self._complete("training", "cell")}
 
     def table(self) -> pd.DataFrame:
         """One row per finished cell: params, metrics, `key`, `run_id`, `machine`."""
@@ -130,7 +117,7 @@ class Tracker:
         """A file of a run, or None where it has none of that name."""
         try:
             return Path(self._client.download_artifacts(run_id, name)).read_bytes()
-        except (MlflowException, OSError):
+        except (TrackingError, OSError):
             return None
 
     def grid_cells(self) -> set[str]:
@@ -164,16 +151,15 @@ class Tracker:
 
     def open(self, grid_text: str, cells: Iterable[str], tags: Mapping[str, str]) -> None:
         """Begin to write: mark what a dead process left, then find or make the parent run."""
-        with self._explained():
-            self._client = MlflowClient(self._uri)
-            self._experiment = self._find_experiment()
-            if self._experiment is None:
-                folder = self._artifacts.resolve().as_uri() if self._artifacts else None
-                self._experiment = self._client.create_experiment(
-                    self._name,
-                    artifact_location=folder,
-                    tags={EXPERIMENT_KIND: "custom_model_development"},
-                )
+        self._client = Client(self._uri)
+        self._experiment = self._find_experiment()
+        if self._experiment is None:
+            folder = self._artifacts.resolve().as_uri() if self._artifacts else None
+            self._experiment = self._client.create_experiment(
+                self._name,
+                artifact_location=folder,
+                tags={EXPERIMENT_KIND: "custom_model_development"},
+            )
         for run in self._runs():
             if run.info.status == "RUNNING" and run.data.tags.get(STORE) == self._store:
                 self._client.set_terminated(run.info.run_id, "KILLED")
@@ -191,19 +177,22 @@ class Tracker:
     def close(self, status: str) -> None:
         """The parent is no longer being written to: FINISHED, FAILED or KILLED."""
         if self._parent:
-            self._client.set_terminated(self._parent, status)
-        self._runs_read = None
+            self._end(self._parent, status)
 
     def begin(self, work: Training | Cell, tags: Mapping[str, str]) -> str:
         """A new RUNNING child for this work; returns its run id."""
         assert self._parent, "open() comes first"
         kind = "training" if isinstance(work, Training) else "cell"
         run_id = self._create(
-            describe(work),
+            work.title,
             {KIND: kind, KEY: work.key, STORE: self._store, PARENT: self._parent, **tags},
         )
         if isinstance(work, Cell):
-            self._tag(run_id, {"harness.resolved.training_key": work.training.key})
+            of_training = {
+                "training_key": work.training.key,
+                "training_steps": str(work.training.training_steps),
+            }
+            self._tag(run_id, {f"harness.resolved.{k}": v for k, v in of_training.items()})
         params = [Param(name, str(value)) for name, value in work.params().items()]
         self._client.log_batch(run_id, params=params)
         self._runs_read = None
@@ -229,36 +218,26 @@ class Tracker:
         self._tag(run_id, resolved(outcome))
         for path in files:
             self.file(run_id, path)
-        self._client.set_terminated(run_id, "FINISHED")
-        self._runs_read = None
+        self._end(run_id, "FINISHED")
 
-    def amend(
-        self, work: Training | Cell, outcome: Mapping[str, Any], files: Iterable[Path] = ()
-    ) -> bool:
-        """Add what is new (a metric, other timings) to a finished run; False if there is none."""
-        for run in self._complete("training", "cell"):
-            if run.data.tags[KEY] == work.key:
-                known = run.data.metrics
-                fresh = {k: v for k, v in outcome["metrics"].items() if known.get(k) != v}
-                self._log(run.info.run_id, fresh, 0)
-                self._tag(run.info.run_id, resolved(outcome))
-                for path in files:
-                    self.file(run.info.run_id, path)
-                self._runs_read = None
-                return True
-        return False
+    def amend(self, run_id: str, outcome: Mapping[str, Any], files: Iterable[Path] = ()) -> None:
+        """Add what is new (a metric, other timings) to a finished run. The metrics come last: once
+        they are there, the work counts as done."""
+        for path in files:
+            self.file(run_id, path)
+        self._tag(run_id, resolved(outcome))
+        self._log(run_id, outcome["metrics"], 0)
+        self._runs_read = None
 
     def fail(self, run_id: str, failure: Failure) -> None:
         self._tag(run_id, {REASON: failure.reason[:4000]})
         if failure.details:
             self._client.log_text(run_id, failure.details, "traceback.txt")
-        self._client.set_terminated(run_id, "FAILED")
-        self._runs_read = None
+        self._end(run_id, "FAILED")
 
     def abandon(self, run_id: str) -> None:
         """The work was asked to stop and will go on another time."""
-        self._client.set_terminated(run_id, "KILLED")
-        self._runs_read = None
+        self._end(run_id, "KILLED")
 
     def supersede(self, keys: Iterable[str]) -> None:
         """Set aside the finished runs of this work: it is being done again."""
@@ -283,6 +262,10 @@ class Tracker:
         assert self._experiment, "open() comes first"
         run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
         return str(run.info.run_id)
+
+    def _end(self, run_id: str, status: str) -> None:
+        self._client.set_terminated(run_id, status)
+        self._runs_read = None
 
     def _log(self, run_id: str, values: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
@@ -321,16 +304,15 @@ class Tracker:
         if self._runs_read is None:
             read: list[Run] = []
             token = None
-            with self._explained():
-                while token != "":
-                    page = self._client.search_runs(
-                        [self._experiment],
-                        order_by=["attributes.start_time DESC"],
-                        max_results=1000,
-                        page_token=token,
-                    )
-                    read += page
-                    token = page.token or ""
+            while token != "":
+                page = self._client.search_runs(
+                    [self._experiment],
+                    order_by=["attributes.start_time DESC"],
+                    max_results=1000,
+                    page_token=token,
+                )
+                read += page
+                token = page.token or ""
             self._runs_read = read
         return self._runs_read
 
@@ -359,6 +341,31 @@ class Tracker:
         if "clip" in frame:
             frame["clip"] = frame["clip"] == "True"
         return frame.sort_values("key", ignore_index=True)
+
+
+class Client:
+    """MLflow's client, whose errors are TrackingErrors whatever its back end raises: SQLAlchemy's,
+    requests' or MLflow's own."""
+
+    def __init__(self, uri: str):
+        self._uri = uri
+        self._client = self._explained(MlflowClient)(uri)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._explained(getattr(self._client, name))
+
+    def _explained(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            try:
+                return method(*arguments, **keywords)
+            except Exception as error:
+                told = str(error).strip().splitlines()
+                raise TrackingError(
+                    f"the tracking store {without_password(self._uri)} cannot be used: "
+                    f"{told[0] if told else type(error).__name__}"
+                ) from error
+
+        return call
 
 
 def resolved(outcome: Mapping[str, Any]) -> dict[str, str]:
@@ -394,14 +401,6 @@ def database_is_there(uri: str) -> bool:
             f"the tracking store {uri} cannot be used: {path} is a database of something else"
         )
     return bool(tables)
-
-
-def describe(work: Training | Cell) -> str:
-    """A short name for a run, for people."""
-    if isinstance(work, Training):
-        return f"{work.schedule} seed {work.seed}"
-    training = work.training
-    return f"{training.schedule} seed {training.seed} {work.sampler} {work.steps} steps"
 
 
 def without_password(uri: str) -> str:

@@ -250,6 +250,29 @@ def test_a_failing_cell_is_named_and_the_others_finish(
     assert tracker_of(tmp_path).failures().empty
 
 
+def test_a_failure_outside_the_grid_is_not_in_its_report(tmp_path, grid_file, store_folder):
+    place = place_in(tmp_path)
+    go(grid_file, place, only=Filter("steps=2"))
+    go(grid_file, place, ["steps=[5]"], execute=failing_for(lambda work: getattr(work, "steps", 0)))
+    assert len(tracker_of(tmp_path).failures()) == 4
+    summary, _ = go(grid_file, place, only=Filter("steps=2"))
+    assert summary.status == 0
+    assert "it broke" not in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+
+
+def test_features_of_other_weights_are_never_compared(copied):
+    place = place_in(copied)
+    changed = ["name=late", "metrics=[kid]", "sampling_seeds=[9]", "samplers=[ddim]"]
+    go(copied / "small.yaml", place, changed)
+    for path in (copied / "store").glob("cells/*/outcome.json"):
+        told = json.loads(path.read_text())
+        path.write_text(json.dumps(told | {"extractor_fingerprint": "other weights"}))
+    changed[1] = "metrics=[kid,fid]"
+    summary, _ = go(copied / "small.yaml", place, changed)
+    assert summary.status == 1
+    assert all("--redo" in failure.reason for _, failure in summary.failed)
+
+
 def test_a_failing_training_fails_its_cells_and_no_others(
     tmp_path, grid_file, store_folder, without_report
 ):
@@ -348,7 +371,7 @@ def test_a_killed_run_ends_in_the_same_weights(tmp_path, grid_file, number):
 
     command = [
         sys.executable, "-m", "harness.cli", "run", str(grid_file), "training.steps=400",
-        "schedules=[linear]", "samplers=[ddim]", "steps=[2]", "--report-dir", "report",
+        "samplers=[ddim]", "steps=[2]", "--report-dir", "report",
     ]  # fmt: skip
 
     def start(store):
@@ -367,14 +390,13 @@ def test_a_killed_run_ends_in_the_same_weights(tmp_path, grid_file, number):
     assert not list((tmp_path / "killed").glob("models/*/weights.safetensors"))
     assert start("killed").wait(300) == 0
 
-    [mine], [theirs] = (
-        list((tmp_path / store).glob("models/*/weights.safetensors"))
-        for store in ("killed", "straight")
-    )
-    mine, theirs = load_file(mine), load_file(theirs)
-    assert all((mine[name] == theirs[name]).all() for name in theirs)
-    outcomes = [
-        json.loads(next((tmp_path / store).glob("cells/*/outcome.json")).read_text())["metrics"]
-        for store in ("killed", "straight")
-    ]
-    assert outcomes[0]["kid"] == outcomes[1]["kid"]
+    def pairs(pattern):
+        for path in (tmp_path / "straight").glob(pattern):
+            yield path, tmp_path / "killed" / path.relative_to(tmp_path / "straight")
+
+    for paths in pairs("models/*/weights.safetensors"):
+        straight, killed = map(load_file, paths)
+        assert all((straight[name] == killed[name]).all() for name in straight)
+    for paths in pairs("cells/*/outcome.json"):
+        straight, killed = (json.loads(path.read_text())["metrics"] for path in paths)
+        assert straight["kid"] == killed["kid"]

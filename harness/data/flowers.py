@@ -38,6 +38,9 @@ def prepared(data_dir: Path, image_size: int) -> Path | None:
 
 def downloaded(data_dir: Path, image_size: int) -> Path:
     """The folder of the original photographs; nothing is fetched that is there already."""
+    photographs = data_dir / "flowers-102" / "jpg"
+    if photographs.is_dir():
+        return photographs
     remedy = (
         f"Without a network, put flowers102-{image_size}.zip (the photographs, cut to squares of "
         f"at least {image_size} pixels a side) or the authors' files (102flowers.tgz unpacked, "
@@ -47,4 +50,4 @@ def downloaded(data_dir: Path, image_size: int) -> Path:
         from torchvision.datasets import Flowers102
 
         Flowers102(data_dir, download=True)  # whichever split is asked for, all images come
-    return data_dir / "flowers-102" / "jpg"
+    return photographs

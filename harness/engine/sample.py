@@ -53,8 +53,11 @@ def sample(cell: Cell, trained: Trained, report: Report, images: int | None = No
     denoise = trained.denoiser(schedule, cell.clip)
     batches = list(batches_of(wanted, device))
     expected = len(batches) * cell.steps
+    peak = 0
 
     def watched(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        nonlocal peak
+        peak = max(peak, machine.memory_in_use(device))
         report(Progress(min(denoise.evaluations, expected), expected))
         return denoise(x, t)
 
@@ -66,7 +69,8 @@ def sample(cell: Cell, trained: Trained, report: Report, images: int | None = No
         began = time.perf_counter()
         x_0 = SAMPLERS[cell.sampler.name](watched, schedule, x, times, draw, **options)
         machine.wait_for(device)
-        return to_bytes(x_0), (time.perf_counter() - began) / len(batch)
+        seconds = time.perf_counter() - began
+        return to_bytes(x_0), seconds / len(batch)
 
     machine.forget_peak(device)
     with torch.inference_mode():
@@ -79,7 +83,7 @@ def sample(cell: Cell, trained: Trained, report: Report, images: int | None = No
         seconds = list(timings)
         while len(seconds) < TIMINGS and seconds[0] * len(batches[0]) < PATIENCE_SECONDS:
             seconds.append(run(batches[0])[1])
-    return Samples(np.concatenate(drawn), nfe, seconds, machine.memory_in_use(device))
+    return Samples(np.concatenate(drawn), nfe, seconds, peak)
 
 
 def first_abar(cell: Cell) -> float:

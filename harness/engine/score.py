@@ -54,6 +54,7 @@ def score(job: ScoreJob, report: Report) -> dict[str, Any]:
     outcome = store.outcome(cell.key)
     if outcome is None or not store.features(cell.key).exists():
         outcome = first_outcome(job, report)
+        write_json(store.cell(cell.key, "outcome.json"), outcome)  # what was sampled stays sampled
     elif job.retime:
         trained = load_network(store, cell.training, job.data_dir, job.device)
         outcome = with_cost(outcome, sample(cell, trained, report), trained.device)
@@ -80,6 +81,7 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
         "extractor": extract.label,
         "extractor_fingerprint": extract.fingerprint,
         "precision": trained.precision,
+        "data_fingerprint": image_set(job.data_dir, cell.training.data).fingerprint,
         "versions": machine.versions(),
     }
     return with_cost(outcome, samples, trained.device)
@@ -87,6 +89,7 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
 
 def with_cost(outcome: dict[str, Any], samples: Samples, device: torch.device) -> dict[str, Any]:
     """The outcome with what the images cost on this machine; seconds belong to a machine."""
+    known = {k: v for k, v in outcome["metrics"].items() if k != "seconds_per_image_spread"}
     seconds = statistics.median(samples.seconds_per_image)
     cost = {
         "nfe": samples.nfe,
@@ -97,7 +100,7 @@ def with_cost(outcome: dict[str, Any], samples: Samples, device: torch.device) -
     }
     timings = outcome.get("timings", {}) | {machine.name(device): samples.seconds_per_image}
     return outcome | {
-        "metrics": outcome["metrics"] | {k: v for k, v in cost.items() if not math.isnan(v)},
+        "metrics": known | {k: v for k, v in cost.items() if not math.isnan(v)},
         "machine": machine.name(device),
         "timings": timings,
     }
@@ -110,6 +113,7 @@ def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
     missing = [name for name in job.metrics if name not in metrics]
     if not missing:
         return
+    refuse_other_features(outcome, job)
     features = read_features(store.features(cell.key))
     reference = real_features(job, cell.reference, None, report)
     # What is not the reference is the floor: as many images as the cell has, if there are so many.
@@ -118,17 +122,46 @@ def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
     influences = load_arrays(store.cell(cell.key, "influence.npz"))
     for name in missing:
         metric = METRICS[name]
-        metrics[name] = metric.function(features, reference)
+        given = needed_by(name, job, report)
+        metrics[name] = metric.function(features, reference, **given)
         if metric.standard_error:
-            error = metric.standard_error(features, reference)
+            error = metric.standard_error(features, reference, **given)
             metrics |= {} if math.isnan(error) else {f"{name}_se": error}
         if metric.influence:
-            influences[name] = metric.influence(features, reference).astype(np.float32)
+            influences[name] = metric.influence(features, reference, **given).astype(np.float32)
         if real is not None and len(real) > 1:
-            metrics[f"{name}_floor"] = metric.function(real, reference)
+            metrics[f"{name}_floor"] = metric.function(real, reference, **given)
             metrics["floor_images"] = len(real)
     with replacing(store.cell(cell.key, "influence.npz")) as temporary, temporary.open("wb") as out:
         np.savez_compressed(out, allow_pickle=False, **influences)
+
+
+def needed_by(name: str, job: ScoreJob, report: Report) -> dict[str, Features]:
+    """What a metric takes beyond two sets of features. Raises DataError where that is lacking."""
+    needs = METRICS[name].needs
+    if lacking := needs - {"held_out"}:
+        raise DataError(
+            f"metric '{name}' needs {', '.join(sorted(lacking))}, which the extractor "
+            f"'{job.cell.extractor}' does not give"
+        )
+    return {need: real_features(job, need, None, report) for need in needs}
+
+
+def refuse_other_features(outcome: dict[str, Any], job: ScoreJob) -> None:
+    """Raises DataError where kept features were made by other weights, or to be held against other
+    images, than there are now: their key names both by what the grid says."""
+    now = {
+        "extractor_fingerprint": extractor(
+            job.data_dir, job.device, job.cell.extractor
+        ).fingerprint,
+        "data_fingerprint": image_set(job.data_dir, job.cell.training.data).fingerprint,
+    }
+    if changed := [name for name, value in now.items() if outcome.get(name, value) != value]:
+        what = "weights of the extractor" if "extractor_fingerprint" in changed else "images"
+        raise DataError(
+            f"the {what} of cell {job.cell.key} are not those it was scored with. Put the old ones "
+            "back, or do the cell again with --redo."
+        )
 
 
 def real_features(job: ScoreJob, which: str, count: int | None, report: Report) -> Features:

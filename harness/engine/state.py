@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from harness.errors import DataError
 from harness.plan.work import Training
 from harness.runtime.store import replacing
 
@@ -34,11 +35,12 @@ class State:
     losses: Tensor  # [training_steps] mean loss of each step
     by_time: Tensor  # [2, TIME_BINS] sum and count of the losses of the last tenth, by time
     threads: int  # on a CPU, sums depend on it in their last bits
+    data: str  # fingerprint of the images
     step: int = 0
     seconds: float = 0.0
 
     @classmethod
-    def first(cls, network: nn.Module, training: Training, threads: int) -> Self:
+    def first(cls, network: nn.Module, training: Training, threads: int, data: str) -> Self:
         """Before the first step."""
         device = next(network.parameters()).device
         return cls(
@@ -48,6 +50,7 @@ class State:
             torch.zeros(training.training_steps, device=device),
             torch.zeros(2, TIME_BINS, device=device),
             threads,
+            data,
         )
 
     def follow(self, decay: float) -> None:
@@ -59,22 +62,33 @@ class State:
         """Note the losses of the step that was just made, without waiting for the device."""
         self.losses[self.step] = losses.mean()
         if self.step >= 0.9 * len(self.losses):
-            bins = (t * TIME_BINS).ceil().long().clamp(1, TIME_BINS).to(losses.device) - 1
+            bins = (t * TIME_BINS).ceil().long().clamp(1, TIME_BINS) - 1
+            bins = bins.to(losses.device, non_blocking=True)
             self.by_time[0].index_add_(0, bins, losses)
             self.by_time[1].index_add_(0, bins, torch.ones_like(losses))
 
     def save(self, path: Path) -> None:
         """Write this state; safetensors, so that reading it back can run no code."""
-        told = {"step": str(self.step), "seconds": repr(self.seconds), "threads": str(self.threads)}
+        told = {
+            "step": str(self.step),
+            "seconds": repr(self.seconds),
+            "threads": str(self.threads),
+            "data": self.data,
+        }
         write_tensors(path, self._tensors(), told)
 
     def restore(self, path: Path) -> None:
-        """Go on from a saved state."""
-        own = self._tensors(fill_optimizer=True)
+        """Go on from a saved state. Raises SafetensorError where it cannot be read, and DataError
+        where it was trained on other images."""
         with safe_open(path, framework="pt") as file:
-            for name, tensor in own.items():
-                tensor.copy_(file.get_tensor(name))
             told = file.metadata()
+            if told["data"] != self.data:
+                raise DataError(
+                    f"the unfinished training {path.parent.name} saw other images than there are "
+                    f"now. Put the old ones back, or remove {path} to begin again."
+                )
+            for name, tensor in self._tensors(fill_optimizer=True).items():
+                tensor.copy_(file.get_tensor(name))
         self.step, self.seconds = int(told["step"]), float(told["seconds"])
         self.threads = int(told["threads"])
 

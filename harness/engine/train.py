@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from harness.data.datasets import DATASETS
@@ -88,7 +89,7 @@ class Setting:
 
     def first_state(self, threads: int) -> State:
         network = build(self.training, self.images.channels, self.images.size, self.device)
-        return State.first(network, self.training, threads)
+        return State.first(network, self.training, threads, self.images.fingerprint)
 
 
 def train(job: TrainJob, report: Report) -> dict[str, Any]:
@@ -101,7 +102,10 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
     state = setting.first_state(job.threads)
     saved = store.model(training.key, "state.safetensors")
     if saved.exists():
-        state.restore(saved)
+        try:
+            state.restore(saved)
+        except SafetensorError:  # half a file, after a power cut: begin again
+            saved.unlink()
     torch.set_num_threads(state.threads)
     one_step = step_of(setting)
 
@@ -111,15 +115,16 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
         t, losses = one_step(state)
         state.keep_losses(t, losses)
         state.step += 1
+        values: dict[str, float] = {}
+        files: tuple[str, ...] = ()
+        done = state.step == training.training_steps
+        if looking := done or time.monotonic() - last_look > LOOK_SECONDS:
+            loss = float(state.losses[steps_at_look : state.step].mean())  # waits for the device
         now = time.monotonic()
         state.seconds += now - clock
         clock = now
-
-        values: dict[str, float] = {}
-        files: tuple[str, ...] = ()
-        if now - last_look > LOOK_SECONDS or state.step == training.training_steps:
+        if looking:
             speed = (state.step - steps_at_look) * training.batch_size / (now - last_look)
-            loss = float(state.losses[steps_at_look : state.step].mean())
             if not math.isfinite(loss):
                 raise Diverged(
                     f"the loss of training {training.key} ({training.schedule}, seed "

@@ -93,7 +93,7 @@ class Plan:
             lines.append("Nothing to do.")
         lines += [f"Note: {warning}" for warning in self.warnings]
         everything: list[Training | Cell] = [*self.trainings, *self.cells]
-        rows = [(work.key, self.state(work), told(work)) for work in everything]
+        rows = [(work.key, self.state(work), work.title) for work in everything]
         lines += ["", *(f"  {key}  {state:12}  {what}" for key, state, what in rows[:LISTED])]
         if len(rows) > LISTED:
             lines.append(f"  ... and {len(rows) - LISTED} more (--json lists all)")
@@ -156,16 +156,6 @@ def warning_of(cell: Cell, first_abar: float) -> str | None:
     return (
         f"{cell.sample_schedule} with spacing {cell.spacing} at {count(cell.steps, 'step')} starts "
         f"where abar is {first_abar:.3f}, not from pure noise"
-    )
-
-
-def told(work: Training | Cell) -> str:
-    if isinstance(work, Training):
-        return f"train   {work.schedule}  seed {work.seed}  {work.training_steps} steps"
-    training = work.training
-    return (
-        f"sample  {training.schedule}  seed {training.seed}  {work.sampler}  "
-        f"{count(work.steps, 'step')}  {work.spacing}"
     )
 
 

@@ -73,8 +73,13 @@ class Training(Work):
     training_steps: int
     batch_size: int
     learning_rate: float
-    ema: float  # half-life of the average of the weights, as a share of the training so far
+    ema: float  # decay of the average of the weights, per step
     precision: str
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return f"{self.schedule} seed {self.seed}"
 
     @classmethod
     def from_canonical(cls, value: Mapping[str, Any]) -> Self:
@@ -111,6 +116,19 @@ class Cell(Work):
     clip: bool
     extractor: Part
     reference: str
+
+    @property
+    def title(self) -> str:
+        """What a person calls it: what differs between the cells of most grids."""
+        other = (
+            "" if self.sample_schedule == self.training.schedule else f"as {self.sample_schedule} "
+        )
+        plural = "" if self.steps == 1 else "s"
+        noise = f" noise {self.sampling_seed}" if self.sampling_seed else ""
+        return (
+            f"{self.training.title} {other}{self.sampler} {self.steps} step{plural} "
+            f"{self.spacing}{noise}"
+        )
 
     @classmethod
     def from_canonical(cls, value: Mapping[str, Any]) -> Self:

@@ -13,7 +13,7 @@ import multiprocessing
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -25,7 +25,7 @@ from harness.runtime.progress import Progress, Report, Stopped
 
 Job = TypeVar("Job")
 Function = Callable[[Any, Report], Any]
-Outcomes = Iterator[tuple[Job, Any]]
+Outcomes = Generator[tuple[Job, Any]]
 OnProgress = Callable[[Job, Progress], None]
 ShouldStop = Callable[[], bool]
 
@@ -64,10 +64,22 @@ def in_this_process(
         if should_stop():
             raise Stopped
 
-        def tell(progress: Progress, job: Job = job) -> None:
-            on_progress(job, progress)
+        trouble: list[Exception] = []
 
-        yield job, outcome_of(function, job, throttled(tell, should_stop))
+        def tell(progress: Progress, job: Job = job, trouble: list[Exception] = trouble) -> None:
+            try:
+                on_progress(job, progress)
+            except Exception as error:  # the driver's own, and no failure of the job
+                trouble.append(error)
+                raise Stopped from error
+
+        try:
+            outcome = outcome_of(function, job, throttled(tell, should_stop))
+        except Stopped:
+            if trouble:
+                raise trouble[0] from None
+            raise
+        yield job, outcome
 
 
 def in_workers(
@@ -87,6 +99,9 @@ def in_workers(
         while busy or (waiting and not stop.is_set()):
             while idle and waiting and not stop.is_set():
                 worker, job = idle.pop(), waiting.pop()
+                if not worker.process.is_alive():
+                    crew.remove(worker)
+                    crew.append(worker := Worker(context, function, stop))
                 worker.pipe.send(job)
                 busy[worker.pipe] = (worker, job)
             for pipe in wait(list(busy), timeout=TELL_SECONDS):
@@ -96,9 +111,7 @@ def in_workers(
                 except (EOFError, OSError):
                     del busy[worker.pipe]
                     yield job, worker.obituary()
-                    crew.remove(worker)
-                    crew.append(replacement := Worker(context, function, stop))
-                    idle.append(replacement)
+                    idle.append(worker)  # to be replaced if there is more to do
                     continue
                 if isinstance(message, Progress):
                     on_progress(job, message)
@@ -149,19 +162,26 @@ class Worker:
 
 def serve(pipe: Connection, function: Function, stop: Event) -> None:
     """What a worker does: jobs until there are no more, or until the driver is gone."""
-    # A Ctrl-C reaches the whole group; the driver alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These reach the whole group; the driver alone decides what they mean.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     driver = multiprocessing.parent_process()
 
     def should_stop() -> bool:
         return stop.is_set() or (driver is not None and not driver.is_alive())
 
+    def tell(progress: Progress) -> None:
+        try:
+            pipe.send(progress)
+        except OSError:
+            raise Stopped from None  # the driver is gone: save and end
+
     with contextlib.suppress(EOFError, OSError):
         while (job := pipe.recv()) is not None:
             try:
-                outcome = outcome_of(function, job, throttled(pipe.send, should_stop))
-            except (Stopped, OSError) as stopped:
-                outcome = stopped if isinstance(stopped, Stopped) else Stopped()
+                outcome = outcome_of(function, job, throttled(tell, should_stop))
+            except Stopped as stopped:
+                outcome = stopped
             pipe.send((outcome,))
 
 

@@ -24,6 +24,7 @@ class Interruption:
         self._say = say
         self._before: dict[int, Any] = {}
         self.status: int | None = None
+        self._told = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # else signals are not ours
@@ -44,13 +45,15 @@ class Interruption:
         if self.status is None and self._deadline and time.monotonic() > self._deadline:
             self.status = OUT_OF_TIME
             self._say("The time limit is reached: saving what is under way.")
+        if self.status == INTERRUPTED and not self._told:
+            self._told = True  # said here: a signal may come in the middle of another line
+            self._say("Stopping: saving what is under way. Press Ctrl-C again to stop at once.")
         return self.status is not None
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.status == INTERRUPTED and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.status = INTERRUPTED
-        self._say("Stopping: saving what is under way. Press Ctrl-C again to stop at once.")
 
 
 def seconds_of(text: str) -> float:

@@ -102,7 +102,7 @@ class Store:
 
     def _read(self, path: Path, *needed: str) -> dict[str, Any] | None:
         try:
-            value: dict[str, Any] = json.loads(path.read_text())
+            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError:
@@ -135,6 +135,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the name without the content
         os.replace(temporary, path)
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error.strerror})") from error

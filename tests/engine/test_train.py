@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from harness.engine.train import Diverged, TrainJob, learning_rate, train
+from harness.errors import DataError
 from harness.plan.work import Part, Training
 from harness.runtime.progress import Stopped
 from harness.runtime.store import Store
@@ -126,6 +127,29 @@ def test_training_lowers_the_loss(tmp_path, target):
         Store(tmp_path).model(longer.key, "loss.csv").read_text().splitlines()[1].split(",")[1]
     )
     assert outcome["metrics"]["loss"] < 0.7 * first
+
+
+def test_an_unfinished_training_refuses_other_images(tmp_path, photographs):
+    training = replace(TRAINING, data=photographs, training_steps=6, batch_size=4)
+    with pytest.raises(Stopped):
+        train(job(tmp_path, training), StopAt(3))
+    for number in range(5):
+        (tmp_path / "photographs" / f"{number}.png").unlink()
+    with pytest.raises(DataError, match="saw other images"):
+        train(job(tmp_path, training), quietly)
+
+
+def test_half_a_saved_state_is_as_good_as_none(tmp_path, straight):
+    with pytest.raises(Stopped):
+        train(job(tmp_path), StopAt(20))
+    saved = Store(tmp_path).model(TRAINING.key, "state.safetensors")
+    saved.write_bytes(saved.read_bytes()[:1000])
+    train(job(tmp_path), quietly)
+    mine, theirs = (
+        load_file(store.model(TRAINING.key, "weights.safetensors"))
+        for store in (Store(tmp_path), straight)
+    )
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
 def test_a_training_that_diverges_says_so(tmp_path):

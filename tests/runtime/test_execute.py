@@ -77,6 +77,15 @@ def test_work_that_is_asked_to_stop_stops(workers):
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_trouble_of_the_driver_is_no_failure_of_a_job(workers):
+    def on_progress(job, progress):
+        raise OSError("the tracking server went away")
+
+    with pytest.raises(OSError, match="went away"):
+        list(here(work, ["a", "b"], on_progress, never, workers=workers))
+
+
 def test_a_reader_who_goes_away_leaves_no_process_behind():
     outcomes = here(work, ["a", "wait"], ignore, never, workers=2)
     next(outcomes)

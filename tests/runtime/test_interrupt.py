@@ -28,7 +28,9 @@ def test_a_signal_asks_the_work_to_stop(number):
         assert not interruption.should_stop()
         os.kill(os.getpid(), number)
         assert interruption.should_stop()
+        assert interruption.should_stop()
     assert interruption.status == 130
+    assert len(said) == 1
     assert "Stopping" in said[0]
 
 
