@@ -175,7 +175,7 @@ def report(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) 
 
     \b
     Example:
-        harness report runs/digits.yaml --report-dir /tmp/digits
+        harness report runs/digits.yaml --report-dir digits-report
     """
     from harness.plan.grid import load_grid
 

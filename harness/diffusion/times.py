@@ -65,8 +65,10 @@ def uniform(schedule: Schedule, steps: int) -> Sequence[float]:
 
 @spacing(fewest=2, most=T)
 def leading(schedule: Schedule, steps: int) -> Sequence[float]:
-    """Every floor(T/N)-th table entry from the first (DDPM, DDIM code); never starts at T, and
-    from N = 501 on starts below t = 0.5."""
+    """Every floor(T/N)-th table entry from the first: the DDPM and DDIM code; never starts at T.
+
+    From N = 501 on it starts below t = 0.5.
+    """
     return [((T // steps) * (steps - 1 - k) + 1) / T for k in range(steps)]
 
 
@@ -87,8 +89,10 @@ def linspace(schedule: Schedule, steps: int) -> Sequence[float]:
 
 @spacing(fewest=2, most=T)
 def quadratic(schedule: Schedule, steps: int) -> Sequence[float]:
-    """Squares of even steps, dense near the image (Song et al. 2021, CIFAR-10); starts at
-    t = 0.801. Not rounded to the table, where small steps would collide."""
+    """Squares of even steps, dense near the image, from t = 0.801 (Song et al. 2021, CIFAR-10).
+
+    Not rounded to the table, where small steps would collide.
+    """
     root = (0.8 * T) ** 0.5
     return [((root * (1 - k / (steps - 1))) ** 2 + 1) / T for k in range(steps)]
 
