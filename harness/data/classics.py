@@ -7,6 +7,7 @@ sub-folders), else from torchvision's files there, which are downloaded if they 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +49,21 @@ def both_parts(
         f"Without a network, put {archive.name} into {data_dir}: a zip of the {side}x{side} images "
         "in two folders, train and test."
     )
+    with suppress(Exception):  # not there yet, or broken: then it is fetched
+        return by_torchvision(data_dir, torchvision_name, fetch=False)
     with download(f"The data set {name}", data_dir, remedy):
-        import torchvision
+        return by_torchvision(data_dir, torchvision_name, fetch=True)
 
-        read = getattr(torchvision.datasets, torchvision_name)
-        train, test = (
-            channels_first(np.asarray(read(data_dir, train=part, download=True).data))
-            for part in (True, False)
-        )
+
+def by_torchvision(data_dir: Path, name: str, fetch: bool) -> tuple[Images, Images]:
+    """The two parts as torchvision reads them."""
+    import torchvision
+
+    read = getattr(torchvision.datasets, name)
+    train, test = (
+        channels_first(np.asarray(read(data_dir, train=part, download=fetch).data))
+        for part in (True, False)
+    )
     return train, test
 
 

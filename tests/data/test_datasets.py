@@ -92,10 +92,14 @@ def test_the_error_of_torchvision_itself_is_caught(name, tmp_path, monkeypatch):
     assert socket.getdefaulttimeout() == patience
 
 
-def test_the_files_of_torchvision_are_read_where_they_are(tmp_path, monkeypatch):
+@pytest.mark.parametrize("there", [True, False])
+def test_the_files_of_torchvision_are_fetched_only_where_they_are_not_there(
+    there, tmp_path, monkeypatch
+):
     class Fake:
         def __init__(self, _root, *, train, download):
-            assert download
+            if download == there:
+                raise RuntimeError("fetched again" if there else "not found")
             self.data = np.full((3 if train else 2, 32, 32, 3), (10, 20, 30), np.uint8)
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", Fake)
