@@ -13,6 +13,8 @@ where it stopped. torch is imported only when there is something to train, sampl
 
 from __future__ import annotations
 
+import hashlib
+import platform
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -109,7 +111,8 @@ def run_grid(
 ) -> Summary:
     """Do what is missing of a grid and write its report. Raises HarnessError before any work
     where something that it needs is missing."""
-    cells = chosen(grid, wishes)
+    whole = expand(grid)
+    cells = chosen(whole, wishes)
     tracker = open_tracker(grid, place)
     store = Store(place.store)
     summary = Summary(len(cells))
@@ -120,9 +123,9 @@ def run_grid(
     if again or left:
         device = preflight(grid, place) if again or left.trainings or left.cells else "cpu"
         with store.locked(), interruption:
-            forget(again, expand(grid), tracker, store)
+            forget(again, whole, tracker, store)
             left = work_left(grid, cells, tracker, store, wishes)  # now that nobody else works
-            tracker.open(grid.text, [cell.key for cell in expand(grid)], origin())
+            tracker.open(grid.text, [cell.key for cell in whole], origin())
             try:
                 record_known(left, tracker, store)
                 do = Doing(grid, place, wishes, screen, tracker, interruption, execute, device)
@@ -147,9 +150,8 @@ def run_grid(
     return summary
 
 
-def chosen(grid: Grid, wishes: Wishes) -> list[Cell]:
+def chosen(cells: list[Cell], wishes: Wishes) -> list[Cell]:
     """The cells this run is about. Raises BadOption where `only` names none of them."""
-    cells = expand(grid)
     return wishes.only.choose(cells) if wishes.only else cells
 
 
@@ -163,9 +165,6 @@ def open_tracker(grid: Grid, place: Place) -> Tracker:
 def store_name(place: Place) -> str:
     """Tells our runs from those of another machine in a shared tracking server, without saying
     where on this one they are."""
-    import hashlib
-    import platform
-
     text = f"{platform.node()} {place.store.resolve()}"
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
 
@@ -180,22 +179,20 @@ def work_left(
     grid: Grid, cells: list[Cell], tracker: Tracker, store: Store, wishes: Wishes
 ) -> Left:
     """What is neither recorded in this experiment nor, for the whole of it, in the store."""
-    recorded = tracker.finished()
+    recorded, wanted = tracker.finished(), {*grid.metrics}
     left = Left()
+    waited_for = set()  # trainings whose network a cell must be sampled from
     for cell in cells:
-        told = store.outcome(cell.key)
-        complete = told is not None and {*grid.metrics} <= told["metrics"].keys()
-        if cell.key in recorded and {*grid.metrics} <= recorded[cell.key] and not wishes.retime:
+        if wanted <= recorded.get(cell.key, frozenset()) and not wishes.retime:
             continue
+        told = store.outcome(cell.key)
+        complete = told is not None and wanted <= told["metrics"].keys()
         if complete and cell.key not in recorded and not wishes.retime:
             left.known.append(cell)
-        else:
-            left.cells.append(cell)
-    waited_for = {
-        cell.training.key
-        for cell in left.cells
-        if wishes.retime or not store.features(cell.key).exists() or store.outcome(cell.key) is None
-    }
+            continue
+        left.cells.append(cell)
+        if wishes.retime or told is None or not store.features(cell.key).exists():
+            waited_for.add(cell.training.key)
     for training in distinct_trainings(cells):
         if training.key in waited_for and not store.has_model(training.key):
             left.trainings.append(training)
@@ -212,7 +209,7 @@ def preflight(grid: Grid, place: Place) -> str:
 
     device = str(machine.find_device(place.device))
     images = image_set(place.data_dir, grid.data)
-    MODELS[grid.model.name](**grid.model.keywords).check(images.size)
+    MODELS.make(grid.model.name, grid.model.keywords).check(images.size)
     extractor(place.data_dir, device, grid.extractor).check(images.channels, images.size)
     if len(images.reference(grid.reference)) < 2:
         raise DataError(f"'{grid.data}' has fewer than two images to compare with")
@@ -422,12 +419,13 @@ def report_grid(grid: Grid, place: Place, screen: Screen) -> Path | None:
 
 def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
     """What a run would do and cost. Makes no file."""
-    cells = chosen(grid, wishes)
+    whole = expand(grid)
+    cells = chosen(whole, wishes)
     store = Store(place.store)
     left = work_left(grid, cells, open_tracker(grid, place), store, wishes)
     if wishes.redo:
         left.cells = list(dict.fromkeys([*left.cells, *wishes.redo.choose(cells)]))
-        left.trainings += redone_whole(wishes.redo.choose(cells), expand(grid))
+        left.trainings += redone_whole(wishes.redo.choose(cells), whole)
         left.trainings = list(dict.fromkeys(left.trainings))
     side_by_side, speeds = 1, None
     warnings: list[str] = []

@@ -65,9 +65,8 @@ def ddpm(
         x_0 = denoise(x, t)
         if s == 0:
             return x_0
-        (_, sigma_t), (_, sigma_s) = rates(schedule, t), rates(schedule, s)
-        spread = sigma_s / sigma_t * math.sqrt(jump_variance(schedule, t, s))
-        x = posterior_mean(schedule, x, x_0, t, s) + spread * draw_noise()
+        mean, spread, _ = posterior(schedule, x, x_0, t, s)
+        x = mean + spread * draw_noise()
     return x
 
 
@@ -88,18 +87,21 @@ def ddpm_large(
         x_0 = denoise(x, t)
         if s == 0:
             return x_0 + rates(schedule, t)[1] * draw_noise() if last_noise else x_0
-        spread = math.sqrt(jump_variance(schedule, t, s))
-        x = posterior_mean(schedule, x, x_0, t, s) + spread * draw_noise()
+        mean, _, spread = posterior(schedule, x, x_0, t, s)
+        x = mean + spread * draw_noise()
     return x
 
 
-def posterior_mean(
+def posterior(
     schedule: Schedule, x: torch.Tensor, x_0: torch.Tensor, t: torch.Tensor, s: torch.Tensor
-) -> torch.Tensor:
-    """The mean of q(x_s | x_t, x_0) (Ho et al. 2020, eq. 7, with beta for the jump from s to t)."""
+) -> tuple[torch.Tensor, float, float]:
+    """The mean and the standard deviation of q(x_s | x_t, x_0), and beside it that of the forward
+    step (Ho et al. 2020, eq. 7 and 2, with beta for the jump from s to t)."""
     (alpha_t, sigma_t), (alpha_s, sigma_s) = rates(schedule, t), rates(schedule, s)
     beta = jump_variance(schedule, t, s)
-    return (alpha_s * beta / sigma_t**2) * x_0 + (alpha_t / alpha_s * (sigma_s / sigma_t) ** 2) * x
+    kept = alpha_t / alpha_s * (sigma_s / sigma_t) ** 2
+    mean = (alpha_s * beta / sigma_t**2) * x_0 + kept * x
+    return mean, sigma_s / sigma_t * math.sqrt(beta), math.sqrt(beta)
 
 
 def jump_variance(schedule: Schedule, t: torch.Tensor, s: torch.Tensor) -> float:

@@ -27,8 +27,8 @@ def build(training: Training, channels: int, size: int, device: torch.device) ->
     seed = int(generator(Purpose.WEIGHTS, training.seed).integers(2**31))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        shape = MODELS[training.model.name](**training.model.keywords)
-        network = shape.build(channels, size)
+        shape = MODELS.make(training.model.name, training.model.keywords)
+        network: nn.Module = shape.build(channels, size)
     return network.to(device).to(memory_format=memory_format(size))
 
 

@@ -215,9 +215,9 @@ class Grid(Strict):
             )
         cells = multiplied(self)
         for entry in self.exclude:
-            if not any(meets(cell, conditions_of(entry)) for cell in cells):
+            if len(without(cells, [entry])) == len(cells):
                 raise ValueError(f"exclude: no cell matches {entry}")
-        if not (left := expand(self)):
+        if not (left := without(cells, self.exclude)):
             raise ValueError("exclude: no cell is left")
         own = {*self.steps}
         wrong = {
@@ -268,10 +268,8 @@ def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid:
 
 def expand(grid: Grid) -> list[Cell]:
     """All cells, each once, those of one training side by side."""
-    exclusions = [conditions_of(entry) for entry in grid.exclude]
-    kept = [cell for cell in multiplied(grid) if not any(meets(cell, each) for each in exclusions)]
     by_training: dict[Training, list[Cell]] = {}
-    for cell in dict.fromkeys(kept):
+    for cell in dict.fromkeys(without(multiplied(grid), grid.exclude)):
         by_training.setdefault(cell.training, []).append(cell)
     return [cell for cells in by_training.values() for cell in cells]
 
@@ -322,6 +320,12 @@ def multiplied(grid: Grid) -> list[Cell]:
             axes["sampling_seeds"],
         )
     ]
+
+
+def without(cells: list[Cell], exclude: list[dict[str, Any]]) -> list[Cell]:
+    """The cells that no entry of `exclude` matches."""
+    exclusions = [conditions_of(entry) for entry in exclude]
+    return [cell for cell in cells if not any(meets(cell, each) for each in exclusions)]
 
 
 def conditions_of(entry: Mapping[str, Any]) -> dict[str, list[str]]:
