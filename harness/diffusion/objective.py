@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from harness.diffusion.schedules import Schedule, rates
+from harness.errors import BadOption
 from harness.lazy import torch
 from harness.registry import Between, Registry
 
 LOG_SNR_LIMIT = 20.0  # the network's input is clamped here; schedules may be infinite at an end
+EVERYTHING = (-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
 Network = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 Rate = Any  # alpha or sigma: a number, or a tensor that broadcasts to the images
 
@@ -91,6 +93,37 @@ WEIGHTINGS = Registry(
 )
 
 
+@dataclass(frozen=True)
+class Loss:
+    """How far a prediction is from its target."""
+
+    description: str
+    error: Callable[[torch.Tensor], torch.Tensor]
+    """prediction - target -> error, element by element"""
+    weight: Callable[[torch.Tensor], torch.Tensor]
+    """the weight of a squared error -> that of this error"""
+
+
+# A weighting says how much each time counts. On absolute errors its root means the same: an error
+# that is twice as large at one time counts there as it would at another.
+LOSSES = {
+    "mse": Loss("mean squared error", lambda error: error.square(), weight=lambda weight: weight),
+    "mae": Loss(
+        "mean absolute error", lambda error: error.abs(), weight=lambda weight: weight.sqrt()
+    ),
+}
+
+
+def check_target(target: str, schedule: Schedule) -> None:
+    """Raises BadOption where this target cannot tell the image under this schedule."""
+    if target == "noise" and schedule.ends_in_pure_noise:
+        raise BadOption(
+            "target 'noise' cannot be used with zero terminal SNR: at t = 1 no signal is left, so "
+            "knowing the noise tells nothing of the image (it would be divided by 0). Target "
+            "'velocity' or 'image' would do."
+        )
+
+
 def training_times(schedule: Schedule, u: torch.Tensor) -> torch.Tensor:
     """Training times from u uniform in [0, 1): {1..T}/T for a table, (0, 1] otherwise (Ho et al.
     2020, Algorithm 1, line 3)."""
@@ -107,14 +140,15 @@ def training_losses(
     images: torch.Tensor,
     t: torch.Tensor,
     eps: torch.Tensor,
+    loss: Loss = LOSSES["mse"],
 ) -> torch.Tensor:
-    """The weighted mean squared error of each image (Ho et al. 2020, Algorithm 1, line 5).
+    """The weighted mean error of each image (Ho et al. 2020, Algorithm 1, line 5).
 
     images, eps: [N, C, H, W] in [-1, 1] and standard normal; t: [N] float64 on the CPU, where
     the schedule is evaluated. Returns [N] in the dtype of the images.
     """
     log_snr = schedule.log_snr(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
-    weight = weighting(log_snr) / target.error_ratio(log_snr.exp())
+    weight = loss.weight(weighting(log_snr) / target.error_ratio(log_snr.exp()))
 
     def beside_images(value: torch.Tensor) -> torch.Tensor:
         return value.to(images.dtype).to(images.device)
@@ -125,28 +159,47 @@ def training_losses(
     )
     prediction = network(alpha * images + sigma * eps, beside_images(log_snr))
     error = prediction - target.value(images, eps, alpha, sigma)
-    return beside_images(weight) * error.square().flatten(1).mean(1)
+    return beside_images(weight) * loss.error(error).flatten(1).mean(1)
 
 
-@dataclass
-class Denoiser:
-    """The one adapter between a network and the samplers: `denoise(x, t)` -> estimate of x_0.
+@dataclass(frozen=True)
+class Estimate:
+    """The image that a network's prediction means: `estimate(x, t)` -> x_0.
 
     `trained` are the log SNRs at the ends of the schedule that the network was trained under; it
-    is never asked about others. `clip` keeps the estimate in the data's range [-1, 1].
+    is never asked about others.
     """
 
     network: Network
     schedule: Schedule
     target: Target
-    trained: tuple[float, float] = (-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
+    trained: tuple[float, float] = EVERYTHING
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        log_snr = self.schedule.log_snr(t.double()).clamp(*self.trained)
+        prediction = self.network(x, log_snr.to(x.dtype).to(x.device).expand(len(x)))
+        return self.target.image(x, prediction, *rates(self.schedule, t))
+
+
+@dataclass
+class Denoiser:
+    """The one adapter between what estimates images (a network, or exact mathematics) and the
+    samplers: it counts evaluations, and `clip` keeps estimates in the data's range [-1, 1]."""
+
+    estimate: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     clip: bool = False
     evaluations: int = 0
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         self.evaluations += 1
-        low, high = self.trained
-        log_snr = self.schedule.log_snr(t.double()).clamp(low, high)
-        prediction = self.network(x, log_snr.to(x.dtype).to(x.device).expand(len(x)))
-        x_0 = self.target.image(x, prediction, *rates(self.schedule, t))
+        x_0 = self.estimate(x, t)
         return x_0.clamp(-1, 1) if self.clip else x_0
+
+
+def outside(log_snr: torch.Tensor, trained: tuple[float, float]) -> int:
+    """How many of these log SNRs a network has not been trained on; it is asked about the nearest
+    that it has. What lies beyond the limit of its input is no different to it."""
+    low, high = trained
+    asked = log_snr.double().clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
+    slack = 1e-9  # of rounding, at the ends themselves
+    return int(((asked < low - slack) | (asked > high + slack)).sum())

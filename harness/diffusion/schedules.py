@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, ClassVar
 
@@ -19,10 +19,11 @@ from harness.lazy import torch
 from harness.registry import Between, Registry
 
 T = 1000  # steps of the discrete schedules
+HALVINGS = 64  # of [0, 1] in search of a time: beyond the last digit of a float64
 
 
 class Schedule(ABC):
-    """A schedule answers one question, log_snr(t); alpha and sigma follow from it.
+    """A schedule answers one question, log_snr(t); alpha, sigma and the inverse follow from it.
 
     Times are float tensors in [0, 1] of any shape, float32 or float64; answers have the same
     shape and dtype. They are worked out in float64, since the differences of nearby rates that
@@ -43,20 +44,52 @@ class Schedule(ABC):
         """The noise rate."""
         return torch.sigmoid(-self.log_snr(t.double())).sqrt().to(t.dtype)
 
+    def t(self, log_snr: torch.Tensor) -> torch.Tensor:
+        """The time at which log SNR is this: the inverse of `log_snr`, shape and dtype kept. What
+        lies beyond an end of the schedule, infinity included, is that end."""
+        wanted = log_snr.double()
+        low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            is_before = self.log_snr(middle) > wanted
+            low, high = torch.where(is_before, middle, low), torch.where(is_before, high, middle)
+        most, least = self.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+        inside = torch.where(wanted >= most, 0.0, high)
+        return torch.where(wanted <= least, 1.0, inside).to(log_snr.dtype)
 
+    @property
+    def ends_in_pure_noise(self) -> bool:
+        """Whether no signal at all is left at t = 1 (zero terminal SNR): its log SNR is -inf."""
+        return False
+
+
+@dataclass(frozen=True)
 class DiscreteSchedule(Schedule):
     """A table of T noise rates beta, exact at t = i / T; between two entries log abar is
-    interpolated. abar(0) = 1, so log SNR is infinite there."""
+    interpolated. abar(0) = 1, so log SNR is infinite there.
+
+    With `zero_terminal_snr` the signal rates are shifted and scaled so that the last is 0 and the
+    first is as before (Lin et al. 2024, algorithm 1); towards the last entry alpha is
+    interpolated, since log abar is infinite there.
+    """
 
     table_steps = T
+    zero_terminal_snr: bool = field(default=False, kw_only=True)
 
     @abstractmethod
     def betas(self) -> torch.Tensor:
-        """beta_1 .. beta_T as float64 [T]."""
+        """beta_1 .. beta_T as float64 [T], before any rescaling."""
+
+    @property
+    def ends_in_pure_noise(self) -> bool:
+        return self.zero_terminal_snr
 
     @cached_property
     def _log_abar(self) -> torch.Tensor:
         log_abar = torch.log1p(-self.betas()).cumsum(0)
+        if self.zero_terminal_snr:
+            alpha = (log_abar / 2).exp()
+            log_abar = 2 * torch.log((alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1]))
         return torch.cat([torch.zeros(1, dtype=torch.float64), log_abar])
 
     def log_snr(self, t: torch.Tensor) -> torch.Tensor:
@@ -64,6 +97,9 @@ class DiscreteSchedule(Schedule):
         place = t.double() * T
         below = place.floor().long().clamp(0, T - 1)
         log_abar = torch.lerp(table[below], table[below + 1], place - below)
+        if self.zero_terminal_snr:
+            alpha = torch.exp(table[T - 1] / 2) * (T - place)
+            log_abar = torch.where(below == T - 1, 2 * torch.log(alpha), log_abar)
         # expm1 keeps sigma^2 = 1 - abar exact where abar is close to 1.
         return (log_abar - torch.log(-torch.expm1(log_abar))).to(t.dtype)
 
@@ -77,6 +113,17 @@ class Linear(DiscreteSchedule):
 
     def betas(self) -> torch.Tensor:
         return torch.linspace(self.beta_start, self.beta_end, T, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class ScaledLinear(DiscreteSchedule):
+    """The root of beta grows evenly over 1,000 steps (Rombach et al. 2022, latent diffusion)."""
+
+    beta_start: Annotated[float, Between(1e-6, 0.999)] = 0.00085
+    beta_end: Annotated[float, Between(1e-6, 0.999)] = 0.012
+
+    def betas(self) -> torch.Tensor:
+        return torch.linspace(self.beta_start**0.5, self.beta_end**0.5, T, dtype=torch.float64) ** 2
 
 
 @dataclass(frozen=True)
@@ -116,13 +163,113 @@ class CosineDiscrete(DiscreteSchedule):
         return (1 - f[1:] / f[:-1]).clamp(max=self.max_beta)
 
 
+@dataclass(frozen=True)
+class Sigmoid(Schedule):
+    """abar falls from 1 along a piece of a sigmoid (Jabri et al. 2022, algorithm 1)."""
+
+    start: Annotated[float, Between(-20, 20)] = -3.0
+    end: Annotated[float, Between(-20, 20)] = 3.0
+    tau: Annotated[float, Between(0.1, 10)] = 1.0  # the temperature: lower is steeper
+    least_abar: ClassVar[float] = 1e-9
+
+    def __post_init__(self) -> None:
+        if not self.start < self.end:
+            raise BadOption(
+                f"schedule 'sigmoid' needs start < end, not start {self.start:g} and end "
+                f"{self.end:g}"
+            )
+
+    def log_snr(self, t: torch.Tensor) -> torch.Tensor:
+        # A difference of two sigmoids is sinh((a - b) / 2) / (2 cosh(a / 2) cosh(b / 2)), so that
+        # in the ratio of abar and 1 - abar neither is a difference of nearly equal numbers.
+        t, start, end = t.double(), self.start / self.tau, self.end / self.tau
+        left = torch.sinh((1 - t) * (end - start) / 2) * math.cosh(start / 2)
+        gone = torch.sinh(t * (end - start) / 2) * math.cosh(end / 2)
+        least = math.log(self.least_abar) - math.log1p(-self.least_abar)
+        return torch.log(left / gone).clamp(min=least).to(t.dtype)
+
+
+@dataclass(frozen=True)
+class Laplace(Schedule):
+    """log SNR follows the quantiles of a Laplace distribution (Hang et al. 2024).
+
+    Most time is spent near its mean. Clamped to +-15, where the quantiles go on to infinity.
+    """
+
+    mu: Annotated[float, Between(-4, 4)] = 0.0
+    b: Annotated[float, Between(0.1, 1)] = 0.5
+    limit: ClassVar[float] = 15.0
+
+    def log_snr(self, t: torch.Tensor) -> torch.Tensor:
+        # The quantile function, as the logarithm of the nearer end's share: 2 t or 2 (1 - t).
+        near = 2 * torch.minimum(t.double(), 1 - t.double())
+        quantile = -self.b * torch.sign(0.5 - t) * torch.log(near)
+        return (self.mu + quantile).clamp(-self.limit, self.limit).to(t.dtype)
+
+
+@dataclass(frozen=True)
+class ShiftedCosine(Schedule):
+    """Cosine for images of a side other than 64 pixels (Hoogeboom et al. 2023, section 3.1).
+
+    Larger images need more noise to lose the same detail: by 2 log(64 / side) in log SNR.
+    """
+
+    image_size: Annotated[int, Between(1, 16_384)] = 64
+    limit: ClassVar[float] = 15.0  # |log SNR| at both ends before the shift
+
+    def log_snr(self, t: torch.Tensor) -> torch.Tensor:
+        first = math.atan(math.exp(-self.limit / 2))
+        angle = first + t.double() * (math.pi / 2 - 2 * first)
+        shift = 2 * math.log(64 / self.image_size)
+        return (shift - 2 * torch.log(torch.tan(angle))).to(t.dtype)
+
+
+@dataclass(frozen=True)
+class Level:
+    """A time and its rates as float64 numbers: so they neither change the dtype of what they
+    multiply nor wait for its device."""
+
+    t: torch.Tensor  # 0-d
+    alpha: float
+    sigma: float
+    log_snr: float
+
+    @property
+    def ratio(self) -> float:
+        """sigma / alpha: x / alpha moves along a straight line in it where the noise is known."""
+        return self.sigma / self.alpha
+
+    @property
+    def log_abar(self) -> float:
+        """log alpha^2, exact where alpha is close to 1."""
+        if self.log_snr < 0:
+            return self.log_snr - math.log1p(math.exp(self.log_snr))
+        return -math.log1p(math.exp(-self.log_snr))
+
+
+def levels(schedule: Schedule, times: torch.Tensor) -> list[Level]:
+    """The level at each of these times, [N]."""
+    exact = times.double()
+    columns = schedule.alpha(exact), schedule.sigma(exact), schedule.log_snr(exact)
+    rows = torch.stack(columns, dim=1).tolist()
+    return [Level(t, *row) for t, row in zip(times, rows, strict=True)]
+
+
 def rates(schedule: Schedule, t: torch.Tensor) -> tuple[float, float]:
-    """alpha and sigma at one time as plain float64 numbers: so they neither change the dtype of
-    what they multiply nor wait for its device."""
+    """alpha and sigma at one time, as the numbers of its Level."""
     t = t.double()
     return float(schedule.alpha(t)), float(schedule.sigma(t))
 
 
 SCHEDULES = Registry(
-    "schedule", {"linear": Linear, "cosine": Cosine, "cosine_discrete": CosineDiscrete}
+    "schedule",
+    {
+        "linear": Linear,
+        "scaled_linear": ScaledLinear,
+        "cosine": Cosine,
+        "cosine_discrete": CosineDiscrete,
+        "shifted_cosine": ShiftedCosine,
+        "sigmoid": Sigmoid,
+        "laplace": Laplace,
+    },
 )

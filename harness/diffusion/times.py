@@ -8,34 +8,41 @@ the rule under `@spacing(...)` and name it in SPACINGS.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import update_wrapper
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any
 
 from harness.diffusion.schedules import Schedule, T
 from harness.errors import BadOption
 from harness.lazy import torch
-from harness.registry import Registry
+from harness.registry import Between, Registry
 
 Rule = Callable[..., Sequence[float]]
+Numbers = tuple[float, ...]
 
 
 class Spacing:
-    """A rule for times, and the numbers of steps it can make.
+    """A rule for times, the numbers of steps it can make and the schedules it can be made for.
 
     Called with (schedule, steps, dtype=float64, **options) it gives a tensor [steps + 1] that
-    falls from the first time to 0.
+    falls from the first time to 0. Raises BadOption where the rule cannot give that.
     """
 
-    def __init__(self, rule: Rule, fewest: int, most: int | None):
-        self.fewest, self.most = fewest, most
-        self._rule = rule
+    def __init__(
+        self, rule: Rule, fewest: int, most: int | None, from_signal: bool, check: Rule | None
+    ):
+        self.fewest, self.most, self._from_signal = fewest, most, from_signal
+        self._rule, self._check = rule, check
         update_wrapper(self, rule)
 
-    def check_steps(self, steps: int) -> None:
+    def check_steps(self, steps: int, **options: Any) -> None:
         """Raises BadOption where this spacing has no such number of steps."""
         name = self._rule.__name__
+        if self._check:
+            self._check(steps, **options)
         if steps < self.fewest:
             raise BadOption(f"spacing '{name}' needs at least {self.fewest} steps, not {steps}")
         if self.most is not None and steps > self.most:
@@ -44,17 +51,39 @@ class Spacing:
                 "than it has. Spacing 'uniform' takes any number."
             )
 
+    def check_schedule(self, schedule: Schedule) -> None:
+        """Raises BadOption where there are no such times for this schedule."""
+        if self._from_signal and schedule.ends_in_pure_noise:
+            raise BadOption(
+                f"spacing '{self._rule.__name__}' cannot begin where no signal is left (zero "
+                "terminal SNR): log SNR is infinite there. Spacing 'trailing' or 'angle' would do."
+            )
+
     def __call__(
         self, schedule: Schedule, steps: int, dtype: torch.dtype | None = None, **options: Any
     ) -> torch.Tensor:
-        self.check_steps(steps)
-        times = [*self._rule(schedule, steps, **options), 0.0]
-        return torch.tensor(times, dtype=dtype or torch.float64)
+        self.check_steps(steps, **options)
+        self.check_schedule(schedule)
+        rule = [*self._rule(schedule, steps, **options), 0.0]
+        times = torch.tensor(rule, dtype=dtype or torch.float64)
+        if not bool((times.diff() < 0).all()):
+            raise BadOption(
+                f"spacing '{self._rule.__name__}' has no {steps} times that differ under this "
+                "schedule; fewer steps would do"
+            )
+        return times
 
 
-def spacing(*, fewest: int = 1, most: int | None = None) -> Callable[[Rule], Spacing]:
-    """Makes a rule a spacing that refuses step counts outside these bounds."""
-    return lambda rule: Spacing(rule, fewest, most)
+def spacing(
+    *,
+    fewest: int = 1,
+    most: int | None = None,
+    from_signal: bool = False,
+    check: Rule | None = None,
+) -> Callable[[Rule], Spacing]:
+    """Makes a rule a spacing that refuses step counts outside these bounds; `from_signal` one that
+    refuses schedules with zero terminal SNR; `check(steps, **options)` may refuse more."""
+    return lambda rule: Spacing(rule, fewest, most, from_signal, check)
 
 
 @spacing()
@@ -97,6 +126,92 @@ def quadratic(schedule: Schedule, steps: int) -> Sequence[float]:
     return [((root * (1 - k / (steps - 1))) ** 2 + 1) / T for k in range(steps)]
 
 
+@spacing(from_signal=True)
+def log_snr(schedule: Schedule, steps: int) -> Sequence[float]:
+    """Even steps of log SNR (Lu et al. 2022, DPM-Solver) from t = 1 to the first table entry.
+
+    Where log SNR is finite at t = 0, the even steps go on to there.
+    """
+
+    def place(share: torch.Tensor, first: float, last: float) -> torch.Tensor:
+        return first + share * (last - first)
+
+    return _evenly(schedule, steps, place)
+
+
+@spacing(from_signal=True)
+def karras(
+    schedule: Schedule, steps: int, *, rho: Annotated[float, Between(1, 100)] = 7.0
+) -> Sequence[float]:
+    """Even steps of (sigma / alpha)^(1 / rho) (Karras et al. 2022, eq. 5), between the same ends.
+
+    rho = 1 is even in sigma / alpha; the larger it is, the nearer to `log_snr`.
+    """
+
+    def place(share: torch.Tensor, first: float, last: float) -> torch.Tensor:
+        root_first, root_last = (math.exp(-end / (2 * rho)) for end in (first, last))
+        return -2 * rho * torch.log(root_first + share * (root_last - root_first))
+
+    return _evenly(schedule, steps, place)
+
+
+@spacing()
+def angle(
+    schedule: Schedule, steps: int, *, data_std: Annotated[float, Between(1e-3, 100)] = 1.0
+) -> Sequence[float]:
+    """Even steps of the angle atan2(sigma, alpha c), c the standard deviation of the data.
+
+    For Gaussian data of that spread, DDIM shrinks least on these times.
+    """
+    ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    first, last = torch.atan2(schedule.sigma(ends), schedule.alpha(ends) * data_std).tolist()
+    angles = first + torch.arange(1, steps, dtype=torch.float64) / steps * (last - first)
+    return [1.0, *schedule.t(-2 * torch.log(data_std * torch.tan(angles))).tolist()]
+
+
+def _evenly(
+    schedule: Schedule,
+    steps: int,
+    place: Callable[[torch.Tensor, float, float], torch.Tensor],
+) -> Sequence[float]:
+    """N times even in a function of log SNR, which `place(share, first, last)` inverts.
+
+    From t = 1 to 1 / T, both included, since log SNR is infinite at 0; where it is finite there,
+    to 0, which is then the end of the last of N even steps.
+    """
+    is_finite = bool(schedule.log_snr(torch.zeros(1, dtype=torch.float64)).isfinite())
+    last_time = 0.0 if is_finite else 1 / T
+    ends = torch.tensor([1.0, last_time], dtype=torch.float64)
+    first, last = schedule.log_snr(ends).tolist()
+    share = torch.arange(steps, dtype=torch.float64) / max(1, steps if is_finite else steps - 1)
+    times: list[float] = schedule.t(place(share, first, last)).tolist()
+    times[0] = 1.0
+    if not is_finite and steps > 1:
+        times[-1] = last_time
+    return times
+
+
+def _check_explicit(steps: int, *, times: Numbers = ()) -> Sequence[float]:
+    if not all(isinstance(t, int | float) and not isinstance(t, bool) for t in times):
+        raise BadOption(f"spacing 'explicit': times must be numbers, not {list(times)}")
+    if not times or times[0] > 1 or any(s >= t for t, s in pairwise([*times, 0.0])):
+        raise BadOption(
+            "spacing 'explicit': times must fall from at most 1 and stay above 0 (the last step to "
+            f"0 is not listed), not {list(times)}"
+        )
+    if steps != len(times):
+        raise BadOption(
+            f"spacing 'explicit' lists {len(times)} times, which make so many steps, not {steps}"
+        )
+    return times
+
+
+@spacing(check=_check_explicit)
+def explicit(schedule: Schedule, steps: int, *, times: Numbers = ()) -> Sequence[float]:
+    """These times, written out: {name: explicit, times: [1.0, 0.6, 0.2]} for 3 steps."""
+    return times
+
+
 SPACINGS = Registry(
     "spacing",
     {
@@ -105,6 +220,10 @@ SPACINGS = Registry(
         "trailing": trailing,
         "linspace": linspace,
         "quadratic": quadratic,
+        "log_snr": log_snr,
+        "karras": karras,
+        "angle": angle,
+        "explicit": explicit,
     },
     given=frozenset({"schedule", "steps", "dtype"}),
 )
