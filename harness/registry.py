@@ -65,6 +65,8 @@ class Option:
             if self.kind is float:
                 value = float(given) if abs(given) <= sys.float_info.max else None
         if self.kind is tuple and isinstance(given, list):
+            if any(isinstance(item, list | dict) for item in given):
+                return None
             value = tuple(given)
         if not isinstance(value, self.kind):
             return None

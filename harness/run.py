@@ -23,9 +23,9 @@ from typing import Any
 
 from harness.data.download import NotHereYet, no_downloads
 from harness.errors import DataError, MachineError, TrackingError
-from harness.plan.forecast import Plan, Speeds, measured_speeds, warning_of
-from harness.plan.grid import Grid, expand
-from harness.plan.work import Cell, Filter, Training, distinct_trainings
+from harness.plan.forecast import Plan, Speeds, measured_speeds, warnings_of
+from harness.plan.grid import Grid, budgets, expand
+from harness.plan.work import Cell, Filter, Part, Training, distinct_trainings
 from harness.runtime import machine
 from harness.runtime.execute import Failure, here
 from harness.runtime.interrupt import Interruption
@@ -121,7 +121,7 @@ def run_grid(
     again = wishes.redo.choose(cells) if wishes.redo else []
     left = work_left(grid, cells, tracker, store, wishes)
     if again or left:
-        device = preflight(grid, place) if again or left.trainings or left.cells else "cpu"
+        device = preflight(grid, cells, place) if again or left.trainings or left.cells else "cpu"
         with store.locked(), interruption:
             forget(again, whole, tracker, store)
             left = work_left(grid, cells, tracker, store, wishes)  # now that nobody else works
@@ -201,7 +201,7 @@ def work_left(
     return left
 
 
-def preflight(grid: Grid, place: Place) -> str:
+def preflight(grid: Grid, cells: list[Cell], place: Place) -> str:
     """Look at everything the work will need: the images, the extractor and its weights, the
     device, the disk. Returns the device's name; raises HarnessError saying what is missing."""
     from harness.engine.score import extractor, image_set
@@ -209,7 +209,8 @@ def preflight(grid: Grid, place: Place) -> str:
 
     device = str(machine.find_device(place.device))
     images = image_set(place.data_dir, grid.data)
-    MODELS.make(grid.model.name, grid.model.keywords).check(images.size)
+    for model in {cell.training.model for cell in cells}:
+        MODELS.make(model.name, model.keywords).check(images.size)
     extractor(place.data_dir, device, grid.extractor).check(images.channels, images.size)
     if len(images.reference(grid.reference)) < 2:
         raise DataError(f"'{grid.data}' has fewer than two images to compare with")
@@ -249,7 +250,7 @@ def workers_for(grid: Grid, device: str) -> int:
     """
     if device != "cpu":
         return 1
-    return min(machine.cores(), len(distinct_trainings(expand(grid))))
+    return max(1, min(machine.cores(), len(distinct_trainings(expand(grid)))))
 
 
 def record_known(left: Left, tracker: Tracker, store: Store) -> None:
@@ -386,9 +387,10 @@ def last_step(work: Work) -> int:
 def files_of(work: Work, store: Store) -> list[Path]:
     """What is kept with a finished run in MLflow."""
     if isinstance(work, Training):
-        names = ("weights.safetensors", "loss.csv", "loss_by_time.csv", "schedule.csv")
-        return [store.model(work.key, name) for name in names]
-    return [store.cell(work.key, name) for name in ("samples.png", "influence.npz")]
+        of_training = ("weights.safetensors", "loss.csv", "loss_by_time.csv", "schedule.csv")
+        return [store.model(work.key, name) for name in of_training]
+    of_cell = ("samples.png", "influence.npz", "schedule.csv")
+    return [store.cell(work.key, name) for name in of_cell]
 
 
 def write_report(grid: Grid, place: Place, tracker: Tracker, screen: Screen) -> Path | None:
@@ -396,7 +398,7 @@ def write_report(grid: Grid, place: Place, tracker: Tracker, screen: Screen) -> 
     from harness.report import page
     from harness.results import read_results
 
-    results = read_results(grid.name, grid.text, expand(grid), tracker)
+    results = read_results(grid.name, grid.text, expand(grid), tracker, budgets(grid))
     if page.is_current(results, place.report_dir):
         screen.say(f"The report is up to date: {place.report_dir / 'report.html'}")
         return place.report_dir / "report.html"
@@ -427,7 +429,8 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
         left.cells = list(dict.fromkeys([*left.cells, *wishes.redo.choose(cells)]))
         left.trainings += redone_whole(wishes.redo.choose(cells), whole)
         left.trainings = list(dict.fromkeys(left.trainings))
-    side_by_side, speeds = 1, None
+    side_by_side: int = 1
+    speeds: dict[Part, Speeds] = {}
     warnings: list[str] = []
     if left.trainings or left.cells:
         try:
@@ -450,19 +453,26 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
 
 def cost_here(
     grid: Grid, cells: list[Cell], store: Store, place: Place
-) -> tuple[int, Speeds, list[str]]:
-    """How many trainings go side by side on this machine, how fast the work is, and what should
-    be known of it beforehand."""
+) -> tuple[int, dict[Part, Speeds], list[str]]:
+    """How many trainings go side by side on this machine, how fast the work with each model is,
+    and what should be known of it beforehand."""
     from harness.engine.probe import probe
-    from harness.engine.sample import first_abar
+    from harness.engine.sample import clamped_times, first_abar
 
-    device = preflight(grid, place)
+    device = preflight(grid, cells, place)
     workers = workers_for(grid, device)
-    speeds = measured_speeds(store, cells[0].training, machine.name(machine.find_device(device)))
-    if speeds is None:
-        measured = probe(cells[0], place.data_dir, device, workers)
-        speeds = Speeds(*measured, source="a short probe of this machine")
-    warnings = [told for cell in cells if (told := warning_of(cell, first_abar(cell)))]
+    here = machine.name(machine.find_device(device))
+    speeds: dict[Part, Speeds] = {}
+    for cell in cells:
+        model = cell.training.model
+        if model not in speeds:
+            speeds[model] = measured_speeds(store, cell.training, here) or Speeds(
+                *probe(cell, place.data_dir, device, workers),
+                source="a short probe of this machine",
+            )
+    warnings = [
+        told for cell in cells for told in warnings_of(cell, first_abar(cell), clamped_times(cell))
+    ]
     return workers, speeds, warnings
 
 

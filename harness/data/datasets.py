@@ -6,6 +6,7 @@ It loads everything at once, or raises DataError that says which file belongs wh
 
 from collections.abc import Callable
 
+from harness.data.analytic import finite, gaussian, mixture
 from harness.data.classics import cifar10, fashion_mnist, mnist
 from harness.data.digits import digits
 from harness.data.flowers import flowers102
@@ -19,9 +20,15 @@ DATASETS: Registry[Callable[..., ImageSet]] = Registry(
         "cifar10": cifar10,
         "digits": digits,
         "fashion_mnist": fashion_mnist,
+        "finite": finite,
         "flowers102": flowers102,
         "folder": folder,
+        "gaussian": gaussian,
+        "mixture": mixture,
         "mnist": mnist,
     },
     given=frozenset({"data_dir"}),
 )
+
+# Sets that are there for their exact denoiser: a grid that names one trains nothing unless told.
+ANALYTIC = frozenset({"gaussian", "mixture", "finite"})

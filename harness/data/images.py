@@ -21,6 +21,16 @@ REFERENCES = ["train", "held_out", "all"]
 
 
 @dataclass(frozen=True, eq=False)
+class Law:
+    """The law that images were drawn from, in -1..1: round Gaussians, the k-th with this mean, this
+    variance in every direction and this share of the images."""
+
+    means: NDArray[np.float64]  # [K, C, H, W]
+    variances: NDArray[np.float64]  # [K]
+    weights: NDArray[np.float64]  # [K]
+
+
+@dataclass(frozen=True, eq=False)
 class ImageSet:
     """Square images of one size. Raises DataError where the two parts are not that."""
 
@@ -28,6 +38,7 @@ class ImageSet:
     train: Images  # [N, C, H, W]
     held_out: Images  # [M, C, H, W]
     flip: bool = False  # whether a mirrored image is another image of the same kind
+    law: Law | None = None  # where it is known; else the law is that of the images themselves
 
     def __post_init__(self) -> None:
         for part, images in [("train", self.train), ("held_out", self.held_out)]:

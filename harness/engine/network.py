@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from harness.data.images import ImageSet
-from harness.diffusion.objective import LOG_SNR_LIMIT, TARGETS, Denoiser
+from harness.diffusion.objective import LOG_SNR_LIMIT, TARGETS, Denoiser, Estimate
 from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.engine.noise import Purpose, generator
 from harness.errors import StoreError
@@ -69,13 +69,13 @@ class Trained:
 
     def denoiser(self, schedule: Schedule, clip: bool = False) -> Denoiser:
         """`denoise(x, t)` under a schedule, which need not be the one it was trained under."""
-        return Denoiser(
+        estimate = Estimate(
             Predictor(self.network, self.precision),
             schedule,
             TARGETS[self.training.target],
             trained=log_snr_range(make_schedule(self.training.schedule)),
-            clip=clip,
         )
+        return Denoiser(estimate, clip)
 
 
 def with_weights(

@@ -10,9 +10,11 @@ from statistics import median
 
 import torch
 
+from harness.data.images import ImageSet
+from harness.engine.exact import Exact
 from harness.engine.network import Predictor
-from harness.engine.sample import batches_of
-from harness.engine.score import extractor
+from harness.engine.sample import batches_of, path_of
+from harness.engine.score import extractor, image_set
 from harness.engine.train import Setting, step_of
 from harness.plan.work import Cell
 from harness.runtime import machine
@@ -23,8 +25,11 @@ REPEATS = 5
 
 
 def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> tuple[float, float, float]:
-    """Seconds per image, measured now: of a training step, an evaluation and the extractor."""
+    """Seconds per image, measured now: of a training step (0 for an exact denoiser), an evaluation
+    and the extractor."""
     training, device = cell.training, torch.device(device_name)
+    if training.is_exact:
+        return probe_exact(cell, data_dir, device_name)
     setting = Setting.of(training, data_dir, device)
     images = setting.images
     if device.type == "cpu":
@@ -40,12 +45,40 @@ def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> tuple[f
         predict = Predictor(state.network, setting.precision)
         return torch.inference_mode()(lambda: predict(x, x[:, 0, 0, 0]))
 
-    extract = extractor(data_dir, device_name, cell.extractor)
-    sampled = len(next(batches_of(cell.images, device)))
     return (
         seconds_per_image(a_step, training.batch_size, device),
-        seconds_per_image(an_evaluation, sampled, device),
-        seconds_per_image(lambda few: lambda: extract(images.train[:few]), FEW, device),
+        seconds_per_image(an_evaluation, sampled_together(cell, device), device),
+        seconds_of_features(cell, images, data_dir, device_name),
+    )
+
+
+def probe_exact(cell: Cell, data_dir: Path, device_name: str) -> tuple[float, float, float]:
+    """The same where there is nothing to train."""
+    device = torch.device(device_name)
+    images = image_set(data_dir, cell.training.data)
+    schedule, times = path_of(cell)
+    denoise = Exact(cell.training, images, device).denoiser(schedule)
+
+    def an_evaluation(batch: int) -> Callable[[], object]:
+        x = torch.zeros(batch, *images.train.shape[1:], device=device)
+        return lambda: denoise(x, times[0])
+
+    return (
+        0.0,
+        seconds_per_image(an_evaluation, sampled_together(cell, device), device),
+        seconds_of_features(cell, images, data_dir, device_name),
+    )
+
+
+def sampled_together(cell: Cell, device: torch.device) -> int:
+    """Images in the first batch of a cell."""
+    return len(next(batches_of(cell.images, device)))
+
+
+def seconds_of_features(cell: Cell, images: ImageSet, data_dir: Path, device_name: str) -> float:
+    extract = extractor(data_dir, device_name, cell.extractor)
+    return seconds_per_image(
+        lambda few: lambda: extract(images.train[:few]), FEW, torch.device(device_name)
     )
 
 

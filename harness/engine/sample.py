@@ -14,9 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from harness.diffusion.samplers import SAMPLERS, ddim
+from harness.diffusion.objective import outside
+from harness.diffusion.samplers import SAMPLERS, ddim, evaluations
+from harness.diffusion.schedules import Schedule
 from harness.diffusion.times import SPACINGS, trailing
-from harness.engine.network import Trained, make_schedule, to_bytes
+from harness.engine.exact import Exact
+from harness.engine.network import Trained, log_snr_range, make_schedule, to_bytes
 from harness.engine.noise import BLOCK, FreshNoise, starting_noise
 from harness.plan.work import Cell, Part
 from harness.runtime import machine
@@ -38,7 +41,9 @@ class Samples:
     peak_memory_bytes: int
 
 
-def sample(cell: Cell, trained: Trained, report: Report, images: int | None = None) -> Samples:
+def sample(
+    cell: Cell, trained: Trained | Exact, report: Report, images: int | None = None
+) -> Samples:
     """The cell's images (or the first `images` of them), each from its own starting noise.
 
     Seconds are measured around the sampler alone, with the device synchronised and after a
@@ -48,11 +53,10 @@ def sample(cell: Cell, trained: Trained, report: Report, images: int | None = No
     if device.type == "cpu":
         torch.set_num_threads(machine.threads_for(math.prod(shape)))
     wanted = images or cell.images
-    schedule = make_schedule(cell.sample_schedule)
-    times = SPACINGS[cell.spacing.name](schedule, cell.steps, **cell.spacing.keywords)
+    schedule, times = path_of(cell)
     denoise = trained.denoiser(schedule, cell.clip)
     batches = list(batches_of(wanted, device))
-    expected = len(batches) * cell.steps
+    expected = len(batches) * evaluations(cell.sampler.name, cell.steps)
     peak = 0
 
     def watched(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -75,9 +79,7 @@ def sample(cell: Cell, trained: Trained, report: Report, images: int | None = No
     machine.forget_peak(device)
     with torch.inference_mode():
         for size in {len(batch) for batch in batches}:
-            denoise.network(
-                torch.zeros(size, *shape, device=device), torch.zeros(size, device=device)
-            )
+            denoise.estimate(torch.zeros(size, *shape, device=device), times[0])
         drawn, timings = zip(*[run(batch) for batch in batches], strict=True)
         nfe = denoise.evaluations // len(batches)
         seconds = list(timings)
@@ -86,16 +88,31 @@ def sample(cell: Cell, trained: Trained, report: Report, images: int | None = No
     return Samples(np.concatenate(drawn), nfe, seconds, peak)
 
 
-def first_abar(cell: Cell) -> float:
-    """abar at the first time: what would be left of the signal where sampling starts from noise."""
-    return _abar_at_start(cell.sample_schedule, cell.spacing, cell.steps)
+def path_of(cell: Cell) -> tuple[Schedule, torch.Tensor]:
+    """The schedule a cell is sampled under, and its times."""
+    return _path(cell.sample_schedule, cell.spacing, cell.steps)
 
 
 @cache
-def _abar_at_start(under: Part, spacing: Part, steps: int) -> float:
+def _path(under: Part, spacing: Part, steps: int) -> tuple[Schedule, torch.Tensor]:
     schedule = make_schedule(under)
-    times = SPACINGS[spacing.name](schedule, steps, **spacing.keywords)
+    return schedule, SPACINGS[spacing.name](schedule, steps, **spacing.keywords)
+
+
+def first_abar(cell: Cell) -> float:
+    """abar at the first time: what would be left of the signal where sampling starts from noise."""
+    schedule, times = path_of(cell)
     return float(schedule.alpha(times[0])) ** 2
+
+
+def clamped_times(cell: Cell) -> int:
+    """At how many of its times a cell asks its network about a log SNR that it was not trained on
+    (sampled under another schedule) and gets the answer for the nearest that it was."""
+    if cell.training.is_exact:
+        return 0
+    schedule, times = path_of(cell)
+    trained = log_snr_range(make_schedule(cell.training.schedule))
+    return outside(schedule.log_snr(times[:-1]), trained)
 
 
 def preview(trained: Trained, images: int = 2 * SHEET_COLUMNS, steps: int = 20) -> bytes:

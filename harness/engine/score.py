@@ -16,8 +16,20 @@ import torch
 
 from harness.data.datasets import DATASETS
 from harness.data.images import Images, ImageSet
+from harness.engine.curves import write_curves
+from harness.engine.exact import Exact
 from harness.engine.network import Trained, load
-from harness.engine.sample import SHEET_IMAGES, Samples, first_abar, png, sample, sheet, spread
+from harness.engine.sample import (
+    SHEET_IMAGES,
+    Samples,
+    clamped_times,
+    first_abar,
+    path_of,
+    png,
+    sample,
+    sheet,
+    spread,
+)
 from harness.errors import DataError
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS, Extractor, Features
@@ -70,6 +82,10 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
     samples = sample(cell, trained, report)
     write_bytes(store.cell(cell.key, "samples.png"), png(sheet(samples.images[:SHEET_IMAGES])))
 
+    if cell.training.is_exact or cell.sample_schedule != cell.training.schedule:
+        # Else the training keeps the curves.
+        write_curves(store.cell(cell.key, "schedule.csv"), path_of(cell)[0])
+
     extract = extractor(job.data_dir, job.device, cell.extractor)
     began = time.perf_counter()
     features = in_chunks(extract, samples.images, report)
@@ -77,7 +93,11 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
     write_features(store.features(cell.key), features)
     outcome = {
         "cell": cell.canonical(),
-        "metrics": {"feature_seconds_per_image": seconds, "first_abar": first_abar(cell)},
+        "metrics": {
+            "feature_seconds_per_image": seconds,
+            "first_abar": first_abar(cell),
+            "clamped_times": clamped_times(cell),
+        },
         "extractor": extract.label,
         "extractor_fingerprint": extract.fingerprint,
         "precision": trained.precision,
@@ -215,13 +235,16 @@ def extractor(data_dir: Path, device: str, part: Part) -> Extractor:
 
 
 @lru_cache(maxsize=1)
-def load_network(store: Store, training: Training, data_dir: Path, device: str) -> Trained:
-    """The network of a training, kept for the next cell: those of one training come together.
+def load_network(store: Store, training: Training, data_dir: Path, device: str) -> Trained | Exact:
+    """The network of a training, or the exact denoiser in its place; kept for the next cell, since
+    those of one training come together.
 
     Raises DataError where the images are no longer those that it was trained on: its key names
     them by what the grid says, which a changed folder does not change.
     """
     images = image_set(data_dir, training.data)
+    if training.is_exact:
+        return Exact(training, images, torch.device(device))
     trained = store.trained(training.key)
     if trained and trained["data_fingerprint"] != images.fingerprint:
         raise DataError(

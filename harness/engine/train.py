@@ -14,15 +14,21 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from harness.data.datasets import DATASETS
 from harness.data.images import ImageSet
-from harness.diffusion.objective import TARGETS, WEIGHTINGS, training_losses, training_times
+from harness.diffusion.objective import (
+    LOSSES,
+    TARGETS,
+    WEIGHTINGS,
+    training_losses,
+    training_times,
+)
 from harness.diffusion.schedules import Schedule
+from harness.engine.curves import write_curves, write_table
 from harness.engine.network import (
     Predictor,
     build,
@@ -155,7 +161,7 @@ def step_of(setting: Setting) -> Callable[[State], tuple[Tensor, Tensor]]:
     data = torch.from_numpy(images.train).to(device)
     order = Order(training.seed, len(data), training.batch_size)
     target, weighting = TARGETS[training.target], WEIGHTINGS[training.weighting.name]
-    layout = memory_format(images.size)
+    loss, layout = LOSSES[training.loss], memory_format(images.size)
 
     def weigh(log_snr: Tensor) -> Tensor:
         weight: Tensor = weighting(log_snr, **training.weighting.keywords)
@@ -171,7 +177,7 @@ def step_of(setting: Setting) -> Callable[[State], tuple[Tensor, Tensor]]:
         eps = normal(tuple(batch.shape), device, Purpose.TRAINING, training.seed, state.step, 1)
 
         network = Predictor(state.network, setting.precision)
-        losses = training_losses(network, setting.schedule, target, weigh, batch, t, eps)
+        losses = training_losses(network, setting.schedule, target, weigh, batch, t, eps, loss)
         torch.autograd.backward(losses.mean())
         nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
         state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)
@@ -219,9 +225,7 @@ def finish(setting: Setting, state: State, store: Store) -> dict[str, Any]:
         if number
     ]
     write_table(store.model(training.key, "loss_by_time.csv"), ["t_low", "t_high", "loss"], bins)
-    write_table(
-        store.model(training.key, "schedule.csv"), CURVE_COLUMNS, curve_of(setting.schedule)
-    )
+    write_curves(store.model(training.key, "schedule.csv"), setting.schedule)
 
     outcome = {
         "training": training.canonical(),
@@ -241,17 +245,3 @@ def finish(setting: Setting, state: State, store: Store) -> dict[str, Any]:
     write_tensors(store.model(training.key, "weights.safetensors"), state.average, {})
     store.model(training.key, "state.safetensors").unlink(missing_ok=True)
     return outcome
-
-
-CURVE_COLUMNS = ["t", "alpha", "sigma", "log_snr"]
-
-
-def curve_of(schedule: Schedule) -> list[tuple[float, ...]]:
-    """The schedule at 101 times, so that a report can draw it without torch."""
-    t = torch.linspace(0, 1, 101, dtype=torch.float64)
-    columns = [t, schedule.alpha(t), schedule.sigma(t), schedule.log_snr(t)]
-    return [tuple(row) for row in torch.stack(columns, dim=1).tolist()]
-
-
-def write_table(path: Path, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
-    write_bytes(path, pd.DataFrame(rows, columns=columns).to_csv(index=False).encode())

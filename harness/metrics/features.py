@@ -277,8 +277,26 @@ def _in_batches(
     return features
 
 
+class Pixels:
+    """The values of the pixels themselves, -1 to 1: for data whose law is known in them."""
+
+    label = "pixels"
+    fingerprint = hashlib.sha256(b"uint8 / 127.5 - 1, channel by channel").hexdigest()
+
+    def __init__(self, data_dir: Path, device: str):
+        pass
+
+    def check(self, channels: int, size: int) -> None:
+        """Any images will do."""
+
+    def __call__(self, images: Images, batch_size: int = 0) -> Features:
+        _channels_and_size(images)
+        features: Features = images.reshape(len(images), -1) / 127.5 - 1
+        return features
+
+
 EXTRACTORS: Registry[Callable[..., Extractor]] = Registry(
     "extractor",
-    {"digits": DigitsFeatures, "inception": InceptionFeatures},
+    {"digits": DigitsFeatures, "inception": InceptionFeatures, "pixels": Pixels},
     given=frozenset({"data_dir", "device"}),
 )

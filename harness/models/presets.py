@@ -77,4 +77,23 @@ def base(
     return UNetShape(widths, blocks, attention)
 
 
-MODELS = Registry("model", {"tiny": tiny, "small": small, "base": base})
+@dataclass(frozen=True)
+class Exact:
+    """No network: the best denoiser that the data allow, worked out."""
+
+    def check(self, size: int) -> None:
+        """Any side will do."""
+
+    def build(self, channels: int, size: int) -> UNet:
+        raise BadOption("model 'exact' has no network to train")
+
+
+def exact() -> Exact:
+    """No network: the exact denoiser of the data's law, or else of its images as a finite set.
+
+    It needs no training, and what its samples lack is the sampler's own error.
+    """
+    return Exact()
+
+
+MODELS = Registry("model", {"tiny": tiny, "small": small, "base": base, "exact": exact})

@@ -6,11 +6,13 @@ from a probe of a few seconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.plan.work import Cell, Training
+from harness.diffusion.samplers import evaluations
+from harness.plan.work import Cell, Part, Training
 from harness.runtime.store import Store
 
 LISTED = 60  # lines of cells on the screen; --json has all
@@ -19,7 +21,7 @@ NOISE_FLOOR = 0.01  # of abar at the first time: above it sampling starts from w
 
 @dataclass(frozen=True)
 class Speeds:
-    """How long the pieces of one grid's work take on one machine."""
+    """How long the pieces of work with one model take on one machine."""
 
     train: float  # seconds per image and training step, of one training at work among `side`
     evaluate: float  # seconds per image and network evaluation
@@ -37,7 +39,7 @@ class Plan:
     to_train: frozenset[str]
     to_score: frozenset[str]
     known: frozenset[str]
-    speeds: Speeds | None  # None where nothing is left to do
+    speeds: Mapping[Part, Speeds]  # by model; none where nothing is left to do, or it is not known
     side_by_side: int  # trainings at a time
     warnings: tuple[str, ...] = ()
 
@@ -47,7 +49,7 @@ class Plan:
         if not self.speeds:
             return 0.0
         each = [
-            self.speeds.train * training.training_steps * training.batch_size
+            self.speeds[training.model].train * training.training_steps * training.batch_size
             for training in self.trainings
             if training.key in self.to_train
         ]
@@ -58,16 +60,24 @@ class Plan:
     def sampling_seconds(self) -> float:
         if not self.speeds:
             return 0.0
-        return sum(
-            cell.images * (cell.steps * self.speeds.evaluate + self.speeds.features)
-            for cell in self.cells
-            if cell.key in self.to_score
-        )
+
+        def seconds(cell: Cell) -> float:
+            speeds = self.speeds[cell.training.model]
+            return cell.images * (evaluations_of(cell) * speeds.evaluate + speeds.features)
+
+        return sum(seconds(cell) for cell in self.cells if cell.key in self.to_score)
 
     @property
     def evaluations(self) -> int:
         """Network evaluations of single images still to be made for samples."""
-        return sum(cell.images * cell.steps for cell in self.cells if cell.key in self.to_score)
+        return sum(
+            cell.images * evaluations_of(cell) for cell in self.cells if cell.key in self.to_score
+        )
+
+    @property
+    def source(self) -> str:
+        """Where the speeds come from."""
+        return " and ".join(sorted({speeds.source for speeds in self.speeds.values()}))
 
     def state(self, work: Training | Cell) -> str:
         if work.key in self.to_train or work.key in self.to_score:
@@ -87,7 +97,7 @@ class Plan:
                 f"About {duration(total)} here: training {duration(self.training_seconds)}"
                 + (f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else "")
                 + f", sampling and scoring {duration(self.sampling_seconds)} "
-                f"({self.evaluations:,} network evaluations). From {self.speeds.source}."
+                f"({self.evaluations:,} network evaluations). From {self.source}."
             )
         elif not self.to_train and not self.to_score:
             lines.append("Nothing to do.")
@@ -108,7 +118,7 @@ class Plan:
                 "training_seconds": self.training_seconds,
                 "sampling_seconds": self.sampling_seconds,
                 "network_evaluations": self.evaluations,
-                "source": self.speeds.source if self.speeds else None,
+                "source": self.source or None,
             },
             "warnings": list(self.warnings),
         }
@@ -139,24 +149,36 @@ def measured_speeds(store: Store, like: Training, machine: str) -> Speeds | None
         for one in scored
         if one and one["machine"] == machine and alike(one["cell"]["training"])
     ]
-    if not trains or not same:
+    if not same or not (trains or like.is_exact):
         return None
     return Speeds(
-        median(trains),
+        median(trains) if trains else 0.0,
         median(each["seconds_per_image"] / each["nfe"] for each in same),
         median(each.get("feature_seconds_per_image", 0.0) for each in same),
         "earlier runs on this machine",
     )
 
 
-def warning_of(cell: Cell, first_abar: float) -> str | None:
+def warnings_of(cell: Cell, first_abar: float, clamped: int) -> list[str]:
     """What a researcher would want to know of a cell before spending hours on it."""
-    if first_abar <= NOISE_FLOOR:
-        return None
-    return (
-        f"{cell.sample_schedule} with spacing {cell.spacing} at {count(cell.steps, 'step')} starts "
-        f"where abar is {first_abar:.3f}, not from pure noise"
-    )
+    warnings = []
+    if first_abar > NOISE_FLOOR:
+        warnings.append(
+            f"{cell.sample_schedule} with spacing {cell.spacing} at {count(cell.steps, 'step')} "
+            f"starts where abar is {first_abar:.3f}, not from pure noise"
+        )
+    if clamped:
+        warnings.append(
+            f"trained under {cell.training.schedule}, sampled under {cell.sample_schedule} with "
+            f"spacing {cell.spacing}: {clamped} of {count(cell.steps, 'step')} ask the network "
+            "about a log SNR that it was not trained on, and get its answer for the nearest"
+        )
+    return warnings
+
+
+def evaluations_of(cell: Cell) -> int:
+    """Network evaluations for one image."""
+    return evaluations(cell.sampler.name, cell.steps)
 
 
 def count(number: int, what: str) -> str:

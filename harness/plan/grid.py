@@ -7,7 +7,8 @@ would do. Nothing else in the program sees YAML.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -27,17 +28,17 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from harness.data.datasets import DATASETS
+from harness.data.datasets import ANALYTIC, DATASETS
 from harness.data.images import REFERENCES
-from harness.diffusion.objective import TARGETS, WEIGHTINGS
-from harness.diffusion.samplers import SAMPLERS
+from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS, check_target
+from harness.diffusion.samplers import SAMPLERS, steps_within
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.errors import BadOption, GridError
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
-from harness.plan.work import Cell, Part, Training, check_fields, meets
+from harness.plan.work import EXACT, Cell, Part, Training, check_fields, meets
 from harness.registry import Registry, suggestion
 from harness.runtime.machine import PRECISIONS
 
@@ -102,6 +103,7 @@ def name_of(registry: Registry[Any]) -> tuple[BeforeValidator, WithJsonSchema]:
     return BeforeValidator(read), WithJsonSchema({"type": "string", "enum": registry.names()})
 
 
+ModelPart = Annotated[Part, *part_of(MODELS, made=True)]
 SchedulePart = Annotated[Part, *part_of(SCHEDULES, made=True)]
 SampleSchedule = Annotated[Any, *part_of(SCHEDULES, made=True, word="same")]
 SamplerPart = Annotated[Part, *part_of(SAMPLERS)]
@@ -129,14 +131,18 @@ class TrainingFields(Strict):
     weighting: Annotated[Part, *part_of(WEIGHTINGS)] = Field(
         Part("simple"), description="How much each time counts in the loss"
     )
+    loss: Literal[tuple(LOSSES)] = Field(  # type: ignore[valid-type]
+        "mse", description="Mean squared or mean absolute error"
+    )
     precision: Literal[PRECISIONS] = Field(  # type: ignore[valid-type]
         "auto", description="auto is bfloat16 where the hardware computes in it"
     )
 
 
 class Axes(Strict):
-    """Lists that multiply. Here each may be left out, to take the grid's own."""
+    """Lists that multiply, and the network. Here each may be left out, to take the grid's own."""
 
+    model: ModelPart | None = None
     schedules: Some[SchedulePart] | None = None
     sample_schedules: Some[SampleSchedule] | None = None
     samplers: Some[SamplerPart] | None = None
@@ -157,8 +163,8 @@ class Grid(Strict):
         description="Names the MLflow experiment and the report's folder",
     )
     data: Annotated[Part, *part_of(DATASETS)] = Field(description="The images to learn")
-    model: Annotated[Part, *part_of(MODELS, made=True)] = Field(
-        Part("tiny"), description="The network"
+    model: ModelPart | None = Field(
+        None, description="The network; tiny, or exact where the data's best denoiser is known"
     )
     training: TrainingFields = Field(default_factory=lambda: TrainingFields.model_validate({}))
     schedules: Some[SchedulePart] = Field(description="Noise schedules to train under")
@@ -170,6 +176,11 @@ class Grid(Strict):
         [Part("trailing")], description="At which times a sampler evaluates the network"
     )
     steps: Some[Steps] = Field(description="Numbers of sampling steps")
+    budget: Literal["steps", "nfe"] = Field(
+        "steps",
+        description="What `steps` counts: nfe makes it network evaluations, so that each sampler "
+        "takes as many steps as it can afford",
+    )
     seeds: Some[Seed] = Field([0], description="Training seeds: one network each")
     sampling_seeds: Some[Seed] = Field([0], description="Seeds of the sampling noise")
     images: int = Field(1_000, ge=2, le=1_000_000, description="Images sampled in each cell")
@@ -192,6 +203,11 @@ class Grid(Strict):
         """The grid as it was written, with what the command line changed."""
         return self._text
 
+    @property
+    def network(self) -> Part:
+        """The model, whether given or not."""
+        return self.model or Part(EXACT if self.data.name in ANALYTIC else "tiny")
+
     @field_validator("name")
     @classmethod
     def _is_no_name_of_mlflow(cls, name: str) -> str:
@@ -208,7 +224,10 @@ class Grid(Strict):
 
     @model_validator(mode="after")
     def _is_a_benchmark(self) -> Grid:
-        size = sum(prod(len(axis) for axis in axes.values()) for axes in blocks(self))
+        size = sum(
+            prod(len(axis) for axis in axes.values() if isinstance(axis, list))
+            for axes in blocks(self)
+        )
         if size > MOST_CELLS:
             raise ValueError(
                 f"the lists multiply to {size:,} cells; at most {MOST_CELLS:,} make one grid"
@@ -219,25 +238,57 @@ class Grid(Strict):
                 raise ValueError(f"exclude: no cell matches {entry}")
         if not (left := without(cells, self.exclude)):
             raise ValueError("exclude: no cell is left")
-        own = {*self.steps}
-        wrong = {
-            f"{told} (in include)" if steps not in own else told: None
-            for spacing, steps in dict.fromkeys((cell.spacing, cell.steps) for cell in left)
-            if (told := steps_problem(spacing, steps))
-        }
-        if wrong:
+        if wrong := dict.fromkeys(contradictions(left, {*self.steps})):
             raise ValueError("\n  ".join(wrong))
         return self
 
 
-def steps_problem(spacing: Part, steps: int) -> str:
-    """Why a spacing cannot make so many steps; empty where it can."""
+def contradictions(cells: Iterable[Cell], own_steps: set[int]) -> Iterator[str]:
+    """What in these cells does not go together, and what would do."""
+    cells = list(cells)
+    for spacing, steps in dict.fromkeys((cell.spacing, cell.steps) for cell in cells):
+        if told := refusal(SPACINGS[spacing.name], "check_steps", steps, **spacing.keywords):
+            yield told if steps in own_steps else f"{told} (in include)"
+    trained = {cell.training for cell in cells if not cell.training.is_exact}
+    under = {(training.target, training.schedule) for training in trained}
+    under |= {
+        (cell.training.target, cell.sample_schedule) for cell in cells if not cell.training.is_exact
+    }
+    for target, schedule in sorted(under, key=str):
+        if told := refused(check_target, target, made_schedule(schedule)):
+            yield told
+    paths = dict.fromkeys(
+        (cell.sample_schedule, cell.spacing, cell.steps, cell.sampler)
+        for cell in cells
+        if made_schedule(cell.sample_schedule).ends_in_pure_noise
+    )
+    for sampled_under, spacing, steps, sampler in paths:
+        schedule = made_schedule(sampled_under)
+        if told := refusal(SPACINGS[spacing.name], "check_schedule", schedule):
+            yield told
+        elif not refusal(SPACINGS[spacing.name], "check_steps", steps, **spacing.keywords):
+            first = SPACINGS[spacing.name](schedule, steps, **spacing.keywords)[:1]
+            at = float(schedule.log_snr(first))
+            if told := refusal(SAMPLERS[sampler.name], "check_start", at):
+                yield told
+
+
+def refusal(part: Any, check: str, *given: Any, **options: Any) -> str:
+    """What a part says against something, where it can be asked; empty where it agrees."""
+    return refused(getattr(part, check, lambda *given, **options: None), *given, **options)
+
+
+def refused(check: Callable[..., Any], *given: Any, **options: Any) -> str:
     try:
-        if check := getattr(SPACINGS[spacing.name], "check_steps", None):
-            check(steps)
+        check(*given, **options)
     except BadOption as error:
         return str(error)
     return ""
+
+
+@cache
+def made_schedule(part: Part) -> Any:
+    return SCHEDULES.make(part.name, part.keywords)
 
 
 def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid:
@@ -274,9 +325,9 @@ def expand(grid: Grid) -> list[Cell]:
     return [cell for cells in by_training.values() for cell in cells]
 
 
-def blocks(grid: Grid) -> list[dict[str, list[Any]]]:
-    """The axes of the grid itself and of each of its additions."""
-    own = {name: getattr(grid, name) for name in AXES}
+def blocks(grid: Grid) -> list[dict[str, Any]]:
+    """The axes (and the model) of the grid itself and of each of its additions."""
+    own = {name: getattr(grid, name) for name in AXES} | {"model": grid.network}
     return [own] + [
         own | {name: axis for name in AXES if (axis := getattr(more, name)) is not None}
         for more in grid.include
@@ -284,31 +335,17 @@ def blocks(grid: Grid) -> list[dict[str, list[Any]]]:
 
 
 def multiplied(grid: Grid) -> list[Cell]:
-    recipe = grid.training
     return [
-        Cell(
-            Training(
-                data=grid.data,
-                model=grid.model,
-                schedule=schedule,
-                target=recipe.target,
-                weighting=recipe.weighting,
-                seed=seed,
-                training_steps=recipe.steps,
-                batch_size=recipe.batch_size,
-                learning_rate=recipe.learning_rate,
-                ema=recipe.ema,
-                precision=recipe.precision,
-            ),
-            sample_schedule=schedule if sampled_under == "same" else sampled_under,
+        cell_of(
+            grid,
+            axes["model"],
+            schedule,
+            schedule if sampled_under == "same" else sampled_under,
+            seed,
             sampler=sampler,
             spacing=spacing,
-            steps=steps,
-            images=grid.images,
+            steps=affordable(sampler.name, steps) if grid.budget == "nfe" else steps,
             sampling_seed=sampling_seed,
-            clip=grid.clip,
-            extractor=grid.extractor,
-            reference=grid.reference,
         )
         for axes in blocks(grid)
         for schedule, seed in product(axes["schedules"], axes["seeds"])
@@ -320,6 +357,56 @@ def multiplied(grid: Grid) -> list[Cell]:
             axes["sampling_seeds"],
         )
     ]
+
+
+def cell_of(
+    grid: Grid, model: Part, schedule: Part, sampled_under: Part, seed: int, **way: Any
+) -> Cell:
+    """One cell. An exact denoiser is the same whatever the grid says of training, seeds and
+    schedules to train under included, so it is sampled once."""
+    if model.name == EXACT:
+        recipe = TrainingFields.model_validate({"precision": "float32"})
+        training_steps, seed, schedule = 0, 0, sampled_under
+    else:
+        recipe, training_steps = grid.training, grid.training.steps
+    return Cell(
+        Training(
+            data=grid.data,
+            model=model,
+            schedule=schedule,
+            target=recipe.target,
+            weighting=recipe.weighting,
+            seed=seed,
+            training_steps=training_steps,
+            batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            ema=recipe.ema,
+            precision=recipe.precision,
+            loss=recipe.loss,
+        ),
+        sample_schedule=sampled_under,
+        images=grid.images,
+        clip=grid.clip,
+        extractor=grid.extractor,
+        reference=grid.reference,
+        **way,
+    )
+
+
+affordable = cache(steps_within)
+
+
+def budgets(grid: Grid) -> dict[str, int]:
+    """The network evaluations that each cell was allowed, by its key; empty where steps count."""
+    if grid.budget == "steps":
+        return {}
+    given = sorted({steps for axes in blocks(grid) for steps in axes["steps"]})
+    return {
+        cell.key: next(
+            budget for budget in given if affordable(cell.sampler.name, budget) == cell.steps
+        )
+        for cell in expand(grid)
+    }
 
 
 def without(cells: list[Cell], exclude: list[dict[str, Any]]) -> list[Cell]:

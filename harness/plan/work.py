@@ -17,6 +17,7 @@ from typing import Any, Self
 from harness.errors import BadOption
 from harness.registry import suggestion
 
+EXACT = "exact"  # the model that is no network and needs no training
 RECIPE = 1  # raise it when a change to the code changes the results of the same work
 
 
@@ -75,11 +76,17 @@ class Training(Work):
     learning_rate: float
     ema: float  # decay of the average of the weights, per step
     precision: str
+    loss: str = "mse"
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether there is nothing to train: the exact denoiser takes a network's place."""
+        return self.model.name == EXACT
 
     @property
     def title(self) -> str:
         """What a person calls it."""
-        return f"{self.schedule} seed {self.seed}"
+        return f"{self.schedule} {'exact' if self.is_exact else f'seed {self.seed}'}"
 
     @classmethod
     def from_canonical(cls, value: Mapping[str, Any]) -> Self:
@@ -93,6 +100,7 @@ class Training(Work):
             **_named("schedule", self.schedule),
             "target": self.target,
             "weighting": str(self.weighting),
+            "loss_function": self.loss,  # `loss` is what it came to
             "seed": self.seed,
             "training_steps": self.training_steps,
             "batch_size": self.batch_size,
@@ -138,7 +146,7 @@ class Cell(Work):
     def params(self) -> dict[str, Any]:
         """What a person filters by and the tracker shows, in the words of the grid file."""
         training = self.training.params()
-        shared = ("data", "schedule", "schedule_options", "seed", "target", "precision")
+        shared = ("data", "model", "schedule", "schedule_options", "seed", "target", "precision")
         eta = {"eta": self.sampler.keywords.get("eta", 0.0)} if self.sampler.name == "ddim" else {}
         return {
             **{name: training[name] for name in shared if name in training},
@@ -223,15 +231,15 @@ def meets(cell: Cell, conditions: Mapping[str, Iterable[str]]) -> bool:
 
 
 FILTER_FIELDS = [
-    "data", "schedule", "schedule_options", "seed", "target", "precision", "sample_schedule",
-    "sample_schedule_options", "sampler", "sampler_options", "eta", "spacing", "spacing_options",
-    "steps", "images", "sampling_seed", "clip", "extractor", "reference",
+    "data", "model", "schedule", "schedule_options", "seed", "target", "precision",
+    "sample_schedule", "sample_schedule_options", "sampler", "sampler_options", "eta", "spacing",
+    "spacing_options", "steps", "images", "sampling_seed", "clip", "extractor", "reference",
 ]  # fmt: skip
 
 
 def distinct_trainings(cells: Iterable[Cell]) -> list[Training]:
-    """Each training once, in the order of the cells that need it."""
-    return list(dict.fromkeys(cell.training for cell in cells))
+    """Each training once, in the order of the cells that need it; an exact denoiser needs none."""
+    return list(dict.fromkeys(cell.training for cell in cells if not cell.training.is_exact))
 
 
 def _named(role: str, part: Part) -> dict[str, str]:

@@ -13,7 +13,7 @@ from harness.plan.forecast import (
     count,
     duration,
     measured_speeds,
-    warning_of,
+    warnings_of,
 )
 from harness.plan.work import Cell, Part, Training, distinct_trainings
 from harness.runtime.store import Store, write_bytes, write_json
@@ -55,6 +55,7 @@ def cells_of(seeds=(0, 1, 2), steps=(5, 10)):
 
 
 def plan_of(cells, to_train=None, to_score=None, known=(), speeds=SPEEDS, side_by_side=1):
+    models = {cell.training.model for cell in cells}
     trainings = distinct_trainings(cells)
     return Plan(
         "t",
@@ -63,7 +64,7 @@ def plan_of(cells, to_train=None, to_score=None, known=(), speeds=SPEEDS, side_b
         to_train=frozenset(work.key for work in (trainings if to_train is None else to_train)),
         to_score=frozenset(work.key for work in (cells if to_score is None else to_score)),
         known=frozenset(work.key for work in known),
-        speeds=speeds,
+        speeds=dict.fromkeys(models, speeds) if speeds else {},
         side_by_side=side_by_side,
         warnings=("beware",),
     )
@@ -184,11 +185,37 @@ def test_numbers_of_things_read_well():
 
 @pytest.mark.parametrize(("abar", "warned"), [(0.0, False), (NOISE_FLOOR, False), (0.2, True)])
 def test_a_start_that_is_not_noise_is_warned_of(abar, warned):
-    told = warning_of(CELL, abar)
-    assert (told is not None) == warned
-    if told:
+    told = warnings_of(CELL, abar, clamped=0)
+    assert len(told) == warned
+    for warning in told:
         for word in ("cosine", "trailing", "10 steps", "0.200"):
-            assert word in told
+            assert word in warning
+
+
+def test_times_that_the_network_was_not_trained_on_are_warned_of():
+    cell = replace(CELL, sample_schedule=Part("linear"))
+    [told] = warnings_of(cell, 0.0, clamped=3)
+    for word in ("trained under cosine", "sampled under linear", "3 of 10 steps", "nearest"):
+        assert word in told
+
+
+def test_a_sampler_that_evaluates_twice_a_step_costs_twice():
+    ddim, heun = (replace(CELL, sampler=Part(name)) for name in ("ddim", "heun"))
+    assert plan_of([heun], to_train=[]).evaluations == 50 * 19
+    one, two = (plan_of([cell], to_train=[]).sampling_seconds for cell in (ddim, heun))
+    assert two - one == pytest.approx(50 * 9 * 0.002)
+
+
+def test_an_exact_denoiser_costs_no_training_and_its_own_evaluations():
+    exact = replace(TRAINING, model=Part("exact"), training_steps=0)
+    cells = [CELL, replace(CELL, training=exact)]
+    plan = replace(
+        plan_of(cells),
+        speeds={Part("tiny"): SPEEDS, Part("exact"): Speeds(0.0, 0.5, 0.003, "a probe")},
+    )
+    assert [training.model.name for training in plan.trainings] == ["tiny"]
+    assert plan.sampling_seconds == pytest.approx(50 * (10 * (0.002 + 0.5) + 2 * 0.003))
+    assert plan.source == "a guess and a probe"
 
 
 # Speeds of earlier work.

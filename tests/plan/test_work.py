@@ -48,6 +48,7 @@ OTHER_TRAINING = {
     "learning_rate": 2e-3,
     "ema": 0.1,
     "precision": "float32",
+    "loss": "mae",
 }
 OTHER_CELL = {
     "training": replace(TRAINING, seed=1),
@@ -194,6 +195,7 @@ def test_canonical_holds_plain_json_types_in_words():
 def test_the_params_of_a_cell_are_in_the_words_of_the_grid():
     assert CELL.params() == {
         "data": "digits",
+        "model": "unet(attention=(8, 16), width=32)",
         "schedule": "cosine",
         "seed": 0,
         "target": "noise",
@@ -219,7 +221,9 @@ def test_eta_is_shown_for_ddim_also_where_it_is_the_default_and_for_no_other_sam
 
 def test_the_params_of_a_training_name_all_its_fields():
     params = replace(TRAINING, schedule=Part.of("linear", {"beta_end": 0.03})).params()
-    assert params.keys() == OTHER_TRAINING.keys() | {"schedule_options"}
+    # `loss` is the name of what it came to.
+    fields = OTHER_TRAINING.keys() - {"loss"} | {"loss_function"}
+    assert params.keys() == fields | {"schedule_options"}
     assert (params["schedule"], params["schedule_options"]) == ("linear", "beta_end=0.03")
     assert params["model"] == "unet(attention=(8, 16), width=32)"
 
@@ -231,6 +235,14 @@ def test_each_training_is_found_once_in_the_order_of_its_cells():
         for training, steps in ((second, 10), (TRAINING, 10), (second, 20), (TRAINING, 20))
     ]
     assert distinct_trainings(cells) == [second, TRAINING]
+
+
+def test_an_exact_denoiser_is_no_training():
+    exact = replace(TRAINING, model=Part("exact"))
+    assert exact.is_exact
+    assert not TRAINING.is_exact
+    assert distinct_trainings([replace(CELL, training=exact), CELL]) == [TRAINING]
+    assert "seed" not in exact.title
 
 
 def test_a_failure_holds_its_reason():
@@ -317,7 +329,7 @@ def test_an_unknown_field_is_refused_with_the_closest_there_is():
     with pytest.raises(BadOption) as refused:
         chosen("steps=10,sched=cosine")
     assert str(refused.value).startswith(
-        "cells have no field 'sched'. Did you mean 'schedule'? Available: data, schedule,"
+        "cells have no field 'sched'. Did you mean 'schedule'? Available: data, model, schedule,"
     )
 
 

@@ -1,0 +1,99 @@
+"""Data whose best denoiser is known: on it a sampler's error can be told from a network's.
+
+Each set holds draws from its law, as any other data set holds images, so that a network can be
+trained on it too; the model `exact` needs none and asks the law itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.images import Images, ImageSet, Law
+from harness.errors import BadOption
+from harness.registry import Between
+
+SEED = 20_260_101  # of the draws that make up a set: the same on every machine
+
+Size = Annotated[int, Between(1, 256)]
+Channels = Annotated[int, Between(1, 4)]
+Spread = Annotated[float, Between(0.01, 1)]
+Count = Annotated[int, Between(4, 100_000)]
+
+
+def gaussian(
+    data_dir: Path,
+    *,
+    size: Size = 8,
+    channels: Channels = 1,
+    mean: Annotated[float, Between(-1, 1)] = 0.0,
+    std: Spread = 0.25,
+    images: Count = 4000,
+) -> ImageSet:
+    """Every pixel drawn from N(mean, std^2) by itself; the exact denoiser is known.
+
+    `images` to train on and as many held out.
+    """
+    law = Law(np.full((1, channels, size, size), mean), np.array([std**2]), np.ones(1))
+    return drawn("gaussian", law, images)
+
+
+def mixture(
+    data_dir: Path,
+    *,
+    size: Size = 8,
+    channels: Channels = 1,
+    components: Annotated[int, Between(2, 64)] = 3,
+    std: Spread = 0.15,
+    images: Count = 4000,
+) -> ImageSet:
+    """Waves of several lengths and directions in noise; the exact denoiser is known.
+
+    A mixture of `components` Gaussians, the k-th as often as 1 / k, so that wrong proportions show.
+    """
+    if components > size**2 - 1:
+        raise BadOption(
+            f"dataset 'mixture': {size}x{size} images hold at most {size**2 - 1} different waves, "
+            f"not {components} components"
+        )
+    weights = 1 / np.arange(1, components + 1)
+    means = np.stack([wave(size, channels, k) for k in range(1, components + 1)])
+    law = Law(means, np.full(components, std**2), weights / weights.sum())
+    return drawn("mixture", law, images)
+
+
+def finite(
+    data_dir: Path, *, of: str = "digits", images: Annotated[int, Between(0, 10**6)] = 0
+) -> ImageSet:
+    """The training images of another data set and nothing else; the exact denoiser is known.
+
+    All of them, or the first `images`, each as likely: every exact sample ends on one of them.
+    """
+    from harness.data.datasets import DATASETS
+
+    if of == "finite":
+        raise BadOption("dataset 'finite': 'of' must name another data set, such as digits")
+    whole = DATASETS[of](data_dir)
+    return ImageSet("finite", whole.train[: images or None], whole.held_out)
+
+
+def drawn(name: str, law: Law, images: int) -> ImageSet:
+    """So many images to train on and as many held out, rounded and cut off as a file would."""
+    random = np.random.default_rng(SEED)
+    which = random.choice(len(law.weights), 2 * images, p=law.weights)
+    noise = random.standard_normal((2 * images, *law.means.shape[1:]))
+    signal = law.means[which] + np.sqrt(law.variances[which])[:, None, None, None] * noise
+    pixels: Images = np.rint((signal + 1) * 127.5).clip(0, 255).astype(np.uint8)
+    return ImageSet(name, pixels[:images], pixels[images:], law=law)
+
+
+def wave(size: int, channels: int, number: int) -> NDArray[np.float64]:
+    """The number-th cosine pattern of the side, longest waves first; [channels, size, size]."""
+    pairs = [(a, b) for a in range(size) for b in range(size)]
+    along, down = sorted(pairs, key=lambda pair: (sum(pair), pair))[number]
+    places = np.pi * (np.arange(size) + 0.5) / size
+    pattern = np.outer(np.cos(down * places), np.cos(along * places))
+    return 0.5 * np.repeat(pattern[None], channels, axis=0)

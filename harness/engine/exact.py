@@ -1,0 +1,54 @@
+"""The exact denoiser in a network's place: what it lacks is the sampler's own error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from harness.data.images import ImageSet
+from harness.diffusion import analytic
+from harness.diffusion.objective import Denoiser
+from harness.diffusion.samplers import Denoise
+from harness.diffusion.schedules import Schedule
+from harness.engine.network import to_signal
+from harness.plan.work import Training
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The best denoiser there is for a set of images: of the law they were drawn from, where that
+    is known, or of the training images as a finite set. It is sampled as a trained network is."""
+
+    training: Training
+    images: ImageSet
+    device: torch.device
+    precision: str = "float32"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.images.channels, self.images.size, self.images.size
+
+    def denoiser(self, schedule: Schedule, clip: bool = False) -> Denoiser:
+        """`denoise(x, t)` under a schedule."""
+        return Denoiser(self._estimate(schedule), clip)
+
+    def _estimate(self, schedule: Schedule) -> Denoise:
+        if self.images.law is None:
+            return analytic.finite(schedule, self._points)
+        means, variances, weights = self._law
+        return analytic.mixture(schedule, means, variances, weights)
+
+    @cached_property
+    def _points(self) -> torch.Tensor:
+        return to_signal(torch.from_numpy(self.images.train).to(self.device))
+
+    @cached_property
+    def _law(self) -> list[torch.Tensor]:
+        law = self.images.law
+        assert law
+        return [
+            torch.from_numpy(array).float().to(self.device)
+            for array in (law.means, law.variances, law.weights)
+        ]
