@@ -4,18 +4,25 @@ files that go with them. A report needs nothing else: no store, no grid file, no
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 from harness.metrics.distances import METRICS, Metric
 from harness.plan.work import Cell
-from harness.report.table import Measure, Results
+from harness.report.table import Measure, Results, labels
 from harness.tracking import Tracker
 
 
-def read_results(name: str, grid_text: str, grid_cells: list[Cell], tracker: Tracker) -> Results:
-    """What is recorded of these cells and their trainings."""
+def read_results(
+    name: str,
+    grid_text: str,
+    grid_cells: list[Cell],
+    tracker: Tracker,
+    budgets: Mapping[str, int] | None = None,
+) -> Results:
+    """What is recorded of these cells and their trainings; `budgets` are the evaluations that each
+    cell was allowed, where the grid counts those."""
     wanted = {work.key for cell in grid_cells for work in (cell, cell.training)}
     cells = tracker.table()
     cells = cells[cells["key"].isin([*wanted])].reset_index(drop=True)
@@ -32,7 +39,7 @@ def read_results(name: str, grid_text: str, grid_cells: list[Cell], tracker: Tra
         failures=failures,
         losses=tables(tracker, run_of, "loss.csv"),
         time_losses=tables(tracker, run_of, "loss_by_time.csv"),
-        schedules=schedule_curves(tracker, trainings),
+        schedules=schedule_curves(tracker, trainings, cells),
         sheets={
             key: picture
             for key, run_id in zip(cells["key"], cells["run_id"], strict=True)
@@ -42,6 +49,7 @@ def read_results(name: str, grid_text: str, grid_cells: list[Cell], tracker: Tra
         expected_cells=len(grid_cells),
         versions=tracker.versions(),
         commit=tracker.commit(),
+        budgets=budgets or {},
         measures=tuple(measure_of(name, METRICS[name]) for name in in_order(METRICS.names())),
     )
 
@@ -65,14 +73,13 @@ def tables(tracker: Tracker, run_of: dict[str, str], file: str) -> dict[str, pd.
     }
 
 
-def schedule_curves(tracker: Tracker, trainings: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The curves of each schedule once, by its label."""
-    if trainings.empty:
-        return {}
-    settings = trainings.get("schedule_options", pd.Series("", index=trainings.index)).fillna("")
-    labels = [
-        f"{name}({options})" if options else name
-        for name, options in zip(trainings["schedule"], settings, strict=True)
-    ]
-    run_of = dict(zip(labels, trainings["run_id"], strict=True))
+def schedule_curves(
+    tracker: Tracker, trainings: pd.DataFrame, cells: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """The curves of each schedule once, by its label: of those trained under, and of those that
+    were only sampled under, which cells keep."""
+    run_of: dict[str, str] = {}
+    for frame, role in ((cells, "sample_schedule"), (trainings, "schedule")):
+        if len(frame):
+            run_of |= dict(zip(labels(frame, role), frame["run_id"], strict=True))
     return tables(tracker, run_of, "schedule.csv")

@@ -15,12 +15,14 @@ from harness.report import method, plots, style
 from harness.report.findings import answers, found
 from harness.report.points import best, points
 from harness.report.table import (
+    EXACT,
     QUANTITY,
     Measure,
     Results,
     column_of,
     comparable,
     labels,
+    learned,
     numbers,
     quantity_of,
     text_of,
@@ -79,6 +81,7 @@ def contents(results: Results) -> dict[str, Any]:
         "name": results.name,
         "answer": [finding.sentence for finding in answers(frame)] if len(frame) else [],
         "findings": told,
+        "unit": frame["unit"].iloc[0] if len(frame) else "step",
         "lead": next((p for p in pictures if p.name == "quality_by_steps"), None),
         "pictures": pictures,
         "tables": [_quality(group) for group in groups if group.present()],
@@ -123,6 +126,8 @@ def _quality(group: Results) -> Table:
     ways = sorted({way for column in columns for way in column})
     leader = best(columns[0].values()).keys
     seconds = _seconds(frames[0])
+    exact = _exact(frames[0])
+    unit = "evaluations allowed" if group.budgets else "steps"
     rows = []
     for way in ways:
         spans = [column[way].interval() if way in column else None for column in columns]
@@ -132,7 +137,8 @@ def _quality(group: Results) -> Table:
         rows.append(
             Row(
                 [schedule, sampler, f"{steps:,}", _whole(point.nfe), *values,
-                 seconds.get(way, "–"), str(point.seeds)],
+                 *([exact.get(way, "–")] if exact else []), seconds.get(way, "–"),
+                 "–" if point.is_exact else str(point.seeds)],
                 is_best=point.keys == leader,
             )
         )  # fmt: skip
@@ -143,10 +149,21 @@ def _quality(group: Results) -> Table:
     named = [_named(measure, group) for measure in measures]
     return Table(
         heading=_heading(group),
-        header=["schedule", "sampler", "steps", "NFE", *named, "ms per image", "seeds"],
+        header=[
+            "schedule", "sampler", unit, "NFE", *named,
+            *([f"{measures[0].title} of the exact denoiser"] if exact else []),
+            "ms per image", "seeds",
+        ],
         rows=rows,
-        floor=[real, *floor, "", ""],
-    )
+        floor=[real, *floor, *([""] if exact else []), "", ""],
+    )  # fmt: skip
+
+
+def _exact(frame: pd.DataFrame) -> dict[tuple[str, str, int], str]:
+    """What the exact denoiser reaches in each way, where it was sampled beside the networks."""
+    known = frame[frame["exact_value"].notna()]
+    means = known.groupby(["schedule", "sampler", "steps"])["exact_value"].mean()
+    return {way: number(value) for way, value in means.items()}  # type: ignore[misc]
 
 
 def _heading(group: Results) -> str:
@@ -183,20 +200,24 @@ def _seconds(frame: pd.DataFrame) -> dict[tuple[str, str, int], str]:
 
 def _compared(results: Results) -> dict[str, str]:
     """What was compared, one line for each thing that was chosen."""
-    cells = results.cells
+    cells = learned(results.cells)
     if cells.empty:
         return {}
+    allowed = [budget for key, budget in results.budgets.items() if key in {*cells["key"]}]
+    models = {*_distinct(results.trainings, "model"), *_distinct(results.cells, "model")}
     seeds = sorted(set(numbers(cells, "seed").dropna().astype(int)))
     lines = {
         "data": listed(_distinct(cells, "data")),
-        "model": listed(_distinct(results.trainings, "model")),
+        "model": listed(sorted(models)),
         "schedules": listed(_distinct(cells, "schedule")),
         "samplers": listed(_distinct(cells, "sampler")),
         "spacing": listed(_distinct(cells, "spacing")),
         "steps": _counted(cells, "steps"),
+        "evaluations allowed": listed(f"{budget:,}" for budget in sorted({*allowed})),
         "training seeds": listed(seeds),
         "training steps": _counted(cells, "training_steps"),
         "target": listed(_distinct(cells, "target")),
+        "loss": listed(_distinct(results.trainings, "loss_function")),
         "images per cell": _counted(cells, "images"),
         "features": listed(_distinct(cells, "extractor")),
         "reference": listed(_distinct(cells, "reference")),
@@ -222,6 +243,7 @@ def _formulae(results: Results) -> list[tuple[str, str, str]]:
         ("schedule", "schedule", method.SCHEDULES),
         ("sampler", "sampler", method.SAMPLERS),
         ("spacing", "spacing", method.SPACINGS),
+        ("model", "model", method.MODELS),
     ]
     return [
         (kind, name, formulae[name])
@@ -277,8 +299,17 @@ def _limits(results: Results, groups: list[Results]) -> list[str]:
     if reused:
         were = "was" if reused == 1 else "were"
         limits.append(f"{count(reused, 'cell')} {were} measured by an earlier run and reused.")
-    seeds = numbers(cells, "seed").nunique()
-    if len(cells) and seeds < 3:
+    clamped = int((numbers(cells, "clamped_times") > 0).sum())
+    if clamped:
+        limits.append(
+            f"{count(clamped, 'cell')}, sampled under another schedule than trained under, asked "
+            f"{'its' if clamped == 1 else 'their'} network about noise levels that it was not "
+            "trained on; the nearest that it was took their place (`clamped_times` in the results "
+            "counts them)."
+        )
+    networks = cells[column_of(cells, "model") != EXACT]
+    seeds = numbers(networks, "seed").nunique()
+    if len(networks) and seeds < 3:
         limits.append(
             "One training seed gives no verdict about schedules; two almost never can: "
             f"here {'is one' if seeds == 1 else 'are two'}."

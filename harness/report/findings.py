@@ -30,6 +30,7 @@ from harness.report.phrases import (
     quantity,
     signed,
     steps_by,
+    unit_of,
     value,
     versus,
 )
@@ -96,18 +97,19 @@ def schedule_across_steps(frame: pd.DataFrame) -> Finding | None:
     # Without a verdict the means still have an order, which is said as that and no more.
     won = steps_by(decided or contrasts, lambda c: (c.winner or best([c.first, c.second])).schedule)
     leader = next(iter(won))
-    tried = f"at every number of steps tried ({listed(f'{c.first.steps:,}' for c in contrasts)})"
-    where = tried if len(won[leader]) == len(contrasts) else at_steps(won[leader])
-    split = listed(f"{name} {at_steps(steps)}" for name, steps in won.items())
+    unit = unit_of(frame)
+    tried = f"at every number of {unit}s tried ({listed(f'{c.first.steps:,}' for c in contrasts)})"
+    where = tried if len(won[leader]) == len(contrasts) else at_steps(won[leader], unit)
+    split = listed(f"{name} {at_steps(steps, unit)}" for name, steps in won.items())
     if decided:
         words = (
             f"The {leader} schedule is best {where}, by {quantity(frame)}"
             if len(won) == 1
-            else f"Which schedule is best depends on the steps: {split}, by {quantity(frame)}"
+            else f"Which schedule is best depends on the {unit}s: {split}, by {quantity(frame)}"
         )
         words += f"; {at(undecided)} no schedule can be told from the next" if undecided else ""
         narrowest = min(decided, key=lambda contrast: abs(contrast.comparison.difference))
-        gap = f"{magnitude(narrowest.comparison)}, {at_steps([narrowest.first.steps])}"
+        gap = f"{magnitude(narrowest.comparison)}, {at_steps([narrowest.first.steps], unit)}"
         words += f" (the narrowest gap is {gap})"
     else:
         reason = undecided[0].comparison.reason
@@ -115,7 +117,7 @@ def schedule_across_steps(frame: pd.DataFrame) -> Finding | None:
         words = f"By the means of {quantity(frame)} {ahead}, but without a verdict: {reason}"
         narrowest = min(contrasts, key=lambda contrast: abs(contrast.comparison.difference))
     return _finding(
-        "Is the same schedule best at every number of steps?", words, contrasts, narrowest,
+        f"Is the same schedule best at every number of {unit}s?", words, contrasts, narrowest,
         verdict=decided[0].comparison.verdict if decided else "inconclusive",
     )  # fmt: skip
 
@@ -186,7 +188,7 @@ def more_steps(frame: pd.DataFrame) -> Finding | None:
     parts = []
     for contrast in contrasts:
         change = moved(contrast.comparison, "falls", "rises")
-        span = f"from {contrast.second.steps:,} to {contrast.first.steps:,} steps"
+        span = f"from {contrast.second.steps:,} to {contrast.first.steps:,} {unit_of(frame)}s"
         unclear = f"does not clearly change {span} ({signed(contrast.comparison)})"
         parts.append(f"{change} {span}" if contrast.winner else unclear)
     fewest, most, floor = contrasts[0].second, contrasts[-1].first, floor_of(frame)
@@ -196,7 +198,7 @@ def more_steps(frame: pd.DataFrame) -> Finding | None:
         each = (left[0] / left[1]) ** (1 / np.log2(most.steps / fewest.steps))
         what = "its distance to real images" if is_known(floor) else "it"
         words += f"; on average a doubling divides {what} by {number(each)}"
-    return _finding("What do more steps buy?", words, contrasts, contrasts[-1])
+    return _finding(f"What do more {unit_of(frame)}s buy?", words, contrasts, contrasts[-1])
 
 
 def best_under_a_budget(frame: pd.DataFrame) -> list[Finding]:
@@ -239,7 +241,7 @@ def price_of_an_evaluation(frame: pd.DataFrame) -> Finding | None:
 
 def training_spread(frame: pd.DataFrame) -> Finding | None:
     """How much does another training seed change, beside the differences claimed?"""
-    everything = points(frame)
+    everything = [point for point in points(frame) if not point.is_exact]
     if not everything:
         return None
     question = "How much does another training seed change?"
@@ -258,7 +260,7 @@ def training_spread(frame: pd.DataFrame) -> Finding | None:
     parts = []
     for there in steps if len(steps) < 2 else (steps[0], steps[-1]):
         moves, _ = spread(point for point in several if point.steps == there)
-        part = f"by {number(moves, 2)} {at_steps([there])}"
+        part = f"by {number(moves, 2)} {at_steps([there], unit_of(frame))}"
         if gaps.get(there, 0) > 0:
             part += (
                 f" ({number(100 * moves / gaps[there], 2)} % of the gap between schedules there)"
@@ -272,6 +274,77 @@ def training_spread(frame: pd.DataFrame) -> Finding | None:
         words += f"; over all cells {number(moves / sampling, 2)} times the error of sampling alone"
     keys = sorted(key for point in several for key in point.keys)
     return Finding(question, sentence(words), keys, moves, n=seeds)
+
+
+def sampler_against_network(frame: pd.DataFrame) -> Finding | None:
+    """How much of the error is the sampler's own, and how much the network's?
+
+    The exact denoiser makes no error, so what it scores under a sampler is that sampler's own.
+    """
+    both = frame[frame["exact_value"].notna()]
+    if both.empty:
+        return None
+    leader = best(points(both)).label
+    line = [point for point in points(both) if point.label == leader]
+    ends = line if len(line) < 2 else [line[0], line[-1]]
+    told = {point.steps: _network_error(both, point) for point in ends}
+    where = [at_steps([point.steps], point.unit) for point in ends]
+    exact = listed(
+        f"{number(told[point.steps].exact)} {there}"
+        for point, there in zip(ends, where, strict=True)
+    )
+    found = listed(number(point.mean) for point in ends)
+    adds = listed(
+        f"{estimate(each.network, each.low, each.high)}"
+        + ("" if each.is_clear else ", which may be luck")
+        for each in told.values()
+    )
+    last = told[ends[-1].steps]
+    words = (
+        f"With {line[0].schedule} and {line[0].sampler}, the exact denoiser has {quantity(frame)} "
+        f"{exact}, which is the sampler's own error; the trained network has {found}, "
+        f"so the network adds {adds}"
+    )
+    clear = all(each.is_clear for each in told.values())
+    return Finding(
+        "How much of the error is the sampler's, and how much the network's?", sentence(words),
+        sorted({key for each in told.values() for key in each.keys}), last.network, last.low,
+        last.high, "measured" if clear else "inconclusive", ends[-1].seeds,
+        "" if clear else "more images per cell",
+    )  # fmt: skip
+
+
+def sampled_elsewhere(frame: pd.DataFrame) -> Finding | None:
+    """Is a network best sampled under the schedule that it was trained under?"""
+    contrasts = _asked(frame, "elsewhere")
+    if not contrasts:
+        return None
+    parts = []
+    for trained in dict.fromkeys(contrast.first.trained for contrast in contrasts):
+        of_it = [contrast for contrast in contrasts if contrast.first.trained == trained]
+        verdicts = {
+            verdict: [contrast for contrast in of_it if contrast.comparison.verdict == verdict]
+            for verdict in ("better", "worse", "inconclusive")
+        }
+        words = {
+            "better": f"is best sampled under its own {at(verdicts['better'])}",
+            "worse": f"is better sampled under another {at(verdicts['worse'])} "
+            f"({pairs(verdicts['worse'])})",
+            "inconclusive": f"gives no verdict {at(verdicts['inconclusive'])}",
+        }
+        parts.append(
+            f"a network trained under {trained} "
+            + listed(words[verdict] for verdict, those in verdicts.items() if those)
+        )
+    strongest = max(contrasts, key=lambda contrast: abs(contrast.comparison.difference))
+    numbers = f"{described(strongest.first)} against {strongest.second.schedule}"
+    words_of_all = (
+        f"By {quantity(frame)}, {'; '.join(parts)} (the widest gap: {numbers}, {versus(strongest)})"
+    )
+    return _finding(
+        "Is a network best sampled under the schedule it was trained under?",
+        words_of_all, contrasts, strongest,
+    )  # fmt: skip
 
 
 def distance_to_real_images(frame: pd.DataFrame) -> Finding | None:
@@ -344,6 +417,34 @@ def answers(frame: pd.DataFrame) -> list[Finding]:
     return [finding for finding in chosen if finding]
 
 
+@dataclass(frozen=True)
+class _Split:
+    """What the exact denoiser scores in a point's way, and what the network adds to it."""
+
+    exact: float
+    network: float
+    low: float
+    high: float
+    keys: tuple[str, ...]
+
+    @property
+    def is_clear(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+def _network_error(frame: pd.DataFrame, point: Point) -> _Split:
+    """On the models at hand, with all errors taken as independent: on the safe side, since both
+    start from the same noise."""
+    rows = frame[frame["key"].isin(point.keys)]
+    once = rows.drop_duplicates("exact_key")
+    exact = float(rows["exact_value"].mean())
+    error = float(np.sqrt((once["exact_error"] ** 2).sum()) / len(once))
+    reach = Z * float(np.hypot(point.error, error))
+    added = point.mean - exact
+    keys = (*point.keys, *sorted(once["exact_key"]))
+    return _Split(exact, added, added - reach, added + reach, keys)
+
+
 def _asked(frame: pd.DataFrame, question: str) -> list[Contrast]:
     return [contrast for contrast in family(frame) if contrast.question == question]
 
@@ -366,14 +467,15 @@ def _finding(
 
 def _schedule_at(frame: pd.DataFrame, contrast: Contrast) -> Finding:
     first, second, comparison = contrast.first, contrast.second, contrast.comparison
-    where = f"{at_steps([first.steps]).capitalize()} with {first.sampler},"
+    there = at_steps([first.steps], first.unit)
+    where = f"{there.capitalize()} with {first.sampler},"
     numbers = f"{quantity(frame)} is {versus(contrast)}"
     if contrast.winner:
         words = (
             f"{where} {first.schedule} is {comparison.verdict} than {second.schedule}: {numbers}, "
-            f"{moved(comparison, 'lower', 'higher')} {over_seeds(comparison)}"
+            f"{moved(comparison, 'lower', 'higher')}{_over_what(contrast)}"
         )
-    elif comparison.n in FEW_SEEDS:
+    elif comparison.n in FEW_SEEDS and not first.is_exact:
         words = (
             f"{where} {first.schedule} is ahead of {second.schedule} ({numbers}), "
             f"but {comparison.reason}"
@@ -381,10 +483,15 @@ def _schedule_at(frame: pd.DataFrame, contrast: Contrast) -> Finding:
     else:
         words = (
             f"{where} {first.schedule} and {second.schedule} cannot be told apart: {numbers}, "
-            f"{signed(comparison)} {over_seeds(comparison)}, {comparison.reason}"
+            f"{signed(comparison)}{_over_what(contrast)}, {comparison.reason}"
         )
-    question = f"Which schedule is best {at_steps([first.steps])}?"
+    question = f"Which schedule is best {there}?"
     return _finding(question, words + _elsewhere(frame, contrast), [contrast], contrast)
+
+
+def _over_what(contrast: Contrast) -> str:
+    """` over 3 training seeds`; nothing where no network is trained."""
+    return "" if contrast.first.is_exact else f" {over_seeds(contrast.comparison)}"
 
 
 def _elsewhere(frame: pd.DataFrame, contrast: Contrast) -> str:
@@ -408,7 +515,7 @@ def _ddim_against_ddpm(frame: pd.DataFrame, contrasts: list[Contrast]) -> Findin
     decided = [contrast for contrast in contrasts if contrast.winner]
     undecided = [contrast for contrast in contrasts if not contrast.winner]
     verdicts = steps_by(decided, lambda contrast: contrast.comparison.verdict)
-    parts = [f"{verdict} {at_steps(steps)}" for verdict, steps in verdicts.items()]
+    parts = [f"{verdict} {at_steps(steps, first.unit)}" for verdict, steps in verdicts.items()]
     parts = [f"{parts[0].replace(' ', f' than {second.sampler} ', 1)}", *parts[1:]] if parts else []
     words = f"With {first.schedule}, {first.sampler} "
     if parts:
@@ -418,13 +525,13 @@ def _ddim_against_ddpm(frame: pd.DataFrame, contrasts: list[Contrast]) -> Findin
         words += f"cannot be told from {second.sampler} {at(undecided)}"
     turns = [
         f"{after.winner.sampler} overtakes between {before.first.steps:,} and "
-        f"{after.first.steps:,} steps"
+        f"{after.first.steps:,} {first.unit}s"
         for before, after in pairwise(decided)
         if before.winner and after.winner and before.winner.sampler != after.winner.sampler
     ]
     words += f", so {listed(turns)}" if turns else ""
     ends = contrasts if len(contrasts) < 2 else [contrasts[0], contrasts[-1]]
-    numbers = listed(f"{versus(c)} {at_steps([c.first.steps])}" for c in ends)
+    numbers = listed(f"{versus(c)} {at_steps([c.first.steps], first.unit)}" for c in ends)
     words += (
         f" ({quantity(frame)} {numbers}; on {count(contrasts[0].comparison.n, 'trained model')})"
     )
@@ -493,6 +600,8 @@ BUILT_IN: dict[str, Callable[[pd.DataFrame], Found]] = {
     "best_under_a_budget": best_under_a_budget,
     "price_of_an_evaluation": price_of_an_evaluation,
     "training_spread": training_spread,
+    "sampler_against_network": sampler_against_network,
+    "sampled_elsewhere": sampled_elsewhere,
     "distance_to_real_images": distance_to_real_images,
     "without_verdict": without_verdict,
 }

@@ -19,7 +19,12 @@ def quantity(frame: pd.DataFrame) -> str:
 
 def described(point: Point) -> str:
     """`cosine with ddim at 10 steps`."""
-    return f"{point.label} {at_steps([point.steps])}"
+    return f"{point.label} {at_steps([point.steps], point.unit)}"
+
+
+def unit_of(frame: pd.DataFrame) -> str:
+    """What the numbers of steps count: `step`, or `evaluation`."""
+    return str(frame["unit"].iloc[0])
 
 
 def value(point: Point) -> str:
@@ -66,7 +71,9 @@ def basis(comparison: Comparison) -> str:
 
 def at(contrasts: Iterable[Contrast]) -> str:
     """`at 5 and 10 steps`."""
-    return at_steps(sorted({contrast.first.steps for contrast in contrasts}))
+    contrasts = list(contrasts)
+    unit = contrasts[0].first.unit if contrasts else "step"
+    return at_steps(sorted({contrast.first.steps for contrast in contrasts}), unit)
 
 
 def steps_by(
@@ -81,8 +88,10 @@ def steps_by(
 
 def pairs(contrasts: Iterable[Contrast], most: int = 6) -> str:
     """`cosine against linear at 20 and 50 steps, ddim against ddpm with linear at 20 steps`."""
+    contrasts = list(contrasts)
+    unit = contrasts[0].first.unit if contrasts else "step"
     names = [
-        f"{name} {at_steps(steps)}"
+        f"{name} {at_steps(steps, unit)}"
         for name, steps in steps_by((c for c in contrasts if c.question != "way"), _pair).items()
     ]
     names += [
@@ -97,11 +106,11 @@ def pairs(contrasts: Iterable[Contrast], most: int = 6) -> str:
 
 def _pair(contrast: Contrast) -> str:
     first, second = contrast.first, contrast.second
-    if contrast.question == "schedule":
+    if contrast.question in ("schedule", "elsewhere"):
         return f"{first.schedule} against {second.schedule}"
     if contrast.question == "sampler":
         return f"{first.sampler} against {second.sampler} with {first.schedule}"
-    return f"{second.steps:,} steps with {first.label} against the same"
+    return f"{count(second.steps, second.unit)} with {first.label} against the same"
 
 
 def is_known(*values: float) -> bool:

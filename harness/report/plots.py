@@ -15,15 +15,17 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
 from harness.registry import Registry
 from harness.report.axes import log_axis, steps_axis, symmetric_axis
-from harness.report.phrases import is_known
+from harness.report.phrases import is_known, unit_of
 from harness.report.points import Contrast, Point, best, family, points
 from harness.report.style import (
     COLOURS,
@@ -39,13 +41,14 @@ from harness.report.style import (
     legend,
     looks,
 )
-from harness.report.table import Results, column_of, numbers, tidy, training_labels
-from harness.report.words import at_steps, estimate, number
+from harness.report.table import Results, column_of, labels, numbers, tidy, training_labels
+from harness.report.words import count, estimate, number, wrapped
 from harness.report.yardsticks import floor_of
 
-LOSS = "mean squared error of the noise"
 MOST_LINES = 8  # in one panel; beyond that each sampler has its own
 MOST_PANELS = 12
+MOST_MATRICES = 4
+LONGEST_NAME = 36  # letters beside a row
 MOST_ROWS = 24  # beyond this a figure is wallpaper; table and findings have the rest
 
 
@@ -56,6 +59,7 @@ def quality_by_steps(results: Results) -> Figure | None:
     upright one is linear near zero where values reach it). The bands are 95 % intervals over
     training seeds, or over sampling alone where there is one seed. The grey line is what real
     held-out images reach. Where there are many lines, each sampler has a panel.
+    Small crosses, where there are some, are the exact denoiser's: the sampler's own error.
     """
     frame = _frame(results)
     if frame is None:
@@ -65,7 +69,51 @@ def quality_by_steps(results: Results) -> Figure | None:
     for axes in panels:
         steps_axis(axes, [point.steps for _, point in placed], 9 if len(panels) == 1 else 4)
     for axes in panels[-2:]:
-        axes.set_xlabel("steps")
+        axes.set_xlabel(f"{unit_of(frame)}s")
+    return figure
+
+
+def train_by_sample(results: Results) -> Figure | None:
+    """Trained under one schedule, sampled under another.
+
+    A row for each schedule trained under, a column for each sampled under, a panel for each number
+    of steps (four at most), all with the sampler that has the best cell. The darker, the better;
+    outlined is a network sampled under the schedule it was trained under.
+    """
+    frame = _frame(results)
+    if frame is None or frame["is_home"].all() or frame["is_exact"].all():
+        return None
+    shown = frame[frame["sampler"] == best(points(frame)).sampler]
+    counts = _some(sorted(set(shown["steps"])), MOST_MATRICES)
+    down, across = sorted(set(shown["trained"])), sorted(set(shown["sampled"]))
+    names = [[wrapped(name) for name in side] for side in (down, across)]
+    lines = max(name.count("\n") + 1 for side in names for name in side)
+    abreast = 2 if lines == 1 and len(across) < 4 and len(counts) > 1 else 1
+    rows = -(-len(counts) // abreast)
+    height = 1.2 + 0.2 * lines + max(0.45, 0.2 * lines) * len(down)
+    figure, grid = figure_of(height * rows, rows, abreast)
+    panels = list(np.ravel(grid))
+    home = shown[shown["is_home"]].groupby("trained")["sampled"].first()
+    for axes, steps in zip(panels, counts, strict=False):
+        table = shown[shown["steps"] == steps].pivot_table("value", "trained", "sampled")
+        table = table.reindex(index=down, columns=across)
+        # By rank: values that differ by powers of ten would all but the worst be of one colour.
+        ranks = pd.Series(table.to_numpy().ravel())
+        order = ranks.rank(ascending=not shown["lower_is_better"].iloc[0]).to_numpy()
+        sns.heatmap(
+            order.reshape(table.shape), ax=axes, cbar=False, cmap="crest", annot=table.map(number),
+            fmt="", linewidths=2, linecolor="white", yticklabels=names[0], xticklabels=names[1],
+        )  # fmt: skip
+        for trained, sampled in home.items():
+            corner = across.index(str(sampled)), down.index(str(trained))
+            axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=2))
+        axes.set(xlabel="sampled under", ylabel="trained under")
+        axes.grid(visible=False)
+        title = f"{shown['sampler'].iloc[0]}, {count(steps, unit_of(frame))}"
+        axes.set_title(title, fontsize=STYLE["axes.labelsize"])
+        axes.tick_params(length=0, labelrotation=0)
+    for axes in panels[len(counts) :]:
+        axes.remove()
     return figure
 
 
@@ -122,7 +170,9 @@ def comparisons(results: Results) -> Figure | None:
     # Schedules first, then samplers with the best schedule, then the rest; within each by steps.
     shown = sorted(shown, key=lambda c: (c.question != "schedule", c.first.schedule != leader))
     shown = shown[:MOST_ROWS]
-    figure, axes = figure_of(1.2 + 0.29 * len(shown))
+    names = [_contrast_name(contrast) for contrast in shown]
+    lines = max(name.count("\n") for name in names) + 1
+    figure, axes = figure_of(1.2 + (0.17 + 0.12 * lines) * len(shown))
     for row, contrast in enumerate(shown):
         _row(axes, row, contrast)
     ends = [
@@ -140,7 +190,7 @@ def comparisons(results: Results) -> Figure | None:
     typical = float(np.median(reaches)) if reaches else max(map(abs, ends))
     symmetric_axis(axes, "x", ends, 2 * typical)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set_yticks(range(len(shown)), [_contrast_name(contrast) for contrast in shown])
+    axes.set_yticks(range(len(shown)), names, fontsize=9 if lines == 1 else 8)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
@@ -192,7 +242,7 @@ def losses(results: Results) -> Figure | None:
     if 0 < low < high:
         log_axis(axes, "y", [low, high])
         axes.set_ylim(0.9 * low, 1.1 * high)
-    axes.set(xlabel="training step", ylabel=LOSS)
+    axes.set(xlabel="training step", ylabel=_loss_name(results))
     axes.set_xlim(left=0)
     legend(figure, {label: {"color": colours(results)[label]} for label in lines})
     return figure
@@ -218,7 +268,7 @@ def loss_by_time(results: Results) -> Figure | None:
         return None
     figure, axes = figure_of(4.0)
     _draw_seeds(axes, lines, colours(results))
-    axes.set(xlabel="time t", ylabel=LOSS, xlim=(0, 1))
+    axes.set(xlabel="time t", ylabel=_loss_name(results), xlim=(0, 1))
     legend(figure, {label: {"color": colours(results)[label]} for label in lines})
     return figure
 
@@ -262,12 +312,12 @@ def samples(results: Results) -> Figure | None:
     )
     axes.set_yticks(
         [i * down + high / 2 - 0.5 for i in range(len(rows))],
-        [", ".join(row) for row in rows],
+        [wrapped(", ".join(row), LONGEST_NAME) for row in rows],
         fontsize=9,
     )
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.set_xlabel("steps")
+    axes.set_xlabel(f"{unit_of(frame)}s")
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -305,6 +355,7 @@ def _quality(
         for (sampler, _), line in lines.items():
             if name in ("", sampler):
                 _draw(axes, line, look)
+                _draw_exact(axes, frame, line, look)
         _quality_axis(axes, frame, everything)
     for axes in panels[len(names) :]:
         axes.remove()
@@ -312,6 +363,8 @@ def _quality(
     quality = f"{frame['quantity'].iloc[0]}, {direction} is better"
     figure.supylabel(quality, fontsize=STYLE["axes.labelsize"])
     entries = look.schedules | ({} if is_split else look.samplers)
+    if frame["exact_value"].notna().any():
+        entries |= {"exact denoiser": {"marker": "x", "linestyle": "", "markeredgecolor": INK}}
     legend(figure, entries | ({"real images": REAL} if is_known(floor_of(frame)) else {}))
     return figure, panels[: len(names)]
 
@@ -328,8 +381,19 @@ def _draw(axes: Axes, line: list[tuple[float, Point]], look: Looks) -> None:
     axes.vlines(across, low, high, color=style["color"], linewidth=1, alpha=0.7)
 
 
+def _draw_exact(
+    axes: Axes, frame: pd.DataFrame, line: list[tuple[float, Point]], look: Looks
+) -> None:
+    """What the exact denoiser reaches in the way of each point, as a cross."""
+    for x, point in line:
+        exact = frame.loc[frame["key"].isin(point.keys), "exact_value"].mean()
+        if is_known(exact):
+            axes.plot(x, exact, marker="x", markersize=6, color=look.of(point)["color"], zorder=3)
+
+
 def _quality_axis(axes: Axes, frame: pd.DataFrame, everything: list[Point]) -> None:
     values, floor = [point.mean for point in everything], floor_of(frame)
+    values += frame["exact_value"].dropna().tolist()
     positive = [value for value in values if value > 0]
     if is_known(floor):
         axes.axhline(floor, zorder=1, **REAL)
@@ -361,11 +425,15 @@ def _row(axes: Axes, row: int, contrast: Contrast) -> None:
 
 
 def _contrast_name(contrast: Contrast) -> str:
+    """`cosine − linear (ddim, 10 steps)`, on several lines where that is long."""
     first, second = contrast.first, contrast.second
-    steps = at_steps([first.steps]).removeprefix("at ")
+    steps = count(first.steps, first.unit)
     if contrast.question == "schedule":
-        return f"{first.schedule} − {second.schedule} ({first.sampler}, {steps})"
-    return f"{first.sampler} − {second.sampler} ({first.schedule}, {steps})"
+        pair, where = (first.schedule, second.schedule), first.sampler
+    else:
+        pair, where = (first.sampler, second.sampler), first.schedule
+    name = f"{' − '.join(pair)} ({where}, {steps})".replace(" sampled as ", " as ")
+    return wrapped(name, LONGEST_NAME)
 
 
 def _front(placed: list[tuple[float, Point]]) -> list[tuple[float, Point]]:
@@ -409,6 +477,24 @@ def _smoothed(curve: pd.DataFrame) -> pd.Series[float]:
     return series.rolling(max(1, len(series) // 50), min_periods=1).mean()
 
 
+def _loss_name(results: Results) -> str:
+    """What the loss is: `mean squared error of the noise`, where all trainings mean the same."""
+    trainings = results.trainings
+    targets, losses = {*column_of(trainings, "target")}, {*column_of(trainings, "loss_function")}
+    weightings = {*labels(trainings, "weighting")} - {"", "simple"}
+    kind = {"mae": "absolute"}.get("".join(losses), "squared")
+    of = "".join(targets) if len(targets) == 1 else "target"
+    is_one = len(losses) == len(targets) == 1 and not weightings
+    return f"mean {kind} error of the {of}" if is_one else "training loss"
+
+
+def _some(items: list[int], most: int) -> list[int]:
+    """At most so many of them, evenly from the first to the last."""
+    if len(items) <= most:
+        return items
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, most)]
+
+
 def _strip(sheet: bytes, tiles: int) -> NDArray[np.uint8]:
     """The first tiles of a sheet side by side; the sheet has eight to a row."""
     with Image.open(io.BytesIO(sheet)) as image:
@@ -421,6 +507,7 @@ def _strip(sheet: bytes, tiles: int) -> NDArray[np.uint8]:
 BUILT_IN: dict[str, Callable[[Results], Figure | None]] = {
     "quality_by_steps": quality_by_steps,
     "samples": samples,
+    "train_by_sample": train_by_sample,
     "quality_by_seconds": quality_by_seconds,
     "comparisons": comparisons,
     "schedule_curves": schedule_curves,

@@ -30,7 +30,7 @@ from harness.metrics.statistics import (
 )
 from harness.report.words import count
 
-Question = Literal["schedule", "sampler", "steps", "way"]
+Question = Literal["schedule", "sampler", "steps", "way", "elsewhere"]
 
 BUDGETS = (10, 25, 50, np.inf)  # network evaluations per image
 
@@ -41,7 +41,7 @@ class Point:
 
     schedule: str
     sampler: str
-    steps: int
+    steps: int  # or the evaluations it was allowed: see `unit`
     kind: str
     setting: str
     nfe: float
@@ -49,6 +49,10 @@ class Point:
     errors: dict[int, float]  # the standard error of each from sampling alone
     keys: tuple[str, ...]
     lower_is_better: bool = True
+    trained: str = ""  # the schedule and training of its networks
+    is_home: bool = True  # sampled under the schedule that it was trained under
+    is_exact: bool = False  # no network: there is no luck of training
+    unit: str = "step"
 
     @property
     def mean(self) -> float:
@@ -112,9 +116,10 @@ def family(frame: pd.DataFrame) -> list[Contrast]:
     """Every comparison the report gives a verdict on, judged together.
 
     At each number of steps: the best schedule against the next, with the sampler that is best
-    there; with each schedule DDIM against DDPM, or else the best sampler against the next. With
-    the best schedule and sampler each number of steps against the one before. Under each budget
-    the best way against the next.
+    there; with each schedule DDIM against DDPM, and the best sampler against the next; where
+    networks are also sampled under other schedules than their own, their own against the best of
+    those. With the best schedule and sampler each number of steps against the one before. Under
+    each budget the best way against the next.
     """
     everything = points(frame)
     contrasts = []
@@ -123,6 +128,7 @@ def family(frame: pd.DataFrame) -> list[Contrast]:
         contrasts += _schedules(here)
         for schedule in sorted({point.schedule for point in here}):
             contrasts += _samplers([point for point in here if point.schedule == schedule])
+        contrasts += _elsewhere(here)
     contrasts += _steps(everything)
     for budget in BUDGETS:
         contrasts += _ways(within(everything, budget))
@@ -187,12 +193,17 @@ def _point(schedule: str, sampler: str, steps: int, rows: list[Any]) -> Point:
         },
         keys=tuple(sorted(row.key for row in rows)),
         lower_is_better=bool(rows[0].lower_is_better),
+        trained=rows[0].trained,
+        is_home=bool(rows[0].is_home),
+        is_exact=bool(rows[0].is_exact),
+        unit=rows[0].unit,
     )
 
 
 def _schedules(here: list[Point]) -> list[Contrast]:
     """The best schedule against the next at one number of steps. Testing the best against the
     runner-up with a two-sided interval is on the safe side however many there are."""
+    here = [point for point in here if point.is_home] or here
     if len({point.schedule for point in here}) < 2:
         return []
     # Only a sampler that several schedules share can compare them.
@@ -212,17 +223,39 @@ def _schedules(here: list[Point]) -> list[Contrast]:
 
 def _samplers(here: list[Point]) -> list[Contrast]:
     """DDIM against DDPM under one schedule at one number of steps, for each setting that has
-    both; where none has, the best sampler against the next."""
+    both; and the best sampler against the next."""
     pairs = [
         (first, second)
         for first in here
         for second in here
         if (first.kind, second.kind) == ("ddim", "ddpm") and first.setting == second.setting
     ]
-    if not pairs and len(here) > 1:
+    if len(here) > 1:
         ranked = sorted(here, key=lambda point: (point.rank, point.label))
-        pairs = [(ranked[0], ranked[1])]
+        if not {(ranked[0].keys, ranked[1].keys), (ranked[1].keys, ranked[0].keys)} & {
+            (first.keys, second.keys) for first, second in pairs
+        }:
+            pairs.append((ranked[0], ranked[1]))
     return [_contrast("sampler", first, second) for first, second in pairs]
+
+
+def _elsewhere(here: list[Point]) -> list[Contrast]:
+    """Each network sampled under its own schedule against the best of the others, with the sampler
+    that is best at home."""
+    contrasts = []
+    for trained in sorted({point.trained for point in here}):
+        own = [point for point in here if point.trained == trained and point.is_home]
+        if not own:
+            continue
+        home = best(own)
+        away = [
+            point
+            for point in here
+            if (point.trained, point.sampler) == (trained, home.sampler) and not point.is_home
+        ]
+        if away:
+            contrasts.append(_contrast("elsewhere", home, best(away)))
+    return contrasts
 
 
 def _steps(everything: list[Point]) -> list[Contrast]:
@@ -245,9 +278,9 @@ def _contrast(question: Question, first: Point, second: Point) -> Contrast:
     a, b = [first.values[seed] for seed in seeds], [second.values[seed] for seed in seeds]
     lower = first.lower_is_better
     over_seeds = paired_difference(a, b, lower_is_better=lower)
-    # Another schedule is another model. Another sampler, or more steps, is the same model used
-    # differently, so what luck there is lies in the sampling.
-    if first.schedule != second.schedule:
+    # Another schedule is another model, unless no model is trained. Another sampler, or more steps,
+    # is the same model used differently, so what luck there is lies in the sampling.
+    if first.trained != second.trained and not (first.is_exact and second.is_exact):
         return Contrast(question, first, second, over_seeds)
     on_these = sampling_difference(
         a, b,

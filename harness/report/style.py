@@ -96,6 +96,8 @@ def legend(figure: Figure, entries: dict[str, dict[str, Any]]) -> None:
     ]
     letters = [len(name) + 7 for name in entries]
     columns = len(handles) if sum(letters) <= 76 else max(1, min(5, 76 // max(letters)))
+    rows = -(-len(handles) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.24 * max(0, rows - 3))  # not from the axes
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.4)
 
 

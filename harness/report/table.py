@@ -61,6 +61,8 @@ class Results:
     versions: Mapping[str, str]  # harness, python, torch, ...
     commit: str  # "abc1234", "abc1234 (modified)" or ""
     measures: tuple[Measure, ...] = field(default=(KID, FID))  # the first one present decides
+    # By cell key, the network evaluations that each was allowed; empty where grids count steps.
+    budgets: Mapping[str, int] = field(default_factory=dict)
 
     def ordered(self) -> Results:
         """The same results in an order that does not depend on who finished first."""
@@ -111,8 +113,10 @@ QUANTITY = ["data", "extractor", "reference", "images", "precision"]
 # What else may differ between two trainings or two ways of sampling: it joins the label of the
 # schedule or of the sampler wherever it does differ, so that nothing is averaged over unseen.
 OF_THE_TRAINING = [
-    "model", "target", "weighting", "training_steps", "batch_size", "learning_rate", "ema",
+    "model", "target", "weighting", "loss_function", "training_steps", "batch_size",
+    "learning_rate", "ema",
 ]  # fmt: skip
+EXACT = "exact"  # the model that is no network: its cells stand beside those of networks
 OF_THE_SAMPLING = ["spacing", "clip"]
 
 
@@ -124,9 +128,27 @@ def comparable(results: Results) -> list[Results]:
     quantity = [column for column in QUANTITY if column in cells]
     if not quantity:
         return [results]
-    groups = [group for _, group in cells.groupby(quantity, sort=True, dropna=False)]
+    networks = learned(cells)
+    groups = [group for _, group in networks.groupby(quantity, sort=True, dropna=False)]
     groups.sort(key=len, reverse=True)
-    return [_with_cells(results, group.reset_index(drop=True)) for group in groups]
+    beside = cells.drop(networks.index)
+    return [
+        _with_cells(results, pd.concat([group, _alike(beside, group)]).reset_index(drop=True))
+        for group in groups
+    ]
+
+
+def learned(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of trained networks; where there are none, all."""
+    networks = cells[column_of(cells, "model") != EXACT]
+    return networks if len(networks) else cells
+
+
+def _alike(exact: pd.DataFrame, group: pd.DataFrame) -> pd.DataFrame:
+    """The exact cells of the same quantity as a group. They know no precision but one."""
+    keys = [column for column in QUANTITY if column in group and column != "precision"]
+    shared = group[keys].drop_duplicates()
+    return exact[exact[keys].apply(tuple, axis=1).isin(shared.apply(tuple, axis=1))]
 
 
 def _with_cells(results: Results, cells: pd.DataFrame) -> Results:
@@ -149,26 +171,35 @@ def quantity_of(results: Results) -> dict[str, str]:
 def tidy(results: Results, measure: Measure) -> pd.DataFrame:
     """One comparable group as the frame that findings and figures read.
 
-    One row per cell: key, schedule and sampler (labels), kind (the sampler's label without what
-    else differs), setting (what else differs), steps, seed, sampling_seed, nfe, machine, seconds,
-    value, error, floor, floor_error, floor_images, images; and, the same in all rows, metric,
-    quantity (the metric with all that identifies it) and lower_is_better. Cells without a value
-    are left out.
+    One row per cell: key, schedule and sampler (labels), trained and sampled (the schedule and
+    training of the network, and the schedule it is sampled under), kind (the sampler's label
+    without what else differs), setting (what else differs), steps, seed, sampling_seed, nfe,
+    machine, seconds, value, error, floor, floor_error, floor_images, images; and, the same in all
+    rows, metric, quantity (the metric with all that identifies it), lower_is_better and unit (what
+    `steps` counts: steps, or the evaluations a cell was allowed). Cells without a value are left
+    out. Beside those of networks stands what the exact denoiser reaches in the same way, in
+    exact_value, exact_error and exact_key; only where there are no networks it has rows itself.
     """
     cells = results.cells
     schedule, sampled = labels(cells, "schedule"), labels(cells, "sample_schedule")
-    elsewhere = (sampled != "") & (sampled != schedule)
-    schedule = schedule.where(~elsewhere, schedule + " sampled as " + sampled)
+    sampled = sampled.where(sampled != "", schedule)
+    training = _of_the_training(results)
+    trained = schedule + training
+    schedule = schedule.where(sampled == schedule, schedule + " sampled as " + sampled)
     kind = labels(cells, "sampler")
     setting = _varying(cells, OF_THE_SAMPLING)
     frame = pd.DataFrame(
         {
             "key": column_of(cells, "key"),
-            "schedule": schedule + _of_the_training(results),
+            "schedule": schedule + training,
+            "trained": trained,
+            "sampled": sampled,
+            "is_home": schedule == sampled,
+            "is_exact": column_of(cells, "model") == EXACT,
             "sampler": kind + setting,
             "kind": kind,
             "setting": setting,
-            "steps": numbers(cells, "steps").fillna(0).astype(int),
+            "steps": _steps(results),
             "seed": numbers(cells, "seed").fillna(0).astype(int),
             "sampling_seed": numbers(cells, "sampling_seed").fillna(0).astype(int),
             "nfe": numbers(cells, "nfe"),
@@ -190,9 +221,29 @@ def tidy(results: Results, measure: Measure) -> pd.DataFrame:
         )
     ]
     frame["lower_is_better"] = measure.lower_is_better
+    frame["unit"] = "evaluation" if results.budgets else "step"
     if measure.biased:  # a floor at another n is another quantity
         frame["floor"] = frame["floor"].where(frame["floor_images"] == frame["images"])
-    return frame[frame["value"].notna()].reset_index(drop=True)
+    return _beside_exact(frame[frame["value"].notna()].reset_index(drop=True))
+
+
+def _steps(results: Results) -> pd.Series[int]:
+    """The steps of each cell, or the evaluations it was allowed where grids count those."""
+    steps = numbers(results.cells, "steps").fillna(0).astype(int)
+    if not results.budgets:
+        return steps
+    return column_of(results.cells, "key").map(results.budgets).fillna(steps).astype(int)
+
+
+def _beside_exact(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of networks, each with what the exact denoiser reaches in the same way."""
+    exact, networks = frame[frame["is_exact"]], frame[~frame["is_exact"]]
+    if exact.empty or networks.empty:
+        return frame.assign(exact_value=np.nan, exact_error=np.nan, exact_key="")
+    same_way = ["sampled", "sampler", "steps", "sampling_seed"]
+    beside = exact.drop_duplicates(same_way).set_index(same_way)[["value", "error", "key"]]
+    joined = networks.join(beside.add_prefix("exact_"), on=same_way)
+    return joined.fillna({"exact_key": ""}).reset_index(drop=True)
 
 
 def training_labels(trainings: pd.DataFrame) -> pd.Series[str]:
@@ -236,7 +287,7 @@ def _of_the_training(results: Results) -> pd.Series[str]:
     if not {"key"} <= {*trainings.columns} or "training_key" not in cells:
         return _varying(cells, OF_THE_TRAINING)
     varying = _varying(trainings, OF_THE_TRAINING).set_axis(trainings["key"])
-    return cells["training_key"].map(varying[~varying.index.duplicated()]).fillna("")
+    return cells["training_key"].map(varying[~varying.index.duplicated()]).astype(object).fillna("")
 
 
 def _varying(frame: pd.DataFrame, columns: Iterable[str]) -> pd.Series[str]:
@@ -247,7 +298,7 @@ def _varying(frame: pd.DataFrame, columns: Iterable[str]) -> pd.Series[str]:
         if values.nunique() > 1:
             shown = (
                 values
-                if column in {"model", "target", "weighting", "spacing"}
+                if column in {"model", "target", "weighting", "loss_function", "spacing"}
                 else (column.replace("_", " ") + " " + values)
             )
             label = label + ", " + shown

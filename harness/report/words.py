@@ -1,6 +1,7 @@
 """Numbers and lists as a careful person would write them."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 
 MINUS = "\N{MINUS SIGN}"
@@ -44,6 +45,12 @@ def estimate(value: float, low: float, high: float) -> str:
     return f"{number(value, decimals=decimals)} {interval(low, high, decimals)}"
 
 
+def wrapped(name: str, width: int = 26) -> str:
+    """A long name on several lines, broken at spaces and before its options."""
+    lines = textwrap.wrap(name.replace("(", " ("), width, break_on_hyphens=False)
+    return "\n".join(lines).replace(" (", "(")
+
+
 def count(n: int, noun: str, plural: str | None = None) -> str:
     """`1 step`, `20 steps`, `2 differences`."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
@@ -63,9 +70,9 @@ def sentence(*parts: str) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
-def at_steps(steps: Sequence[int]) -> str:
-    """`at 20 steps`, `at 5, 10 and 20 steps`, `at 1 step`."""
-    return f"at {listed(f'{n:,}' for n in steps)} {'step' if [*steps] == [1] else 'steps'}"
+def at_steps(steps: Sequence[int], unit: str = "step") -> str:
+    """`at 20 steps`, `at 5, 10 and 20 steps`, `at 1 step`, `at 10 evaluations`."""
+    return f"at {listed(f'{n:,}' for n in steps)} {unit}{'' if [*steps] == [1] else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -29,8 +29,11 @@ def build(
     seeds=(0, 1, 2),
     name="digits",
     gain=1.0,
+    crossed=False,
+    exact=False,
 ):
-    """Results of a full grid; `gain` scales the luck of training."""
+    """Results of a full grid; `gain` scales the luck of training. `crossed` samples every network
+    under every schedule; `exact` puts the exact denoiser beside the networks."""
     draw = np.random.default_rng(7)
     trainings = [training(draw, schedule, seed) for schedule, seed in product(schedules, seeds)]
     luck = {row["key"]: draw.normal(0, 0.05 * gain) for row in trainings}
@@ -38,6 +41,12 @@ def build(
         cell(draw, row, luck[row["key"]], sampler, count)
         for row, sampler, count in product(trainings, samplers, steps)
     ]
+    if crossed:
+        cells += [elsewhere(row, other) for row in cells for other in schedules
+                  if other != row["schedule"]]  # fmt: skip
+    if exact:
+        at_home = [row for row in cells if row["sample_schedule"] == row["schedule"]]
+        cells += [exactly(row) for row in at_home if row["seed"] == seeds[0]]
     return Results(
         name=name,
         cells=pd.DataFrame(cells),
@@ -74,7 +83,8 @@ def cell(draw, row, luck, sampler, steps):
     return {
         "key": f"c-{schedule}-{sampler}-{steps}-{row['seed']}",
         "run_id": f"run-c-{schedule}-{sampler}-{steps}-{row['seed']}", "machine": MACHINE,
-        "data": "digits", "schedule": schedule, "sample_schedule": schedule, "sampler": sampler,
+        "data": "digits", "model": "tiny", "schedule": schedule, "sample_schedule": schedule,
+        "sampler": sampler,
         "eta": 0.0 if sampler == "ddim" else np.nan, "spacing": "leading", "steps": steps,
         "seed": row["seed"], "sampling_seed": 0, "images": 2000, "target": "noise",
         "precision": "bfloat16", "clip": False, "extractor": "digits", "reference": "train",
@@ -85,6 +95,22 @@ def cell(draw, row, luck, sampler, steps):
         "nfe": float(steps), "seconds_per_image": per_image,
         "seconds_per_image_spread": 0.01 * per_image, "images_per_second": 1 / per_image,
         "peak_memory_bytes": 4.1e8, "first_abar": 4.1e-5,
+    }  # fmt: skip
+
+
+def elsewhere(row, other):
+    """The same network sampled under another schedule: half as far again from the data."""
+    return row | {
+        "key": f"{row['key']}-as-{other}", "run_id": f"{row['run_id']}-as-{other}",
+        "sample_schedule": other, "kid": 1.5 * row["kid"] + 0.01, "clamped_times": 2.0,
+    }  # fmt: skip
+
+
+def exactly(row):
+    """What the exact denoiser reaches in the same way: a third of the distance."""
+    return row | {
+        "key": f"{row['key']}-exact", "run_id": f"{row['run_id']}-exact", "model": "exact",
+        "training_key": "none", "precision": "float32", "seed": 0, "kid": row["kid"] / 3,
     }  # fmt: skip
 
 
@@ -136,6 +162,12 @@ def sheet(kid, seed, side=8, tiles=64):
 def _build():
     """Makes Results of a grid with the axes it is given."""
     return build
+
+
+@pytest.fixture(scope="session")
+def everything():
+    """Results in which every figure and every finding has something to say."""
+    return build(crossed=True, exact=True)
 
 
 @pytest.fixture(scope="session")

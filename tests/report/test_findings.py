@@ -7,19 +7,24 @@ import pandas as pd
 import pytest
 
 from harness.report.findings import BUILT_IN, FINDINGS, answers, found
+from harness.report.points import family
 from harness.report.table import comparable, tidy
 
 NAN = math.nan
 LUCK = np.array([0.0, 0.004, -0.003])  # what three training seeds add to every value
 
 
-def table(values, *, error=0.001, floor=NAN, seconds=None, machine="one", lower_is_better=True):
-    """A tidy frame: {(schedule, sampler, steps): value or values by seed}."""
+def table(
+    values, *, error=0.001, floor=NAN, seconds=None, machine="one", lower_is_better=True, exact=None
+):
+    """A tidy frame: {(schedule, sampler, steps): value or values by seed}; `exact` is what the
+    exact denoiser reaches, by steps."""
     rows = []
     for (schedule, sampler, steps), given in values.items():
         by_seed = (
             given if isinstance(given, list | np.ndarray) else given + LUCK * (1 + 0.1 * given)
         )
+        trained, _, sampled = schedule.partition(" sampled as ")
         for seed, value in enumerate(by_seed):
             rows.append(
                 {
@@ -29,7 +34,10 @@ def table(values, *, error=0.001, floor=NAN, seconds=None, machine="one", lower_
                     "seconds": seconds(steps) if seconds else NAN, "value": value, "error": error,
                     "floor": floor, "floor_error": NAN, "floor_images": 1000.0, "images": 1000.0,
                     "metric": "KID", "quantity": "KID on digits features",
-                    "lower_is_better": lower_is_better,
+                    "lower_is_better": lower_is_better, "trained": trained,
+                    "sampled": sampled or trained, "is_home": not sampled, "is_exact": False,
+                    "unit": "step", "exact_value": (exact or {}).get(steps, NAN),
+                    "exact_error": error, "exact_key": f"exact-{sampler}-{steps}" if exact else "",
                 }
             )  # fmt: skip
     return pd.DataFrame(rows, columns=None if rows else list(ONE_ROW.columns))
@@ -193,6 +201,50 @@ CASES = {
         "false": (table({}), None, []),
         "undecidable": (grid([0.3], [0.1], [0.2], [0.05]), "inconclusive", ["was not measured"]),
     },
+    "sampler_against_network": {
+        "true": (
+            steps_of({5: 0.3, 50: 0.1}, exact={5: 0.2, 50: 0.01}),
+            "measured",
+            [
+                "the exact denoiser has KID on digits features 0.200 at 5 steps and 0.0100 at 50",
+                "the network adds 0.10",
+                "and 0.09",
+            ],
+        ),
+        "false": (steps_of({5: 0.3, 50: 0.1}), None, []),
+        "undecidable": (
+            steps_of({5: 0.3, 50: 0.1}, exact={5: 0.2, 50: 0.0999}),
+            "inconclusive",
+            ["which may be luck"],
+        ),
+    },
+    "sampled_elsewhere": {
+        "true": (
+            table(
+                {
+                    ("linear", "ddim", 10): 0.1,
+                    ("linear sampled as cosine", "ddim", 10): 0.2,
+                    ("cosine", "ddim", 10): 0.05,
+                    ("cosine sampled as linear", "ddim", 10): 0.02,
+                }
+            ),
+            "better",
+            [
+                "a network trained under cosine is better sampled under another at 10 steps "
+                "(cosine against cosine sampled as linear at 10 steps)",
+                "a network trained under linear is best sampled under its own at 10 steps",
+            ],
+        ),
+        "false": (grid(0.3, 0.1, 0.2, 0.05), None, []),
+        "undecidable": (
+            table(
+                {("linear", "ddim", 10): 0.1, ("linear sampled as cosine", "ddim", 10): 0.1001},
+                error=0.01,
+            ),
+            "inconclusive",
+            ["a network trained under linear gives no verdict at 10 steps"],
+        ),
+    },
     "distance_to_real_images": {
         "true": (steps_of({5: 0.3, 50: 0.1}, floor=0.0), "worse", ["can still be told from real"]),
         "false": (steps_of({5: 0.3, 50: 0.1}), None, []),
@@ -235,7 +287,7 @@ def test_a_finding_says_what_the_table_supports_and_no_more(name, case):
     for word in words:
         assert word in findings[0].sentence
     assert (verdict == "inconclusive") <= bool(findings[0].would_decide)
-    assert set(findings[0].evidence) <= set(frame["key"])
+    assert set(findings[0].evidence) <= {*frame["key"], *frame["exact_key"]}
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -249,6 +301,35 @@ def test_a_single_cell_supports_no_comparison(name):
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_no_cell_supports_nothing(name):
     assert told(name, table({})) == []
+
+
+def test_what_needs_no_training_is_judged_by_the_luck_of_sampling_alone():
+    one_seed = grid([0.3], [0.1], [0.2], [0.05])
+    assert told("schedule_at_few_steps", one_seed)[0].verdict == "inconclusive"
+    exact = one_seed.assign(is_exact=True)
+    [finding] = told("schedule_at_few_steps", exact)
+    assert finding.verdict == "better"
+    assert "seed" not in finding.sentence
+    assert told("training_spread", exact) == []
+
+
+def test_where_evaluations_are_counted_no_sentence_speaks_of_steps():
+    frame = samplers([0.1, 0.08, 0.06, 0.05], [0.3, 0.15, 0.1, 0.02], floor=0.0)
+    frame = pd.concat([frame, grid(0.3, 0.1, 0.2, 0.05)], ignore_index=True)
+    for finding in found(frame.drop_duplicates("key").assign(unit="evaluation")):
+        if "step cost" not in finding.question:
+            assert "step" not in finding.question + finding.sentence
+
+
+def test_the_best_sampler_is_held_against_the_next_whatever_they_are_called():
+    frame = table({("cosine", name, 10): value for name, value in
+                   {"ddim": 0.3, "ddpm": 0.2, "heun": 0.05, "dpmpp_2m": 0.1}.items()})  # fmt: skip
+    asked = {
+        (contrast.first.sampler, contrast.second.sampler)
+        for contrast in family(frame)
+        if contrast.question == "sampler"
+    }
+    assert asked == {("ddim", "ddpm"), ("heun", "dpmpp_2m")}
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])

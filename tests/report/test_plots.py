@@ -7,12 +7,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from harness.report import plots, style
+from harness.report.table import tidy
+from harness.report.words import number
 
 
 @pytest.mark.parametrize("name", plots.BUILT_IN)
-def test_a_figure_is_drawn_and_saved_the_same_twice(results, name):
+def test_a_figure_is_drawn_and_saved_the_same_twice(everything, name):
     for kind in ("svg", "png"):
-        first, second = (style.saved(plots.drawn(name, results), kind) for _ in range(2))
+        first, second = (style.saved(plots.drawn(name, everything), kind) for _ in range(2))
         assert first == second
         assert len(first) < 400_000
 
@@ -30,7 +32,7 @@ def test_a_figure_with_nothing_to_show_is_none(results, name):
 def test_a_figure_can_be_drawn_from_one_cell(build, name):
     one = build(schedules=("cosine",), samplers=("ddim",), steps=(10,), seeds=(0,))
     figure = plots.drawn(name, one)
-    assert isinstance(figure, Figure) or name == "comparisons"
+    assert isinstance(figure, Figure) or name in ("comparisons", "train_by_sample")
     if figure:
         assert style.saved(figure, "svg")
 
@@ -73,6 +75,46 @@ def test_many_lines_are_drawn_in_a_panel_for_each_sampler(build):
         panels = plots.drawn(name, results).axes
         assert [axes.get_title() for axes in panels] == ["ddim", "ddpm", "heun"]
         assert len({axes.get_ylim() for axes in panels}) == 1
+
+
+def test_the_matrix_has_a_row_for_each_training_and_outlines_its_own_schedule(everything, results):
+    assert plots.drawn("train_by_sample", results) is None
+    panels = plots.drawn("train_by_sample", everything).axes
+    assert len(panels) == 4  # one for each number of steps
+    for axes in panels:
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["cosine", "linear"]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["cosine", "linear"]
+        outlined = {patch.get_xy() for patch in axes.patches}
+        assert outlined == {(0, 0), (1, 1)}
+    frame = tidy(everything, everything.present()[0])
+    here = frame[(frame["trained"] == "linear") & (frame["sampled"] == "cosine")]
+    best_sampler = panels[0].get_title().split(",")[0]
+    mean = here[(here["steps"] == 5) & (here["sampler"] == best_sampler)]["value"].mean()
+    shown = [text.get_text() for text in panels[0].texts]
+    assert shown[2] == number(mean)
+
+
+def test_the_exact_denoiser_is_a_cross_beside_each_marker(everything):
+    axes = plots.drawn("quality_by_steps", everything).axes[0]
+    crosses = [line for line in axes.lines if line.get_marker() == "x"]
+    exact = tidy(everything, everything.present()[0])["exact_value"].dropna().unique()
+    heights = {round(float(line.get_ydata()[0]), 9) for line in crosses}
+    assert heights <= {round(float(value), 9) for value in exact}
+    assert crosses
+
+
+@pytest.mark.parametrize(
+    ("changed", "label"),
+    [
+        ({}, "mean squared error of the noise"),
+        ({"loss_function": "mae", "target": "velocity"}, "mean absolute error of the velocity"),
+        ({"weighting": "min_snr"}, "training loss"),
+    ],
+)
+def test_the_loss_is_called_what_it_is(results, changed, label):
+    trainings = results.trainings.assign(**({"loss_function": "mse"} | changed))
+    axes = plots.drawn("losses", replace(results, trainings=trainings)).axes[0]
+    assert axes.get_ylabel() == label
 
 
 def test_the_sheet_has_a_row_for_each_way_and_a_column_for_each_number_of_steps(results):

@@ -114,3 +114,45 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_rows_or_columns(results
 )
 def test_the_fingerprint_changes_with_every_input(results, change):
     assert change(results).fingerprint() != results.fingerprint()
+
+
+def test_the_exact_denoiser_stands_beside_the_networks_sampled_in_the_same_way(build):
+    results = build(crossed=True, exact=True)
+    [group] = comparable(results)  # the exact denoiser knows but one precision
+    frame = tidy(group, KID)
+    assert len(frame) == 96
+    assert not frame["is_exact"].any()
+    cells = results.cells.set_index("key")
+    for row in frame.itertuples():
+        beside = cells.loc[row.exact_key]
+        assert beside["model"] == "exact"
+        assert beside["sample_schedule"] == row.sampled
+        assert (beside["sampler"], beside["steps"]) == (row.sampler, row.steps)
+        assert row.exact_value == beside["kid"]
+    assert tidy(comparable(build())[0], KID)["exact_value"].isna().all()
+
+
+def test_the_exact_denoiser_of_another_quantity_stands_beside_nothing(build):
+    results = build(exact=True)
+    cells = results.cells.copy()
+    cells.loc[cells["model"] == "exact", "images"] = 500
+    [group] = comparable(replace(results, cells=cells))
+    assert tidy(group, KID)["exact_value"].isna().all()
+
+
+def test_where_there_are_no_networks_the_exact_denoiser_has_rows_of_its_own(build):
+    results = build(exact=True)
+    cells = results.cells[results.cells["model"] == "exact"].reset_index(drop=True)
+    alone = replace(results, cells=cells, trainings=results.trainings[:0])
+    frame = tidy(comparable(alone)[0], KID)
+    assert len(frame) == 16
+    assert frame["is_exact"].all()
+    assert set(frame["schedule"]) == {"linear", "cosine"}
+
+
+def test_where_a_grid_counts_evaluations_cells_are_told_by_what_they_were_allowed(results):
+    assert set(tidy(results, KID)["unit"]) == {"step"}
+    budgets = dict.fromkeys(results.cells["key"], 25)
+    frame = tidy(replace(results, budgets=budgets), KID)
+    assert set(frame["unit"]) == {"evaluation"}
+    assert set(frame["steps"]) == {25}
