@@ -269,6 +269,34 @@ def parts(as_json: bool) -> None:
 
 
 @main.command()
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float64", "both"]),
+    default="both",
+    show_default=True,
+    help="In which the samplers compute.",
+)
+@options(DEVICE)
+@JSON
+def verify(precision: str, device: str, as_json: bool) -> None:
+    """Check the mathematics on this machine: closed forms and identities of every schedule,
+    spacing, sampler and target, those of other packages included.
+
+    Exit status: 0 all hold; 1 some do not.
+
+    \b
+    Example:
+        harness verify
+        harness verify --device cuda --precision float32
+    """
+    from harness.verify import verify_here
+
+    told = verify_here(precision, device)
+    click.echo(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+    sys.exit(not told.holds)
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON schema of a grid file, for editors.
 

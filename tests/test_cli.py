@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli import main
-from harness.parts import REGISTRIES
+from harness.parts import REGISTRIES, every_part
 from harness.plan.grid import Grid, expand, load_grid
 
 COMMANDS = main.commands.values()
@@ -145,6 +145,13 @@ def test_the_schema_knows_every_field(harness):
     assert {"name", "data", "schedules", "samplers", "training"} <= schema["properties"].keys()
     assert schema["additionalProperties"] is False
     assert "ddim" in json.dumps(schema["properties"]["samplers"])
+
+
+def test_every_description_is_a_whole_sentence_of_one_line():
+    for part in every_part():
+        if part["kind"] not in ("target", "metric"):  # records describe themselves in words
+            assert part["description"].endswith("."), part
+        assert 0 < len(part["description"]) < 100
 
 
 def test_every_part_is_listed_with_its_description(harness):

@@ -11,7 +11,8 @@ import pytest
 FLOORS = [
     {"cli"},
     {"run"},
-    {"results", "sampling", "parts"},
+    {"results", "sampling", "parts", "verify"},
+    {"oracles"},
     {"report", "tracking"},
     {"plan"},
     {"engine"},
