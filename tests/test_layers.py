@@ -39,7 +39,7 @@ ONLY_HOMES = {
 WITHOUT_TORCH = ("report", "tracking", "plan", "data", "cli", "run", "results", "parts")
 NEVER_TORCH = ("report", "tracking", "plan", "results", "parts")
 PURE = {"__future__", "abc", "collections", "dataclasses", "fractions", "functools", "harness",
-        "itertools", "math", "typing"}  # fmt: skip
+        "itertools", "math", "torch", "typing"}  # fmt: skip
 PACKAGE = Path(__file__).parent.parent / "harness"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.stem != "__init__")
 

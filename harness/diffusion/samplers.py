@@ -21,16 +21,19 @@ import math
 from collections.abc import Callable
 from functools import update_wrapper
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from harness.diffusion.schedules import Level, Schedule, levels
 from harness.errors import BadOption
 from harness.lazy import torch
 from harness.registry import Between, Registry
 
-Denoise = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
-DrawNoise = Callable[[], "torch.Tensor"]
-Step = Callable[["torch.Tensor", "torch.Tensor", Level, Level], "torch.Tensor"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Denoise = Callable[["Tensor", "Tensor"], "Tensor"]
+DrawNoise = Callable[[], "Tensor"]
+Step = Callable[["Tensor", "Tensor", Level, Level], "Tensor"]
 
 
 class Sampler:
@@ -38,7 +41,7 @@ class Sampler:
 
     def __init__(
         self,
-        function: Callable[..., torch.Tensor],
+        function: Callable[..., Tensor],
         evaluations: Callable[[int], int],
         from_signal: bool,
     ):
@@ -60,18 +63,18 @@ class Sampler:
         self,
         denoise: Denoise,
         schedule: Schedule,
-        x: torch.Tensor,
-        times: torch.Tensor,
+        x: Tensor,
+        times: Tensor,
         draw_noise: DrawNoise,
         **options: Any,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         self.check_start(float(schedule.log_snr(times[0].double())))
         return self._function(denoise, schedule, x, times, draw_noise, **options)
 
 
 def sampler(
     *, evaluations: Callable[[int], int] = lambda steps: steps, from_signal: bool = False
-) -> Callable[[Callable[..., torch.Tensor]], Sampler]:
+) -> Callable[[Callable[..., Tensor]], Sampler]:
     """Says of a sampling function how many evaluations its steps make, if not one each, and with
     `from_signal` that it cannot begin where no signal is left."""
     return lambda function: Sampler(function, evaluations, from_signal)
@@ -90,9 +93,7 @@ def steps_within(name: str, budget: int) -> int:
     return max((n for n in range(1, budget + 1) if evaluations(name, n) <= budget), default=1)
 
 
-def walk(
-    denoise: Denoise, schedule: Schedule, x: torch.Tensor, times: torch.Tensor, step: Step
-) -> torch.Tensor:
+def walk(denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, step: Step) -> Tensor:
     """What all samplers have in common: at each time an estimate of x_0, which at the end is the
     answer; else `step(x, x_0, t, s)` -> x at the next time."""
     for t, s in pairwise(levels(schedule, times)):
@@ -110,17 +111,19 @@ def walk(
 def ddim(
     denoise: Denoise,
     schedule: Schedule,
-    x: torch.Tensor,
-    times: torch.Tensor,
+    x: Tensor,
+    times: Tensor,
     draw_noise: DrawNoise,
     *,
     eta: Annotated[float, Between(0, 1)] = 0.0,
-) -> torch.Tensor:
+) -> Tensor:
     """DDIM (Song et al. 2021, eq. 12 and 16): eta = 0 is deterministic, eta = 1 is DDPM."""
 
-    def step(x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
         fresh = eta * s.sigma / t.sigma * math.sqrt(jump_variance(t, s))
-        kept = math.sqrt(s.sigma**2 - fresh**2)
+        # sqrt(sigma_s^2 - fresh^2), without the loss of digits where hardly any is kept.
+        share = eta * (t.alpha * s.sigma) / (s.alpha * t.sigma)
+        kept = s.sigma * math.sqrt(1 - eta**2 + share**2)
         x = s.alpha * x_0 + kept * noise_in(x, x_0, t)
         return x + fresh * draw_noise() if eta else x
 
@@ -129,15 +132,11 @@ def ddim(
 
 @sampler()
 def ddpm(
-    denoise: Denoise,
-    schedule: Schedule,
-    x: torch.Tensor,
-    times: torch.Tensor,
-    draw_noise: DrawNoise,
-) -> torch.Tensor:
+    denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
+) -> Tensor:
     """DDPM (Ho et al. 2020, Algorithm 2) with the posterior's variance, on any subset of times."""
 
-    def step(x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
         mean, spread, _ = posterior(x, x_0, t, s)
         return mean + spread * draw_noise()
 
@@ -148,18 +147,18 @@ def ddpm(
 def ddpm_large(
     denoise: Denoise,
     schedule: Schedule,
-    x: torch.Tensor,
-    times: torch.Tensor,
+    x: Tensor,
+    times: Tensor,
     draw_noise: DrawNoise,
     *,
     last_noise: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """DDPM with the forward step's variance (`fixed_large`; sigma-hat in Song et al. 2021).
 
     With `last_noise` the step to time 0 adds its noise too, as some implementations do.
     """
 
-    def step(x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
         mean, _, spread = posterior(x, x_0, t, s)
         return mean + spread * draw_noise()
 
@@ -172,12 +171,8 @@ def ddpm_large(
 
 @sampler(from_signal=True)
 def euler(
-    denoise: Denoise,
-    schedule: Schedule,
-    x: torch.Tensor,
-    times: torch.Tensor,
-    draw_noise: DrawNoise,
-) -> torch.Tensor:
+    denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
+) -> Tensor:
     """Euler's method on d(x / alpha) / d(sigma / alpha) = eps (Song et al. 2021, eq. 14).
 
     DDIM in other variables, and Algorithm 1 of Karras et al. 2022 without its correction.
@@ -188,18 +183,14 @@ def euler(
 
 @sampler(evaluations=lambda steps: 2 * steps - 1, from_signal=True)
 def heun(
-    denoise: Denoise,
-    schedule: Schedule,
-    x: torch.Tensor,
-    times: torch.Tensor,
-    draw_noise: DrawNoise,
-) -> torch.Tensor:
+    denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
+) -> Tensor:
     """Heun's method of order 2 in the same variables (Karras et al. 2022, Algorithm 1).
 
     A step evaluates the network again where it would arrive; the step to time 0 does not.
     """
 
-    def step(x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
         there = along(x, x_0, t, s)
         noise_there = noise_in(there, denoise(there, s.t), s)
         return there + (noise_there - noise_in(x, x_0, t)) / 2 * leverage(t, s)
@@ -213,19 +204,15 @@ def heun(
 
 @sampler(from_signal=True)
 def ab2(
-    denoise: Denoise,
-    schedule: Schedule,
-    x: torch.Tensor,
-    times: torch.Tensor,
-    draw_noise: DrawNoise,
-) -> torch.Tensor:
+    denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
+) -> Tensor:
     """Adams-Bashforth of two steps, weighted by their lengths (Zhang & Chen 2023, rho-AB-DEIS).
 
     (1 + r/2) of this noise less r/2 of the last one, r the ratio of the steps in sigma / alpha.
     """
-    before: list[tuple[torch.Tensor, float]] = []
+    before: list[tuple[Tensor, float]] = []
 
-    def step(x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
         noise, length = noise_in(x, x_0, t), s.ratio - t.ratio
         arrived = along(x, x_0, t, s)
         if before:
@@ -249,20 +236,20 @@ ADAMS_BASHFORTH = {
 def ipndm(
     denoise: Denoise,
     schedule: Schedule,
-    x: torch.Tensor,
-    times: torch.Tensor,
+    x: Tensor,
+    times: Tensor,
     draw_noise: DrawNoise,
     *,
     order: Annotated[int, Between(1, 4)] = 4,
-) -> torch.Tensor:
+) -> Tensor:
     """iPNDM (Liu et al. 2022, eq. 9, without its warm-up; Zhang & Chen 2023).
 
     DDIM's step along an Adams-Bashforth mean of up to `order` noises, with the weights for equal
     steps whatever the steps are.
     """
-    noises: list[torch.Tensor] = []
+    noises: list[Tensor] = []
 
-    def step(x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
         noises.insert(0, noise_in(x, x_0, t))
         del noises[order:]
         weights = ADAMS_BASHFORTH[len(noises)]
@@ -281,12 +268,12 @@ NODES = 65  # of Simpson's rule, in one step
 def deis(
     denoise: Denoise,
     schedule: Schedule,
-    x: torch.Tensor,
-    times: torch.Tensor,
+    x: Tensor,
+    times: Tensor,
     draw_noise: DrawNoise,
     *,
     order: Annotated[int, Between(1, 4)] = 3,
-) -> torch.Tensor:
+) -> Tensor:
     """t-AB-DEIS: the noise along a polynomial in time (Zhang & Chen 2023, eq. 14 and 15).
 
     The polynomial goes through its last `order` values; the linear part of the equation is solved
@@ -294,9 +281,9 @@ def deis(
     """
     path = levels(schedule, times)
     between = times_between(schedule, path)
-    known: list[tuple[Level, torch.Tensor]] = []  # newest first
+    known: list[tuple[Level, Tensor]] = []  # newest first
 
-    def step(x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
         noise, arrived = noise_in(x, x_0, t), along(x, x_0, t, s)
         known.insert(0, (t, noise))
         del known[order:]
@@ -311,19 +298,15 @@ def deis(
 
 @sampler()
 def dpmpp_2m(
-    denoise: Denoise,
-    schedule: Schedule,
-    x: torch.Tensor,
-    times: torch.Tensor,
-    draw_noise: DrawNoise,
-) -> torch.Tensor:
+    denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
+) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, Algorithm 2).
 
     DDIM's step towards an x_0 that is carried on from the last two estimates, along log SNR.
     """
     carry_on = Extrapolation()
 
-    def step(x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
         return along(x, carry_on(x_0, t, s), t, s)
 
     return walk(denoise, schedule, x, times, step)
@@ -331,19 +314,15 @@ def dpmpp_2m(
 
 @sampler()
 def dpmpp_2m_sde(
-    denoise: Denoise,
-    schedule: Schedule,
-    x: torch.Tensor,
-    times: torch.Tensor,
-    draw_noise: DrawNoise,
-) -> torch.Tensor:
+    denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
+) -> Tensor:
     """SDE-DPM-Solver++(2M) in its midpoint form (Lu et al. 2022, eq. 18).
 
     DDPM's step from an x_0 that is carried on as in `dpmpp_2m`.
     """
     carry_on = Extrapolation()
 
-    def step(x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
         mean, spread, _ = posterior(x, carry_on(x_0, t, s), t, s)
         return mean + spread * draw_noise()
 
@@ -354,20 +333,20 @@ def dpmpp_2m_sde(
 def unipc(
     denoise: Denoise,
     schedule: Schedule,
-    x: torch.Tensor,
-    times: torch.Tensor,
+    x: Tensor,
+    times: Tensor,
     draw_noise: DrawNoise,
     *,
     order: Annotated[int, Between(1, 3)] = 2,
-) -> torch.Tensor:
+) -> Tensor:
     """UniPC with B(h) = e^h - 1 on estimates of x_0 (Zhao et al. 2023, Algorithms 1 and 2).
 
     Each new estimate first corrects the step that led to it, then predicts the next step.
     """
-    known: list[tuple[Level, torch.Tensor]] = []  # estimates at earlier levels, newest first
-    origin: list[torch.Tensor] = []  # the corrected x that the last step began from
+    known: list[tuple[Level, Tensor]] = []  # estimates at earlier levels, newest first
+    origin: list[Tensor] = []  # the corrected x that the last step began from
 
-    def step(x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
         if known:
             x = unified(origin.pop(), known, t, arrived=x_0)
         origin.append(x)
@@ -379,11 +358,11 @@ def unipc(
 
 
 def unified(
-    x: torch.Tensor,
-    known: list[tuple[Level, torch.Tensor]],
+    x: Tensor,
+    known: list[tuple[Level, Tensor]],
     s: Level,
-    arrived: torch.Tensor | None = None,
-) -> torch.Tensor:
+    arrived: Tensor | None = None,
+) -> Tensor:
     """x at s from x at the newest level known: the predictor UniP, or with the estimate that
     `arrived` at s the corrector UniC (Zhao et al. 2023, eq. 3 and 8; B(h) R rho = phi)."""
     t, x_0 = known[0]
@@ -406,7 +385,7 @@ def unified(
     return moved - s.alpha * math.expm1(-h) * combined
 
 
-def _phis(h: float, count: int) -> torch.Tensor:
+def _phis(h: float, count: int) -> Tensor:
     """The right-hand sides n! phi_{n+1} / B of the conditions for orders 1 .. count."""
     base = math.expm1(-h)
     phi, sides = base / -h - 1, []
@@ -419,12 +398,12 @@ def _phis(h: float, count: int) -> torch.Tensor:
 # The formulae that several samplers are made of.
 
 
-def noise_in(x: torch.Tensor, x_0: torch.Tensor, t: Level) -> torch.Tensor:
+def noise_in(x: Tensor, x_0: Tensor, t: Level) -> Tensor:
     """The noise eps that x holds if x_0 is the image."""
     return (x - t.alpha * x_0) / t.sigma
 
 
-def along(x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+def along(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
     """x at s if both x_0 and the noise stay what they are at t: the exact step of DDIM."""
     return s.alpha * x_0 + s.sigma * noise_in(x, x_0, t)
 
@@ -438,9 +417,7 @@ def leverage(t: Level, s: Level) -> float:
     return s.alpha * (s.ratio - t.ratio)
 
 
-def posterior(
-    x: torch.Tensor, x_0: torch.Tensor, t: Level, s: Level
-) -> tuple[torch.Tensor, float, float]:
+def posterior(x: Tensor, x_0: Tensor, t: Level, s: Level) -> tuple[Tensor, float, float]:
     """The mean and the standard deviation of q(x_s | x_t, x_0), and beside it that of the forward
     step (Ho et al. 2020, eq. 7 and 2, with beta for the jump from s to t)."""
     beta = jump_variance(t, s)
@@ -460,9 +437,9 @@ class Extrapolation:
     step before, linear in log SNR."""
 
     def __init__(self) -> None:
-        self._last: tuple[Level, torch.Tensor] | None = None
+        self._last: tuple[Level, Tensor] | None = None
 
-    def __call__(self, x_0: torch.Tensor, t: Level, s: Level) -> torch.Tensor:
+    def __call__(self, x_0: Tensor, t: Level, s: Level) -> Tensor:
         last, self._last = self._last, (t, x_0)
         if last is None:
             return x_0
@@ -471,21 +448,16 @@ class Extrapolation:
         return x_0 + (x_0 - earlier) / (2 * r)
 
 
-def times_between(schedule: Schedule, path: list[Level]) -> dict[float, torch.Tensor]:
+def times_between(schedule: Schedule, path: list[Level]) -> dict[float, Tensor]:
     """By the time at which a step begins, NODES times from its end to its beginning, even in log
-    SNR; steps from or to where that is infinite are left out."""
-    steps = [
-        (t, s) for t, s in pairwise(path) if math.isfinite(t.log_snr) and math.isfinite(s.log_snr)
-    ]
-    if not steps:
-        return {}
-    ends = torch.tensor([[s.log_snr, t.log_snr] for t, s in steps], dtype=torch.float64)
+    SNR; they mean nothing where that is infinite, which no correction asks about."""
+    ends = torch.tensor([[s.log_snr, t.log_snr] for t, s in pairwise(path)], dtype=torch.float64)
     share = torch.linspace(0, 1, NODES, dtype=torch.float64)
     even = ends[:, :1] + share * (ends[:, 1:] - ends[:, :1])
-    return dict(zip([t.t.item() for t, _ in steps], schedule.t(even), strict=True))
+    return dict(zip([level.t.item() for level in path[:-1]], schedule.t(even), strict=True))
 
 
-def lagrange(at: list[float], j: int, times: torch.Tensor) -> torch.Tensor:
+def lagrange(at: list[float], j: int, times: Tensor) -> Tensor:
     """The polynomial that is 1 at the j-th of these times and 0 at the others."""
     value = torch.ones_like(times)
     for i, other in enumerate(at):
@@ -494,7 +466,7 @@ def lagrange(at: list[float], j: int, times: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def integral(values: torch.Tensor, t: Level, s: Level) -> float:
+def integral(values: Tensor, t: Level, s: Level) -> float:
     """The integral over sigma / alpha from t to s of a function given at `times_between`, by
     Simpson's rule in log SNR, where sigma / alpha = exp(-log SNR / 2)."""
     log_snr = torch.linspace(s.log_snr, t.log_snr, NODES, dtype=torch.float64)

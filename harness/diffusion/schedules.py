@@ -19,7 +19,8 @@ from harness.lazy import torch
 from harness.registry import Between, Registry
 
 T = 1000  # steps of the discrete schedules
-HALVINGS = 64  # of [0, 1] in search of a time: beyond the last digit of a float64
+HALVINGS = 64  # of [0, 1] in search of a time: to 5e-20
+STEEPEST = 30.0  # of the sigmoid: beyond it, its floor would flatten a part of the schedule
 
 
 class Schedule(ABC):
@@ -108,8 +109,8 @@ class DiscreteSchedule(Schedule):
 class Linear(DiscreteSchedule):
     """beta grows evenly over 1,000 steps (Ho et al. 2020, section 4)."""
 
-    beta_start: Annotated[float, Between(1e-6, 0.999)] = 1e-4
-    beta_end: Annotated[float, Between(1e-6, 0.999)] = 0.02
+    beta_start: Annotated[float, Between(1e-6, 0.5)] = 1e-4
+    beta_end: Annotated[float, Between(1e-6, 0.5)] = 0.02
 
     def betas(self) -> torch.Tensor:
         return torch.linspace(self.beta_start, self.beta_end, T, dtype=torch.float64)
@@ -119,8 +120,8 @@ class Linear(DiscreteSchedule):
 class ScaledLinear(DiscreteSchedule):
     """The root of beta grows evenly over 1,000 steps (Rombach et al. 2022, latent diffusion)."""
 
-    beta_start: Annotated[float, Between(1e-6, 0.999)] = 0.00085
-    beta_end: Annotated[float, Between(1e-6, 0.999)] = 0.012
+    beta_start: Annotated[float, Between(1e-6, 0.5)] = 0.00085
+    beta_end: Annotated[float, Between(1e-6, 0.5)] = 0.012
 
     def betas(self) -> torch.Tensor:
         return torch.linspace(self.beta_start**0.5, self.beta_end**0.5, T, dtype=torch.float64) ** 2
@@ -173,18 +174,18 @@ class Sigmoid(Schedule):
     least_abar: ClassVar[float] = 1e-9
 
     def __post_init__(self) -> None:
-        if not self.start < self.end:
+        if not 0 < (self.end - self.start) / self.tau <= STEEPEST:
             raise BadOption(
-                f"schedule 'sigmoid' needs start < end, not start {self.start:g} and end "
-                f"{self.end:g}"
+                "schedule 'sigmoid' needs start < end, and (end - start) / tau of at most "
+                f"{STEEPEST:g}, not start {self.start:g}, end {self.end:g} and tau {self.tau:g}"
             )
 
     def log_snr(self, t: torch.Tensor) -> torch.Tensor:
         # A difference of two sigmoids is sinh((a - b) / 2) / (2 cosh(a / 2) cosh(b / 2)), so that
         # in the ratio of abar and 1 - abar neither is a difference of nearly equal numbers.
-        t, start, end = t.double(), self.start / self.tau, self.end / self.tau
-        left = torch.sinh((1 - t) * (end - start) / 2) * math.cosh(start / 2)
-        gone = torch.sinh(t * (end - start) / 2) * math.cosh(end / 2)
+        exact, start, end = t.double(), self.start / self.tau, self.end / self.tau
+        left = torch.sinh((1 - exact) * (end - start) / 2) * math.cosh(start / 2)
+        gone = torch.sinh(exact * (end - start) / 2) * math.cosh(end / 2)
         least = math.log(self.least_abar) - math.log1p(-self.least_abar)
         return torch.log(left / gone).clamp(min=least).to(t.dtype)
 

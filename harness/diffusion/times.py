@@ -69,7 +69,7 @@ class Spacing:
         if not bool((times.diff() < 0).all()):
             raise BadOption(
                 f"spacing '{self._rule.__name__}' has no {steps} times that differ under this "
-                "schedule; fewer steps would do"
+                "schedule. Fewer steps would do, or spacing 'trailing'."
             )
         return times
 
@@ -194,7 +194,8 @@ def _evenly(
 def _check_explicit(steps: int, *, times: Numbers = ()) -> Sequence[float]:
     if not all(isinstance(t, int | float) and not isinstance(t, bool) for t in times):
         raise BadOption(f"spacing 'explicit': times must be numbers, not {list(times)}")
-    if not times or times[0] > 1 or any(s >= t for t, s in pairwise([*times, 0.0])):
+    falls = all(s < t for t, s in pairwise([*times, 0.0]))  # false for NaN
+    if not (times and times[0] <= 1 and falls):
         raise BadOption(
             "spacing 'explicit': times must fall from at most 1 and stay above 0 (the last step to "
             f"0 is not listed), not {list(times)}"

@@ -1,4 +1,4 @@
-"""Samplers, step spacings and betas against diffusers, the code most published figures come from.
+"""DDIM, DDPM, step spacings and betas against diffusers, the code most published figures come from.
 
 Its schedulers keep abar in float32 and count table entries from 0; here abar is replaced by
 float64. Each is used only where it is right: with `trailing` its DDIM steps back by a rounded

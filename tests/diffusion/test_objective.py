@@ -6,15 +6,13 @@ import pytest
 import torch
 
 from harness.diffusion.objective import (
+    LOSSES,
     TARGETS,
     WEIGHTINGS,
-    Denoiser,
     training_losses,
     training_times,
 )
-from harness.diffusion.samplers import ddim
 from harness.diffusion.schedules import SCHEDULES
-from harness.diffusion.times import SPACINGS
 from harness.errors import BadOption
 
 SHAPE = (6, 1, 3, 3)
@@ -70,48 +68,6 @@ def test_the_errors_of_a_target_and_of_the_image_have_the_ratio_it_says(name):
         assert (1e-6 / error).item() == pytest.approx(ratio.item(), rel=1e-9)
 
 
-# One denoiser, said in three ways.
-
-
-def spoken_as(name):
-    """A network for a target, made of one denoiser tanh(x + log SNR / 10); it knows only x and
-    the log SNR, as a trained one does, and works in float64 whatever it is given."""
-
-    def network(x, log_snr):
-        shape = (-1, *[1] * (x.ndim - 1))
-        exact, known = x.double(), log_snr.double().view(shape)
-        alpha, sigma = torch.sigmoid(known).sqrt(), torch.sigmoid(-known).sqrt()
-        x_0 = torch.tanh(exact + known / 10)
-        eps = (exact - alpha * x_0) / sigma
-        return PREDICTION[name](x_0, eps, alpha, sigma).to(x.dtype)
-
-    return network
-
-
-def sample(name, schedule, dtype, steps=20):
-    denoise = Denoiser(spoken_as(name), schedule, TARGETS[name])
-    times = SPACINGS["trailing"](schedule, steps)
-    return ddim(denoise, schedule, normal(*SHAPE).to(dtype), times, lambda: None)
-
-
-@pytest.mark.parametrize("name", PREDICTION)
-def test_all_targets_give_the_same_samples(schedule, name):
-    same = sample("image", schedule, torch.float64)
-    torch.testing.assert_close(sample(name, schedule, torch.float64), same, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("name", PREDICTION)
-@pytest.mark.parametrize("schedule_name", ["linear", "cosine"])
-def test_all_targets_give_nearly_the_same_samples_in_float32(schedule_name, name):
-    schedule = SCHEDULES[schedule_name]()
-    same = sample("image", schedule, torch.float64)
-    # An error of the noise is divided by alpha on its way to the image.
-    bound = 1e-6 / schedule.alpha(time(1.0)).item() if name == "noise" else 1e-5
-    sampled = sample(name, schedule, torch.float32)
-    assert sampled.dtype == torch.float32
-    torch.testing.assert_close(sampled.double(), same, rtol=0, atol=bound)
-
-
 # Weightings: the weight on the mean squared error of each target, SNR = abar / (1 - abar).
 
 
@@ -143,13 +99,20 @@ WEIGHTS = {
 }
 
 
-def weights_on(target_name, weighting, schedule, t):
+def weights_on(target_name, weighting, schedule, t, *loss):
     """The losses of a network that is wrong by exactly 1 everywhere."""
     images, eps = normal(len(t), 1, 2, 2), normal(len(t), 1, 2, 2, seed=1)
     alpha, sigma = (rate(t).view(-1, 1, 1, 1) for rate in (schedule.alpha, schedule.sigma))
     right = PREDICTION[target_name](images, eps, alpha, sigma)
     losses = training_losses(
-        lambda x, log_snr: right + 1, schedule, TARGETS[target_name], weighting, images, t, eps
+        lambda x, log_snr: right + 1,
+        schedule,
+        TARGETS[target_name],
+        weighting,
+        images,
+        t,
+        eps,
+        *loss,
     )
     return losses.tolist()
 
@@ -162,6 +125,104 @@ def test_a_weighting_means_what_the_table_says_for_each_target(schedule, name, t
     expected = [WEIGHTS[name][target_name](value) for value in snr]
     weights = weights_on(target_name, WEIGHTINGS[name], schedule, t)
     assert weights == pytest.approx(expected, rel=1e-5)
+
+
+# Losses: the absolute error takes the root of the weight of the squared one.
+
+
+@pytest.mark.parametrize("target_name", PREDICTION)
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_on_absolute_errors_the_root_of_the_table_is_the_weight(schedule, name, target_name):
+    t = time([0.001, 0.1, 0.5, 0.99])
+    snr = (schedule.alpha(t) ** 2 / schedule.sigma(t) ** 2).tolist()
+    expected = [math.sqrt(WEIGHTS[name][target_name](value)) for value in snr]
+    weights = weights_on(target_name, WEIGHTINGS[name], schedule, t, LOSSES["mae"])
+    assert weights == pytest.approx(expected, rel=1e-5)
+
+
+def losses_of_one_denoiser(target_name, weighting, schedule, t, loss):
+    """The losses where the network estimates 0.9 tanh(x) for x_0, in the words of the target."""
+    images, eps = normal(len(t), 1, 2, 2).clamp(-1, 1), normal(len(t), 1, 2, 2, seed=1)
+    alpha, sigma = (rate(t).view(-1, 1, 1, 1) for rate in (schedule.alpha, schedule.sigma))
+
+    def network(x, log_snr):
+        x_0 = 0.9 * torch.tanh(x)
+        return PREDICTION[target_name](x_0, (x - alpha * x_0) / sigma, alpha, sigma)
+
+    return training_losses(
+        network, schedule, TARGETS[target_name], weighting, images, t, eps, LOSSES[loss]
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_for_one_denoiser_the_weighted_loss_is_the_same_whatever_the_target(schedule, name, loss):
+    t = time([0.001, 0.01, 0.1, 0.3, 0.5, 0.8, 0.99])
+    noise, image, velocity = (
+        losses_of_one_denoiser(target_name, WEIGHTINGS[name], schedule, t, loss)
+        for target_name in ("noise", "image", "velocity")
+    )
+    torch.testing.assert_close(noise, image, rtol=1e-6, atol=0)
+    torch.testing.assert_close(velocity, image, rtol=1e-6, atol=0)
+
+
+def test_the_losses_are_the_means_of_squares_and_of_sizes():
+    assert list(LOSSES) == ["mse", "mae"]
+    images, eps, t = normal(*SHAPE), normal(*SHAPE, seed=1), torch.full((6,), 0.4).double()
+
+    def losses(*loss):
+        return training_losses(
+            lambda x, log_snr: torch.zeros_like(x),
+            SCHEDULES["linear"](),
+            TARGETS["noise"],
+            WEIGHTINGS["simple"],
+            images,
+            t,
+            eps,
+            *loss,
+        ).tolist()
+
+    squares = [sum(e * e for e in one.flatten().tolist()) / 9 for one in eps]
+    sizes = [sum(abs(e) for e in one.flatten().tolist()) / 9 for one in eps]
+    assert losses(LOSSES["mse"]) == pytest.approx(squares, rel=1e-9)
+    assert losses() == pytest.approx(squares, rel=1e-9)
+    assert losses(LOSSES["mae"]) == pytest.approx(sizes, rel=1e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_training_under_zero_terminal_snr_meets_no_infinity(loss):
+    for table in ("linear", "scaled_linear", "cosine_discrete"):
+        schedule, t = SCHEDULES[table](zero_terminal_snr=True), time([0.001, 0.5, 0.999, 1.0])
+        for target_name in ("image", "velocity"):
+            for name in WEIGHTINGS:
+                weights = weights_on(target_name, WEIGHTINGS[name], schedule, t, LOSSES[loss])
+                assert all(math.isfinite(weight) for weight in weights)
+
+
+def test_the_network_is_told_the_limit_where_no_signal_is_left():
+    seen = []
+
+    def network(x, log_snr):
+        seen.append((x, log_snr))
+        return x
+
+    eps = normal(2, 1, 3, 3, seed=1)
+    training_losses(
+        network,
+        SCHEDULES["linear"](zero_terminal_snr=True),
+        TARGETS["velocity"],
+        WEIGHTINGS["simple"],
+        normal(2, 1, 3, 3),
+        time([1.0, 0.5]),
+        eps,
+    )
+    [(noisy, log_snr)] = seen
+    assert torch.equal(noisy[0], eps[0])
+    assert log_snr[0] == -20
+    assert -20 < log_snr[1] < 20
+
+
+# Options of the weightings.
 
 
 def test_min_snr_takes_another_gamma():
@@ -287,81 +348,3 @@ def test_the_loss_teaches_the_network():
         eps,
     ).mean().backward()
     assert scale.grad < 0  # the noisy image holds the noise: more of it is a better guess
-
-
-# The adapter between a network and the samplers.
-
-
-def recording_network(seen, answer=0.0):
-    def network(x, log_snr):
-        seen.append(log_snr)
-        return torch.full_like(x, answer)
-
-    return network
-
-
-def test_evaluations_are_counted(schedule):
-    denoise = Denoiser(recording_network([]), schedule, TARGETS["image"])
-    assert denoise.evaluations == 0
-    for steps in (7, 10):
-        ddim(denoise, schedule, normal(*SHAPE), SPACINGS["uniform"](schedule, steps), lambda: None)
-    assert denoise.evaluations == 17
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("time_dtype", [torch.float32, torch.float64])
-def test_the_network_is_told_the_log_snr_of_every_image(schedule, dtype, time_dtype):
-    seen = []
-    denoise = Denoiser(recording_network(seen), schedule, TARGETS["velocity"])
-    x, t = normal(*SHAPE, dtype=dtype), torch.tensor(0.375, dtype=time_dtype)
-    estimate = denoise(x, t)
-    assert estimate.dtype == dtype
-    assert estimate.shape == SHAPE
-    [log_snr] = seen
-    assert log_snr.dtype == dtype
-    assert log_snr.shape == (6,)
-    expected = 2 * torch.log(schedule.alpha(t.double()) / schedule.sigma(t.double()))
-    torch.testing.assert_close(log_snr.double(), expected.expand(6), rtol=1e-6, atol=1e-6)
-
-
-def test_the_network_is_never_asked_about_a_log_snr_it_was_not_trained_at():
-    trained_under, sampled_under = SCHEDULES["cosine"](), SCHEDULES["linear"]()
-    low, high = trained_under.log_snr(time([1.0, 0.0])).tolist()
-    seen = []
-    denoise = Denoiser(
-        recording_network(seen), sampled_under, TARGETS["image"], trained=(low, high)
-    )
-    for t in (1.0, 0.5, 0.001):
-        denoise(normal(*SHAPE), time(t))
-    first, middle, last = (log_snr[0].item() for log_snr in seen)
-    assert (first, last) == (low, high)  # linear has both more noise and more signal
-    assert middle == pytest.approx(sampled_under.log_snr(time(0.5)).item(), rel=1e-12)
-
-
-def test_the_network_sees_no_infinite_log_snr():
-    seen = []
-    schedule = SCHEDULES["linear"]()
-    Denoiser(recording_network(seen), schedule, TARGETS["image"])(normal(*SHAPE), time(0.0))
-    assert seen[0].tolist() == [20.0] * 6
-
-
-def test_only_what_the_network_is_told_is_clamped_never_the_rates_themselves():
-    schedule = SCHEDULES["linear"]()
-    denoise = Denoiser(
-        recording_network([], answer=0.5), schedule, TARGETS["velocity"], trained=(-1.0, 1.0)
-    )
-    x, t = normal(*SHAPE), time(0.9)
-    expected = schedule.alpha(t) * x - schedule.sigma(t) * 0.5  # Salimans & Ho 2022, appendix D
-    torch.testing.assert_close(denoise(x, t), expected)
-
-
-def test_the_estimate_is_clipped_to_the_range_of_the_data_where_asked():
-    schedule, t = SCHEDULES["linear"](), time(0.9)
-    x = torch.tensor([[-3.0], [0.01], [3.0]], dtype=torch.float64)
-    alpha = schedule.alpha(t).item()
-    network = recording_network([])
-    free = Denoiser(network, schedule, TARGETS["noise"])(x, t)
-    torch.testing.assert_close(free, x / alpha)
-    clipped = Denoiser(network, schedule, TARGETS["noise"], clip=True)(x, t)
-    torch.testing.assert_close(clipped, (x / alpha).clamp(-1, 1))
-    assert clipped[[0, 2]].flatten().tolist() == [-1, 1]
