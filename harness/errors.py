@@ -24,6 +24,10 @@ class DataError(HarnessError):
     """A data set is missing, broken, or does not fit what was asked of it."""
 
 
+class NotDefined(HarnessError, ValueError):
+    """A metric has no meaning for these images: there are too few of them, say."""
+
+
 class StoreError(HarnessError):
     """The store cannot be written, is in use, or lacks what was asked of it."""
 

@@ -9,22 +9,15 @@ metric, write its functions and name them in one record of METRICS.
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, wraps
-from typing import TypeVar
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 
+from harness.metrics.arrays import Matrix, Vector, checked, remembered
 from harness.registry import Registry
-
-Matrix = NDArray[np.float64]  # two axes
-Vector = NDArray[np.float64]  # one axis
-Answer = TypeVar("Answer")
 
 BLOCK = 2**24  # kernel values held at once, 128 MB, so that 50,000 images need no more than 500
 
@@ -47,48 +40,10 @@ class Metric:
     # gives the standard error of a value, its difference between two cells that of a difference.
     influence: Callable[..., Vector] | None = None
     standard_error: Callable[..., float] | None = None
+    # (features, reference, groups=G) -> [G], the value without the images j of j % G == g each: its
+    # spread gives the error of a value that has no influences, its mean the bias of one that has.
+    left_out: Callable[..., Vector] | None = None
     needs: frozenset[str] = frozenset()  # of "logits" and "held_out"
-
-
-def remembered(function: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Keep the latest answers by the content of the arrays that were asked about.
-
-    The value, the influences and the standard error of one set are three questions about the
-    same sums, and a whole grid is held against one reference. Content, unlike identity, cannot
-    give a stale answer; to hash n rows is nothing beside the n^2 or d^3 that it saves.
-    """
-    answers: OrderedDict[tuple[object, ...], Answer] = OrderedDict()
-
-    @wraps(function)
-    def ask(*arrays: Matrix) -> Answer:
-        contents = [np.ascontiguousarray(array) for array in arrays]
-        key = tuple((array.shape, hashlib.blake2b(array.data).digest()) for array in contents)
-        answer = answers.pop(key) if key in answers else function(*contents)
-        answers[key] = answer
-        if len(answers) > 4:
-            answers.popitem(last=False)
-        return answer
-
-    return ask
-
-
-def checked(features: Matrix, reference: Matrix) -> tuple[Matrix, Matrix]:
-    """Both sets in float64. Raises ValueError where no distance between them has a meaning."""
-    features, reference = np.asarray(features, np.float64), np.asarray(reference, np.float64)
-    for name, values in [("features", features), ("reference", reference)]:
-        if values.ndim != 2 or values.shape[1] == 0:
-            raise ValueError(f"{name} must be [images, features], not of shape {values.shape}")
-        if len(values) < 2:
-            raise ValueError(f"{name} must hold at least 2 images, not {len(values)}")
-        if not np.isfinite(values).all():
-            bad = int((~np.isfinite(values).all(axis=1)).sum())
-            raise ValueError(f"{name} holds values that are not finite, in {bad} images")
-    if features.shape[1] != reference.shape[1]:
-        raise ValueError(
-            f"features have {features.shape[1]} columns and the reference has "
-            f"{reference.shape[1]}: they come from two different extractors"
-        )
-    return features, reference
 
 
 # KID: the unbiased squared maximum mean discrepancy under k(x, y) = (x.y / d + 1)^3
