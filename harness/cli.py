@@ -254,6 +254,33 @@ def sample(
 
 
 @main.command()
+@click.argument("first", metavar="KEY|FILTER")
+@click.argument("second", metavar="KEY|FILTER")
+@click.option("--metric", default="kid", show_default=True, help="What is compared.")
+@ONLY
+@options(STORE)
+@JSON
+def compare(
+    first: str, second: str, metric: str, only: str | None, store: Path, as_json: bool
+) -> None:
+    """Say whether FIRST is better than SECOND, and how sure that is.
+
+    Each is the beginning of a cell's key, or a filter. Cells are paired by all that the filters do
+    not name, seeds included. Different numbers of images, extractors or references are refused.
+
+    \b
+    Example:
+        harness compare sampler=ddim sampler=ddpm --only data=digits,schedule=cosine,steps=10
+        harness compare schedule=cosine schedule=linear --only data=digits,sampler=ddim,steps=5
+        harness compare 39fbf463 51c0 --metric fid
+    """
+    from harness.comparing import compare
+
+    told = compare(store, first, second, metric, only)
+    click.echo(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+
+
+@main.command()
 @JSON
 def parts(as_json: bool) -> None:
     """List everything that a grid file can name, with its options and where it comes from.

@@ -24,6 +24,10 @@ class DataError(HarnessError):
     """A data set is missing, broken, or does not fit what was asked of it."""
 
 
+class NotComparable(HarnessError):
+    """Two values that are different quantities, or that nothing pairs."""
+
+
 class NotDefined(HarnessError, ValueError):
     """A metric has no meaning for these images: there are too few of them, say."""
 

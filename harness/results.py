@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.metrics.distances import METRICS, Metric
 from harness.plan.work import Cell
 from harness.report.table import Measure, Results, labels
-from harness.tracking import Tracker
+from harness.tracking import Tracker, column_of
 
 
 def read_results(
@@ -50,6 +52,11 @@ def read_results(
         versions=tracker.versions(),
         commit=tracker.commit(),
         budgets=budgets or {},
+        influences={
+            key: arrays(kept)
+            for key, run_id in zip(cells["key"], cells["run_id"], strict=True)
+            if (kept := tracker.artifact(run_id, "influence.npz"))
+        },
         measures=tuple(measure_of(name, METRICS[name]) for name in in_order(METRICS.names())),
     )
 
@@ -59,9 +66,14 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (name != "kid", name))
 
 
-def measure_of(column: str, metric: Metric) -> Measure:
+def measure_of(name: str, metric: Metric) -> Measure:
     """What the report must know of a metric."""
-    return Measure(column, metric.name, metric.lower_is_better, biased=column == "fid")
+    return Measure(column_of(name), metric.name, metric.lower_is_better, biased=metric.biased)
+
+
+def arrays(kept: bytes) -> dict[str, Any]:
+    with np.load(io.BytesIO(kept), allow_pickle=False) as file:
+        return {column_of(name): file[name] for name in file.files}
 
 
 def tables(tracker: Tracker, run_of: dict[str, str], file: str) -> dict[str, pd.DataFrame]:

@@ -23,6 +23,8 @@ from typing import Any
 
 from harness.data.download import NotHereYet, no_downloads
 from harness.errors import DataError, MachineError, TrackingError
+from harness.metrics.distances import METRICS
+from harness.metrics.judgement import numbers_of
 from harness.plan.forecast import Plan, Speeds, measured_speeds, warnings_of
 from harness.plan.grid import Grid, budgets, expand
 from harness.plan.work import Cell, Filter, Part, Training, distinct_trainings
@@ -179,7 +181,7 @@ def work_left(
     grid: Grid, cells: list[Cell], tracker: Tracker, store: Store, wishes: Wishes
 ) -> Left:
     """What is neither recorded in this experiment nor, for the whole of it, in the store."""
-    recorded, wanted = tracker.finished(), {*grid.metrics}
+    recorded, wanted = tracker.finished(), numbers_of(grid.metrics, grid.reference_variance)
     left = Left()
     waited_for = set()  # trainings whose network a cell must be sampled from
     for cell in cells:
@@ -204,14 +206,17 @@ def work_left(
 def preflight(grid: Grid, cells: list[Cell], place: Place) -> str:
     """Look at everything the work will need: the images, the extractor and its weights, the
     device, the disk. Returns the device's name; raises HarnessError saying what is missing."""
-    from harness.engine.score import extractor, image_set
+    from harness.engine.score import extractor, image_set, with_logits
     from harness.models.presets import MODELS
 
     device = str(machine.find_device(place.device))
     images = image_set(place.data_dir, grid.data)
     for model in {cell.training.model for cell in cells}:
         MODELS.make(model.name, model.keywords).check(images.size)
-    extractor(place.data_dir, device, grid.extractor).check(images.channels, images.size)
+    extract = extractor(place.data_dir, device, grid.extractor)
+    extract.check(images.channels, images.size)
+    if any("logits" in METRICS[name].needs for name in grid.metrics):
+        with_logits(extract)
     if len(images.reference(grid.reference)) < 2:
         raise DataError(f"'{grid.data}' has fewer than two images to compare with")
     Store(place.store).check()
@@ -307,6 +312,7 @@ class Doing:
                 self.place.data_dir,
                 self.device,
                 self.wishes.retime,
+                self.grid.reference_variance,
             )
             for cell in cells
             if cell.training.key not in reasons
@@ -396,6 +402,7 @@ def files_of(work: Work, store: Store) -> list[Path]:
 def write_report(grid: Grid, place: Place, tracker: Tracker, screen: Screen) -> Path | None:
     """The report of what is recorded of this grid, unless the one in place already says it."""
     from harness.report import page
+    from harness.report.contents import verdicts
     from harness.results import read_results
 
     results = read_results(grid.name, grid.text, expand(grid), tracker, budgets(grid))
@@ -404,7 +411,7 @@ def write_report(grid: Grid, place: Place, tracker: Tracker, screen: Screen) -> 
         return place.report_dir / "report.html"
     written = page.write(results, place.report_dir)
     beginning, _, _ = (place.report_dir / "report.md").read_text(encoding="utf-8").partition("![")
-    tracker.publish(place.report_dir, written, beginning)
+    tracker.publish(place.report_dir, written, beginning, verdicts(results))
     screen.say(f"Report: {place.report_dir / 'report.html'}")
     return place.report_dir / "report.html"
 

@@ -39,6 +39,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 KIND, KEY, STORE, REUSED = "harness.kind", "harness.key", "harness.store", "harness.reused"
 SUPERSEDED, REASON, MACHINE = "harness.superseded", "harness.reason", "harness.machine"
+VERDICT = "harness.verdict."
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EXPERIMENT_KIND = "mlflow.experimentKind"  # so that the UI shows trainings, not conversations
 NUMBERS = (
@@ -247,14 +248,22 @@ class Tracker:
                 self._tag(run.info.run_id, {SUPERSEDED: "true"})
         self._runs_read = None
 
-    def publish(self, folder: Path, files: Iterable[Path], description: str) -> None:
-        """Keep a report's files with the parent run, and its beginning as its description."""
+    def publish(
+        self, folder: Path, files: Iterable[Path], description: str, verdicts: Iterable[str] = ()
+    ) -> None:
+        """Keep a report's files with the parent run, its beginning as its description, and its
+        comparisons as tags."""
         parent = self._find_parent()
         if parent:
             for path in files:
                 inside = path.relative_to(folder).parent
                 self.file(parent.info.run_id, path, str(Path("report") / inside))
             self._client.set_tag(parent.info.run_id, NOTE, description[:5000])
+            told = {f"{VERDICT}{n:02}": text[:5000] for n, text in enumerate(verdicts, start=1)}
+            for name in parent.data.tags:
+                if name.startswith(VERDICT) and name not in told:
+                    self._client.delete_tag(parent.info.run_id, name)
+            self._tag(parent.info.run_id, told)
 
     # Details.
 
@@ -320,7 +329,7 @@ class Tracker:
         rows = [
             {
                 **run.data.params,
-                **run.data.metrics,
+                **{column_of(name): value for name, value in run.data.metrics.items()},
                 **{
                     name.removeprefix("harness.resolved."): value
                     for name, value in run.data.tags.items()
@@ -368,12 +377,21 @@ class Client:
         return call
 
 
+def column_of(metric: str) -> str:
+    """The column of a table that holds a metric's number: its name, unless a param has that. The
+    precision of Kynkaanniemi et al. is not that in which a network computes."""
+    is_taken = metric == "precision" or metric.startswith("precision_")
+    return metric.replace("precision", "precision_score", 1) if is_taken else metric
+
+
 def resolved(outcome: Mapping[str, Any]) -> dict[str, str]:
     """What only the machine that did the work could say of it."""
     tags = {MACHINE: str(outcome["machine"])}
     for name in ("precision", "extractor", "extractor_fingerprint", "threads", "data_fingerprint"):
         if name in outcome:
             tags[f"harness.resolved.{name}"] = str(outcome[name])
+    for name, reason in outcome.get("undefined", {}).items():
+        tags[f"harness.resolved.undefined_{name}"] = reason
     for name, version in outcome.get("versions", {}).items():
         tags[f"harness.version.{name}"] = version
     return tags

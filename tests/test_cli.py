@@ -338,7 +338,8 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_work(harness, 
 def test_images_that_cannot_be_written_are_refused(harness, monkeypatch, out):
     cell = expand(load_grid("small.yaml"))[0]
     drawn = SimpleNamespace(images=np.zeros((2, 1, 8, 8), np.uint8))
-    monkeypatch.setattr("harness.sampling.find_cell", lambda *_: cell)
+    monkeypatch.setattr("harness.sampling.finished_cells", lambda store: [cell])
+    monkeypatch.setattr("harness.sampling.the_one", lambda *_: cell)
     monkeypatch.setattr("harness.engine.score.load_network", lambda *_: None)
     monkeypatch.setattr("harness.engine.sample.sample", lambda *_: drawn)
     refused(harness("sample", cell.key, "--out", out, "--device", "cpu"), out)

@@ -11,8 +11,8 @@ import pytest
 FLOORS = [
     {"cli"},
     {"run"},
-    {"results", "sampling", "parts", "verify"},
-    {"oracles"},
+    {"results", "sampling", "comparing", "parts", "verify"},
+    {"oracles", "stored"},
     {"report", "tracking"},
     {"plan"},
     {"engine"},

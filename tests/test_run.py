@@ -13,13 +13,14 @@ from mlflow import MlflowClient
 from rich.console import Console
 from safetensors.torch import load_file
 
+from harness.metrics.distances import METRICS
 from harness.plan.grid import expand, load_grid
 from harness.plan.work import Filter
 from harness.run import Place, Wishes, plan_grid, report_grid, run_grid
 from harness.runtime.execute import Failure, in_this_process
 from harness.runtime.progress import Screen
 from harness.runtime.store import Store
-from harness.tracking import Tracker
+from harness.tracking import Tracker, column_of
 
 
 def in_turn(function, jobs, on_progress, should_stop, workers=1):
@@ -85,7 +86,9 @@ def test_runs_keep_their_files(finished):
     for run_id in tracker.table()["run_id"]:
         assert tracker.artifact(run_id, "samples.png").startswith(b"\x89PNG")
         influence = np.load(io.BytesIO(tracker.artifact(run_id, "influence.npz")))
-        assert {name: influence[name].shape for name in influence} == {"kid": (80,), "fid": (80,)}
+        assert {name: influence[name].shape for name in influence} == {
+            "kid": (80,), "fid": (80,), "fid_left_out": (40,),
+        }  # fmt: skip
     for run_id in tracker.trainings()["run_id"]:
         assert tracker.artifact(run_id, "loss.csv").startswith(b"step,loss")
         assert tracker.artifact(run_id, "weights.safetensors")
@@ -179,6 +182,41 @@ def test_a_metric_added_later_is_computed_from_kept_features(copied):
     assert np.isfinite(table["fid"]).all()
     assert len(table) == 8
     assert pictures == {path: path.stat().st_mtime_ns for path in pictures}
+
+
+def test_every_metric_can_be_added_later_with_its_error_and_its_floor(copied):
+    metrics = [name for name in METRICS if name != "fid_infinity"]
+    changed = [f"metrics=[{','.join(metrics)},fid_infinity]", "reference_variance=true"]
+    summary, said = go(copied / "small.yaml", place_in(copied), changed)
+    assert summary.status == 0, said
+    table = tracker_of(copied).table()
+    for name in metrics:
+        for number in (name, f"{name}_se", f"{name}_floor"):
+            assert np.isfinite(table[column_of(number)]).all(), number
+    assert set(table["precision"]) == {"float32"}  # what the network computes in
+    for name in ("kid", "fid"):
+        assert (table[f"{name}_reference_se"] > 0).all()
+    assert np.isfinite(table["fid_centre"]).all()
+    # 64 features would need 1,024 images: what has no meaning here is said, and nothing fails.
+    assert table["fid_infinity"].isna().all()
+    assert table["undefined_fid_infinity"].str.contains("1024 images, not 80").all()
+    report = (copied / "report" / "report.md").read_text()
+    assert "_infinity is given for some cells: " in report
+    assert "includes the luck of which images the reference holds" in report
+    again, said = go(copied / "small.yaml", place_in(copied), changed)
+    assert "Nothing to do" in said
+
+
+def test_the_verdicts_of_the_report_are_tags_of_the_parent_run(finished):
+    client = MlflowClient(place_in(finished).tracking_uri)
+    experiment = client.get_experiment_by_name("small").experiment_id
+    [parent] = [
+        run for run in client.search_runs([experiment]) if run.data.tags["harness.kind"] == "grid"
+    ]
+    told = {k: v for k, v in parent.data.tags.items() if k.startswith("harness.verdict.")}
+    assert "harness.verdict.01" in told
+    verdicts = ("better", "worse", "inconclusive")
+    assert all(any(verdict in text for verdict in verdicts) for text in told.values())
 
 
 def test_only_some_cells_can_be_asked_for(tmp_path, grid_file, store_folder, without_report):

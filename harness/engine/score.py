@@ -30,9 +30,11 @@ from harness.engine.sample import (
     sheet,
     spread,
 )
-from harness.errors import DataError
+from harness.errors import DataError, NotDefined
 from harness.metrics.distances import METRICS
-from harness.metrics.features import EXTRACTORS, Extractor, Features
+from harness.metrics.features import EXTRACTORS, Classifier, Extractor, Features, has_logits
+from harness.metrics.judgement import judge, numbers_of, without_groups
+from harness.metrics.uncertainty import fid_centre
 from harness.plan.work import Cell, Part, Training
 from harness.runtime import machine
 from harness.runtime.progress import Progress, Report
@@ -51,6 +53,7 @@ class ScoreJob:
     data_dir: Path
     device: str
     retime: bool = False
+    reference_variance: bool = False
 
     @property
     def work(self) -> Cell:
@@ -130,7 +133,11 @@ def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
     """Add the wanted metrics that the outcome lacks, each beside its floor: what as many real
     held-out images score against the same reference."""
     cell, store, metrics = job.cell, Store(job.store), outcome["metrics"]
-    missing = [name for name in job.metrics if name not in metrics]
+    missing = [
+        name
+        for name in job.metrics
+        if not numbers_of([name], job.reference_variance) <= metrics.keys()
+    ]
     if not missing:
         return
     refuse_other_features(outcome, job)
@@ -139,32 +146,78 @@ def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
     # What is not the reference is the floor: as many images as the cell has, if there are so many.
     other = {"train": "held_out", "held_out": "train"}.get(cell.reference)
     real = real_features(job, other, cell.images, report) if other else None
-    influences = load_arrays(store.cell(cell.key, "influence.npz"))
+    arrays = load_arrays(store.cell(cell.key, "influence.npz"))
     for name in missing:
         metric = METRICS[name]
-        given = needed_by(name, job, report)
-        metrics[name] = metric.function(features, reference, **given)
-        if metric.standard_error:
-            error = metric.standard_error(features, reference, **given)
-            metrics |= {} if math.isnan(error) else {f"{name}_se": error}
-        if metric.influence:
-            influences[name] = metric.influence(features, reference, **given).astype(np.float32)
-        if real is not None and len(real) > 1:
-            metrics[f"{name}_floor"] = metric.function(real, reference, **given)
-            metrics["floor_images"] = len(real)
+        given = needed_by(name, job, features, report)
+        try:
+            found = judge(
+                name,
+                metric,
+                features,
+                read_once(reference),
+                reference_variance=job.reference_variance,
+                **given,
+            )
+        except NotDefined as error:  # for so few images, say: the other metrics are not
+            metrics |= dict.fromkeys(numbers_of([name], job.reference_variance), math.nan)
+            outcome.setdefault("undefined", {})[name] = str(error)
+            continue
+        metrics |= found.numbers
+        arrays |= found.arrays
+        if real is not None and len(read_once(real)) > 1:
+            beside = needed_by(name, job, read_once(real), report)
+            metrics |= floor(name, real, reference, **beside)
+            metrics["floor_images"] = len(read_once(real))
+    outcome["reference_features"] = reference.stem
     with replacing(store.cell(cell.key, "influence.npz")) as temporary, temporary.open("wb") as out:
-        np.savez_compressed(out, allow_pickle=False, **influences)
+        np.savez_compressed(out, allow_pickle=False, **arrays)
 
 
-def needed_by(name: str, job: ScoreJob, report: Report) -> dict[str, Features]:
-    """What a metric takes beyond two sets of features. Raises DataError where that is lacking."""
-    needs = METRICS[name].needs
-    if lacking := needs - {"held_out"}:
+def floor(name: str, real: Path, reference: Path, **given: Features) -> dict[str, float]:
+    """What real images score, less the bias where there is one; nothing where there are too few.
+    The same for all cells of a grid, so it is worked out once."""
+    known = _floors.get((name, real, reference))
+    if known is None:
+        metric, features, others = METRICS[name], read_once(real), read_once(reference)
+        try:
+            known = {f"{name}_floor": metric.function(features, others, **given)}
+        except NotDefined:
+            known = {}
+        if known and metric.biased:
+            left_out = without_groups(metric, features, others, **given)
+            if left_out is not None:
+                known[f"{name}_floor_centre"] = fid_centre(known[f"{name}_floor"], left_out)
+        _floors[name, real, reference] = known
+    return known
+
+
+_floors: dict[tuple[str, Path, Path], dict[str, float]] = {}
+
+
+def needed_by(name: str, job: ScoreJob, features: Features, report: Report) -> dict[str, Features]:
+    """What a metric takes beyond two sets of features, for the images of these features. Raises
+    DataError where that is lacking."""
+    given: dict[str, Features] = {}
+    for need in METRICS[name].needs:
+        if need == "held_out":
+            given[need] = read_once(real_features(job, "held_out", None, report))
+        elif need == "logits":
+            extract = extractor(job.data_dir, job.device, job.cell.extractor)
+            given[need] = with_logits(extract).logits_from(features)
+        else:
+            raise DataError(f"metric '{name}' needs {need}, which nothing here gives")
+    return given
+
+
+def with_logits(extract: Extractor) -> Classifier:
+    """The extractor, which must give logits. Raises DataError where it does not."""
+    if not has_logits(extract):
         raise DataError(
-            f"metric '{name}' needs {', '.join(sorted(lacking))}, which the extractor "
-            f"'{job.cell.extractor}' does not give"
+            f"the extractor '{extract.label}' gives no logits, which the inception score needs. "
+            "The extractors 'digits', or 'inception' at layer 2048, would do."
         )
-    return {need: real_features(job, need, None, report) for need in needs}
+    return extract
 
 
 def refuse_other_features(outcome: dict[str, Any], job: ScoreJob) -> None:
@@ -184,9 +237,9 @@ def refuse_other_features(outcome: dict[str, Any], job: ScoreJob) -> None:
         )
 
 
-def real_features(job: ScoreJob, which: str, count: int | None, report: Report) -> Features:
-    """Features [M, d] of a part of the real images, or of its first `count`. They are kept in the
-    store by what they were made from: on a CPU they may take longer than all else."""
+def real_features(job: ScoreJob, which: str, count: int | None, report: Report) -> Path:
+    """Where the features [M, d] of a part of the real images, or of its first `count`, are kept,
+    by what they were made from: on a CPU they may take longer than all else."""
     images = image_set(job.data_dir, job.cell.training.data)
     extract = extractor(job.data_dir, job.device, job.cell.extractor)
     chosen = images.reference(which)[:count]
@@ -194,7 +247,7 @@ def real_features(job: ScoreJob, which: str, count: int | None, report: Report) 
     path = Store(job.store).features(f"real-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
     if not path.exists():
         write_features(path, in_chunks(extract, chosen, report))
-    return read_once(path)
+    return path
 
 
 def in_chunks(extract: Extractor, images: Images, report: Report) -> Features:

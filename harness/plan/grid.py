@@ -192,6 +192,9 @@ class Grid(Strict):
         "train", description="Which real images are compared with"
     )
     metrics: Some[MetricName] = Field(["kid", "fid"], description="What is computed from features")
+    reference_variance: bool = Field(
+        False, description="Whether intervals cover the luck of the choice of the reference too"
+    )
     include: list[Axes] = Field([], description="More cells: lists that take the place of these")
     exclude: list[dict[str, Any]] = Field(
         [], description="Fewer cells: those of which all that an entry says holds"
@@ -238,7 +241,12 @@ class Grid(Strict):
                 raise ValueError(f"exclude: no cell matches {entry}")
         if not (left := without(cells, self.exclude)):
             raise ValueError("exclude: no cell is left")
-        if wrong := dict.fromkeys(contradictions(left, {*self.steps})):
+        wrong = dict.fromkeys(contradictions(left, {*self.steps}))
+        for name in self.metrics:
+            if "held_out" in METRICS[name].needs and self.reference != "train":
+                told = f"metric '{name}' compares with the training images: reference must be train"
+                wrong[told] = None
+        if wrong:
             raise ValueError("\n  ".join(wrong))
         return self
 

@@ -13,7 +13,8 @@ import pandas as pd
 
 from harness.report import method, plots, style
 from harness.report.findings import answers, found
-from harness.report.points import best, points
+from harness.report.phrases import pairs, signed
+from harness.report.points import Point, best, family, points
 from harness.report.table import (
     EXACT,
     QUANTITY,
@@ -91,6 +92,9 @@ def contents(results: Results) -> dict[str, Any]:
         "metrics": [method.METRICS[m.column] for m in measures if m.column in method.METRICS],
         "trainings": _trainings(results),
         "limits": _limits(results, groups),
+        "covers_reference": any(
+            column.endswith("_reference_se") for column in results.cells.columns
+        ),
         "failures": [
             {column: text_of(value) for column, value in row.items()}
             for row in results.failures.to_dict("records")
@@ -100,6 +104,19 @@ def contents(results: Results) -> dict[str, Any]:
         "versions": sorted(results.versions.items()),
         "commit": results.commit,
     }
+
+
+def verdicts(results: Results) -> list[str]:
+    """Every comparison of the report in a line, as the tracker keeps them."""
+    groups = comparable(results)
+    measures = groups[0].present() if groups else []
+    if not measures:
+        return []
+    return [
+        f"{pairs([contrast])}: {contrast.comparison.verdict}, {signed(contrast.comparison)} in "
+        f"{measures[0].title}" + (f" ({reason})" if (reason := contrast.comparison.reason) else "")
+        for contrast in family(tidy(groups[0], measures[0]))
+    ]
 
 
 def _pictures(results: Results) -> list[Picture]:
@@ -126,12 +143,16 @@ def _quality(group: Results) -> Table:
     ways = sorted({way for column in columns for way in column})
     leader = best(columns[0].values()).keys
     seconds = _seconds(frames[0])
+    centred = [bool((frame["centre"] != frame["value"]).any()) for frame in frames]
     exact = _exact(frames[0])
     unit = "evaluations allowed" if group.budgets else "steps"
     rows = []
     for way in ways:
-        spans = [column[way].interval() if way in column else None for column in columns]
-        values = [estimate(span.estimate, span.low, span.high) if span else "–" for span in spans]
+        values = [
+            text
+            for column, is_centred in zip(columns, centred, strict=True)
+            for text in _values(column.get(way), is_centred)
+        ]
         point = next(column[way] for column in columns if way in column)
         schedule, sampler, steps = way
         rows.append(
@@ -142,11 +163,22 @@ def _quality(group: Results) -> Table:
                 is_best=point.keys == leader,
             )
         )  # fmt: skip
-    floors = [frame["floor"].dropna() for frame in frames]
-    floor = [number(float(values.mean()), 2) if len(values) else "–" for values in floors]
+    floor = [
+        text
+        for frame, measure, is_centred in zip(frames, measures, centred, strict=True)
+        for text in _floors(frame, numbers(group.cells, f"{measure.column}_floor"), is_centred)
+    ]
     at = numbers(group.cells, "floor_images").dropna()
     real = f"real held-out images (n = {int(at.iloc[0]):,})" if len(at) else "real held-out images"
-    named = [_named(measure, group) for measure in measures]
+    named = [
+        text
+        for measure, is_centred in zip(measures, centred, strict=True)
+        for text in (
+            [_named(measure, group), f"{measure.title} less its bias"]
+            if is_centred
+            else [_named(measure, group)]
+        )
+    ]
     return Table(
         heading=_heading(group),
         header=[
@@ -157,6 +189,23 @@ def _quality(group: Results) -> Table:
         rows=rows,
         floor=[real, *floor, *([""] if exact else []), "", ""],
     )  # fmt: skip
+
+
+def _values(point: Point | None, is_centred: bool) -> list[str]:
+    """A point in the columns of one measure: with its interval, and where that is centred on the
+    value less its bias, the value as measured before it."""
+    if point is None:
+        return ["–", "–"] if is_centred else ["–"]
+    span = point.interval()
+    text = estimate(span.estimate, span.low, span.high)
+    return [number(point.as_measured), text] if is_centred else [text]
+
+
+def _floors(frame: pd.DataFrame, measured: pd.Series[float], is_centred: bool) -> list[str]:
+    """What real images reach, in the columns of one measure."""
+    columns = [measured, frame["floor"]] if is_centred else [frame["floor"]]
+    known = [column.dropna() for column in columns]
+    return [number(float(values.mean()), 2) if len(values) else "–" for values in known]
 
 
 def _exact(frame: pd.DataFrame) -> dict[tuple[str, str, int], str]:
@@ -299,6 +348,10 @@ def _limits(results: Results, groups: list[Results]) -> list[str]:
     if reused:
         were = "was" if reused == 1 else "were"
         limits.append(f"{count(reused, 'cell')} {were} measured by an earlier run and reused.")
+    for column in sorted(cells.columns):
+        if (name := column.removeprefix("undefined_")) != column:
+            for reason in _distinct(cells, column)[:1]:
+                limits.append(f"No {name} is given for some cells: {reason}")
     clamped = int((numbers(cells, "clamped_times") > 0).sum())
     if clamped:
         limits.append(

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from harness.metrics.statistics import FEW_SEEDS
 from harness.registry import Registry
@@ -274,6 +275,36 @@ def training_spread(frame: pd.DataFrame) -> Finding | None:
         words += f"; over all cells {number(moves / sampling, 2)} times the error of sampling alone"
     keys = sorted(key for point in several for key in point.keys)
     return Finding(question, sentence(words), keys, moves, n=seeds)
+
+
+def sampling_spread(frame: pd.DataFrame) -> Finding | None:
+    """How much does another sampling seed change, and do the standard errors foresee it?"""
+    question = "How much does another sampling seed change?"
+    ways = frame.groupby(["trained", "schedule", "sampler", "steps", "seed"])
+    several = [group for _, group in ways if group["sampling_seed"].nunique() > 1]
+    if not several:
+        return None
+    # Each group is one network sampled one way: what varies in it is the luck of sampling alone.
+    freedom = sum(len(group) - 1 for group in several)
+    variance = sum(group["centre"].var(ddof=1) * (len(group) - 1) for group in several) / freedom
+    foreseen = float(np.sqrt(pd.concat(several)["error"].pow(2).mean()))
+    moves = float(np.sqrt(variance))
+    low, high = np.sqrt(variance * freedom / stats.chi2.ppf([0.975, 0.025], freedom))
+    words = (
+        f"Another sampling seed moves {quantity(frame)} by {estimate(moves, low, high)}, as a "
+        f"standard deviation over {count(len(several), 'network and way', 'networks and ways')} "
+        f"of sampling {'it' if len(several) == 1 else 'them'}"
+    )
+    agrees = bool(low <= foreseen <= high)
+    if is_known(foreseen):
+        words += (
+            f"; the standard errors foresee {number(foreseen, 2)}, "
+            f"{'which agrees' if agrees else 'which does not agree'}"
+        )
+    keys = sorted(key for group in several for key in group["key"])
+    return Finding(
+        question, sentence(words), keys, moves, float(low), float(high), n=len(several)
+    )  # fmt: skip
 
 
 def sampler_against_network(frame: pd.DataFrame) -> Finding | None:
@@ -600,6 +631,7 @@ BUILT_IN: dict[str, Callable[[pd.DataFrame], Found]] = {
     "best_under_a_budget": best_under_a_budget,
     "price_of_an_evaluation": price_of_an_evaluation,
     "training_spread": training_spread,
+    "sampling_spread": sampling_spread,
     "sampler_against_network": sampler_against_network,
     "sampled_elsewhere": sampled_elsewhere,
     "distance_to_real_images": distance_to_real_images,

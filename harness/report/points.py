@@ -24,6 +24,7 @@ from harness.metrics.statistics import (
     corrected,
     mean_interval,
     paired_difference,
+    paired_error,
     sampling_difference,
     sampling_interval,
     values_needed,
@@ -46,7 +47,12 @@ class Point:
     setting: str
     nfe: float
     values: dict[int, float]  # by training seed; the mean over sampling seeds
+    centres: dict[int, float]  # the same less their bias: what intervals and differences are of
     errors: dict[int, float]  # the standard error of each from sampling alone
+    # By training seed and sampling seed, how far each image moves the value, where that is known.
+    influences: dict[int, dict[int, Any]]
+    # The same of each reference image, where the luck of the reference is to be covered.
+    reference_influences: dict[int, dict[int, Any]]
     keys: tuple[str, ...]
     lower_is_better: bool = True
     trained: str = ""  # the schedule and training of its networks
@@ -56,6 +62,12 @@ class Point:
 
     @property
     def mean(self) -> float:
+        """Less the bias that few images bring, where the measure has one."""
+        return float(np.mean(list(self.centres.values())))
+
+    @property
+    def as_measured(self) -> float:
+        """The mean with that bias: a figure such as "FID at n"."""
         return float(np.mean(list(self.values.values())))
 
     @property
@@ -69,9 +81,10 @@ class Point:
 
     def interval(self) -> Interval:
         """Over training seeds; with a single one, over its sampling alone."""
+        centres = list(self.centres.values())
         if self.seeds > 1:
-            return mean_interval(list(self.values.values()))
-        return sampling_interval(list(self.values.values()), list(self.errors.values()))
+            return mean_interval(centres)
+        return sampling_interval(centres, list(self.errors.values()))
 
     @property
     def error(self) -> float:
@@ -187,6 +200,17 @@ def _point(schedule: str, sampler: str, steps: int, rows: list[Any]) -> Point:
         values={
             seed: sum(cell.value for cell in cells) / len(cells) for seed, cells in by_seed.items()
         },
+        centres={
+            seed: sum(cell.centre for cell in cells) / len(cells) for seed, cells in by_seed.items()
+        },
+        influences={
+            seed: {cell.sampling_seed: cell.influence for cell in cells}
+            for seed, cells in by_seed.items()
+        },
+        reference_influences={
+            seed: {cell.sampling_seed: cell.reference_influence for cell in cells}
+            for seed, cells in by_seed.items()
+        },
         errors={
             seed: sum(cell.error**2 for cell in cells) ** 0.5 / len(cells)
             for seed, cells in by_seed.items()
@@ -275,7 +299,7 @@ def _ways(candidates: list[Point]) -> list[Contrast]:
 
 def _contrast(question: Question, first: Point, second: Point) -> Contrast:
     seeds = sorted(first.values.keys() & second.values.keys())
-    a, b = [first.values[seed] for seed in seeds], [second.values[seed] for seed in seeds]
+    a, b = [first.centres[seed] for seed in seeds], [second.centres[seed] for seed in seeds]
     lower = first.lower_is_better
     over_seeds = paired_difference(a, b, lower_is_better=lower)
     # Another schedule is another model, unless no model is trained. Another sampler, or more steps,
@@ -285,9 +309,30 @@ def _contrast(question: Question, first: Point, second: Point) -> Contrast:
     on_these = sampling_difference(
         a, b,
         [first.errors[seed] for seed in seeds], [second.errors[seed] for seed in seeds],
+        errors=[_error_of_difference(first, second, seed) for seed in seeds],
         lower_is_better=lower,
     )  # fmt: skip
     return Contrast(question, first, second, on_these if on_these.n else over_seeds)
+
+
+def _error_of_difference(first: Point, second: Point, seed: int) -> float:
+    """Of two ways of sampling one model, paired image by image where both tell how far each image
+    moves their value; else with their errors taken as independent."""
+    one, other = first.influences[seed], second.influences[seed]
+    pairs = [(one[noise], other[noise]) for noise in one.keys() & other.keys()]
+    is_paired = one.keys() == other.keys() and all(
+        a is not None and b is not None and len(a) == len(b) for a, b in pairs
+    )
+    if not is_paired:
+        return float(np.hypot(first.errors[seed], second.errors[seed]))
+    # A metric whose own error is corrected for the interaction of its images is a little narrower
+    # than this says, and never wider.
+    variance = sum(paired_error(a, b) ** 2 for a, b in pairs) / len(pairs) ** 2
+    sides = [point.reference_influences[seed].values() for point in (first, second)]
+    if all(one is not None for side in sides for one in side):
+        # All of them hold the same reference images against theirs.
+        variance += paired_error(*(np.mean(list(side), axis=0) for side in sides)) ** 2
+    return float(np.sqrt(variance))
 
 
 def _what_would_decide(contrast: Contrast, comparison: Comparison, size: int) -> str:
@@ -295,7 +340,7 @@ def _what_would_decide(contrast: Contrast, comparison: Comparison, size: int) ->
         return ""
     if comparison.covers == SAMPLING:
         return _images_needed(comparison)
-    first, second = contrast.first.values, contrast.second.values
+    first, second = contrast.first.centres, contrast.second.centres
     differences = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
     if len(differences) < 2:
         return "at least two more training seeds" if differences else "the same training seeds"

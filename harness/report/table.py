@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from harness import __version__
 
@@ -28,14 +30,18 @@ class Measure:
     lower_is_better: bool = True
     biased: bool = False  # its mean moves with the number of images, so n belongs to its name
 
-    def named(self, images: int, extractor: str) -> str:
-        """`FID (n = 2,000) on digits features`: nothing less identifies the quantity."""
-        at = f" (n = {images:,})" if self.biased else ""
+    def named(self, images: int, extractor: str, centred: bool = False) -> str:
+        """`FID (n = 2,000) on digits features`: nothing less identifies the quantity; `centred`
+        where the bias that few images bring is taken off."""
+        at = f" (n = {images:,}{', less its bias' if centred else ''})" if self.biased else ""
         return f"{self.title}{at} on {extractor} features" if extractor else f"{self.title}{at}"
 
 
 KID = Measure("kid", "KID")
 FID = Measure("fid", "FID", biased=True)
+
+
+Influence = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class Results:
     versions: Mapping[str, str]  # harness, python, torch, ...
     commit: str  # "abc1234", "abc1234 (modified)" or ""
     measures: tuple[Measure, ...] = field(default=(KID, FID))  # the first one present decides
+    # By cell key, arrays of one number an image: how far each moves a metric, by its column.
+    influences: Mapping[str, Mapping[str, Influence]] = field(default_factory=dict)
     # By cell key, the network evaluations that each was allowed; empty where grids count steps.
     budgets: Mapping[str, int] = field(default_factory=dict)
 
@@ -174,11 +182,13 @@ def tidy(results: Results, measure: Measure) -> pd.DataFrame:
     One row per cell: key, schedule and sampler (labels), trained and sampled (the schedule and
     training of the network, and the schedule it is sampled under), kind (the sampler's label
     without what else differs), setting (what else differs), steps, seed, sampling_seed, nfe,
-    machine, seconds, value, error, floor, floor_error, floor_images, images; and, the same in all
-    rows, metric, quantity (the metric with all that identifies it), lower_is_better and unit (what
-    `steps` counts: steps, or the evaluations a cell was allowed). Cells without a value are left
-    out. Beside those of networks stands what the exact denoiser reaches in the same way, in
-    exact_value, exact_error and exact_key; only where there are no networks it has rows itself.
+    machine, seconds, value, centre (what intervals are centred on: the value less its bias), error,
+    influence and reference_influence (how far each image and each reference image moves the value,
+    or None), floor, floor_error, floor_images, images; and, the same in all rows, metric, quantity
+    (the metric with all that identifies it), lower_is_better and unit (what `steps` counts: steps,
+    or the evaluations a cell was allowed). Cells without a value are left out. Beside those of
+    networks stands what the exact denoiser reaches in the same way, in exact_value, exact_error and
+    exact_key; only where there are no networks it has rows itself.
     """
     cells = results.cells
     schedule, sampled = labels(cells, "schedule"), labels(cells, "sample_schedule")
@@ -206,16 +216,23 @@ def tidy(results: Results, measure: Measure) -> pd.DataFrame:
             "machine": column_of(cells, "machine"),
             "seconds": numbers(cells, "seconds_per_image"),
             "value": numbers(cells, measure.column),
-            "error": numbers(cells, f"{measure.column}_se"),
-            "floor": numbers(cells, f"{measure.column}_floor"),
+            "centre": numbers(cells, f"{measure.column}_centre"),
+            "error": np.hypot(
+                numbers(cells, f"{measure.column}_se"), _reference_error(cells, measure)
+            ),
+            "influence": _influence(results, measure.column),
+            "reference_influence": _influence(results, f"{measure.column}_reference"),
+            "floor": _floor(cells, measure),
             "floor_error": numbers(cells, f"{measure.column}_floor_se"),
             "floor_images": numbers(cells, "floor_images"),
             "images": numbers(cells, "images"),
         }
     )
+    frame["centre"] = frame["centre"].fillna(frame["value"])
     frame["metric"] = measure.title
+    centred = bool(numbers(cells, f"{measure.column}_centre").notna().all())
     frame["quantity"] = [
-        measure.named(int(images), extractor)
+        measure.named(int(images), extractor, centred)
         for images, extractor in zip(
             frame["images"].fillna(0), column_of(cells, "extractor"), strict=True
         )
@@ -225,6 +242,25 @@ def tidy(results: Results, measure: Measure) -> pd.DataFrame:
     if measure.biased:  # a floor at another n is another quantity
         frame["floor"] = frame["floor"].where(frame["floor_images"] == frame["images"])
     return _beside_exact(frame[frame["value"].notna()].reset_index(drop=True))
+
+
+def _floor(cells: pd.DataFrame, measure: Measure) -> pd.Series[float]:
+    """What real images reach, less its bias where that of the cells is taken off too."""
+    floor = numbers(cells, f"{measure.column}_floor")
+    if numbers(cells, f"{measure.column}_centre").isna().all():
+        return floor
+    return numbers(cells, f"{measure.column}_floor_centre").fillna(floor)
+
+
+def _reference_error(cells: pd.DataFrame, measure: Measure) -> pd.Series[float]:
+    """What the luck of the reference adds to a standard error, where that was asked for."""
+    return numbers(cells, f"{measure.column}_reference_se").fillna(0.0)
+
+
+def _influence(results: Results, column: str) -> pd.Series[Any]:
+    """How far each image of each cell moves this measure, where that is known."""
+    found = [results.influences.get(key, {}).get(column) for key in column_of(results.cells, "key")]
+    return pd.Series(found, index=results.cells.index, dtype=object)
 
 
 def _steps(results: Results) -> pd.Series[int]:
@@ -241,7 +277,8 @@ def _beside_exact(frame: pd.DataFrame) -> pd.DataFrame:
     if exact.empty or networks.empty:
         return frame.assign(exact_value=np.nan, exact_error=np.nan, exact_key="")
     same_way = ["sampled", "sampler", "steps", "sampling_seed"]
-    beside = exact.drop_duplicates(same_way).set_index(same_way)[["value", "error", "key"]]
+    beside = exact.drop_duplicates(same_way).set_index(same_way)
+    beside = beside[["centre", "error", "key"]].rename(columns={"centre": "value"})
     joined = networks.join(beside.add_prefix("exact_"), on=same_way)
     return joined.fillna({"exact_key": ""}).reset_index(drop=True)
 
@@ -320,6 +357,8 @@ def _pieces(value: object) -> Iterable[bytes]:
         for key in sorted(value):
             yield f"\n{key}=".encode()
             yield from _pieces(value[key])
+    elif isinstance(value, np.ndarray):
+        yield value.tobytes()
     else:
         yield value if isinstance(value, bytes) else repr(value).encode()
 

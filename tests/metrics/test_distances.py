@@ -6,8 +6,16 @@ import sys
 import numpy as np
 import pytest
 
-from harness.metrics import distances
+from harness.errors import NotDefined
+from harness.metrics import frechet
+from harness.metrics import kid as kernels
 from harness.metrics.distances import METRICS
+from harness.metrics.frechet import (
+    fid_infinity,
+    fid_infinity_fit,
+    fid_infinity_left_out,
+    fid_left_out,
+)
 
 fid, kid = METRICS["fid"].function, METRICS["kid"].function
 
@@ -19,19 +27,22 @@ def draw(n, d=6, seed=0, shift=0.0, scale=1.0):
     return scale * generator.normal(size=(n, d)) @ mixing + shift
 
 
-@pytest.fixture(params=METRICS.names())
+@pytest.fixture(params=["kid", "fid"])
 def metric(request):
     return METRICS[request.param]
 
 
+def test_every_metric_is_one_complete_record():
+    for name in METRICS:
+        metric = METRICS[name]
+        assert metric.needs <= {"logits", "held_out"}
+        assert isinstance(metric.lower_is_better, bool)
+        assert metric.name
+        assert metric.description
+        assert metric.influence or metric.left_out, "something must tell how sure a value is"
+
+
 # The contract of every metric.
-
-
-def test_every_metric_is_one_complete_record(metric):
-    assert metric.needs <= {"logits", "held_out"}
-    assert isinstance(metric.lower_is_better, bool)
-    assert metric.name
-    assert metric.description
 
 
 def test_every_metric_takes_sets_of_different_sizes(metric):
@@ -157,10 +168,10 @@ def test_kid_of_a_set_against_its_own_resampling_is_as_negative_as_its_diagonal_
 def test_kid_in_many_blocks_equals_kid_in_one(monkeypatch):
     x, y = draw(50), draw(70, seed=1)
     whole = kid(x, y), METRICS["kid"].standard_error(x, y)
-    monkeypatch.setattr(distances, "BLOCK", 200)
+    monkeypatch.setattr(kernels, "BLOCK", 200)
     x, y = x + 0, y[::-1]  # another content, so that nothing is remembered
-    monkeypatch.setattr(distances, "within", distances.within.__wrapped__)
-    monkeypatch.setattr(distances, "across", distances.across.__wrapped__)
+    monkeypatch.setattr(kernels, "within", kernels.within.__wrapped__)
+    monkeypatch.setattr(kernels, "across", kernels.across.__wrapped__)
     assert (kid(x, y), METRICS["kid"].standard_error(x, y)) == pytest.approx(whole, rel=1e-9)
 
 
@@ -217,7 +228,111 @@ def test_what_is_transported_adds_up_to_the_overlap(n, m):
     x, y = draw(n, d=40), draw(m, d=40, seed=1)
     overlap = (np.cov(x, rowvar=False).trace() + np.cov(y, rowvar=False).trace() - fid(x, y)) / 2
     overlap += ((x.mean(0) - y.mean(0)) ** 2).sum() / 2
-    assert distances.transported_squares(x, y).sum() == pytest.approx(overlap, rel=1e-6)
+    assert frechet.transported_squares(x, y).sum() == pytest.approx(overlap, rel=1e-6)
+
+
+# FID without some of the images.
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "d"),
+    [(103, 200, 6), (30, 200, 40), (60, 25, 40), (30, 20, 40), (41, 41, 40), (46, 90, 40)],
+)
+def test_fid_left_out_is_the_fid_of_the_remaining_images(n, m, d):
+    features, reference = draw(n, d, shift=0.2, scale=1.3), draw(m, d, seed=1)
+    kept = [np.arange(n) % 10 != group for group in range(10)]
+    expected = [fid(features[rows], reference) for rows in kept]
+    left_out = METRICS["fid"].left_out(features, reference, groups=10)
+    np.testing.assert_allclose(left_out, expected, rtol=1e-6)
+
+
+def test_each_image_is_left_out_alone_where_images_are_fewer_than_groups():
+    features, reference = draw(20), draw(50, seed=1)
+    expected = [fid(np.delete(features, image, axis=0), reference) for image in range(20)]
+    np.testing.assert_allclose(fid_left_out(features, reference), expected, rtol=1e-6)
+
+
+def test_too_little_to_leave_out_is_refused():
+    with pytest.raises(NotDefined, match="3 images"):
+        fid_left_out(draw(2), draw(9))
+    for function in (fid_left_out, fid_infinity_left_out):
+        with pytest.raises(ValueError, match="at least 2 groups, not 1"):
+            function(draw(200), draw(9), groups=1)
+
+
+def test_fid_left_out_spreads_as_the_influences_say():
+    features, reference = draw(500, shift=0.3), draw(200, seed=1)
+    left_out = METRICS["fid"].left_out(features, reference)
+    error = METRICS["fid"].standard_error(features, reference)
+    assert (49 * left_out.var()) ** 0.5 == pytest.approx(error, rel=0.25)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(300, 200, 100), (60, 200, 100), (150, 80, 100)])
+def test_fid_equals_the_square_root_of_scipy_to_a_millionth_of_the_traces(n, m, d):
+    from scipy.linalg import sqrtm
+
+    x, y = draw(n, d, shift=0.1), draw(m, d, seed=1)
+    s_x, s_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    shift = ((x.mean(0) - y.mean(0)) ** 2).sum()
+    # R S R is symmetric: its square root exists also where S has no inverse.
+    variances, axes = np.linalg.eigh(s_y)
+    root = (axes * np.sqrt(variances.clip(min=0))) @ axes.T
+    overlap = np.trace(sqrtm(root @ s_x @ root + 1e-14 * np.eye(d)).real)
+    expected = shift + np.trace(s_x) + np.trace(s_y) - 2 * overlap
+    assert abs(fid(x, y) - expected) < 1e-6 * (np.trace(s_x) + np.trace(s_y))
+
+
+# FID at infinitely many images.
+
+
+def test_the_line_goes_through_the_fid_of_the_first_images():
+    features, reference = draw(333, shift=0.3), draw(90, seed=1)
+    line = fid_infinity_fit(features, reference)
+    assert (line.sizes[0], line.sizes[-1], len(line.sizes)) == (167, 333, 8)
+    np.testing.assert_allclose(np.diff(1 / line.sizes), -1 / 333 / 7, rtol=0.1)
+    expected = [fid(features[:size], reference) for size in line.sizes]
+    np.testing.assert_allclose(line.values, expected, rtol=1e-9)
+    design = np.stack([np.ones(8), 1 / line.sizes], axis=1)
+    solution = np.linalg.lstsq(design, line.values, rcond=None)[0]
+    np.testing.assert_allclose([line.intercept, line.slope], solution, rtol=1e-6)
+    assert fid_infinity(features, reference) == line.intercept
+
+
+def test_prefixes_are_added_up_in_blocks(monkeypatch):
+    features, reference = draw(333, shift=0.3), draw(90, seed=1)
+    whole = fid_infinity(features, reference)
+    monkeypatch.setattr(frechet, "PREFIX_BLOCK", 7)
+    assert fid_infinity(features, reference) == pytest.approx(whole, rel=1e-9)
+
+
+def test_too_few_images_for_a_line_are_refused_with_the_number_needed():
+    assert np.isfinite(fid_infinity(draw(96), draw(50, seed=1)))
+    for function in (fid_infinity, fid_infinity_fit, fid_infinity_left_out):
+        with pytest.raises(NotDefined, match="96 images, not 95"):
+            function(draw(95), draw(50, seed=1))
+
+
+def test_a_line_left_out_is_the_line_through_the_prefixes_without_the_group():
+    features, reference = draw(200, shift=0.3), draw(90, seed=1)
+    sizes = fid_infinity_fit(features, reference).sizes
+    expected = []
+    for group in range(10):
+        kept = [np.flatnonzero(np.arange(size) % 10 != group) for size in sizes]
+        values = [fid(features[rows], reference) for rows in kept]
+        expected.append(np.polyfit([1 / len(rows) for rows in kept], values, 1)[1])
+    left_out = fid_infinity_left_out(features, reference)
+    np.testing.assert_allclose(left_out, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_fid_at_infinity_is_far_nearer_to_the_truth_than_fid():
+    population = draw(400, 10)
+    generator = np.random.default_rng(0)
+    finite, infinite = [], []
+    for _ in range(60):
+        features = population[generator.integers(400, size=320)]
+        finite.append(fid(features, population))
+        infinite.append(fid_infinity(features, population))
+    assert abs(np.mean(infinite)) < 0.3 * np.mean(finite)
 
 
 # torch-fidelity, through its own entry points.

@@ -31,7 +31,9 @@ def table(
                     "key": f"{schedule}-{sampler}-{steps}-{seed}", "schedule": schedule,
                     "sampler": sampler, "kind": sampler, "setting": "", "steps": steps,
                     "seed": seed, "sampling_seed": 0, "nfe": float(steps), "machine": machine,
-                    "seconds": seconds(steps) if seconds else NAN, "value": value, "error": error,
+                    "seconds": seconds(steps) if seconds else NAN, "value": value,
+                    "centre": value, "error": error, "influence": None,
+                    "reference_influence": None,
                     "floor": floor, "floor_error": NAN, "floor_images": 1000.0, "images": 1000.0,
                     "metric": "KID", "quantity": "KID on digits features",
                     "lower_is_better": lower_is_better, "trained": trained,
@@ -64,8 +66,18 @@ def samplers(ddim, ddpm, **options):
     return table(values, **options)
 
 
-ONE_ROW = table({("cosine", "ddim", 10): [0.1]}, floor=0.0)
+def noises(values, **options):
+    """One way of sampling; values [training seeds, sampling seeds]."""
+    frames = [
+        table({(*LINE, 10): list(column)}, **options).assign(sampling_seed=noise)
+        for noise, column in enumerate(values.T)
+    ]
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.assign(key=frame["key"] + "-" + frame["sampling_seed"].astype(str))
+
+
 LINE = ("cosine", "ddim")
+ONE_ROW = table({("cosine", "ddim", 10): [0.1]}, floor=0.0)
 
 
 def steps_of(values, **options):
@@ -200,6 +212,19 @@ CASES = {
         ),
         "false": (table({}), None, []),
         "undecidable": (grid([0.3], [0.1], [0.2], [0.05]), "inconclusive", ["was not measured"]),
+    },
+    "sampling_spread": {
+        "true": (
+            noises(np.random.default_rng(0).normal(0.1, 0.01, (3, 20)), error=0.01),
+            "measured",
+            ["Another sampling seed moves", "3 networks and ways", "which agrees"],
+        ),
+        "false": (steps_of({5: 0.3, 50: 0.1}), None, []),
+        "undecidable": (
+            noises(np.random.default_rng(0).normal(0.1, 0.01, (3, 20)), error=0.1),
+            "measured",
+            ["which does not agree"],
+        ),
     },
     "sampler_against_network": {
         "true": (
