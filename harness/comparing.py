@@ -70,6 +70,7 @@ class Told:
     comparison: Comparison
     is_paired: bool  # image by image
     is_corrected: bool  # by what pairs of images do together
+    is_exact: bool = False  # nothing was trained
     left_out: int = 0  # cells without a partner
 
     def as_text(self) -> str:
@@ -88,7 +89,8 @@ class Told:
             self._basis(),
         ]
         if self.left_out:
-            lines.append(f"{self.left_out} cells have no partner and were left out.")
+            cells = "1 cell has" if self.left_out == 1 else f"{self.left_out} cells have"
+            lines.append(f"{cells} no partner and no part in this.")
         return "\n".join(lines)
 
     def _basis(self) -> str:
@@ -98,8 +100,9 @@ class Told:
         if self.comparison.covers == SAMPLING:
             how = "paired image by image" if self.is_paired else "with errors taken as independent"
             if self.is_paired and not self.is_corrected and self.metric == "kid":
-                how += " (slightly too wide: the features are not at hand)"
-            of = "1 trained model" if n == 1 else f"{n} trained models"
+                how += " (slightly too wide: from influences alone)"
+            models = "1 trained model" if n == 1 else f"{n} trained models"
+            of = "the exact denoiser" if self.is_exact else models
             covers = f"sampling only, on {of}, {how}"
         else:
             covers = f"training and sampling, over {n} training seed{'' if n == 1 else 's'}"
@@ -255,7 +258,7 @@ def told(
         metric, first, second,
         [(a.cell.key, b.cell.key) for a, b in pairs],
         (float(np.mean(a_means)), float(np.mean(b_means))),
-        comparison, is_paired, is_corrected, left_out,
+        comparison, is_paired, is_corrected, exact(pairs), left_out,
     )  # fmt: skip
 
 

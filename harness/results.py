@@ -62,8 +62,9 @@ def read_results(
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """KID first: it is unbiased, so it decides where both are there."""
-    return sorted(names, key=lambda name: (name != "kid", name))
+    """KID first: it is unbiased, so it decides where both are there; then FID."""
+    distances = ["kid", "fid", "fid_infinity"]
+    return sorted(names, key=lambda name: (distances.index(name) if name in distances else 9, name))
 
 
 def measure_of(name: str, metric: Metric) -> Measure:

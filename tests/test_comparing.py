@@ -152,6 +152,7 @@ def test_exact_denoisers_need_no_training_seeds(keep):
              (cell(schedule="linear", model="exact"), 0.5)]  # fmt: skip
     told = compare(keep(*cells), "schedule=cosine", "schedule=linear", "kid")
     assert (told.comparison.verdict, told.comparison.covers) == ("better", SAMPLING)
+    assert "on the exact denoiser" in told.as_text()
 
 
 def test_groups_are_paired_by_all_that_the_filters_do_not_name(keep):
@@ -168,7 +169,7 @@ def test_groups_are_paired_by_all_that_the_filters_do_not_name(keep):
         assert replace(by_key[first], sampler=Part("ddpm")) == by_key[second]
     assert len(told.pairs) == 4
     assert told.left_out == 1
-    assert "1 cells have no partner" in told.as_text()
+    assert "1 cell has no partner" in told.as_text()
     assert told.comparison.n == 2  # networks
 
 

@@ -199,11 +199,11 @@ def test_every_metric_can_be_added_later_with_its_error_and_its_floor(copied):
     assert np.isfinite(table["fid_centre"]).all()
     # 64 features would need 1,024 images: what has no meaning here is said, and nothing fails.
     assert table["fid_infinity"].isna().all()
-    assert table["undefined_fid_infinity"].str.contains("1024 images, not 80").all()
+    assert table["undefined_fid_infinity"].str.contains("1,024 images, not 80").all()
     report = (copied / "report" / "report.md").read_text()
     assert "_infinity is given for some cells: " in report
     assert "includes the luck of which images the reference holds" in report
-    again, said = go(copied / "small.yaml", place_in(copied), changed)
+    _, said = go(copied / "small.yaml", place_in(copied), changed)
     assert "Nothing to do" in said
 
 

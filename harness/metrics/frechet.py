@@ -245,8 +245,8 @@ def fid_infinity_left_out(features: Matrix, reference: Matrix, *, groups: int = 
 def _prefix_sizes(n: int, d: int) -> NDArray[np.int64]:
     if n < 16 * d:
         raise NotDefined(
-            f"FID at infinitely many images needs 16 images for each of {d} features, {16 * d} "
-            f"images, not {n}. Draw that many, or take an extractor of fewer features."
+            f"FID at infinitely many images needs 16 images for each of {d} features, {16 * d:,} "
+            f"images, not {n:,}. Draw that many, or take an extractor of fewer features."
         )
     smallest = max((n + 1) // 2, 8 * d)
     return np.unique(np.rint(1 / np.linspace(1 / smallest, 1 / n, PREFIXES)).astype(np.int64))

@@ -46,9 +46,6 @@ def fid_groups(d: int) -> int:
     return 50 if d < 1024 else 10
 
 
-groups_for = fid_groups
-
-
 def fid_centre(value: float, left_out: Vector) -> float:
     """F - (G - 1)(mean_g F_(-g) - F), on which an interval of FID is centred.
 
