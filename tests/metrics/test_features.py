@@ -237,20 +237,57 @@ def without_classes(images, dropped):
     return images[labels(images).numpy() < 10 - dropped]
 
 
-@pytest.mark.parametrize("name", METRICS.names())
-@pytest.mark.parametrize(
-    ("damage", "amounts"),
-    [
-        (noisy, [0, 15, 30, 60, 100, 150, 1000]),
-        (blurred, [0, 0.5, 0.6, 0.8, 1, 1.5]),
-        (without_classes, [0, 1, 3, 5, 7, 9]),
-    ],
-)
-def test_every_metric_gets_worse_with_every_damage_to_digits(digits, name, damage, amounts):
+DAMAGES = {
+    noisy: [0, 15, 30, 60, 100, 150, 1000],
+    blurred: [0, 0.5, 0.6, 0.8, 1, 1.5],
+    without_classes: [0, 1, 3, 5, 7, 9],
+}
+
+
+@pytest.mark.parametrize("name", ["kid", "fid"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_distance_grows_with_every_damage_to_digits(digits, name, damage):
     extract, reference, held_out = digits
-    values = [METRICS[name].function(extract(damage(held_out, a)), reference) for a in amounts]
+    values = [
+        METRICS[name].function(extract(damage(held_out, amount)), reference)
+        for amount in DAMAGES[damage]
+    ]
     assert values == sorted(values)
     assert len(set(values)) == len(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "damages"),
+    [
+        ("precision", [noisy, blurred]),  # what is left of the classes is as real as before
+        ("density", [noisy, blurred]),
+        ("recall", [without_classes]),  # noise is wide enough to hold real images too
+        ("coverage", [noisy, blurred, without_classes]),
+        ("inception_score", [noisy, without_classes]),
+    ],
+)
+def test_every_other_metric_falls_with_the_damages_it_is_meant_to_see(digits, name, damages):
+    extract, reference, held_out = digits
+    metric = METRICS[name]
+    assert not metric.lower_is_better
+
+    def value(features):
+        given = {"logits": extract.logits_from(features)} if metric.needs else {}
+        return metric.function(features, reference, **given)
+
+    for damage in damages:
+        amounts = DAMAGES[damage]
+        values = [value(extract(damage(held_out, amounts[i]))) for i in (0, 2, 4, -1)]
+        assert values == sorted(values, reverse=True), (damage, values)
+        assert values[0] > 1.2 * values[-1]
+
+
+def test_memorisation_sees_copies_and_nothing_in_fresh_images(digits):
+    extract, reference, held_out = digits
+    half, rest = (extract(part) for part in (held_out[::2], held_out[1::2]))
+    share = METRICS["memorisation"].function(rest, reference, held_out=half)
+    assert share == pytest.approx(0.05, abs=0.05)  # of 250 images
+    assert METRICS["memorisation"].function(reference[:100], reference, held_out=half) == 1
 
 
 def test_real_digits_are_far_closer_than_noise(digits):
