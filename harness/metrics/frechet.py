@@ -110,7 +110,7 @@ def transported_squares(features: Matrix, reference: Matrix) -> Vector:
 
 
 def fid_standard_error(features: Matrix, reference: Matrix) -> float:
-    """sd(phi)/sqrt(n). Too wide by about 20 % at n = 8 d and 5 % at 30 d: phi holds the noise of
+    """sd(phi)/sqrt(n). Too wide by 5 to 25 % at n = 8 d, 2 to 15 % at 30 d: phi holds the noise of
     T, which from few images is large."""
     phi = fid_influence(features, reference)
     return float(phi.std(ddof=1) / len(phi) ** 0.5)

@@ -136,7 +136,7 @@ def test_an_error_of_a_difference_does_not_depend_on_its_sign_and_is_small_for_l
 
 
 def test_the_error_of_kid_keeps_what_pairs_give_where_the_rest_is_lost_in_noise():
-    # Between a set and its own two halves there is nothing but the interaction of pairs.
+    # Of sets this small and of the reference's own law, some have less spread than their pairs.
     x = draw(12, d=3)
     k = off_diagonal(kernel(x, x))
     pairs = 2 * doubly_centred_square(k) / (12 * 11)
