@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from harness.metrics.distances import METRICS
 from harness.plan.grid import expand, load_grid
 from harness.plan.work import Filter
+from harness.report import page
+from harness.results import read_results
 from harness.run import Place, Wishes, plan_grid, report_grid, run_grid
 from harness.runtime.execute import Failure, in_this_process
 from harness.runtime.progress import Screen
@@ -200,8 +202,11 @@ def test_every_metric_can_be_added_later_with_its_error_and_its_floor(copied):
     # 64 features would need 1,024 images: what has no meaning here is said, and nothing fails.
     assert table["fid_infinity"].isna().all()
     assert table["undefined_fid_infinity"].str.contains("1,024 images, not 80").all()
+    results = read_results("small", "", expand(load_grid(copied / "small.yaml")),
+                           tracker_of(copied))  # fmt: skip
+    page.write(results, copied / "report")
     report = (copied / "report" / "report.md").read_text()
-    assert "_infinity is given for some cells: " in report
+    assert "No fid_infinity is given for some cells: FID at infinitely many images" in report
     assert "includes the luck of which images the reference holds" in report
     _, said = go(copied / "small.yaml", place_in(copied), changed)
     assert "Nothing to do" in said
