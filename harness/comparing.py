@@ -7,7 +7,7 @@ that what they share falls out. What must not be put side by side is refused wit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -252,8 +252,6 @@ def told(
         )  # fmt: skip
     else:
         comparison = paired_difference(a_means, b_means, lower_is_better=lower)
-        if comparison.n < 3 and len(by_model) < 3:
-            comparison = replace(comparison, verdict="inconclusive")
     return Told(
         metric, first, second,
         [(a.cell.key, b.cell.key) for a, b in pairs],
