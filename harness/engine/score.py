@@ -170,6 +170,7 @@ def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
             metrics |= floor(name, real, reference, **beside)
             metrics["floor_images"] = len(read_once(real))
     outcome["reference_features"] = reference.stem
+    metrics["features"] = features.shape[1]
     with replacing(store.cell(cell.key, "influence.npz")) as temporary, temporary.open("wb") as out:
         np.savez_compressed(out, allow_pickle=False, **arrays)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.report.contents import contents
 from harness.report.table import FID, KID, Measure, comparable, tidy
 
 
@@ -156,3 +157,13 @@ def test_where_a_grid_counts_evaluations_cells_are_told_by_what_they_were_allowe
     frame = tidy(replace(results, budgets=budgets), KID)
     assert set(frame["unit"]) == {"evaluation"}
     assert set(frame["steps"]) == {25}
+
+
+def test_a_report_says_where_fid_has_too_few_images_to_be_known(results):
+    def limits(width):
+        cells = results.cells.assign(features=width)
+        return " ".join(contents(replace(results, cells=cells).ordered())["limits"])
+
+    assert "FID of 2,000 images with 768 features is hardly known" in limits(768)
+    assert "About 3,840 images would do" in limits(768)
+    assert "hardly known" not in limits(64)
