@@ -30,9 +30,6 @@ from harness.stored import finished_cells, named, the_one
 # Values that differ in one of these are different quantities.
 QUANTITY = ("data", "data_fingerprint", "extractor", "extractor_fingerprint", "reference", "images",
             "precision")  # fmt: skip
-SEEDS = ("seed", "sampling_seed")
-
-PairedError = Callable[[Cell, Cell], float | None]
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,9 @@ class Scored:
         """What identifies what was measured."""
         known = self.cell.params() | dict(self.outcome)
         return {name: str(known[name]) for name in QUANTITY if name in known}
+
+
+PairedError = Callable[[Scored, Scored], float | None]
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def error_of(group: list[tuple[Scored, Scored]], metric: str, corrected: PairedE
     sampling seeds are independent."""
     if len(group) == 1:
         [(a, b)] = group
-        exactly = corrected(a.cell, b.cell)
+        exactly = corrected(a, b)
         if exactly is not None:
             return PairError(exactly, True, True)
     by_noise: dict[int, list[tuple[Scored, Scored]]] = {}
@@ -302,19 +302,15 @@ def error_of(group: list[tuple[Scored, Scored]], metric: str, corrected: PairedE
 def corrected_error(store: Store, metric: str) -> PairedError:
     """The paired error of two cells from their kept features, where they are all at hand."""
 
-    def error(first: Cell, second: Cell) -> float | None:
-        difference_error = METRICS[metric].difference_error
-        paths = [store.features(cell.key) for cell in (first, second)]
-        told = store.outcome(first.key) or {}
-        reference = store.features(told.get("reference_features", ""))
-        is_paired = first.sampling_seed == second.sampling_seed
-        if (
-            difference_error is None
-            or not is_paired
-            or not all(map(Path.exists, [*paths, reference]))
-        ):
+    difference_error = METRICS[metric].difference_error
+
+    def error(first: Scored, second: Scored) -> float | None:
+        kept = first.cell.key, second.cell.key, first.outcome.get("reference_features", "")
+        paths = [store.features(key) for key in kept]
+        is_paired = first.cell.sampling_seed == second.cell.sampling_seed
+        if difference_error is None or not is_paired or not all(map(Path.exists, paths)):
             return None
-        one, other, real = (np.load(path, allow_pickle=False) for path in [*paths, reference])
+        one, other, real = (np.load(path, allow_pickle=False) for path in paths)
         if len(one) != len(other):
             return None
         return float(difference_error(one, other, real))

@@ -405,7 +405,8 @@ def write_report(grid: Grid, place: Place, tracker: Tracker, screen: Screen) -> 
     from harness.report.contents import verdicts
     from harness.results import read_results
 
-    results = read_results(grid.name, grid.text, expand(grid), tracker, budgets(grid))
+    cells = expand(grid)
+    results = read_results(grid.name, grid.text, cells, tracker, budgets(grid, cells))
     if page.is_current(results, place.report_dir):
         screen.say(f"The report is up to date: {place.report_dir / 'report.html'}")
         return place.report_dir / "report.html"

@@ -166,8 +166,7 @@ def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
         metrics |= found.numbers
         arrays |= found.arrays
         if real is not None and len(read_once(real)) > 1:
-            beside = needed_by(name, job, read_once(real), report)
-            metrics |= floor(name, real, reference, **beside)
+            metrics |= floor(name, job, real, reference, report)
             metrics["floor_images"] = len(read_once(real))
     outcome["reference_features"] = reference.stem
     metrics["features"] = features.shape[1]
@@ -175,12 +174,15 @@ def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
         np.savez_compressed(out, allow_pickle=False, **arrays)
 
 
-def floor(name: str, real: Path, reference: Path, **given: Features) -> dict[str, float]:
+def floor(
+    name: str, job: ScoreJob, real: Path, reference: Path, report: Report
+) -> dict[str, float]:
     """What real images score, less the bias where there is one; nothing where there are too few.
     The same for all cells of a grid, so it is worked out once."""
     known = _floors.get((name, real, reference))
     if known is None:
         metric, features, others = METRICS[name], read_once(real), read_once(reference)
+        given = needed_by(name, job, features, report)
         try:
             known = {f"{name}_floor": metric.function(features, others, **given)}
         except NotDefined:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from harness.errors import NotDefined
 from harness.metrics.arrays import Matrix, Vector
 from harness.metrics.distances import METRICS, Metric
+from harness.metrics.neighbours import GROUPS
 from harness.metrics.uncertainty import fid_centre, fid_groups, jackknife_error
 
-GROUPS = 50  # of images, left out one after the other ...
-FEWEST_IN_A_GROUP = 2  # ... and fewer where there are hardly any
+FEWEST_IN_A_GROUP = 2  # images: fewer groups are left out where there are hardly any
 
 
 @dataclass

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.metrics.arrays import Matrix, Vector, checked, remembered
-from harness.metrics.frechet import (
-    fid_influence,
-)
+from harness.metrics.frechet import fid_influence
 from harness.metrics.kid import (
     KernelSums,
     across,

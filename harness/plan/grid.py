@@ -257,10 +257,11 @@ def contradictions(cells: Iterable[Cell], own_steps: set[int]) -> Iterator[str]:
     for spacing, steps in dict.fromkeys((cell.spacing, cell.steps) for cell in cells):
         if told := refusal(SPACINGS[spacing.name], "check_steps", steps, **spacing.keywords):
             yield told if steps in own_steps else f"{told} (in include)"
-    trained = {cell.training for cell in cells if not cell.training.is_exact}
-    under = {(training.target, training.schedule) for training in trained}
-    under |= {
-        (cell.training.target, cell.sample_schedule) for cell in cells if not cell.training.is_exact
+    under = {
+        (cell.training.target, schedule)
+        for cell in cells
+        if not cell.training.is_exact
+        for schedule in (cell.training.schedule, cell.sample_schedule)
     }
     for target, schedule in sorted(under, key=str):
         if told := refused(check_target, target, made_schedule(schedule)):
@@ -404,8 +405,9 @@ def cell_of(
 affordable = cache(steps_within)
 
 
-def budgets(grid: Grid) -> dict[str, int]:
-    """The network evaluations that each cell was allowed, by its key; empty where steps count."""
+def budgets(grid: Grid, cells: Iterable[Cell]) -> dict[str, int]:
+    """The network evaluations that each of the grid's cells was allowed, by its key; empty where
+    steps count."""
     if grid.budget == "steps":
         return {}
     given = sorted({steps for axes in blocks(grid) for steps in axes["steps"]})
@@ -413,7 +415,7 @@ def budgets(grid: Grid) -> dict[str, int]:
         cell.key: next(
             budget for budget in given if affordable(cell.sampler.name, budget) == cell.steps
         )
-        for cell in expand(grid)
+        for cell in cells
     }
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
+from harness.plan.work import EXACT
 from harness.report import method, plots, style
 from harness.report.findings import answers, found
 from harness.report.phrases import pairs, signed
 from harness.report.points import Point, best, family, points
 from harness.report.table import (
-    EXACT,
     QUANTITY,
     Measure,
     Results,
@@ -83,7 +83,6 @@ def contents(results: Results) -> dict[str, Any]:
         "name": results.name,
         "answer": [finding.sentence for finding in answers(frame)] if len(frame) else [],
         "findings": told,
-        "unit": frame["unit"].iloc[0] if len(frame) else "step",
         "lead": next((p for p in pictures if p.name == "quality_by_steps"), None),
         "pictures": pictures,
         "tables": [_quality(group) for group in groups if group.present()],

@@ -315,8 +315,9 @@ def sampler_against_network(frame: pd.DataFrame) -> Finding | None:
     both = frame[frame["exact_value"].notna()]
     if both.empty:
         return None
-    leader = best(points(both)).label
-    line = [point for point in points(both) if point.label == leader]
+    everything = points(both)
+    leader = best(everything).label
+    line = [point for point in everything if point.label == leader]
     ends = line if len(line) < 2 else [line[0], line[-1]]
     told = {point.steps: _network_error(both, point) for point in ends}
     where = [at_steps([point.steps], point.unit) for point in ends]

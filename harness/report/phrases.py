@@ -72,8 +72,12 @@ def basis(comparison: Comparison) -> str:
 def at(contrasts: Iterable[Contrast]) -> str:
     """`at 5 and 10 steps`."""
     contrasts = list(contrasts)
-    unit = contrasts[0].first.unit if contrasts else "step"
-    return at_steps(sorted({contrast.first.steps for contrast in contrasts}), unit)
+    steps = sorted({contrast.first.steps for contrast in contrasts})
+    return at_steps(steps, _unit(contrasts))
+
+
+def _unit(contrasts: list[Contrast]) -> str:
+    return contrasts[0].first.unit if contrasts else "step"
 
 
 def steps_by(
@@ -89,9 +93,8 @@ def steps_by(
 def pairs(contrasts: Iterable[Contrast], most: int = 6) -> str:
     """`cosine against linear at 20 and 50 steps, ddim against ddpm with linear at 20 steps`."""
     contrasts = list(contrasts)
-    unit = contrasts[0].first.unit if contrasts else "step"
     names = [
-        f"{name} {at_steps(steps, unit)}"
+        f"{name} {at_steps(steps, _unit(contrasts))}"
         for name, steps in steps_by((c for c in contrasts if c.question != "way"), _pair).items()
     ]
     names += [

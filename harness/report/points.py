@@ -256,10 +256,7 @@ def _samplers(here: list[Point]) -> list[Contrast]:
     ]
     if len(here) > 1:
         ranked = sorted(here, key=lambda point: (point.rank, point.label))
-        if not {(ranked[0].keys, ranked[1].keys), (ranked[1].keys, ranked[0].keys)} & {
-            (first.keys, second.keys) for first, second in pairs
-        }:
-            pairs.append((ranked[0], ranked[1]))
+        pairs.append((ranked[0], ranked[1]))  # `family` keeps a pair that stands here twice once
     return [_contrast("sampler", first, second) for first, second in pairs]
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness import __version__
+from harness.plan.work import EXACT
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,6 @@ OF_THE_TRAINING = [
     "model", "target", "weighting", "loss_function", "training_steps", "batch_size",
     "learning_rate", "ema",
 ]  # fmt: skip
-EXACT = "exact"  # the model that is no network: its cells stand beside those of networks
 OF_THE_SAMPLING = ["spacing", "clip"]
 
 

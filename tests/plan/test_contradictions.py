@@ -152,14 +152,14 @@ def test_a_budget_of_evaluations_buys_as_many_steps_as_it_can(load, sampler, all
     grid = load(samplers=[sampler], steps=[allowed], budget="nfe")
     [cell] = expand(grid)
     assert cell.steps == steps
-    assert budgets(grid) == {cell.key: allowed}
+    assert budgets(grid, [cell]) == {cell.key: allowed}
 
 
 def test_a_cell_is_the_same_work_however_its_steps_were_asked_for(load):
     [bought] = expand(load(samplers=["heun"], steps=[10], budget="nfe"))
     [asked] = expand(load(samplers=["heun"], steps=[5]))
     assert bought.key == asked.key
-    assert budgets(load()) == {}
+    assert budgets(load(), [asked]) == {}
 
 
 def test_a_budget_that_a_spacing_cannot_fill_is_refused(refusal):
