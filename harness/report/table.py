@@ -72,6 +72,18 @@ class Results:
     influences: Mapping[str, Mapping[str, Influence]] = field(default_factory=dict)
     # By cell key, the network evaluations that each was allowed; empty where grids count steps.
     budgets: Mapping[str, int] = field(default_factory=dict)
+    # By cell key, film.png: two images as they come about, each a row of what the sampler holds
+    # and a row of what the network takes the image to be; its text `evaluations` numbers the
+    # columns but the last, which is the result.
+    films: Mapping[str, bytes] = field(default_factory=dict)
+    # By cell key, nearest.png: in 8 columns those of its images that are nearest to a training
+    # image, and below each that training image.
+    nearest: Mapping[str, bytes] = field(default_factory=dict)
+    # By cell key: t and log_snr of the times it was sampled along, from noise to image.
+    paths: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)  # recorded cells, by the reason why
+    experiment: str = ""  # its id in the tracker, for links
+    ui_url: str = ""  # where a reader's MLflow UI is; empty for no links
 
     def ordered(self) -> Results:
         """The same results in an order that does not depend on who finished first."""

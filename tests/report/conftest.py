@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from harness.report.table import Results
 
@@ -56,6 +57,10 @@ def build(
         time_losses={row["key"]: loss_by_time(draw, row["schedule"]) for row in trainings},
         schedules={schedule: schedule_curve(schedule) for schedule in schedules},
         sheets={row["key"]: sheet(row["kid"], row["seed"]) for row in cells},
+        films={row["key"]: film(row["kid"], row["steps"]) for row in cells},
+        nearest={row["key"]: neighbours(row["kid"], row["seed"]) for row in cells},
+        paths={row["key"]: path(row["sample_schedule"], row["steps"]) for row in cells},
+        experiment="1",
         grid_text=f"name: {name}\ndata: digits\nschedules: [{', '.join(schedules)}]\n",
         expected_cells=len(cells),
         versions={"harness": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
@@ -71,6 +76,7 @@ def training(draw, schedule, seed):
         "ema": 0.1, "precision": "bfloat16", "parameters": 252_113,
         "loss": 0.055 + 0.002 * draw.standard_normal(), "seconds": 41 + draw.normal(),
         "images_per_second": 3700 + 40 * draw.normal(), "reused": False,
+        "forecast_seconds": "38.0",
     }  # fmt: skip
 
 
@@ -94,7 +100,9 @@ def cell(draw, row, luck, sampler, steps):
         "fid_se": 0.02 + 0.2 * truth, "fid_floor": 0.22, "floor_images": 2000,
         "nfe": float(steps), "seconds_per_image": per_image,
         "seconds_per_image_spread": 0.01 * per_image, "images_per_second": 1 / per_image,
-        "peak_memory_bytes": 4.1e8, "first_abar": 4.1e-5,
+        "peak_memory_bytes": 4.1e8, "first_abar": 4.1e-5, "feature_seconds_per_image": 1e-4,
+        "forecast_seconds": str(2000 * (0.9e-3 * steps + 1e-4)),
+        "contrast": 1 - 0.9 / steps, "contrast_theory": 1 - 1.0 / steps,
     }  # fmt: skip
 
 
@@ -143,18 +151,48 @@ def loss_by_time(draw, schedule):
     return pd.DataFrame({"t_low": edges[:-1], "t_high": edges[1:], "loss": loss})
 
 
+def path(schedule, steps):
+    curve = schedule_curve(schedule)
+    t = 1 - np.arange(steps + 1) / steps
+    return pd.DataFrame({"t": t, "log_snr": np.interp(t, curve["t"], curve["log_snr"])})
+
+
+def film(kid, steps):
+    """Two images in at most seven evaluations and as they end: what is held, what is estimated."""
+    evaluations = np.unique(np.linspace(1, steps, min(7, steps)).round().astype(int))
+    pixels = np.concatenate(
+        [blobs(kid + 1 - i / len(evaluations), 0, (4, 1)) for i in range(len(evaluations) + 1)],
+        axis=1,
+    )
+    return png(pixels, evaluations=" ".join(map(str, evaluations)))
+
+
+def neighbours(kid, seed):
+    return png(blobs(kid, seed, (2, 8)))
+
+
 def sheet(kid, seed, side=8, tiles=64):
     """Blobs that drown in noise as KID grows; tile i has the same blob in every cell."""
+    return png(blobs(kid, seed, (tiles // 8, 8), side))
+
+
+def blobs(kid, seed, shape, side=8):
     draw = np.random.default_rng(seed)
-    rows = np.zeros((tiles // 8, 8, side, side))
+    rows = np.zeros((*shape, side, side))
     y, x = np.mgrid[:side, :side] / (side - 1)
-    for place in np.ndindex(tiles // 8, 8):
+    for place in np.ndindex(*shape):
         centre, width = draw.uniform(0.25, 0.75, 2), draw.uniform(0.02, 0.06)
         blob = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / width)
         rows[place] = blob + min(kid, 1) * 1.2 * draw.standard_normal((side, side))
-    pixels = np.clip(rows, 0, 1).transpose(0, 2, 1, 3).reshape(tiles // 8 * side, 8 * side)
-    file = io.BytesIO()
-    Image.fromarray((255 * pixels).astype(np.uint8)).save(file, "png")
+    pixels = np.clip(rows, 0, 1).transpose(0, 2, 1, 3).reshape(shape[0] * side, shape[1] * side)
+    return (255 * pixels).astype(np.uint8)
+
+
+def png(pixels, **texts):
+    file, info = io.BytesIO(), PngInfo()
+    for name, text in texts.items():
+        info.add_text(name, text)
+    Image.fromarray(pixels).save(file, "png", pnginfo=info)
     return file.getvalue()
 
 
