@@ -89,6 +89,10 @@ DATA_DIR = click.option(
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
+UI_URL = click.option(
+    "--ui-url", default="", metavar="URL",
+    help="Where your MLflow UI is, http://127.0.0.1:5000: the report's rows link to their runs.",
+)  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 ONLY = click.option(
     "--only", metavar="FILTER", help="Only these cells, such as schedule=cosine,steps=[10,50]."
@@ -113,6 +117,7 @@ CHOICES = options(ONLY, REDO, RETIME)
 )
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @PLACES
+@UI_URL
 @JSON
 def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Train, sample and score what is missing of GRID, and write the report.
@@ -168,7 +173,7 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
 @main.command()
 @GRID
 @OVERRIDES
-@options(STORE, TRACKING, REPORT_DIR)
+@options(STORE, TRACKING, REPORT_DIR, UI_URL)
 @JSON
 def report(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Write the report of GRID again, from what MLflow has.
@@ -343,6 +348,7 @@ def place(
     report_dir: Path | None,
     data_dir: Path | None = None,
     device: str = "auto",
+    ui_url: str = "",
     **others: Any,
 ) -> Place:
     from harness.run import Place
@@ -353,6 +359,7 @@ def place(
         report_dir=report_dir or Path("reports") / name,
         data_dir=data_dir or user_data(),
         device=device,
+        ui_url=ui_url,
     )
 
 

@@ -107,14 +107,8 @@ def gains(
     bench: Bench, sampler: str, schedule: Schedule, times: Tensor, lam: float, **options: Any
 ) -> Tensor:
     """What the samples of N(0, lam) are made of: the factor of the starting noise and of each
-    fresh noise. The best denoiser is linear, so feeding one unit at a time reads them off."""
-    units = torch.eye(len(times), dtype=bench.dtype, device=bench.device)
-    drawn = iter(units[1:])
-    denoise = analytic.gaussian(schedule, 0.0, lam)
-    factors: Tensor = SAMPLERS[sampler](
-        denoise, schedule, units[0], times, lambda: next(drawn), **options
-    )
-    return factors
+    fresh noise."""
+    return analytic.gains(SAMPLERS[sampler], schedule, times, bench.tensor([lam]), **options)[0]
 
 
 def spread(

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from harness.metrics.distances import METRICS, Metric
-from harness.plan.work import Cell
-from harness.report.table import Measure, Results, labels
+from harness.plan.work import RECIPE, Cell
+from harness.report.table import Measure, Results, labels, numbers
 from harness.tracking import Tracker, column_of
 
 
@@ -22,12 +22,13 @@ def read_results(
     grid_cells: list[Cell],
     tracker: Tracker,
     budgets: Mapping[str, int] | None = None,
+    ui_url: str = "",
 ) -> Results:
     """What is recorded of these cells and their trainings; `budgets` are the evaluations that each
-    cell was allowed, where the grid counts those."""
+    cell was allowed, where the grid counts those, and `ui_url` is where runs can be looked at."""
     wanted = {work.key for cell in grid_cells for work in (cell, cell.training)}
-    cells = tracker.table()
-    cells = cells[cells["key"].isin([*wanted])].reset_index(drop=True)
+    recorded = tracker.table()
+    cells = recorded[recorded["key"].isin([*wanted])].reset_index(drop=True)
     trainings = tracker.trainings()
     if len(cells):
         trainings = trainings[trainings["key"].isin(cells["training_key"])].reset_index(drop=True)
@@ -42,11 +43,10 @@ def read_results(
         losses=tables(tracker, run_of, "loss.csv"),
         time_losses=tables(tracker, run_of, "loss_by_time.csv"),
         schedules=schedule_curves(tracker, trainings, cells),
-        sheets={
-            key: picture
-            for key, run_id in zip(cells["key"], cells["run_id"], strict=True)
-            if (picture := tracker.artifact(run_id, "samples.png"))
-        },
+        sheets=pictures(tracker, cells, "samples.png"),
+        films=pictures(tracker, cells, "film.png"),
+        nearest=pictures(tracker, cells, "nearest.png"),
+        paths=tables(tracker, dict(zip(cells["key"], cells["run_id"], strict=True)), "path.csv"),
         grid_text=grid_text,
         expected_cells=len(grid_cells),
         versions=tracker.versions(),
@@ -58,7 +58,21 @@ def read_results(
             if (kept := tracker.artifact(run_id, "influence.npz"))
         },
         measures=tuple(measure_of(name, METRICS[name]) for name in in_order(METRICS.names())),
+        left_out=left_out(recorded[~recorded["key"].isin([*wanted])]),
+        experiment=tracker.experiment(),
+        ui_url=ui_url,
     )
+
+
+def left_out(cells: pd.DataFrame) -> dict[str, int]:
+    """Why recorded cells are not told of, and of how many that is true."""
+    recipes = numbers(cells, "recipe")
+    is_old = recipes.notna() & (recipes != RECIPE)
+    reasons = {
+        "they were made by another recipe of the program, whose results may differ": is_old,
+        "the grid no longer asks for them": ~is_old,
+    }
+    return {reason: int(those.sum()) for reason, those in reasons.items() if those.any()}
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -75,6 +89,15 @@ def measure_of(name: str, metric: Metric) -> Measure:
 def arrays(kept: bytes) -> dict[str, Any]:
     with np.load(io.BytesIO(kept), allow_pickle=False) as file:
         return {column_of(name): file[name] for name in file.files}
+
+
+def pictures(tracker: Tracker, cells: pd.DataFrame, file: str) -> dict[str, bytes]:
+    """A picture of each cell that has it."""
+    return {
+        key: picture
+        for key, run_id in zip(cells["key"], cells["run_id"], strict=True)
+        if (picture := tracker.artifact(run_id, file))
+    }
 
 
 def tables(tracker: Tracker, run_of: dict[str, str], file: str) -> dict[str, pd.DataFrame]:

@@ -17,7 +17,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from harness.data.download import NotHereYet, no_downloads
 from harness.errors import DataError, MachineError, TrackingError
 from harness.metrics.distances import METRICS
 from harness.metrics.judgement import numbers_of
+from harness.plan.checkpoints import cells_at_checkpoints
 from harness.plan.forecast import Plan, Speeds, measured_speeds, warnings_of
 from harness.plan.grid import Grid, budgets, expand
 from harness.plan.work import Cell, Filter, Part, Training, distinct_trainings
@@ -50,6 +51,7 @@ class Place:
     report_dir: Path
     data_dir: Path
     device: str = "auto"
+    ui_url: str = ""  # of the MLflow UI that a report's rows link to
 
 
 @dataclass(frozen=True)
@@ -123,16 +125,23 @@ def run_grid(
     again = wishes.redo.choose(cells) if wishes.redo else []
     left = work_left(grid, cells, tracker, store, wishes)
     if again or left:
-        device = preflight(grid, cells, place) if again or left.trainings or left.cells else "cpu"
+        plan = plan_of(grid, whole, cells, left, again, store)
+        device = "cpu"
+        if plan.to_train or plan.to_score:
+            device = preflight(grid, cells, place)
+            plan = with_cost(plan, grid, store, place, device)
+            screen.say(plan.cost())
         with store.locked(), interruption:
             forget(again, whole, tracker, store)
             left = work_left(grid, cells, tracker, store, wishes)  # now that nobody else works
             tracker.open(grid.text, [cell.key for cell in whole], origin())
             try:
                 record_known(left, tracker, store)
-                do = Doing(grid, place, wishes, screen, tracker, interruption, execute, device)
-                do.train(left.trainings, summary)
-                do.score(left.cells, summary)
+                doing = Doing(
+                    grid, place, wishes, screen, tracker, interruption, execute, device, plan
+                )
+                doing.train(left.trainings, summary)
+                doing.score(left.cells, summary)
             except Stopped:
                 summary.status = interruption.status or 1
             except KeyboardInterrupt:
@@ -181,10 +190,11 @@ def work_left(
     grid: Grid, cells: list[Cell], tracker: Tracker, store: Store, wishes: Wishes
 ) -> Left:
     """What is neither recorded in this experiment nor, for the whole of it, in the store."""
-    recorded, wanted = tracker.finished(), numbers_of(grid.metrics, grid.reference_variance)
+    recorded, twice = tracker.finished(), sampled_twice(grid, store)
     left = Left()
     waited_for = set()  # trainings whose network a cell must be sampled from
     for cell in cells:
+        wanted = numbers_of(grid.metrics, grid.reference_variance, cell.key in twice)
         if wanted <= recorded.get(cell.key, frozenset()) and not wishes.retime:
             continue
         told = store.outcome(cell.key)
@@ -201,6 +211,19 @@ def work_left(
         elif training.key not in recorded and store.has_model(training.key):
             left.known.append(training)
     return left
+
+
+def sampled_twice(grid: Grid, store: Store) -> frozenset[str]:
+    """The cells that are also sampled at the checkpoint of their training: where that is kept, or
+    will be."""
+    whole = expand(grid)
+    kept = {
+        training.key
+        for training in distinct_trainings(whole)
+        if not store.has_model(training.key)
+        or store.model(training.key, "checkpoint.safetensors").exists()
+    }
+    return cells_at_checkpoints(cell for cell in whole if cell.training.key in kept)
 
 
 def preflight(grid: Grid, cells: list[Cell], place: Place) -> str:
@@ -279,6 +302,7 @@ class Doing:
     interruption: Interruption
     execute: Execute
     device: str
+    plan: Plan  # what was foretold of it
 
     def train(self, trainings: list[Training], summary: Summary) -> None:
         """Each distinct training once; on a CPU several side by side."""
@@ -300,6 +324,7 @@ class Doing:
         """Sample and score each cell whose network is there, alone, so that seconds are honest."""
         from harness.engine.score import ScoreJob, score
 
+        twice = sampled_twice(self.grid, Store(self.place.store))
         reasons = {work.key: failure.reason for work, failure in summary.failed}
         for cell in cells:
             if reason := reasons.get(cell.training.key):
@@ -313,6 +338,7 @@ class Doing:
                 self.device,
                 self.wishes.retime,
                 self.grid.reference_variance,
+                cell.key in twice,
             )
             for cell in cells
             if cell.training.key not in reasons
@@ -331,7 +357,7 @@ class Doing:
 
         def run_of(work: Work) -> str:
             if work.key not in runs:
-                runs[work.key] = tracker.begin(work, {})
+                runs[work.key] = tracker.begin(work, {}, self.plan.seconds(work))
             return runs[work.key]
 
         def on_progress(job: Any, progress: Progress) -> None:
@@ -395,7 +421,9 @@ def files_of(work: Work, store: Store) -> list[Path]:
     if isinstance(work, Training):
         of_training = ("weights.safetensors", "loss.csv", "loss_by_time.csv", "schedule.csv")
         return [store.model(work.key, name) for name in of_training]
-    of_cell = ("samples.png", "influence.npz", "schedule.csv")
+    of_cell = (
+        "samples.png", "film.png", "nearest.png", "influence.npz", "path.csv", "schedule.csv",
+    )  # fmt: skip
     return [store.cell(work.key, name) for name in of_cell]
 
 
@@ -406,7 +434,7 @@ def write_report(grid: Grid, place: Place, tracker: Tracker, screen: Screen) -> 
     from harness.results import read_results
 
     cells = expand(grid)
-    results = read_results(grid.name, grid.text, cells, tracker, budgets(grid, cells))
+    results = read_results(grid.name, grid.text, cells, tracker, budgets(grid, cells), place.ui_url)
     if page.is_current(results, place.report_dir):
         screen.say(f"The report is up to date: {place.report_dir / 'report.html'}")
         return place.report_dir / "report.html"
@@ -430,48 +458,46 @@ def report_grid(grid: Grid, place: Place, screen: Screen) -> Path | None:
 def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
     """What a run would do and cost. Makes no file."""
     whole = expand(grid)
-    cells = chosen(whole, wishes)
-    store = Store(place.store)
+    cells, store = chosen(whole, wishes), Store(place.store)
     left = work_left(grid, cells, open_tracker(grid, place), store, wishes)
-    if wishes.redo:
-        left.cells = list(dict.fromkeys([*left.cells, *wishes.redo.choose(cells)]))
-        left.trainings += redone_whole(wishes.redo.choose(cells), whole)
-        left.trainings = list(dict.fromkeys(left.trainings))
-    side_by_side: int = 1
-    speeds: dict[Part, Speeds] = {}
-    warnings: list[str] = []
-    if left.trainings or left.cells:
-        try:
-            with no_downloads():
-                side_by_side, speeds, warnings = cost_here(grid, cells, store, place)
-        except NotHereYet as missing:
-            warnings = [f"{missing}; until then the cost cannot be told"]
+    again = wishes.redo.choose(cells) if wishes.redo else []
+    plan = plan_of(grid, whole, cells, left, again, store)
+    if not plan.to_train and not plan.to_score:
+        return plan
+    try:
+        with no_downloads():
+            return with_cost(plan, grid, store, place, preflight(grid, cells, place))
+    except NotHereYet as missing:
+        return replace(plan, warnings=(f"{missing}; until then the cost cannot be told",))
+
+
+def plan_of(
+    grid: Grid, whole: list[Cell], cells: list[Cell], left: Left, again: list[Cell], store: Store
+) -> Plan:
+    """What is left to do, and to do again; its cost is not known yet."""
     return Plan(
         grid.name,
         distinct_trainings(cells),
         cells,
-        to_train=keys(left.trainings),
-        to_score=keys(left.cells),
+        to_train=keys([*left.trainings, *redone_whole(again, whole)]),
+        to_score=keys([*left.cells, *again]),
         known=keys(left.known),
-        speeds=speeds,
-        side_by_side=side_by_side,
-        warnings=tuple(dict.fromkeys(warnings)),
+        speeds={},
+        side_by_side=1,
+        twice=sampled_twice(grid, store),
     )
 
 
-def cost_here(
-    grid: Grid, cells: list[Cell], store: Store, place: Place
-) -> tuple[int, dict[Part, Speeds], list[str]]:
-    """How many trainings go side by side on this machine, how fast the work with each model is,
-    and what should be known of it beforehand."""
+def with_cost(plan: Plan, grid: Grid, store: Store, place: Place, device: str) -> Plan:
+    """The plan with how many trainings go side by side on this machine, how fast the work with
+    each model is, and what should be known of it beforehand."""
     from harness.engine.probe import probe
     from harness.engine.sample import clamped_times, first_abar
 
-    device = preflight(grid, cells, place)
     workers = workers_for(grid, device)
     here = machine.name(machine.find_device(device))
     speeds: dict[Part, Speeds] = {}
-    for cell in cells:
+    for cell in plan.cells:
         model = cell.training.model
         if model not in speeds:
             speeds[model] = measured_speeds(store, cell.training, here) or Speeds(
@@ -479,9 +505,13 @@ def cost_here(
                 source="a short probe of this machine",
             )
     warnings = [
-        told for cell in cells for told in warnings_of(cell, first_abar(cell), clamped_times(cell))
+        told
+        for cell in plan.cells
+        for told in warnings_of(cell, first_abar(cell), clamped_times(cell))
     ]
-    return workers, speeds, warnings
+    return replace(
+        plan, speeds=speeds, side_by_side=workers, warnings=tuple(dict.fromkeys(warnings))
+    )
 
 
 def keys(works: Iterable[Work]) -> frozenset[str]:

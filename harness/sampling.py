@@ -20,7 +20,8 @@ def sample_to(
     if seed is not None:
         cell = replace(cell, sampling_seed=seed)
 
-    from harness.engine.sample import png, sample, sheet
+    from harness.engine.pictures import png, sheet
+    from harness.engine.sample import sample
     from harness.engine.score import load_network
 
     trained = load_network(store, cell.training, data_dir, str(machine.find_device(device)))

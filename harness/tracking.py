@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from harness.errors import TrackingError
-from harness.plan.work import Cell, Training
+from harness.plan.work import RECIPE, Cell, Training
 from harness.runtime.execute import Failure
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -44,7 +44,7 @@ PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EXPERIMENT_KIND = "mlflow.experimentKind"  # so that the UI shows trainings, not conversations
 NUMBERS = (
     "steps", "seed", "sampling_seed", "images", "eta", "training_steps", "batch_size",
-    "learning_rate", "ema",
+    "learning_rate", "ema", "forecast_seconds",
 )  # fmt: skip
 BATCH = 500  # entities in one request; MLflow takes 1,000
 
@@ -121,6 +121,10 @@ class Tracker:
         except (TrackingError, OSError):
             return None
 
+    def experiment(self) -> str:
+        """The experiment's id in MLflow; empty where nothing has been recorded."""
+        return self._experiment or ""
+
     def grid_cells(self) -> set[str]:
         """Keys of the cells that the grid asked for when it was last run."""
         parent = self._find_parent()
@@ -180,20 +184,22 @@ class Tracker:
         if self._parent:
             self._end(self._parent, status)
 
-    def begin(self, work: Training | Cell, tags: Mapping[str, str]) -> str:
-        """A new RUNNING child for this work; returns its run id."""
+    def begin(self, work: Training | Cell, tags: Mapping[str, str], forecast: float = 0.0) -> str:
+        """A new RUNNING child for this work, which is foretold to take `forecast` seconds; returns
+        its run id."""
         assert self._parent, "open() comes first"
         kind = "training" if isinstance(work, Training) else "cell"
         run_id = self._create(
             work.title,
             {KIND: kind, KEY: work.key, STORE: self._store, PARENT: self._parent, **tags},
         )
+        known = {"recipe": str(RECIPE)}
+        if forecast:
+            known["forecast_seconds"] = f"{forecast:.4g}"
         if isinstance(work, Cell):
-            of_training = {
-                "training_key": work.training.key,
-                "training_steps": str(work.training.training_steps),
-            }
-            self._tag(run_id, {f"harness.resolved.{k}": v for k, v in of_training.items()})
+            known["training_key"] = work.training.key
+            known["training_steps"] = str(work.training.training_steps)
+        self._tag(run_id, {f"harness.resolved.{name}": value for name, value in known.items()})
         params = [Param(name, str(value)) for name, value in work.params().items()]
         self._client.log_batch(run_id, params=params)
         self._runs_read = None

@@ -6,6 +6,8 @@ one schedule. x has any shape, batch first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from harness.diffusion.samplers import Denoise
 from harness.diffusion.schedules import Schedule, rates
 from harness.lazy import torch
@@ -21,6 +23,26 @@ def gaussian(
         return mean + alpha * variance * (x - alpha * mean) / (alpha**2 * variance + sigma**2)
 
     return denoise
+
+
+def gains(
+    sampler: Callable[..., torch.Tensor],
+    schedule: Schedule,
+    times: torch.Tensor,
+    variances: torch.Tensor,
+    **options: object,
+) -> torch.Tensor:
+    """What a sampler's images of N(0, variance) are made of, for each of `variances` [L]: the
+    factors of the starting noise and of each fresh noise, [L, steps + 1].
+
+    The best denoiser is linear, and so are the samplers, so feeding one unit at a time reads the
+    factors off: the sum of their squares is the variance of the images, with nothing drawn.
+    """
+    units = torch.eye(len(times), dtype=variances.dtype, device=variances.device)
+    drawn = iter(units[1:])
+    start = units[0].expand(len(variances), -1)
+    denoise = gaussian(schedule, 0.0, variances[:, None])
+    return sampler(denoise, schedule, start, times, lambda: next(drawn).expand_as(start), **options)
 
 
 def mixture(

@@ -22,5 +22,12 @@ def write_curves(path: Path, schedule: Schedule) -> None:
     write_table(path, ["t", "alpha", "sigma", "log_snr"], rows)
 
 
+def write_path(path: Path, schedule: Schedule, times: torch.Tensor) -> None:
+    """The times that a cell is sampled along, from noise to image, and the log SNR at each."""
+    t = times.double()
+    rows = [tuple(row) for row in torch.stack([t, schedule.log_snr(t)], dim=1).tolist()]
+    write_table(path, ["t", "log_snr"], rows)
+
+
 def write_table(path: Path, columns: list[str], rows: list[tuple[Any, ...]]) -> None:
     write_bytes(path, pd.DataFrame(rows, columns=columns).to_csv(index=False).encode())

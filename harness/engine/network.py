@@ -93,13 +93,19 @@ def with_weights(
     )
 
 
-def load(training: Training, store: Store, images: ImageSet, device: torch.device) -> Trained:
+def load(
+    training: Training,
+    store: Store,
+    images: ImageSet,
+    device: torch.device,
+    file: str = "weights.safetensors",
+) -> Trained:
     """A finished training's network with its averaged weights. Raises StoreError."""
     if not store.has_model(training.key):
         raise StoreError(
             f"the store {store.root} has no finished training {training.key}; run its grid first"
         )
-    path = store.model(training.key, "weights.safetensors")
+    path = store.model(training.key, file)
     try:
         return with_weights(training, load_file(path), images, device)
     except (SafetensorError, RuntimeError) as error:

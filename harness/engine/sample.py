@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import statistics
 import time
@@ -12,7 +11,6 @@ from functools import cache
 
 import numpy as np
 import torch
-from PIL import Image
 
 from harness.diffusion.objective import outside
 from harness.diffusion.samplers import SAMPLERS, ddim, evaluations
@@ -21,12 +19,11 @@ from harness.diffusion.times import SPACINGS, trailing
 from harness.engine.exact import Exact
 from harness.engine.network import Trained, log_snr_range, make_schedule, to_bytes
 from harness.engine.noise import BLOCK, FreshNoise, starting_noise
+from harness.engine.pictures import COLUMNS, Film, png, sheet
 from harness.plan.work import Cell, Part
 from harness.runtime import machine
 from harness.runtime.progress import Progress, Report
 
-SHEET_IMAGES = 64
-SHEET_COLUMNS = 8
 TIMINGS = 3  # batches timed at least, so that a median means something ...
 PATIENCE_SECONDS = 5.0  # ... unless one batch takes longer than this
 
@@ -39,10 +36,16 @@ class Samples:
     nfe: int
     seconds_per_image: list[float]  # one per timed batch
     peak_memory_bytes: int
+    film: Film
+    joules_per_image: float = math.nan  # NaN where the machine does not tell
 
 
 def sample(
-    cell: Cell, trained: Trained | Exact, report: Report, images: int | None = None
+    cell: Cell,
+    trained: Trained | Exact,
+    report: Report,
+    images: int | None = None,
+    repeats: int = TIMINGS,
 ) -> Samples:
     """The cell's images (or the first `images` of them), each from its own starting noise.
 
@@ -56,14 +59,16 @@ def sample(
     schedule, times = path_of(cell)
     denoise = trained.denoiser(schedule, cell.clip)
     batches = list(batches_of(wanted, device))
-    expected = len(batches) * evaluations(cell.sampler.name, cell.steps)
-    peak = 0
+    each = evaluations(cell.sampler.name, cell.steps)
+    expected, film, peak = len(batches) * each, Film(each), 0
 
     def watched(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         nonlocal peak
         peak = max(peak, machine.memory_in_use(device))
         report(Progress(min(denoise.evaluations, expected), expected))
-        return denoise(x, t)
+        estimate = denoise(x, t)
+        film.look(x, estimate)
+        return estimate
 
     def run(batch: range) -> tuple[np.ndarray, float]:
         x = starting_noise(cell.sampling_seed, batch, shape).to(device)
@@ -80,12 +85,14 @@ def sample(
     with torch.inference_mode():
         for size in {len(batch) for batch in batches}:
             denoise.estimate(torch.zeros(size, *shape, device=device), times[0])
+        before = machine.joules(device)
         drawn, timings = zip(*[run(batch) for batch in batches], strict=True)
+        joules = machine.joules(device) - before
         nfe = denoise.evaluations // len(batches)
         seconds = list(timings)
-        while len(seconds) < TIMINGS and seconds[0] * len(batches[0]) < PATIENCE_SECONDS:
+        while len(seconds) < repeats and seconds[0] * len(batches[0]) < PATIENCE_SECONDS:
             seconds.append(run(batches[0])[1])
-    return Samples(np.concatenate(drawn), nfe, seconds, peak)
+    return Samples(np.concatenate(drawn), nfe, seconds, peak, film, joules / wanted)
 
 
 def path_of(cell: Cell) -> tuple[Schedule, torch.Tensor]:
@@ -115,7 +122,7 @@ def clamped_times(cell: Cell) -> int:
     return outside(schedule.log_snr(times[:-1]), trained)
 
 
-def preview(trained: Trained, images: int = 2 * SHEET_COLUMNS, steps: int = 20) -> bytes:
+def preview(trained: Trained, images: int = 2 * COLUMNS, steps: int = 20) -> bytes:
     """A small sheet by DDIM: how a training is coming along, as a PNG."""
     schedule = make_schedule(trained.training.schedule)
     with torch.inference_mode():
@@ -142,23 +149,3 @@ def spread(values: list[float]) -> float:
         return math.nan
     low, _, high = statistics.quantiles(values, n=4)
     return (high - low) / 2
-
-
-def png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def sheet(images: np.ndarray, columns: int = SHEET_COLUMNS) -> Image.Image:
-    """Images uint8 [N, C, H, W] side by side, row by row, without borders."""
-    rows = math.ceil(len(images) / columns)
-    count, channels, height, width = images.shape
-    canvas = np.zeros((rows * columns, channels, height, width), np.uint8)
-    canvas[:count] = images
-    pasted = (
-        canvas.reshape(rows, columns, channels, height, width)
-        .transpose(0, 3, 1, 4, 2)
-        .reshape(rows * height, columns * width, channels)
-    )
-    return Image.fromarray(pasted[:, :, 0] if channels == 1 else pasted)

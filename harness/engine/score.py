@@ -16,30 +16,23 @@ import torch
 
 from harness.data.datasets import DATASETS
 from harness.data.images import Images, ImageSet
-from harness.engine.curves import write_curves
+from harness.engine.contrast import contrast, foreseen_contrast
+from harness.engine.curves import write_curves, write_path
 from harness.engine.exact import Exact
 from harness.engine.network import Trained, load
-from harness.engine.sample import (
-    SHEET_IMAGES,
-    Samples,
-    clamped_times,
-    first_abar,
-    path_of,
-    png,
-    sample,
-    sheet,
-    spread,
-)
+from harness.engine.pictures import SHEET_IMAGES, nearest_pairs, png, sheet
+from harness.engine.sample import Samples, clamped_times, first_abar, path_of, sample, spread
 from harness.errors import DataError, NotDefined
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS, Classifier, Extractor, Features, has_logits
-from harness.metrics.judgement import judge, numbers_of, without_groups
+from harness.metrics.judgement import decisive, judge, numbers_of, without_groups
 from harness.metrics.uncertainty import fid_centre
 from harness.plan.work import Cell, Part, Training
 from harness.runtime import machine
 from harness.runtime.progress import Progress, Report
 from harness.runtime.store import Store, replacing, write_bytes, write_json
 
+CHECKPOINT = "checkpoint.safetensors"
 CHUNK = 64  # images whose features are taken between two reports
 
 
@@ -54,6 +47,7 @@ class ScoreJob:
     device: str
     retime: bool = False
     reference_variance: bool = False
+    at_checkpoint: bool = False  # also with the network as it was before its training's end
 
     @property
     def work(self) -> Cell:
@@ -74,17 +68,22 @@ def score(job: ScoreJob, report: Report) -> dict[str, Any]:
         trained = load_network(store, cell.training, job.data_dir, job.device)
         outcome = with_cost(outcome, sample(cell, trained, report), trained.device)
     measure(outcome, job, report)
+    if job.at_checkpoint:
+        measure_checkpoint(outcome, job, report)
     write_json(store.cell(cell.key, "outcome.json"), outcome)
     return outcome
 
 
 def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
-    """Sample the cell and keep its features, its first images and what they cost."""
+    """Sample the cell and keep its features, its pictures and what it cost."""
     cell, store = job.cell, Store(job.store)
+    images = image_set(job.data_dir, cell.training.data)
     trained = load_network(store, cell.training, job.data_dir, job.device)
     samples = sample(cell, trained, report)
     write_bytes(store.cell(cell.key, "samples.png"), png(sheet(samples.images[:SHEET_IMAGES])))
+    write_bytes(store.cell(cell.key, "film.png"), samples.film.png(samples.images))
 
+    write_path(store.cell(cell.key, "path.csv"), *path_of(cell))
     if cell.training.is_exact or cell.sample_schedule != cell.training.schedule:
         # Else the training keeps the curves.
         write_curves(store.cell(cell.key, "schedule.csv"), path_of(cell)[0])
@@ -94,17 +93,25 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
     features = in_chunks(extract, samples.images, report)
     seconds = (time.perf_counter() - began) / len(features)
     write_features(store.features(cell.key), features)
+    if cell.reference != "held_out" and images.law is None:
+        others = read_once(real_features(job, cell.reference, None, report))
+        pairs = nearest_pairs(samples.images, features, images, others)
+        write_bytes(store.cell(cell.key, "nearest.png"), pairs)
     outcome = {
         "cell": cell.canonical(),
         "metrics": {
             "feature_seconds_per_image": seconds,
             "first_abar": first_abar(cell),
             "clamped_times": clamped_times(cell),
+            **known(
+                contrast=contrast(samples.images, images),
+                contrast_theory=foreseen_contrast(cell, images),
+            ),
         },
         "extractor": extract.label,
         "extractor_fingerprint": extract.fingerprint,
         "precision": trained.precision,
-        "data_fingerprint": image_set(job.data_dir, cell.training.data).fingerprint,
+        "data_fingerprint": images.fingerprint,
         "versions": machine.versions(),
     }
     return with_cost(outcome, samples, trained.device)
@@ -112,7 +119,8 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
 
 def with_cost(outcome: dict[str, Any], samples: Samples, device: torch.device) -> dict[str, Any]:
     """The outcome with what the images cost on this machine; seconds belong to a machine."""
-    known = {k: v for k, v in outcome["metrics"].items() if k != "seconds_per_image_spread"}
+    not_always = {"seconds_per_image_spread", "joules_per_image"}
+    others = {k: v for k, v in outcome["metrics"].items() if k not in not_always}
     seconds = statistics.median(samples.seconds_per_image)
     cost = {
         "nfe": samples.nfe,
@@ -120,13 +128,19 @@ def with_cost(outcome: dict[str, Any], samples: Samples, device: torch.device) -
         "seconds_per_image_spread": spread(samples.seconds_per_image),
         "images_per_second": 1 / seconds,
         "peak_memory_bytes": samples.peak_memory_bytes,
+        "joules_per_image": samples.joules_per_image,
     }
     timings = outcome.get("timings", {}) | {machine.name(device): samples.seconds_per_image}
     return outcome | {
-        "metrics": known | {k: v for k, v in cost.items() if not math.isnan(v)},
+        "metrics": others | known(**cost),
         "machine": machine.name(device),
         "timings": timings,
     }
+
+
+def known(**numbers: float) -> dict[str, float]:
+    """Those that could be told."""
+    return {name: value for name, value in numbers.items() if not math.isnan(value)}
 
 
 def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
@@ -170,8 +184,31 @@ def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
             metrics["floor_images"] = len(read_once(real))
     outcome["reference_features"] = reference.stem
     metrics["features"] = features.shape[1]
-    with replacing(store.cell(cell.key, "influence.npz")) as temporary, temporary.open("wb") as out:
-        np.savez_compressed(out, allow_pickle=False, **arrays)
+    write_arrays(store.cell(cell.key, "influence.npz"), arrays)
+
+
+def measure_checkpoint(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
+    """Add what the cell's decisive metric would be had its training ended a tenth earlier, from
+    the same noise: whether the rest of the training still helped."""
+    cell, store, metrics = job.cell, Store(job.store), outcome["metrics"]
+    name = decisive(job.metrics)
+    if name is None or f"{name}_checkpoint" in metrics:
+        return
+    if not store.model(cell.training.key, CHECKPOINT).exists():
+        metrics[f"{name}_checkpoint"] = math.nan
+        reason = "its training kept no checkpoint"
+        outcome.setdefault("undefined", {})[f"{name}_checkpoint"] = reason
+        return
+    images = image_set(job.data_dir, cell.training.data)
+    trained = load(cell.training, store, images, torch.device(job.device), CHECKPOINT)
+    samples = sample(cell, trained, report, repeats=1)
+    extract = extractor(job.data_dir, job.device, cell.extractor)
+    features = in_chunks(extract, samples.images, report)
+    reference = read_once(real_features(job, cell.reference, None, report))
+    found = judge(name, METRICS[name], features, reference)
+    metrics[f"{name}_checkpoint"] = found.numbers.get(f"{name}_centre", found.numbers[name])
+    path = store.cell(cell.key, "influence.npz")
+    write_arrays(path, load_arrays(path) | {f"{name}_checkpoint": found.arrays[name]})
 
 
 def floor(
@@ -179,20 +216,20 @@ def floor(
 ) -> dict[str, float]:
     """What real images score, less the bias where there is one; nothing where there are too few.
     The same for all cells of a grid, so it is worked out once."""
-    known = _floors.get((name, real, reference))
-    if known is None:
+    found = _floors.get((name, real, reference))
+    if found is None:
         metric, features, others = METRICS[name], read_once(real), read_once(reference)
         given = needed_by(name, job, features, report)
         try:
-            known = {f"{name}_floor": metric.function(features, others, **given)}
+            found = {f"{name}_floor": metric.function(features, others, **given)}
         except NotDefined:
-            known = {}
-        if known and metric.biased:
+            found = {}
+        if found and metric.biased:
             left_out = without_groups(metric, features, others, **given)
             if left_out is not None:
-                known[f"{name}_floor_centre"] = fid_centre(known[f"{name}_floor"], left_out)
-        _floors[name, real, reference] = known
-    return known
+                found[f"{name}_floor_centre"] = fid_centre(found[f"{name}_floor"], left_out)
+        _floors[name, real, reference] = found
+    return found
 
 
 _floors: dict[tuple[str, Path, Path], dict[str, float]] = {}
@@ -308,6 +345,11 @@ def load_network(store: Store, training: Training, data_dir: Path, device: str) 
             "Train again with --redo, or give the changed images a folder of their own."
         )
     return load(training, store, images, torch.device(device))
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

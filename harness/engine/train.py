@@ -49,6 +49,7 @@ from harness.runtime.store import Store, write_bytes, write_json
 SAVE_SECONDS = 30.0  # between two saved states: what a killed process loses at most
 LOOK_SECONDS = 1.0  # between two looks at the loss, each of which waits for the device
 SHEETS = 10  # sample sheets over a training
+CHECKPOINT = 0.9  # of the training, after which its average is kept: did the rest still help?
 WARM_UP = 0.05  # share of the steps over which the learning rate rises
 GRADIENT_NORM = 1.0
 CURVE_POINTS = 200
@@ -143,6 +144,8 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
             (state.step - 1) * SHEETS // training.training_steps
         ):
             files = (draw_sheet(setting, state, store),)
+        if state.step == max(1, round(CHECKPOINT * training.training_steps)):
+            write_tensors(store.model(training.key, "checkpoint.safetensors"), state.average, {})
         try:
             report(Progress(state.step, training.training_steps, values, files))
         except Stopped:

@@ -35,12 +35,24 @@ class Judgement:
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
-def numbers_of(metrics: Iterable[str], reference_variance: bool) -> frozenset[str]:
-    """The numbers without which these metrics are not all there."""
+def numbers_of(
+    metrics: Iterable[str], reference_variance: bool, at_checkpoint: bool = False
+) -> frozenset[str]:
+    """The numbers without which these metrics are not all there; `at_checkpoint` where the cell is
+    also to be sampled with its network as it was before the end of its training."""
+    metrics = list(metrics)
     wanted = {*metrics}
+    if at_checkpoint and (name := decisive(metrics)):
+        wanted |= {f"{name}_checkpoint"}
     if reference_variance:
         wanted |= {f"{name}_reference_se" for name in metrics if METRICS[name].reference_variance}
     return frozenset(wanted)
+
+
+def decisive(metrics: Iterable[str]) -> str | None:
+    """The metric that decides, of those that are a sum over images: KID before FID, since it is
+    unbiased."""
+    return next((name for name in ("kid", "fid") if name in {*metrics}), None)
 
 
 def without_groups(

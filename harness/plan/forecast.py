@@ -42,37 +42,37 @@ class Plan:
     speeds: Mapping[Part, Speeds]  # by model; none where nothing is left to do, or it is not known
     side_by_side: int  # trainings at a time
     warnings: tuple[str, ...] = ()
+    twice: frozenset[str] = frozenset()  # cells to sample at their training's checkpoint, too
+
+    def seconds(self, work: Training | Cell) -> float:
+        """What one piece of work will take; 0 where that is not known."""
+        model = work.model if isinstance(work, Training) else work.training.model
+        if (speeds := self.speeds.get(model)) is None:
+            return 0.0
+        if isinstance(work, Training):
+            return speeds.train * work.training_steps * work.batch_size
+        return work.images * (evaluations_of(work) * speeds.evaluate + speeds.features)
 
     @property
     def training_seconds(self) -> float:
         """On the clock, with several trainings side by side."""
-        if not self.speeds:
-            return 0.0
-        each = [
-            self.speeds[training.model].train * training.training_steps * training.batch_size
-            for training in self.trainings
-            if training.key in self.to_train
-        ]
+        each = [self.seconds(one) for one in self.trainings if one.key in self.to_train]
         rounds = [each[i : i + self.side_by_side] for i in range(0, len(each), self.side_by_side)]
         return sum(max(some) for some in rounds)
 
     @property
     def sampling_seconds(self) -> float:
-        if not self.speeds:
-            return 0.0
-
-        def seconds(cell: Cell) -> float:
-            speeds = self.speeds[cell.training.model]
-            return cell.images * (evaluations_of(cell) * speeds.evaluate + speeds.features)
-
-        return sum(seconds(cell) for cell in self.cells if cell.key in self.to_score)
+        return sum(self.seconds(cell) for cell in self._samplings())
 
     @property
     def evaluations(self) -> int:
         """Network evaluations of single images still to be made for samples."""
-        return sum(
-            cell.images * evaluations_of(cell) for cell in self.cells if cell.key in self.to_score
-        )
+        return sum(cell.images * evaluations_of(cell) for cell in self._samplings())
+
+    def _samplings(self) -> list[Cell]:
+        """Each cell as often as it is still to be sampled."""
+        todo = [cell for cell in self.cells if cell.key in self.to_score]
+        return [*todo, *(cell for cell in todo if cell.key in self.twice)]
 
     @property
     def source(self) -> str:
@@ -92,13 +92,7 @@ class Plan:
             f"{len(self.to_train)} to train, {len(self.to_score)} to sample and score."
         ]
         if self.speeds:
-            total = self.training_seconds + self.sampling_seconds
-            lines.append(
-                f"About {duration(total)} here: training {duration(self.training_seconds)}"
-                + (f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else "")
-                + f", sampling and scoring {duration(self.sampling_seconds)} "
-                f"({self.evaluations:,} network evaluations). From {self.source}."
-            )
+            lines.append(self.cost())
         elif not self.to_train and not self.to_score:
             lines.append("Nothing to do.")
         lines += [f"Note: {warning}" for warning in self.warnings]
@@ -108,6 +102,16 @@ class Plan:
         if len(rows) > LISTED:
             lines.append(f"  ... and {len(rows) - LISTED} more (--json lists all)")
         return "\n".join(lines)
+
+    def cost(self) -> str:
+        """What the rest will take, in a sentence."""
+        total = self.training_seconds + self.sampling_seconds
+        return (
+            f"About {duration(total)} here: training {duration(self.training_seconds)}"
+            + (f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else "")
+            + f", sampling and scoring {duration(self.sampling_seconds)} "
+            f"({self.evaluations:,} network evaluations). From {self.source}."
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -16,6 +17,7 @@ from harness import __version__
 from harness.errors import MachineError
 from harness.lazy import torch
 
+POWERCAP = Path("/sys/class/powercap")
 PRECISIONS = ("auto", "float32", "bfloat16")
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -115,6 +117,38 @@ def memory_in_use(device: torch.device) -> int:
 def forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+
+
+def joules(device: torch.device) -> float:
+    """The energy this device has used since some moment in the past; NaN where it does not tell.
+
+    Of a GPU by its own counter (NVML, with the package nvidia-ml-py), of a processor by RAPL, which
+    most systems let only root read. A GPU's counter goes on while others use it.
+    """
+    return _joules_of_gpu(device) if device.type == "cuda" else _joules_of_processor()
+
+
+def _joules_of_gpu(device: torch.device) -> float:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        place = torch.cuda.current_device() if device.index is None else device.index
+        handle = pynvml.nvmlDeviceGetHandleByUUID(
+            f"GPU-{torch.cuda.get_device_properties(place).uuid}"
+        )
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
+    except Exception:  # not installed, not this driver's, or not this card's: it cannot be told
+        return math.nan
+
+
+def _joules_of_processor() -> float:
+    packages = [folder for folder in POWERCAP.glob("intel-rapl:*") if ":" not in folder.name[11:]]
+    try:
+        counted = [int((folder / "energy_uj").read_text()) for folder in packages]
+    except (OSError, ValueError):
+        return math.nan
+    return sum(counted) / 1e6 if counted else math.nan
 
 
 def wait_for(device: torch.device) -> None:

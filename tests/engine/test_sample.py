@@ -7,7 +7,8 @@ import torch
 from harness.data.datasets import DATASETS
 from harness.engine import sample as module
 from harness.engine.network import log_snr_range, make_schedule, to_bytes, to_signal, with_weights
-from harness.engine.sample import preview, sample, sheet, spread
+from harness.engine.pictures import sheet
+from harness.engine.sample import preview, sample, spread
 from harness.plan.work import Cell, Part, Training
 
 CPU = torch.device("cpu")

@@ -1,0 +1,88 @@
+"""How much of the data's contrast a cell's images have, and how much theory lets them have.
+
+Contrast is the spread of images around their mean: the root of the variance of a pixel, meant over
+pixels. Samplers lose some of it in a way that is known in closed form for Gaussian data.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from harness.data.images import Images, ImageSet
+from harness.diffusion.analytic import gains
+from harness.diffusion.samplers import SAMPLERS
+from harness.engine.sample import path_of
+from harness.plan.work import Cell
+
+CHUNK = 256  # images in float64 at a time
+SPECTRUM_IMAGES = 1000  # enough for a spectrum, and few enough for one matrix of them
+SMALLEST = 1e-6  # of the total variance: smaller directions do not show
+PLACES = 24  # variances at which the closed form is worked out; between them it is smooth
+
+
+def contrast(images: Images, real: ImageSet) -> float:
+    """The spread of the images over that of the training images; NaN where those have none."""
+    spread = real_variance(real)
+    return math.sqrt(variance(images) / spread) if spread > 0 else math.nan
+
+
+def foreseen_contrast(cell: Cell, real: ImageSet) -> float:
+    """The same by theory: for Gaussian data with the covariance of the training images, an exact
+    denoiser and the cell's own sampler, schedule and times; without clipping.
+
+    NaN for a sampler of another package, which need not be linear in what it is given.
+    """
+    if SAMPLERS.origin(cell.sampler.name) != "built in":
+        return math.nan
+    variances = spectrum(real)
+    if not len(variances):
+        return math.nan
+    schedule, times = path_of(cell)
+    places = np.geomspace(variances[-1], variances[0], PLACES)
+    factors = gains(
+        SAMPLERS[cell.sampler.name], schedule, times.double(), torch.from_numpy(places),
+        **cell.sampler.keywords,
+    )  # fmt: skip
+    kept = factors.square().sum(1).numpy() / places
+    each = np.interp(np.log(variances), np.log(places), kept)
+    return math.sqrt(float(variances @ each) / float(variances.sum()))
+
+
+@lru_cache(maxsize=4)
+def spectrum(real: ImageSet) -> np.ndarray:
+    """The variances of the training images along their principal directions, in -1..1 per pixel,
+    the largest first; empty where all images are the same."""
+    images = real.train[:SPECTRUM_IMAGES]
+    if real.flip:
+        images = np.concatenate([images, images[..., ::-1]])
+    signal = torch.from_numpy(images.reshape(len(images), -1) / 127.5 - 1.0)
+    centred = signal - signal.mean(0)
+    # Of images or of pixels, whichever are fewer: both products have the same eigenvalues.
+    few = centred if centred.shape[0] < centred.shape[1] else centred.T
+    variances = torch.linalg.eigvalsh(few @ few.T / len(images)).flip(0)
+    shown: np.ndarray = variances[variances > SMALLEST * variances.sum()].numpy()
+    return shown
+
+
+@lru_cache(maxsize=4)
+def real_variance(real: ImageSet) -> float:
+    """Of the training images and, where those are as good, their mirror images."""
+    return variance(real.train, real.flip)
+
+
+def variance(images: Images, flip: bool = False) -> float:
+    """The variance of a pixel over images, meant over pixels."""
+    total = np.zeros(images.shape[1:])
+    squares = 0.0
+    for start in range(0, len(images), CHUNK):
+        some = images[start : start + CHUNK].astype(np.float64)
+        total += some.sum(0)
+        squares += float((some**2).sum())
+    mean = total / len(images)
+    if flip:
+        mean = (mean + mean[..., ::-1]) / 2
+    return squares / images.size - float((mean**2).mean())
