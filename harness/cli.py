@@ -90,7 +90,7 @@ DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
 UI_URL = click.option(
-    "--ui-url", default="", metavar="URL",
+    "--ui-url", metavar="URL",
     help="Where your MLflow UI is, http://127.0.0.1:5000: the report's rows link to their runs.",
 )  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
@@ -348,7 +348,7 @@ def place(
     report_dir: Path | None,
     data_dir: Path | None = None,
     device: str = "auto",
-    ui_url: str = "",
+    ui_url: str | None = None,
     **others: Any,
 ) -> Place:
     from harness.run import Place
@@ -359,7 +359,7 @@ def place(
         report_dir=report_dir or Path("reports") / name,
         data_dir=data_dir or user_data(),
         device=device,
-        ui_url=ui_url,
+        ui_url=ui_url or "",
     )
 
 

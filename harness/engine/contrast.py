@@ -7,10 +7,12 @@ pixels. Samplers lose some of it in a way that is known in closed form for Gauss
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from harness.data.images import Images, ImageSet
 from harness.diffusion.analytic import gains
@@ -24,10 +26,18 @@ SMALLEST = 1e-6  # of the total variance: smaller directions do not show
 PLACES = 24  # variances at which the closed form is worked out; between them it is smooth
 
 
-def contrast(images: Images, real: ImageSet) -> float:
-    """The spread of the images over that of the training images; NaN where those have none."""
+def contrast(images: Images, real: ImageSet) -> tuple[float, float]:
+    """The spread of the images over that of the training images, and its standard error; NaN where
+    those have none."""
     spread = real_variance(real)
-    return math.sqrt(variance(images) / spread) if spread > 0 else math.nan
+    if spread == 0:
+        return math.nan, math.nan
+    mean = sum(part.sum(0) for part in in_parts(images)) / len(images)
+    each = np.concatenate([((part - mean) ** 2).mean((1, 2, 3)) for part in in_parts(images)])
+    found = math.sqrt(float(each.mean()) / spread)
+    # Of a root: the error of what stands under it, over twice the root.
+    error = float(each.std(ddof=1)) / spread / len(images) ** 0.5 if len(images) > 1 else math.nan
+    return found, error / (2 * found) if found > 0 else math.nan
 
 
 def foreseen_contrast(cell: Cell, real: ImageSet) -> float:
@@ -59,6 +69,8 @@ def spectrum(real: ImageSet) -> np.ndarray:
     images = real.train[:SPECTRUM_IMAGES]
     if real.flip:
         images = np.concatenate([images, images[..., ::-1]])
+    if (images == images[0]).all():
+        return np.empty(0)  # rounding would leave a little of their mean
     signal = torch.from_numpy(images.reshape(len(images), -1) / 127.5 - 1.0)
     centred = signal - signal.mean(0)
     # Of images or of pixels, whichever are fewer: both products have the same eigenvalues.
@@ -76,13 +88,17 @@ def real_variance(real: ImageSet) -> float:
 
 def variance(images: Images, flip: bool = False) -> float:
     """The variance of a pixel over images, meant over pixels."""
-    total = np.zeros(images.shape[1:])
-    squares = 0.0
-    for start in range(0, len(images), CHUNK):
-        some = images[start : start + CHUNK].astype(np.float64)
-        total += some.sum(0)
-        squares += float((some**2).sum())
+    total, squares = np.zeros(images.shape[1:]), 0.0
+    for part in in_parts(images):
+        total += part.sum(0)
+        squares += float((part**2).sum())
     mean = total / len(images)
     if flip:
         mean = (mean + mean[..., ::-1]) / 2
     return squares / images.size - float((mean**2).mean())
+
+
+def in_parts(images: Images) -> Iterator[NDArray[np.float64]]:
+    """The images in order, in float64, a few at a time."""
+    for start in range(0, len(images), CHUNK):
+        yield images[start : start + CHUNK].astype(np.float64)

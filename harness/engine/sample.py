@@ -112,6 +112,12 @@ def first_abar(cell: Cell) -> float:
     return float(schedule.alpha(times[0])) ** 2
 
 
+def last_abar(cell: Cell) -> float:
+    """abar at the last time: below 1, images never have all of their signal."""
+    schedule, times = path_of(cell)
+    return float(schedule.alpha(times[-1])) ** 2
+
+
 def clamped_times(cell: Cell) -> int:
     """At how many of its times a cell asks its network about a log SNR that it was not trained on
     (sampled under another schedule) and gets the answer for the nearest that it was."""

@@ -21,7 +21,15 @@ from harness.engine.curves import write_curves, write_path
 from harness.engine.exact import Exact
 from harness.engine.network import Trained, load
 from harness.engine.pictures import SHEET_IMAGES, nearest_pairs, png, sheet
-from harness.engine.sample import Samples, clamped_times, first_abar, path_of, sample, spread
+from harness.engine.sample import (
+    Samples,
+    clamped_times,
+    first_abar,
+    last_abar,
+    path_of,
+    sample,
+    spread,
+)
 from harness.errors import DataError, NotDefined
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS, Classifier, Extractor, Features, has_logits
@@ -102,11 +110,9 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
         "metrics": {
             "feature_seconds_per_image": seconds,
             "first_abar": first_abar(cell),
+            "last_abar": last_abar(cell),
             "clamped_times": clamped_times(cell),
-            **known(
-                contrast=contrast(samples.images, images),
-                contrast_theory=foreseen_contrast(cell, images),
-            ),
+            **contrast_numbers(cell, samples.images, images),
         },
         "extractor": extract.label,
         "extractor_fingerprint": extract.fingerprint,
@@ -136,6 +142,13 @@ def with_cost(outcome: dict[str, Any], samples: Samples, device: torch.device) -
         "machine": machine.name(device),
         "timings": timings,
     }
+
+
+def contrast_numbers(cell: Cell, images: Images, real: ImageSet) -> dict[str, float]:
+    """The contrast of a cell's images, measured and by theory, where there is any."""
+    measured, error = contrast(images, real)
+    theory = foreseen_contrast(cell, real)
+    return known(contrast=measured, contrast_error=error, contrast_theory=theory)
 
 
 def known(**numbers: float) -> dict[str, float]:
@@ -199,6 +212,7 @@ def measure_checkpoint(outcome: dict[str, Any], job: ScoreJob, report: Report) -
         reason = "its training kept no checkpoint"
         outcome.setdefault("undefined", {})[f"{name}_checkpoint"] = reason
         return
+    refuse_other_features(outcome, job)
     images = image_set(job.data_dir, cell.training.data)
     trained = load(cell.training, store, images, torch.device(job.device), CHECKPOINT)
     samples = sample(cell, trained, report, repeats=1)

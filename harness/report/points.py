@@ -8,10 +8,13 @@ with many comparisons does not find something by trying often.
 
 from __future__ import annotations
 
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import wraps
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,8 +34,9 @@ from harness.metrics.statistics import (
 )
 from harness.report.words import count
 
-Question = Literal["schedule", "sampler", "steps", "way", "elsewhere"]
+Question = Literal["schedule", "sampler", "steps", "way", "elsewhere", "eta", "spacing"]
 
+LATEST = 8  # frames whose points are kept
 BUDGETS = (10, 25, 50, np.inf)  # network evaluations per image
 
 
@@ -59,6 +63,8 @@ class Point:
     is_home: bool = True  # sampled under the schedule that it was trained under
     is_exact: bool = False  # no network: there is no luck of training
     unit: str = "step"
+    eta: float = np.nan  # of DDIM
+    spacing: str = ""
 
     @property
     def mean(self) -> float:
@@ -116,6 +122,27 @@ class Contrast:
         return {"better": self.first, "worse": self.second}.get(self.comparison.verdict)
 
 
+Answer = TypeVar("Answer")
+
+
+def of_a_frame(function: Callable[[pd.DataFrame], Answer]) -> Callable[[pd.DataFrame], Answer]:
+    """Keep the answers about the latest frames: every finding and figure asks for the same points
+    and the same comparisons. By identity, so a frame that was asked about must not be changed."""
+    kept: OrderedDict[int, tuple[weakref.ref[pd.DataFrame], Answer]] = OrderedDict()
+
+    @wraps(function)
+    def ask(frame: pd.DataFrame) -> Answer:
+        known = kept.get(id(frame))
+        if known is None or known[0]() is not frame:
+            known = kept[id(frame)] = (weakref.ref(frame), function(frame))
+        if len(kept) > LATEST:
+            kept.popitem(last=False)
+        return known[1]
+
+    return ask
+
+
+@of_a_frame
 def points(frame: pd.DataFrame) -> list[Point]:
     """Every way to make images in the frame, in the order of their names and steps."""
     ways: dict[tuple[str, str, int], list[Any]] = {}
@@ -125,26 +152,30 @@ def points(frame: pd.DataFrame) -> list[Point]:
     return [_point(*way, rows) for way, rows in sorted(ways.items())]
 
 
+@of_a_frame
 def family(frame: pd.DataFrame) -> list[Contrast]:
     """Every comparison the report gives a verdict on, judged together.
 
     At each number of steps: the best schedule against the next, with the sampler that is best
-    there; with each schedule DDIM against DDPM, and the best sampler against the next; where
-    networks are also sampled under other schedules than their own, their own against the best of
-    those. With the best schedule and sampler each number of steps against the one before. Under
-    each budget the best way against the next.
+    there; with each schedule DDIM against DDPM, DDIM without fresh noise against the most of it,
+    and the best sampler against the next; the best spacing against the next; where networks are
+    also sampled under other schedules than their own, their own against the best of those. With the
+    best schedule and sampler each number of steps against the one before. Under each budget, of
+    evaluations or of seconds, the best way against the next.
     """
     everything = points(frame)
     contrasts = []
     for steps in sorted({point.steps for point in everything}):
         here = [point for point in everything if point.steps == steps]
-        contrasts += _schedules(here)
+        contrasts += _schedules(here) + _spacings(here)
         for schedule in sorted({point.schedule for point in here}):
             contrasts += _samplers([point for point in here if point.schedule == schedule])
         contrasts += _elsewhere(here)
     contrasts += _steps(everything)
     for budget in BUDGETS:
         contrasts += _ways(within(everything, budget))
+    if (time_budget := budget_of_time(frame)) is not None:
+        contrasts += _ways(time_budget.points)
     once: dict[tuple[str, ...], Contrast] = {}
     for contrast in contrasts:  # the best under a budget may be a pair that was asked about before
         once.setdefault(tuple(sorted(contrast.keys)), contrast)
@@ -158,6 +189,46 @@ def family(frame: pd.DataFrame) -> list[Contrast]:
         )
         for contrast, comparison in zip(kept, judged, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class TimeBudget:
+    """A round number of seconds per image, and what can be had for it on one machine."""
+
+    seconds: float
+    machine: str
+    points: list[Point]
+
+
+def budget_of_time(frame: pd.DataFrame) -> TimeBudget | None:
+    """The largest round time that no more than half of the ways fit into; None where none are
+    timed or all take about the same."""
+    machine, seconds = seconds_of(frame)
+    if len(seconds) < 3:
+        return None
+    middle, longest = float(np.median([*seconds.values()])), max(seconds.values())
+    decade = 10.0 ** np.floor(np.log10(middle))
+    budget = max(step * decade for step in (1, 2, 5) if step * decade <= middle)
+    fitting = [point for point in points(frame) if seconds.get(point.keys, np.inf) <= budget]
+    if len(fitting) < 2 or longest <= budget:
+        return None
+    return TimeBudget(float(budget), machine, fitting)
+
+
+@of_a_frame
+def seconds_of(frame: pd.DataFrame) -> tuple[str, dict[tuple[str, ...], float]]:
+    """The machine that timed most cells, and by the keys of each point the median of the seconds
+    that its cells took there for an image: seconds of two machines are never put side by side."""
+    timed = frame[frame["seconds"] > 0]
+    if timed.empty:
+        return "", {}
+    machine = str(timed["machine"].value_counts().sort_index().idxmax())
+    here = timed[timed["machine"] == machine].set_index("key")["seconds"].to_dict()
+    medians = {}
+    for point in points(frame):
+        if known := [here[key] for key in point.keys if key in here]:
+            medians[point.keys] = float(np.median(known))
+    return machine, medians
 
 
 def within(everything: Iterable[Point], budget: float) -> list[Point]:
@@ -221,6 +292,8 @@ def _point(schedule: str, sampler: str, steps: int, rows: list[Any]) -> Point:
         is_home=bool(rows[0].is_home),
         is_exact=bool(rows[0].is_exact),
         unit=rows[0].unit,
+        eta=rows[0].eta,
+        spacing=rows[0].spacing,
     )
 
 
@@ -242,22 +315,45 @@ def _schedules(here: list[Point]) -> list[Contrast]:
     ranked = best_of_each(
         [point for point in shared if point.sampler == sampler], lambda point: point.schedule
     )
-    return [_contrast("schedule", ranked[0], ranked[1])]
+    return [contrast_between("schedule", ranked[0], ranked[1])]
 
 
 def _samplers(here: list[Point]) -> list[Contrast]:
     """DDIM against DDPM under one schedule at one number of steps, for each setting that has
-    both; and the best sampler against the next."""
-    pairs = [
-        (first, second)
-        for first in here
-        for second in here
-        if (first.kind, second.kind) == ("ddim", "ddpm") and first.setting == second.setting
-    ]
+    both; DDIM without fresh noise against the most of it; and the best sampler against the
+    next."""
+    pairs: list[tuple[Question, Point, Point]] = []
+    for setting in sorted({point.setting for point in here}):
+        alike = [point for point in here if point.setting == setting]
+        named = {point.kind: point for point in alike}
+        if "ddim" in named and "ddpm" in named:
+            pairs.append(("sampler", named["ddim"], named["ddpm"]))
+        noisy = [point for point in alike if point.kind.startswith("ddim") and point.eta > 0]
+        if "ddim" in named and noisy:
+            pairs.append(("eta", named["ddim"], max(noisy, key=lambda point: point.eta)))
     if len(here) > 1:
         ranked = sorted(here, key=lambda point: (point.rank, point.label))
-        pairs.append((ranked[0], ranked[1]))  # `family` keeps a pair that stands here twice once
-    return [_contrast("sampler", first, second) for first, second in pairs]
+        # `family` keeps a pair that stands here twice once.
+        pairs.append(("sampler", ranked[0], ranked[1]))
+    return [contrast_between(*pair) for pair in pairs]
+
+
+def _spacings(here: list[Point]) -> list[Contrast]:
+    """The best spacing against the next at one number of steps, with the schedule and sampler of
+    the best of all that are spaced in several ways."""
+    ways: dict[tuple[str, str], dict[str, list[Point]]] = {}
+    for point in here:
+        by_spacing = ways.setdefault((point.schedule, point.kind), {})
+        by_spacing.setdefault(point.spacing, []).append(point)
+    several = [
+        sorted(map(best, by_spacing.values()), key=lambda point: (point.rank, point.label))
+        for by_spacing in ways.values()
+        if len(by_spacing) > 1
+    ]
+    if not several:
+        return []
+    ranked = min(several, key=lambda ranked: ranked[0].rank)
+    return [contrast_between("spacing", ranked[0], ranked[1])]
 
 
 def _elsewhere(here: list[Point]) -> list[Contrast]:
@@ -275,7 +371,7 @@ def _elsewhere(here: list[Point]) -> list[Contrast]:
             if (point.trained, point.sampler) == (trained, home.sampler) and not point.is_home
         ]
         if away:
-            contrasts.append(_contrast("elsewhere", home, best(away)))
+            contrasts.append(contrast_between("elsewhere", home, best(away)))
     return contrasts
 
 
@@ -285,16 +381,17 @@ def _steps(everything: list[Point]) -> list[Contrast]:
         return []
     leader = best(everything)
     line = [point for point in everything if point.label == leader.label]
-    return [_contrast("steps", more, fewer) for fewer, more in pairwise(line)]
+    return [contrast_between("steps", more, fewer) for fewer, more in pairwise(line)]
 
 
 def _ways(candidates: list[Point]) -> list[Contrast]:
     """The best way (schedule and sampler together) against the next, each at its best steps."""
     ranked = best_of_each(candidates, lambda point: point.label)
-    return [_contrast("way", ranked[0], ranked[1])] if len(ranked) > 1 else []
+    return [contrast_between("way", ranked[0], ranked[1])] if len(ranked) > 1 else []
 
 
-def _contrast(question: Question, first: Point, second: Point) -> Contrast:
+def contrast_between(question: Question, first: Point, second: Point) -> Contrast:
+    """Two points and what may be said of their difference, alone and not in a family."""
     seeds = sorted(first.values.keys() & second.values.keys())
     a, b = [first.centres[seed] for seed in seeds], [second.centres[seed] for seed in seeds]
     lower = first.lower_is_better

@@ -200,7 +200,8 @@ def tidy(results: Results, measure: Measure) -> pd.DataFrame:
     (the metric with all that identifies it), lower_is_better and unit (what `steps` counts: steps,
     or the evaluations a cell was allowed). Cells without a value are left out. Beside those of
     networks stands what the exact denoiser reaches in the same way, in exact_value, exact_error and
-    exact_key; only where there are no networks it has rows itself.
+    exact_key; only where there are no networks it has rows itself. What else was measured of a cell
+    stands in the columns of `_beside`, NaN where it was not.
     """
     cells = results.cells
     schedule, sampled = labels(cells, "schedule"), labels(cells, "sample_schedule")
@@ -240,6 +241,7 @@ def tidy(results: Results, measure: Measure) -> pd.DataFrame:
             "images": numbers(cells, "images"),
         }
     )
+    frame = frame.join(_beside(results, measure))
     frame["centre"] = frame["centre"].fillna(frame["value"])
     frame["metric"] = measure.title
     centred = bool(numbers(cells, f"{measure.column}_centre").notna().all())
@@ -254,6 +256,47 @@ def tidy(results: Results, measure: Measure) -> pd.DataFrame:
     if measure.biased:  # a floor at another n is another quantity
         frame["floor"] = frame["floor"].where(frame["floor_images"] == frame["images"])
     return _beside_exact(frame[frame["value"].notna()].reset_index(drop=True))
+
+
+def _beside(results: Results, measure: Measure) -> pd.DataFrame:
+    """What else was measured of each cell: eta and spacing; joules an image; contrast, its error
+    and what theory foresees of it, and the signal rate at the last time; the measure at the
+    checkpoint of its training, and how far each image moves that; precision, recall and
+    memorisation with their errors; the seconds foretold and taken, by the cell and its training,
+    for work done here and not reused."""
+    cells = results.cells
+    images, each = numbers(cells, "images"), numbers(cells, "seconds_per_image")
+    took = images * (each + numbers(cells, "feature_seconds_per_image"))
+    reused = column_of(cells, "reused") == "True"
+    columns = {
+        "eta": numbers(cells, "eta"),
+        "spacing": labels(cells, "spacing"),
+        "joules": numbers(cells, "joules_per_image"),
+        "contrast": numbers(cells, "contrast"),
+        "contrast_error": numbers(cells, "contrast_error"),
+        "contrast_theory": numbers(cells, "contrast_theory"),
+        "last_signal": numbers(cells, "last_abar") ** 0.5,
+        "checkpoint": numbers(cells, f"{measure.column}_checkpoint"),
+        "checkpoint_influence": _influence(results, f"{measure.column}_checkpoint"),
+        "forecast": numbers(cells, "forecast_seconds").mask(reused),
+        "took": took.mask(reused),
+        "training_key": column_of(cells, "training_key"),
+    }
+    for name, column in (
+        ("precision", "precision_score"), ("recall", "recall"), ("memorisation", "memorisation"),
+    ):  # fmt: skip
+        columns[name] = numbers(cells, column)
+        columns[f"{name}_error"] = numbers(cells, f"{column}_se")
+    frame = pd.DataFrame(columns)
+    trainings = results.trainings
+    if "key" in trainings:
+        here = column_of(trainings, "reused") != "True"
+        costs = {"training_forecast": "forecast_seconds", "training_took": "seconds"}
+        for name, column in costs.items():
+            of_training = numbers(trainings, column).where(here).set_axis(trainings["key"])
+            once = of_training[~of_training.index.duplicated()]
+            frame[name] = frame["training_key"].map(once).astype(np.float64)
+    return frame.reindex(columns=[*frame.columns.union(["training_forecast", "training_took"])])
 
 
 def _floor(cells: pd.DataFrame, measure: Measure) -> pd.Series[float]:

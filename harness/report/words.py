@@ -76,10 +76,10 @@ def at_steps(steps: Sequence[int], unit: str = "step") -> str:
 
 
 def duration(seconds: float) -> str:
-    """`12.4 ms`, `1.3 s`: seconds in the unit in which they are read."""
+    """`12.4 ms`, `1.3 s`, `4.10 min`: seconds in the unit in which they are read."""
     if not math.isfinite(seconds):
         return "–"
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
+    for unit, size, least in (("h", 3600, 7200), ("min", 60, 120), ("s", 1, 1), ("ms", 1e-3, 1e-3)):
+        if seconds >= least:
             return f"{number(seconds / size)} {unit}"
     return f"{number(seconds / 1e-6)} µs"

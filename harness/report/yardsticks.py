@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +82,20 @@ def price(frame: pd.DataFrame) -> Price | None:
     return Price(
         machine, fixed, each, reach, departure, sorted(here["key"]), len(timed) - len(here)
     )
+
+
+def front(placed: Sequence[tuple[float, Point]]) -> list[tuple[float, Point]]:
+    """The points that nothing beats at the same cost or less, by rising cost: each is strictly
+    better than all cheaper ones, and of equal cost only the best is there. A cost that is not a
+    number above zero is none."""
+    known = [(cost, point) for cost, point in placed if np.isfinite(cost) and cost > 0]
+    kept: list[tuple[float, Point]] = []
+    for cost, point in sorted(
+        known, key=lambda item: (item[0], item[1].rank, item[1].steps, item[1].label)
+    ):
+        if not kept or point.rank < kept[-1][1].rank:
+            kept.append((cost, point))
+    return kept
 
 
 def _line(

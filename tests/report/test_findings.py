@@ -15,10 +15,18 @@ LUCK = np.array([0.0, 0.004, -0.003])  # what three training seeds add to every 
 
 
 def table(
-    values, *, error=0.001, floor=NAN, seconds=None, machine="one", lower_is_better=True, exact=None
+    values,
+    *,
+    error=0.001,
+    floor=NAN,
+    seconds=None,
+    machine="one",
+    lower_is_better=True,
+    exact=None,
+    beside=None,
 ):
     """A tidy frame: {(schedule, sampler, steps): value or values by seed}; `exact` is what the
-    exact denoiser reaches, by steps."""
+    exact denoiser reaches, by steps; `beside` gives other columns, by schedule, sampler, steps."""
     rows = []
     for (schedule, sampler, steps), given in values.items():
         by_seed = (
@@ -40,9 +48,24 @@ def table(
                     "sampled": sampled or trained, "is_home": not sampled, "is_exact": False,
                     "unit": "step", "exact_value": (exact or {}).get(steps, NAN),
                     "exact_error": error, "exact_key": f"exact-{sampler}-{steps}" if exact else "",
+                    "eta": eta_of(sampler), "spacing": "trailing",
+                    "training_key": f"{trained}-{seed}", "checkpoint_influence": None,
+                    **dict.fromkeys(BESIDE, NAN),
+                    **(beside(schedule, sampler, steps, value) if beside else {}),
                 }
             )  # fmt: skip
     return pd.DataFrame(rows, columns=None if rows else list(ONE_ROW.columns))
+
+
+BESIDE = [
+    "joules", "contrast", "contrast_error", "contrast_theory", "last_signal", "checkpoint",
+    "forecast", "took", "training_forecast", "training_took", "precision", "precision_error",
+    "recall", "recall_error", "memorisation", "memorisation_error",
+]  # fmt: skip
+
+
+def eta_of(sampler):
+    return float(sampler[9:-1]) if "eta" in sampler else 0.0 if sampler == "ddim" else NAN
 
 
 def grid(linear_few, cosine_few, linear_many, cosine_many, **options):
@@ -78,6 +101,79 @@ def noises(values, **options):
 
 LINE = ("cosine", "ddim")
 ONE_ROW = table({("cosine", "ddim", 10): [0.1]}, floor=0.0)
+
+
+def etas(values, steps=(5, 50), **options):
+    """DDIM by eta, under one schedule: {eta: values by step count}."""
+    names = {eta: f"ddim(eta={eta})" if eta else "ddim" for eta in values}
+    return table(
+        {("cosine", names[eta], n): value for eta, those in values.items()
+         for n, value in zip(steps, those, strict=True)}, **options,
+    )  # fmt: skip
+
+
+def spaced(values, steps=(5, 50), **options):
+    """DDIM by spacing, under one schedule: {spacing: values by step count}."""
+    frames = []
+    for spacing, those in values.items():
+        one = {("cosine", f"ddim, {spacing}", n): v for n, v in zip(steps, those, strict=True)}
+        frame = table(one, **options)
+        frames.append(frame.assign(kind="ddim", setting=f", {spacing}", spacing=spacing))
+    return pd.concat(frames, ignore_index=True)
+
+
+def contrasting(theory, measured, last=(1.0, 0.95), values=(0.3, 0.1, 0.2, 0.05), error=0.002):
+    """`grid` with the contrast of linear and cosine, foreseen and measured."""
+    place = {"linear": 0, "cosine": 1}
+
+    def beside(schedule, sampler, steps, value):
+        return {
+            "contrast_theory": theory[place[schedule]], "contrast": measured[place[schedule]],
+            "contrast_error": error, "last_signal": last[place[schedule]],
+        }  # fmt: skip
+
+    return grid(*values, beside=beside)
+
+
+def before(change, error=0.001, floor=0.0):
+    """`grid` whose cells at 50 steps were higher by this share a tenth before the end."""
+
+    def beside(schedule, sampler, steps, value):
+        return {"checkpoint": value * (1 + change[schedule])} if steps == 50 else {}
+
+    return grid(0.3, 0.1, 0.2, 0.05, beside=beside, error=error, floor=floor)
+
+
+def remembered(share, error):
+    return steps_of(
+        {5: 0.3, 50: 0.1},
+        beside=lambda *_: {"memorisation": share, "memorisation_error": error},
+    )
+
+
+def faithful(numbers, error=0.005):
+    """DDIM and DDPM at 50 steps: {sampler: (precision, recall)}."""
+
+    def beside(schedule, sampler, steps, value):
+        precision, recall = numbers[sampler]
+        return {
+            "precision": precision, "recall": recall, "precision_error": error,
+            "recall_error": error,
+        }  # fmt: skip
+
+    return table({("cosine", name, 50): 0.1 for name in numbers}, beside=beside)
+
+
+def foretold(ratio, steps=(5, 10, 50)):
+    """Work that took so many times as long as foretold."""
+
+    def beside(schedule, sampler, steps, value):
+        return {
+            "forecast": 1.0 * steps, "took": ratio * steps, "training_forecast": 100.0,
+            "training_took": 100.0 * ratio,
+        }  # fmt: skip
+
+    return table({("cosine", "ddim", n): [0.1] for n in steps}, beside=beside)
 
 
 def steps_of(values, **options):
@@ -189,6 +285,164 @@ CASES = {
             samplers([0.1, 0.08, 0.06, 0.05], [0.1, 0.0801, 0.06, 0.02], error=0.01),
             "inconclusive",
             ["cannot be told from it"],
+        ),
+    },
+    "best_under_a_time_budget": {
+        "true": (
+            samplers([0.1, 0.08, 0.06, 0.05], [0.3, 0.15, 0.1, 0.02], seconds=lambda n: n / 1000),
+            "better",
+            ["In at most 10.0 ms per image on one the best is cosine with ddim at 10 steps"],
+        ),
+        "false": (samplers([0.1, 0.08], [0.3, 0.15]), None, []),  # nothing is timed
+        "undecidable": (
+            samplers(
+                [0.1, 0.08, 0.06, 0.05], [0.1, 0.0801, 0.1, 0.02], error=0.01,
+                seconds=lambda n: n / 1000,
+            ),
+            "inconclusive",
+            ["In at most 10.0 ms", "cannot be told from it"],
+        ),
+    },
+    "pareto_front": {
+        "true": (
+            samplers([0.1, 0.08, 0.06, 0.05], [0.3, 0.15, 0.1, 0.02], seconds=lambda n: n / 1000),
+            "measured",
+            [
+                "4 of 8 ways",
+                "cosine with ddim at 5 steps (0.100), cosine with ddim at 10 steps (0.0803), "
+                "cosine with ddim at 20 steps (0.0603) and cosine with ddpm at 50 steps (0.0203)",
+                "by seconds on one they are the same",
+            ],
+        ),
+        "false": (table({("linear", "ddim", 5): 0.1, ("cosine", "ddim", 5): 0.2}), None, []),
+        "undecidable": (
+            steps_of({5: 0.2, 10: 0.199}, error=0.01),
+            "inconclusive",
+            ["cannot be told apart: cosine with ddim at 10 steps from cosine with ddim at 5 steps"],
+        ),
+    },
+    "why_at_few_steps": {
+        "true": (
+            contrasting((0.65, 0.71), (0.7, 0.75)),
+            "measured",
+            [
+                "ddim at 5 steps keeps 71.0 % of the contrast under cosine and 65.0 % under linear",
+                "(measured: 75.0 % and 70.0 %)",
+                "theory and measurement agree on cosine",
+            ],
+        ),
+        "false": (grid(0.3, 0.1, 0.2, 0.05), None, []),  # no closed form is known
+        "undecidable": (
+            contrasting((0.65, 0.71), (0.7, 0.75), values=([0.3], [0.1], [0.2], [0.05])),
+            "inconclusive",
+            ["which decides nothing, so theory cannot be held against it"],
+        ),
+    },
+    "contrast_lost": {
+        "true": (
+            contrasting((0.95, 0.9), (0.96, 0.89)),
+            "measured",
+            [
+                "Under cosine the signal rate never exceeds 0.950, so contrast is lost for good",
+                "at 50 steps with ddim images have 89.0",
+                "foresees 90.0 %",
+                "it is 96.0 % under linear (95.0 % foreseen)",
+            ],
+        ),
+        "false": (contrasting((0.95, 0.9), (0.96, 0.89), last=(1.0, 1.0)), None, []),
+        "undecidable": (
+            contrasting((0.95, 0.9), (0.96, 0.89), error=0.2),
+            "inconclusive",
+            ["images have 89 [66, 112] %"],
+        ),
+    },
+    "price_of_eta": {
+        "true": (
+            etas({0: (0.1, 0.05), 0.5: (0.2, 0.04), 1: (0.3, 0.02)}),
+            "better",
+            [
+                "ddim is better than ddim(eta=1) at 5 steps and worse at 50 steps",
+                "ddim(eta=1) overtakes between 5 and 50 steps",
+                "at 5 steps it is 0.100 at eta 0, 0.200 at eta 0.5 and 0.300 at eta 1",
+            ],
+        ),
+        "false": (samplers([0.1, 0.1], [0.2, 0.1]), None, []),
+        "undecidable": (
+            etas({0: (0.1, 0.05), 1: (0.101, 0.0501)}, error=0.01),
+            "inconclusive",
+            ["ddim cannot be told from ddim(eta=1) at 5 and 50 steps"],
+        ),
+    },
+    "effect_of_spacing": {
+        "true": (
+            spaced({"trailing": (0.1, 0.05), "leading": (0.2, 0.03)}),
+            "better",
+            [
+                "The best spacing is trailing at 5 steps and leading at 50 steps",
+                "at 5 steps against leading: 0.100 against 0.200",
+            ],
+        ),
+        "false": (grid(0.3, 0.1, 0.2, 0.05), None, []),
+        "undecidable": (
+            spaced({"trailing": (0.1, 0.05), "leading": (0.101, 0.0501)}, error=0.01),
+            "inconclusive",
+            ["the best spacing cannot be told from the next at 5 and 50 steps"],
+        ),
+    },
+    "forecast_against_actual": {
+        "true": (
+            foretold(1.1),
+            "measured",
+            [
+                "took 3.03 min where 2.75 min were foretold, 10 % more",
+                "training 110 s for 100 s",
+                "100 % of the 4 pieces came within 15 %",
+            ],
+        ),
+        "false": (grid(0.3, 0.1, 0.2, 0.05), None, []),  # nothing was foretold
+        "undecidable": (foretold(2.0, steps=(5,)), "inconclusive", ["100 % more", "0 % of the 2"]),
+    },
+    "training_long_enough": {
+        "true": (
+            before({"linear": 0.0, "cosine": 0.2}),
+            "measured",
+            [
+                "(ddim at 50 steps)",
+                "by −0.0101 (an improvement by 16.7 [14.0, 19.3] % of its distance to real images)",
+                "cosine was still learning, so longer training would help",
+            ],
+        ),
+        "false": (grid(0.3, 0.1, 0.2, 0.05), None, []),  # no checkpoint was kept
+        "undecidable": (
+            before({"linear": 0.0, "cosine": 0.02}, error=0.02),
+            "inconclusive",
+            ["whether cosine and linear had settled is not clear"],
+        ),
+    },
+    "memorisation": {
+        "true": (
+            remembered(0.3, 0.02),
+            "worse",
+            ["30 % lie nearer to a training image", "repeats what it was trained on"],
+        ),
+        "false": (steps_of({5: 0.3, 50: 0.1}), None, []),  # it was not measured
+        "undecidable": (remembered(0.1, 0.1), "inconclusive", ["sampling error allows 0 to 21 %"]),
+    },
+    "variety_against_fidelity": {
+        "true": (
+            faithful({"ddim": (0.9, 0.6), "ddpm": (0.7, 0.8)}),
+            "measured",
+            [
+                "cosine with ddim is the most faithful",
+                "cosine with ddpm the most varied",
+                "fidelity costs variety",
+            ],
+        ),
+        "false": (grid(0.3, 0.1, 0.2, 0.05), None, []),  # neither was measured
+        "undecidable": (
+            faithful({"ddim": (0.9, 0.6), "ddpm": (0.89, 0.8)}, error=0.05),
+            "inconclusive",
+            ["not both differences are more than luck"],
         ),
     },
     "price_of_an_evaluation": {
@@ -328,6 +582,64 @@ def test_no_cell_supports_nothing(name):
     assert told(name, table({})) == []
 
 
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (
+            contrasting((0.75, 0.71), (0.8, 0.7)),
+            "better for cosine: theory and measurement disagre",
+        ),
+        (contrasting((0.71, 0.712), (0.8, 0.7)), "is not the contrast that the sampler keeps"),
+    ],
+)
+def test_theory_is_said_to_be_wrong_or_silent_where_it_is(frame, words):
+    assert words in told("why_at_few_steps", frame)[0].sentence
+
+
+def test_trainings_that_gain_little_or_lose_have_settled():
+    for change in (0.01, -0.2):
+        [finding] = told("training_long_enough", before({"linear": change, "cosine": change}))
+        assert finding.verdict == "measured"
+        assert "none was still improving by more than 5.0 %" in finding.sentence
+
+
+def test_the_last_tenth_is_judged_image_by_image_where_that_is_known():
+    frame = before({"linear": 0.1, "cosine": 0.1}, error=0.5)
+    assert told("training_long_enough", frame)[0].verdict == "inconclusive"
+    moves = np.random.default_rng(0).standard_normal(1000)
+    paired = frame.assign(
+        influence=[moves] * len(frame), checkpoint_influence=[moves + 0.01] * len(frame)
+    )
+    [finding] = told("training_long_enough", paired)
+    assert "cosine and linear were still learning" in finding.sentence
+
+
+def test_one_way_may_lead_in_fidelity_and_variety():
+    frame = faithful({"ddim": (0.9, 0.8), "ddpm": (0.7, 0.6)})
+    assert "fidelity costs no variety" in told("variety_against_fidelity", frame)[0].sentence
+
+
+def test_as_few_copies_as_new_images_are_no_sign_of_memory():
+    [finding] = told("memorisation", remembered(0.04, 0.01))
+    assert finding.verdict == "measured"
+    assert "no sign of copies" in finding.sentence
+
+
+def test_a_front_in_seconds_may_differ_from_that_in_evaluations():
+    slow = {"ddim": 0.1, "ddpm": 0.001}
+    frame = table(
+        {("cosine", "ddim", 5): 0.1, ("cosine", "ddpm", 10): 0.09, ("cosine", "ddim", 50): 0.05}
+    )
+    frame["seconds"] = frame["sampler"].map(slow) * frame["steps"]
+    [finding] = told("pareto_front", frame)
+    assert "by seconds on one they are not cosine with ddim at 5 steps" in finding.sentence
+
+
+def test_where_more_is_better_a_training_that_rises_is_still_learning():
+    frame = before({"linear": -0.2, "cosine": -0.2}, floor=NAN).assign(lower_is_better=False)
+    assert "were still learning" in told("training_long_enough", frame)[0].sentence
+
+
 def test_what_needs_no_training_is_judged_by_the_luck_of_sampling_alone():
     one_seed = grid([0.3], [0.1], [0.2], [0.05])
     assert told("schedule_at_few_steps", one_seed)[0].verdict == "inconclusive"
@@ -365,7 +677,8 @@ def test_sentences_are_whole_and_name_what_they_measure_by(build, seeds):
         assert finding.sentence.endswith(".")
         assert finding.sentence.count("(") == finding.sentence.count(")")
         assert not any(slip in finding.sentence for slip in ("nan", "None", "  ", "..", " ,", "–"))
-        if "step cost" not in finding.question and "could not" not in finding.question:
+        others = ("step cost", "could not", "foretold", "contrast", "copies", "faithful")
+        if not any(word in finding.question for word in others):
             assert "KID on digits features" in finding.sentence
 
 
