@@ -6,19 +6,25 @@ Colour is the schedule, line and marker are the sampler, so that a grey print lo
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.report.points import Point
 from harness.report.table import Results, training_labels
+from harness.report.words import wrapped
 
+MOST_LINES = 8  # in one panel; beyond that there are several
+MOST_PANELS = 12
 WIDTH = 6.2  # inches; with this size of type still readable on a telephone
+LETTER = 9 * 0.62 / 72, 9 * 1.35 / 72  # inches: how wide and high one of the small type is
 INK, FAINT = "#22252b", "#777b84"
 STYLE = {
     **sns.axes_style("ticks"),
@@ -44,6 +50,7 @@ STYLE = {
 }
 PALETTE = sns.color_palette("colorblind")
 COLOURS = [PALETTE[i] for i in (0, 1, 2, 3, 4, 5, 7, 8, 9)]  # without its pale grey
+DARKER = [tuple(0.55 * part for part in colour) for colour in COLOURS]  # should those not do
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
 DASHES: list[Any] = ["-", (0, (5, 2)), (0, (1, 1.3)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1))]
 REAL: dict[str, Any] = {"color": "#3a3d44", "linewidth": 1.2, "alpha": 0.6}  # real images
@@ -79,7 +86,8 @@ def colours(results: Results, others: Iterable[str] = ()) -> dict[str, Any]:
     """A colour for each schedule, the same in every figure of a report."""
     trained = sorted(set(training_labels(results.trainings)))
     names = dict.fromkeys([*trained, *sorted(results.schedules), *sorted(others)])
-    return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    shades = [*COLOURS, *DARKER]
+    return {name: shades[i % len(shades)] for i, name in enumerate(names)}
 
 
 def figure_of(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
@@ -88,8 +96,23 @@ def figure_of(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, A
     return figure, figure.subplots(rows, columns)
 
 
-def legend(figure: Figure, entries: dict[str, dict[str, Any]]) -> None:
-    """What is drawn how, below the axes, where it hides nothing."""
+def panels_of(names: Sequence[str], across: str, height: float) -> tuple[Figure, list[Axes]]:
+    """A panel for each name, two abreast; for no name one panel of this height."""
+    rows, columns = (-(-len(names) // 2), 2) if names else (1, 1)
+    figure, grid = figure_of(1 + 2.3 * rows if names else height, rows, columns)
+    panels = list(np.ravel(grid))
+    shown = panels[: len(names) or 1]
+    for axes, name in zip(panels, names, strict=False):
+        axes.set_title(wrapped(name, 34), fontsize=STYLE["axes.labelsize"])
+    for axes in panels[len(shown) :]:
+        axes.remove()
+    for axes in shown[columns * (rows - 1) :]:
+        axes.set_xlabel(across)
+    return figure, shown
+
+
+def legend(figure: Figure, entries: dict[str, dict[str, Any]]) -> float:
+    """What is drawn how, below the axes, where it hides nothing; the inches that it takes."""
     handles = [
         Line2D([], [], label=name, **{"color": INK, "markeredgecolor": "white"} | look)
         for name, look in entries.items()
@@ -99,6 +122,17 @@ def legend(figure: Figure, entries: dict[str, dict[str, Any]]) -> None:
     rows = -(-len(handles) // columns)
     figure.set_figheight(figure.get_figheight() + 0.24 * max(0, rows - 3))  # not from the axes
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.4)
+    return 0.15 + 0.23 * rows
+
+
+def name_up(figure: Figure, name: str, below: float) -> None:
+    """What goes up in all panels of a figure, beside the middle of them; `below` are the inches
+    that the legend takes."""
+    below += 0.4  # of the lowest axis, its numbers and name
+    high = figure.get_figheight()
+    room = int((high - below) / 0.085)  # letters
+    size = STYLE["axes.labelsize"]
+    figure.supylabel(wrapped(name, room), y=(below + high) / 2 / high, fontsize=size)
 
 
 def saved(figure: Figure, kind: str) -> bytes:

@@ -23,7 +23,7 @@ def test_a_figure_is_drawn_and_saved_the_same_twice(everything, name):
 def test_a_figure_with_nothing_to_show_is_none(results, name):
     empty = replace(
         results, cells=pd.DataFrame(), trainings=pd.DataFrame(), losses={}, time_losses={},
-        schedules={}, sheets={},
+        schedules={}, sheets={}, films={}, nearest={}, paths={},
     )  # fmt: skip
     assert plots.drawn(name, empty) is None
 
@@ -103,25 +103,38 @@ def test_the_exact_denoiser_is_a_cross_beside_each_marker(everything):
     assert crosses
 
 
-@pytest.mark.parametrize(
-    ("changed", "label"),
-    [
-        ({}, "mean squared error of the noise"),
-        ({"loss_function": "mae", "target": "velocity"}, "mean absolute error of the velocity"),
-        ({"weighting": "min_snr"}, "training loss"),
-    ],
-)
-def test_the_loss_is_called_what_it_is(results, changed, label):
-    trainings = results.trainings.assign(**({"loss_function": "mse"} | changed))
-    axes = plots.drawn("losses", replace(results, trainings=trainings)).axes[0]
-    assert axes.get_ylabel() == label
-
-
-def test_the_sheet_has_a_row_for_each_way_and_a_column_for_each_number_of_steps(results):
-    figure = plots.drawn("samples", results)
-    [axes] = figure.axes
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "10", "20", "50"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "cosine, ddim", "cosine, ddpm", "linear, ddim", "linear, ddpm",
+def test_the_figures_are_in_the_order_of_the_page():
+    assert list(plots.BUILT_IN) == [
+        "quality_by_steps", "samples", "film", "train_by_sample", "quality_by_seconds",
+        "pareto_front", "comparisons", "schedule_curves", "snr_by_step", "losses", "loss_by_time",
+        "nearest_images", "forecast",
     ]  # fmt: skip
-    assert style.is_raster(figure)
+
+
+def test_where_many_ways_are_compared_a_row_keeps_its_number_of_steps_together(build):
+    long = build(schedules=("sigmoid(start=-3, end=3, tau=1)", "linear"), steps=(5, 1000))
+    names = [
+        label.get_text() for label in plots.drawn("comparisons", long).axes[0].get_yticklabels()
+    ]
+    assert any("\n" in name for name in names)
+    assert all("steps" in name.replace("\N{NO-BREAK SPACE}", "_") for name in names)
+    assert not any("\nsteps" in name for name in names)
+
+
+def test_steps_are_numbered_where_nothing_beats_them_in_the_same_time(results):
+    axes = plots.drawn("quality_by_seconds", results).axes[0]
+    numbered = [text.get_text() for text in axes.texts]
+    assert set(numbered) <= {"5", "10", "20", "50"}
+    assert len(numbered) >= 3
+
+
+def test_no_more_schedules_are_drawn_than_there_are_colours(build):
+    wide = build(schedules=("linear", "cosine", *"abc"), steps=(5, 50), seeds=(0,), crossed=True)
+    [legend] = plots.drawn("quality_by_steps", wide).legends
+    assert {text.get_text() for text in legend.get_texts()} == {
+        "linear", "cosine", "a", "b", "c", "real images",
+    }  # fmt: skip
+    many = build(schedules=("linear", "cosine", *"abcdefghij"), steps=(5, 50), seeds=(0,))
+    [legend] = plots.drawn("quality_by_steps", many).legends
+    assert len(legend.get_lines()) == len(style.COLOURS) + 1
+    assert len({line.get_color() for line in legend.get_lines()}) == len(style.COLOURS) + 1

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from harness.report.contents import contents
+from harness.report.points import seconds_of
 from harness.report.table import FID, KID, Measure, comparable, tidy
 
 
@@ -167,3 +168,39 @@ def test_a_report_says_where_fid_has_too_few_images_to_be_known(results):
     assert "FID of 2,000 images with 768 features is hardly known" in limits(768)
     assert "About 3,840 images would do" in limits(768)
     assert "hardly known" not in limits(64)
+
+
+def test_what_was_measured_beside_quality_stands_beside_it(results):
+    varied = changed(
+        results, [0], precision_score=0.7, precision_score_se=0.02, recall=0.5, memorisation=0.05,
+        kid_checkpoint=0.4, joules_per_image=2.5, last_abar=0.9025,
+    )  # fmt: skip
+    moves = {"kid_checkpoint": np.ones(3, np.float32)}
+    key = results.cells.loc[0, "key"]
+    first = tidy(replace(varied, influences={key: moves}), KID).loc[0]
+    assert (first["precision"], first["precision_error"], first["recall"]) == (0.7, 0.02, 0.5)
+    assert (first["memorisation"], first["joules"], first["checkpoint"]) == (0.05, 2.5, 0.4)
+    assert first["checkpoint_influence"] is moves["kid_checkpoint"]
+    assert first["last_signal"] == pytest.approx(0.95)
+    assert np.isnan(first["recall_error"])
+    assert np.isnan(tidy(varied, FID).loc[0, "checkpoint"])
+
+
+def test_only_work_done_here_is_held_against_its_forecast(results):
+    frame = tidy(results, KID)
+    per_image = results.cells["seconds_per_image"] + results.cells["feature_seconds_per_image"]
+    assert frame["took"].to_numpy() == pytest.approx((2000 * per_image).to_numpy())
+    assert set(frame["training_forecast"]) == {38.0}
+    reused = replace(
+        changed(results, [0], reused=True), trainings=results.trainings.assign(reused=True)
+    )
+    frame = tidy(reused, KID)
+    assert frame[["forecast", "took"]].isna().all(axis=1).tolist() == [True] + [False] * 47
+    assert frame[["training_forecast", "training_took"]].isna().all(axis=None)
+
+
+def test_seconds_are_of_the_machine_that_timed_most_cells(results):
+    frame = tidy(changed(results, slice(0, 5), machine="another", seconds_per_image=9.0), KID)
+    machine, seconds = seconds_of(frame)
+    assert machine == results.cells["machine"].iloc[-1]
+    assert max(seconds.values()) < 1
