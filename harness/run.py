@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 from harness.data.download import NotHereYet, no_downloads
 from harness.errors import DataError, MachineError, TrackingError
 from harness.metrics.distances import METRICS
-from harness.metrics.judgement import numbers_of
+from harness.metrics.judgement import decisive, numbers_of
 from harness.plan.checkpoints import cells_at_checkpoints
 from harness.plan.forecast import Plan, Speeds, measured_speeds, warnings_of
 from harness.plan.grid import Grid, budgets, expand
@@ -72,6 +72,7 @@ class Left:
     trainings: list[Training] = field(default_factory=list)  # to train
     cells: list[Cell] = field(default_factory=list)  # to sample, score or time
     known: list[Work] = field(default_factory=list)  # done, but not recorded in this experiment
+    twice: frozenset[str] = frozenset()  # cells that are sampled at their checkpoint, too
 
     def __bool__(self) -> bool:
         return bool(self.trainings or self.cells or self.known)
@@ -125,7 +126,7 @@ def run_grid(
     again = wishes.redo.choose(cells) if wishes.redo else []
     left = work_left(grid, cells, tracker, store, wishes)
     if again or left:
-        plan = plan_of(grid, whole, cells, left, again, store)
+        plan = plan_of(grid, whole, cells, left, again)
         device = "cpu"
         if plan.to_train or plan.to_score:
             device = preflight(grid, cells, place)
@@ -141,7 +142,7 @@ def run_grid(
                     grid, place, wishes, screen, tracker, interruption, execute, device, plan
                 )
                 doing.train(left.trainings, summary)
-                doing.score(left.cells, summary)
+                doing.score(left.cells, left.twice, summary)
             except Stopped:
                 summary.status = interruption.status or 1
             except KeyboardInterrupt:
@@ -190,11 +191,11 @@ def work_left(
     grid: Grid, cells: list[Cell], tracker: Tracker, store: Store, wishes: Wishes
 ) -> Left:
     """What is neither recorded in this experiment nor, for the whole of it, in the store."""
-    recorded, twice = tracker.finished(), sampled_twice(grid, store)
-    left = Left()
+    recorded = tracker.finished()
+    left = Left(twice=sampled_twice(grid, store, recorded))
     waited_for = set()  # trainings whose network a cell must be sampled from
     for cell in cells:
-        wanted = numbers_of(grid.metrics, grid.reference_variance, cell.key in twice)
+        wanted = numbers_of(grid.metrics, grid.reference_variance, cell.key in left.twice)
         if wanted <= recorded.get(cell.key, frozenset()) and not wishes.retime:
             continue
         told = store.outcome(cell.key)
@@ -213,15 +214,17 @@ def work_left(
     return left
 
 
-def sampled_twice(grid: Grid, store: Store) -> frozenset[str]:
+def sampled_twice(grid: Grid, store: Store, recorded: Container[str]) -> frozenset[str]:
     """The cells that are also sampled at the checkpoint of their training: where that is kept, or
-    will be."""
+    will be, and a metric can tell what came of it. Nothing is trained again for it."""
+    if decisive(grid.metrics) is None:
+        return frozenset()
     whole = expand(grid)
     kept = {
         training.key
         for training in distinct_trainings(whole)
-        if not store.has_model(training.key)
-        or store.model(training.key, "checkpoint.safetensors").exists()
+        if store.model(training.key, "checkpoint.safetensors").exists()
+        or not (store.has_model(training.key) or training.key in recorded)
     }
     return cells_at_checkpoints(cell for cell in whole if cell.training.key in kept)
 
@@ -320,11 +323,10 @@ class Doing:
         ]
         self._carry_out("training", train, jobs, workers, summary)
 
-    def score(self, cells: list[Cell], summary: Summary) -> None:
+    def score(self, cells: list[Cell], twice: frozenset[str], summary: Summary) -> None:
         """Sample and score each cell whose network is there, alone, so that seconds are honest."""
         from harness.engine.score import ScoreJob, score
 
-        twice = sampled_twice(self.grid, Store(self.place.store))
         reasons = {work.key: failure.reason for work, failure in summary.failed}
         for cell in cells:
             if reason := reasons.get(cell.training.key):
@@ -461,7 +463,7 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
     cells, store = chosen(whole, wishes), Store(place.store)
     left = work_left(grid, cells, open_tracker(grid, place), store, wishes)
     again = wishes.redo.choose(cells) if wishes.redo else []
-    plan = plan_of(grid, whole, cells, left, again, store)
+    plan = plan_of(grid, whole, cells, left, again)
     if not plan.to_train and not plan.to_score:
         return plan
     try:
@@ -472,7 +474,7 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
 
 
 def plan_of(
-    grid: Grid, whole: list[Cell], cells: list[Cell], left: Left, again: list[Cell], store: Store
+    grid: Grid, whole: list[Cell], cells: list[Cell], left: Left, again: list[Cell]
 ) -> Plan:
     """What is left to do, and to do again; its cost is not known yet."""
     return Plan(
@@ -484,7 +486,7 @@ def plan_of(
         known=keys(left.known),
         speeds={},
         side_by_side=1,
-        twice=sampled_twice(grid, store),
+        twice=left.twice,
     )
 
 

@@ -71,6 +71,41 @@ def test_a_finished_cell_is_a_row_in_the_words_of_the_grid(tracker, cells):
     assert not row["reused"]
 
 
+def test_a_forecast_is_a_number_beside_what_the_work_took(tracker, cells):
+    cell, training = cells[0], cells[0].training
+    tracker.end(tracker.begin(training, {}, 123456.7), OUTCOME, [])
+    tracker.end(tracker.begin(cell, {}, 0.0123456), OUTCOME, [])
+    [row] = tracker.table().to_dict("records")
+    assert row["forecast_seconds"] == pytest.approx(0.0123456, rel=1e-3)
+    [row] = tracker.trainings().to_dict("records")
+    assert row["forecast_seconds"] == pytest.approx(123456.7, rel=1e-3)
+
+
+def test_what_was_not_foretold_has_no_forecast(tracker, cells):
+    tracker.end(tracker.begin(cells[0], {}), OUTCOME, [])
+    assert "forecast_seconds" not in tracker.table()
+    tracker.end(tracker.begin(cells[1], {}, 2.0), OUTCOME, [])
+    table = tracker.table().set_index("key")
+    assert math.isnan(table.loc[cells[0].key, "forecast_seconds"])
+    assert table.loc[cells[1].key, "forecast_seconds"] == 2
+
+
+def test_every_run_names_the_recipe_that_made_it(tracker, cells, monkeypatch):
+    monkeypatch.setattr("harness.tracking.RECIPE", 7)
+    tracker.end(tracker.begin(cells[0].training, {}), OUTCOME, [])
+    tracker.end(tracker.begin(cells[0], {}), OUTCOME, [])
+    assert tracker.table()["recipe"].tolist() == ["7"]
+    assert tracker.trainings()["recipe"].tolist() == ["7"]
+    assert tracker.table()["training_key"].tolist() == [cells[0].training.key]
+    assert "training_key" not in tracker.trainings()
+
+
+def test_the_experiment_has_the_id_that_mlflow_gave_it(tracker, uri):
+    known = MlflowClient(uri).get_experiment_by_name("small").experiment_id
+    assert tracker.experiment() == Tracker(uri, "small").experiment() == known
+    assert Tracker(uri, "never run").experiment() == ""
+
+
 def test_a_run_counts_only_when_it_is_complete(tracker, cells):
     tracker.begin(cells[0], {})
     tracker.fail(tracker.begin(cells[1], {}), Failure("it broke", "Traceback: it broke"))

@@ -37,8 +37,8 @@ class Film:
         """One evaluation: what the sampler holds, and what the network takes the image to be."""
         self._seen += 1
         if self._seen in self.chosen:
-            both = torch.stack([x[:FILM_IMAGES], estimate[:FILM_IMAGES]], dim=1)
-            self._columns.append(both.clone())
+            both = [x[:FILM_IMAGES], estimate[:FILM_IMAGES]]
+            self._columns.append(torch.stack(both, dim=1))
 
     def png(self, images: Images) -> bytes:
         """The film, whose text `evaluations` numbers its columns; it ends with the images."""

@@ -88,6 +88,8 @@ def sample(
         before = machine.joules(device)
         drawn, timings = zip(*[run(batch) for batch in batches], strict=True)
         joules = machine.joules(device) - before
+        if joules < 0:  # the counter began again at 0
+            joules = math.nan
         nfe = denoise.evaluations // len(batches)
         seconds = list(timings)
         while len(seconds) < repeats and seconds[0] * len(batches[0]) < PATIENCE_SECONDS:

@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import getdoc
-from statistics import median
 from typing import Any
 
 import pandas as pd
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from PIL import Image
 
-from harness.plan.work import EXACT
 from harness.report import method, plots, style
+from harness.report.cell_tables import every_cell, trainings
 from harness.report.findings import answers, found
+from harness.report.limits import limits
 from harness.report.phrases import pairs, signed
-from harness.report.points import Point, best, family, points
+from harness.report.places import SHORTENED
+from harness.report.points import family
+from harness.report.quality_tables import quality
 from harness.report.table import (
-    QUANTITY,
-    Measure,
     Results,
     column_of,
     comparable,
     labels,
     learned,
     numbers,
-    quantity_of,
     text_of,
     tidy,
 )
-from harness.report.words import count, duration, estimate, listed, number
+from harness.report.tables import Table, heading
+from harness.report.words import listed
 
 YES_OR_NO = {"True": "yes", "False": "no"}
-FEWEST_IMAGES_A_FEATURE = 5  # below it the jackknife leaves a part of FID's bias, by simulation
-NOT_COVERED = (
-    "Not covered: another data set, network, size or length of training; the luck in the choice of "
-    "the reference images; what the features do not see. The best of many cells is picked by the "
-    "numbers it is judged by, so it is a little flattered."
-)
+MOST_ANSWERS = 3  # sentences that open the page
+LEAD = "quality_by_steps"  # the figure that shows the answer
 TITLE = "Which schedule, which sampler, how many steps?"
 
 
@@ -50,24 +50,16 @@ class Picture:
     reading: str  # how to read it
     png: bytes
     source: str  # a data: URI, so that the page needs no other file
+    is_drawing: bool  # lines and letters, which a dark page may show light on dark
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a table of quality; `is_best` for the best value of its table."""
-
-    cells: list[str]
-    is_best: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
+class Group:
     """One comparable group in numbers."""
 
     heading: str
-    header: list[str]
-    rows: list[Row]
-    floor: list[str]
+    quality: list[Table]
+    every: Table
 
 
 def contents(results: Results) -> dict[str, Any]:
@@ -76,22 +68,24 @@ def contents(results: Results) -> dict[str, Any]:
     main = groups[0] if groups else results
     measures = main.present()
     frame = tidy(main, measures[0]) if measures else pd.DataFrame()
-    told = found(frame) if len(frame) else []
     pictures = _pictures(main)
     return {
         "title": TITLE,
         "name": results.name,
-        "answer": [finding.sentence for finding in answers(frame)] if len(frame) else [],
-        "findings": told,
-        "lead": next((p for p in pictures if p.name == "quality_by_steps"), None),
+        "answer": _answer(frame),
+        "findings": found(frame) if len(frame) else [],
+        "lead": next((p for p in pictures if p.name == LEAD), None),
         "pictures": pictures,
-        "tables": [_quality(group) for group in groups if group.present()],
-        "quality": frame["quantity"].iloc[0] if len(frame) else "",
+        "groups": [
+            Group(heading(group), quality(group), every_cell(group))
+            for group in groups
+            if group.present()
+        ],
         "compared": _compared(main),
         "formulae": _formulae(main),
         "metrics": [method.METRICS[m.column] for m in measures if m.column in method.METRICS],
-        "trainings": _trainings(results),
-        "limits": _limits(results, groups),
+        "trainings": trainings(results),
+        "limits": limits(results, groups),
         "covers_reference": any(
             column.endswith("_reference_se") for column in results.cells.columns
         ),
@@ -101,6 +95,7 @@ def contents(results: Results) -> dict[str, Any]:
         ],
         "grid_text": results.grid_text.rstrip(),
         "grid_file": f"{results.name}.yaml",
+        "grid_is_cut": SHORTENED in results.grid_text,
         "versions": sorted(results.versions.items()),
         "commit": results.commit,
     }
@@ -119,132 +114,49 @@ def verdicts(results: Results) -> list[str]:
     ]
 
 
+def _answer(frame: pd.DataFrame) -> list[str]:
+    """The sentences that open the page."""
+    told = answers(frame) if len(frame) else []
+    return [finding.sentence for finding in told[:MOST_ANSWERS]]
+
+
 def _pictures(results: Results) -> list[Picture]:
-    pictures = []
-    for name in [*plots.BUILT_IN, *(name for name in plots.PLOTS if name not in plots.BUILT_IN)]:
-        figure = plots.drawn(name, results)
-        if figure is None:
-            continue
-        caption, _, reading = (getdoc(plots.PLOTS[name]) or name).partition("\n")
-        png = style.saved(figure, "png")
-        kind, data = (
-            ("png", png) if style.is_raster(figure) else ("svg+xml", style.saved(figure, "svg"))
-        )
-        source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-        pictures.append(Picture(name, caption, " ".join(reading.split()), png, source))
-    return pictures
+    names = [*plots.BUILT_IN, *(name for name in plots.PLOTS if name not in plots.BUILT_IN)]
+    figures = ((name, plots.drawn(name, results)) for name in names)
+    return [_picture(name, figure) for name, figure in figures if figure is not None]
 
 
-def _quality(group: Results) -> Table:
-    """Quality by schedule, sampler and steps: means over training seeds with their intervals."""
-    measures = group.present()
-    frames = [tidy(group, measure) for measure in measures]
-    columns = [{(p.schedule, p.sampler, p.steps): p for p in points(frame)} for frame in frames]
-    ways = sorted({way for column in columns for way in column})
-    leader = best(columns[0].values()).keys
-    seconds = _seconds(frames[0])
-    centred = [bool((frame["centre"] != frame["value"]).any()) for frame in frames]
-    exact = _exact(frames[0])
-    unit = "evaluations allowed" if group.budgets else "steps"
-    rows = []
-    for way in ways:
-        values = [
-            text
-            for column, is_centred in zip(columns, centred, strict=True)
-            for text in _values(column.get(way), is_centred)
-        ]
-        point = next(column[way] for column in columns if way in column)
-        schedule, sampler, steps = way
-        rows.append(
-            Row(
-                [schedule, sampler, f"{steps:,}", _whole(point.nfe), *values,
-                 *([exact.get(way, "–")] if exact else []), seconds.get(way, "–"),
-                 "–" if point.is_exact else str(point.seeds)],
-                is_best=point.keys == leader,
-            )
-        )  # fmt: skip
-    floor = [
-        text
-        for frame, measure, is_centred in zip(frames, measures, centred, strict=True)
-        for text in _floors(frame, numbers(group.cells, f"{measure.column}_floor"), is_centred)
-    ]
-    at = numbers(group.cells, "floor_images").dropna()
-    real = f"real held-out images (n = {int(at.iloc[0]):,})" if len(at) else "real held-out images"
-    named = [
-        text
-        for measure, is_centred in zip(measures, centred, strict=True)
-        for text in (
-            [_named(measure, group), f"{measure.title} less its bias"]
-            if is_centred
-            else [_named(measure, group)]
-        )
-    ]
-    return Table(
-        heading=_heading(group),
-        header=[
-            "schedule", "sampler", unit, "NFE", *named,
-            *([f"{measures[0].title} of the exact denoiser"] if exact else []),
-            "ms per image", "seeds",
-        ],
-        rows=rows,
-        floor=[real, *floor, *([""] if exact else []), "", ""],
-    )  # fmt: skip
+def _picture(name: str, figure: Figure) -> Picture:
+    caption, _, reading = (getdoc(plots.PLOTS[name]) or name).partition("\n")
+    is_raster = style.is_raster(figure)
+    png = style.saved(figure, "png")
+    png = _smaller(png) if is_raster else png
+    data = png if is_raster else style.saved(figure, "svg")
+    return Picture(
+        name=name,
+        caption=caption,
+        reading=" ".join(reading.split()),
+        png=png,
+        source=f"data:image/{'png' if is_raster else 'svg+xml'};base64,"
+        + base64.b64encode(data).decode(),
+        is_drawing=not is_raster and not _has_shades(figure),
+    )
 
 
-def _values(point: Point | None, is_centred: bool) -> list[str]:
-    """A point in the columns of one measure: with its interval, and where that is centred on the
-    value less its bias, the value as measured before it."""
-    if point is None:
-        return ["–", "–"] if is_centred else ["–"]
-    span = point.interval()
-    text = estimate(span.estimate, span.low, span.high)
-    return [number(point.as_measured), text] if is_centred else [text]
+def _has_shades(figure: Figure) -> bool:
+    """Whether it is dark where a value is high: turned light on dark it would say the opposite."""
+    return any(isinstance(part, QuadMesh) for axes in figure.axes for part in axes.collections)
 
 
-def _floors(frame: pd.DataFrame, measured: pd.Series[float], is_centred: bool) -> list[str]:
-    """What real images reach, in the columns of one measure."""
-    columns = [measured, frame["floor"]] if is_centred else [frame["floor"]]
-    known = [column.dropna() for column in columns]
-    return [number(float(values.mean()), 2) if len(values) else "–" for values in known]
-
-
-def _exact(frame: pd.DataFrame) -> dict[tuple[str, str, int], str]:
-    """What the exact denoiser reaches in each way, where it was sampled beside the networks."""
-    known = frame[frame["exact_value"].notna()]
-    means = known.groupby(["schedule", "sampler", "steps"])["exact_value"].mean()
-    return {way: number(value) for way, value in means.items()}  # type: ignore[misc]
-
-
-def _heading(group: Results) -> str:
-    """`digits data, digits features, train reference, 2,000 images, bfloat16`."""
-    shared = quantity_of(group)
-    words = {"data": "{} data", "extractor": "{} features", "reference": "{} reference"}
-    parts = [words.get(key, "{}").format(value) for key, value in shared.items() if value]
-    return ", ".join(parts)
-
-
-def _whole(value: float) -> str:
-    """Evaluations are counted; only a mean over unequal cells has decimals."""
-    return f"{value:,.0f}" if float(value).is_integer() else number(value)
-
-
-def _named(measure: Measure, group: Results) -> str:
-    images = numbers(group.cells, "images").fillna(0)
-    return f"{measure.title} at n = {int(images.iloc[0]):,}" if measure.biased else measure.title
-
-
-def _seconds(frame: pd.DataFrame) -> dict[tuple[str, str, int], str]:
-    """Milliseconds per image of each way, on the machine that timed most cells."""
-    timed = frame[frame["seconds"].notna()]
-    if timed.empty:
-        return {}
-    machine = timed["machine"].value_counts().sort_index().idxmax()
-    timed = timed[timed["machine"] == machine]
-    ways: dict[tuple[str, str, int], list[float]] = {}
-    rows: Iterable[Any] = timed.itertuples()
-    for row in rows:
-        ways.setdefault((row.schedule, row.sampler, row.steps), []).append(row.seconds)
-    return {way: number(1e3 * median(seconds)) for way, seconds in ways.items()}
+def _smaller(png: bytes) -> bytes:
+    """The same pixels in fewer bytes: a figure is opaque, and needs no alpha."""
+    image = Image.open(io.BytesIO(png))
+    opaque = image.convert("RGB")
+    if opaque.convert(image.mode).tobytes() != image.tobytes():
+        return png
+    file = io.BytesIO()
+    opaque.save(file, "png", optimize=True, dpi=image.info.get("dpi"))
+    return min(png, file.getvalue(), key=len)
 
 
 def _compared(results: Results) -> dict[str, str]:
@@ -288,92 +200,18 @@ def _distinct(frame: pd.DataFrame, role: str) -> list[str]:
 
 def _formulae(results: Results) -> list[tuple[str, str, str]]:
     """(kind, name, formula) of the parts that were used and have a formula."""
-    known: list[tuple[str, str, Mapping[str, str]]] = [
-        ("schedule", "schedule", method.SCHEDULES),
-        ("sampler", "sampler", method.SAMPLERS),
-        ("spacing", "spacing", method.SPACINGS),
-        ("model", "model", method.MODELS),
+    known: list[tuple[str, pd.DataFrame, str, Mapping[str, str]]] = [
+        ("schedule", results.cells, "schedule", method.SCHEDULES),
+        ("sampler", results.cells, "sampler", method.SAMPLERS),
+        ("spacing", results.cells, "spacing", method.SPACINGS),
+        ("model", results.cells, "model", method.MODELS),
+        ("target", results.cells, "target", method.TARGETS),
+        ("weighting", results.trainings, "weighting", method.WEIGHTINGS),
+        ("loss", results.trainings, "loss_function", method.LOSSES),
     ]
     return [
         (kind, name, formulae[name])
-        for kind, column, formulae in known
-        for name in sorted(set(column_of(results.cells, column)))
+        for kind, frame, column, formulae in known
+        for name in sorted({part.partition("(")[0] for part in column_of(frame, column)})
         if name in formulae
     ]
-
-
-def _trainings(results: Results) -> list[list[str]]:
-    """One line for each training: schedule, seed, parameters, loss, seconds, machine."""
-    frame = results.trainings
-    if frame.empty:
-        return []
-    columns = [
-        labels(frame, "schedule"),
-        numbers(frame, "seed").map(_whole),
-        numbers(frame, "parameters").map(_whole),
-        numbers(frame, "loss").map(number),
-        numbers(frame, "seconds").map(duration),
-        numbers(frame, "images_per_second").map(number),
-        column_of(frame, "machine"),
-    ]
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _limits(results: Results, groups: list[Results]) -> list[str]:
-    """What these pages do not say, and what was left out of them."""
-    cells, limits = results.cells, []
-    missing = results.expected_cells - len(cells)
-    if missing > 0:
-        limits.append(
-            f"{count(missing, 'cell')} of {results.expected_cells:,} "
-            f"{'is' if missing == 1 else 'are'} missing; what is said holds for the rest."
-        )
-    if len(groups) > 1:
-        names = "; ".join(
-            f"{count(len(group.cells), 'cell')} with {', '.join(quantity_of(group).values())}"
-            for group in groups
-        )
-        limits.append(
-            f"The cells fall into {len(groups)} groups that differ in {listed(QUANTITY, 'or')} and "
-            f"are not comparable ({names}). Answer, figures and findings are about the first; the "
-            "others have their own tables."
-        )
-    machines = sorted(set(column_of(cells, "machine")) - {""})
-    if len(machines) > 1:
-        limits.append(
-            f"Cells were measured on {len(machines)} machines ({listed(machines)}). Quality is "
-            "compared across them, seconds are not: those shown are of the machine with most cells."
-        )
-    reused = int((column_of(cells, "reused") == "True").sum())
-    if reused:
-        were = "was" if reused == 1 else "were"
-        limits.append(f"{count(reused, 'cell')} {were} measured by an earlier run and reused.")
-    for column in sorted(cells.columns):
-        if (name := column.removeprefix("undefined_")) != column:
-            for reason in _distinct(cells, column)[:1]:
-                limits.append(f"No {name} is given for some cells: {reason}")
-    thin = numbers(cells, "images") < FEWEST_IMAGES_A_FEATURE * numbers(cells, "features")
-    if thin.any() and "fid" in cells:
-        width, images = (int(numbers(cells[thin], name).iloc[0]) for name in ("features", "images"))
-        enough = FEWEST_IMAGES_A_FEATURE * width
-        limits.append(
-            f"FID of {images:,} images with {width:,} features is hardly known: its bias is larger "
-            f"than what is taken off, and its error rough. About {enough:,} images would do; KID "
-            "has no such bias."
-        )
-    clamped = int((numbers(cells, "clamped_times") > 0).sum())
-    if clamped:
-        limits.append(
-            f"{count(clamped, 'cell')}, sampled under another schedule than trained under, asked "
-            f"{'its' if clamped == 1 else 'their'} network about noise levels that it was not "
-            "trained on; the nearest that it was took their place (`clamped_times` in the results "
-            "counts them)."
-        )
-    networks = cells[column_of(cells, "model") != EXACT]
-    seeds = numbers(networks, "seed").nunique()
-    if len(networks) and seeds < 3:
-        limits.append(
-            "One training seed gives no verdict about schedules; two almost never can: "
-            f"here {'is one' if seeds == 1 else 'are two'}."
-        )
-    return [*limits, NOT_COVERED]

@@ -62,6 +62,26 @@ MODELS = {
     "error",
 }
 
+TARGETS = {
+    "noise": "the network predicts ε; x̂₀ = (x_t − σ ε̂)/α (Ho et al. 2020)",
+    "image": "the network predicts x₀ itself",
+    "velocity": "the network predicts v = α ε − σ x₀; x̂₀ = α x_t − σ v̂ (Salimans & Ho 2022)",
+}
+
+WEIGHTINGS = {
+    "simple": "weight 1 on |ε̂ − ε|², which is SNR on |x̂₀ − x₀|² (Ho et al. 2020)",
+    "min_snr": "weight min(SNR, γ) on |x̂₀ − x₀|², γ = 5 unless said otherwise (Hang et al. 2023)",
+    "truncated_snr": "weight max(SNR, 1) on |x̂₀ − x₀|² (Salimans & Ho 2022)",
+    "sigmoid": "weight S(b − log SNR) on |ε̂ − ε|², S the logistic function, b = 0 unless said "
+    "otherwise (Kingma & Gao 2023)",
+}
+
+LOSSES = {
+    "mse": "the mean over pixels of the weighted squared error, over images, times and noise",
+    "mae": "the mean over pixels of the absolute error, times the root of the weight, over images, "
+    "times and noise",
+}
+
 METRICS = {
     "kid": "KID is the unbiased squared maximum mean discrepancy between generated and reference "
     "features, with the kernel (x·y/d + 1)³, over all images at once and not over subsets. Being "
@@ -69,4 +89,18 @@ METRICS = {
     "fid": "FID is the Fréchet distance between two Gaussians fitted to the features, "
     "|m − m_r|² + tr(S + S_r − 2√(S S_r)). It is biased upwards by few images, so it is stated "
     "with their number and never compared across numbers.",
+    "fid_infinity": "FID at infinity is where the line by least squares through FID over 1/n, at "
+    "eight sizes up to all images, meets 1/n = 0 (Chong & Forsyth 2020).",
+    "precision_score": "Precision is the share of images within the ball of some reference image, "
+    "which reaches to that one's 3rd nearest neighbour among them (Kynkäänniemi et al. 2019).",
+    "recall": "Recall is the share of reference images within the ball of some image, which "
+    "reaches to that one's 3rd nearest neighbour among the images (Kynkäänniemi et al. 2019).",
+    "density": "Density counts in how many balls of reference images, each to the 5th nearest "
+    "neighbour, an image lies, over 5; it may exceed 1 (Naeem et al. 2020).",
+    "coverage": "Coverage is the share of reference images that have an image within their ball to "
+    "the 5th nearest neighbour (Naeem et al. 2020).",
+    "memorisation": "Memorisation is the share of images that are nearer to a training image than "
+    "95 % of held-out images are: 0.05 where nothing is copied.",
+    "inception_score": "The Inception Score is exp of the mean of KL(p(c | x) ‖ p(c)), over all "
+    "images at once and not over splits; it grows with n (Salimans et al. 2016).",
 }

@@ -422,5 +422,9 @@ def _pieces(value: object) -> Iterable[bytes]:
 def _digest_of_the_code() -> str:
     """Changes with the wording: a report is stale when the code that writes it has changed."""
     home = Path(__file__).parent
-    sources = [*home.rglob("*.py"), *home.glob("templates/*"), home.parent / "metrics/statistics.py"]
+    sources = [
+        *home.rglob("*.py"),
+        *home.glob("templates/*"),
+        home.parent / "metrics/statistics.py",
+    ]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(sources))).hexdigest()

@@ -143,9 +143,13 @@ def _joules_of_gpu(device: torch.device) -> float:
 
 
 def _joules_of_processor() -> float:
-    packages = [folder for folder in POWERCAP.glob("intel-rapl:*") if ":" not in folder.name[11:]]
     try:
-        counted = [int((folder / "energy_uj").read_text()) for folder in packages]
+        counted = [
+            int((zone / "energy_uj").read_text())
+            for zone in POWERCAP.glob("intel-rapl:*")
+            # Zones of a package's parts and of the whole platform would count it twice.
+            if (zone / "name").read_text().startswith("package")
+        ]
     except (OSError, ValueError):
         return math.nan
     return sum(counted) / 1e6 if counted else math.nan

@@ -82,6 +82,46 @@ def test_a_finished_training_leaves_no_unfinished_state(straight):
     assert not straight.model(TRAINING.key, "state.safetensors").exists()
 
 
+def checkpoint_of(folder, training=TRAINING):
+    return Store(folder).model(training.key, "checkpoint.safetensors")
+
+
+@pytest.mark.parametrize(("steps", "kept_at"), [(40, 36), (12, 11), (3, 3), (1, 1)])
+def test_the_average_after_nine_tenths_of_a_training_is_kept(tmp_path, steps, kept_at):
+    short = replace(TRAINING, training_steps=steps, batch_size=4)
+    if kept_at > 1:
+        with pytest.raises(Stopped):
+            train(job(tmp_path, short), StopAt(kept_at - 1))
+        assert not checkpoint_of(tmp_path, short).exists()
+    with pytest.raises(Stopped):
+        train(job(tmp_path, short), StopAt(kept_at))
+    state = load_file(Store(tmp_path).model(short.key, "state.safetensors"))
+    average = {name.removeprefix("average."): value for name, value in state.items()
+               if name.startswith("average.")}  # fmt: skip
+    kept = load_file(checkpoint_of(tmp_path, short))
+    assert kept.keys() == average.keys()
+    assert all(torch.equal(kept[name], average[name]) for name in average)
+
+
+@pytest.mark.parametrize("stop", [20, 35, 36, 37])
+def test_a_stopped_training_keeps_the_same_checkpoint(tmp_path, straight, stop):
+    with pytest.raises(Stopped):
+        train(job(tmp_path), StopAt(stop))
+    train(job(tmp_path), quietly)
+    mine, theirs = load_file(checkpoint_of(tmp_path)), load_file(checkpoint_of(straight.root))
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_the_end_of_a_training_leaves_its_checkpoint_as_it_was(tmp_path, straight):
+    with pytest.raises(Stopped):
+        train(job(tmp_path), StopAt(36))
+    assert checkpoint_of(tmp_path).read_bytes() == checkpoint_of(straight.root).read_bytes()
+    final = load_file(straight.model(TRAINING.key, "weights.safetensors"))
+    kept = load_file(checkpoint_of(straight.root))
+    assert any(not torch.equal(kept[name], final[name]) for name in final)
+
+
 def test_ten_sheets_are_drawn_on_the_way(straight):
     assert len(list(straight.model(TRAINING.key, "sheets").iterdir())) == 10
 

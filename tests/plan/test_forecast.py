@@ -98,7 +98,50 @@ def test_what_is_done_costs_nothing():
     assert plan.evaluations == 50 * 5
 
 
+def test_the_seconds_of_one_piece_of_work_are_its_own():
+    plan = plan_of(cells_of())
+    assert plan.seconds(TRAINING) == pytest.approx(0.01 * 100 * 10)
+    assert plan.seconds(CELL) == pytest.approx(50 * (10 * 0.002 + 0.003))
+    heun = replace(CELL, sampler=Part("heun"))
+    assert plan.seconds(heun) == pytest.approx(50 * (19 * 0.002 + 0.003))
+
+
+def test_the_seconds_of_work_with_a_model_of_unknown_speed_are_not_known():
+    plan = plan_of(cells_of())
+    other = replace(TRAINING, model=Part("unet"))
+    assert plan.seconds(other) == plan.seconds(replace(CELL, training=other)) == 0
+    assert plan_of([replace(CELL, training=other)], speeds=None).training_seconds == 0
+
+
+def test_a_cell_that_is_sampled_twice_costs_twice():
+    first, second = cells = cells_of(seeds=[0])  # of 5 and 10 steps
+    plan = replace(plan_of(cells), twice=frozenset([second.key]))
+    assert plan.evaluations == 50 * (5 + 10 + 10)
+    assert plan.sampling_seconds == pytest.approx(plan.seconds(first) + 2 * plan.seconds(second))
+    assert plan.training_seconds == plan_of(cells).training_seconds
+    assert plan.as_json()["forecast"]["network_evaluations"] == 50 * 25
+    assert "1,250 network evaluations" in plan.cost()
+
+
+def test_what_was_sampled_twice_and_is_done_costs_nothing():
+    first, second = cells = cells_of(seeds=[0])
+    plan = replace(plan_of(cells, to_score=[first]), twice=frozenset([second.key]))
+    assert plan.evaluations == 50 * 5
+
+
 # What it says.
+
+
+def test_the_cost_is_a_sentence_with_its_parts_and_its_source():
+    # 3 trainings of 10 s, 2 at a time; 3 cells each of 5 and 10 steps for 50 images.
+    cost = plan_of(cells_of(), side_by_side=2).cost()
+    assert cost == (
+        "About 25 s here: training 20 s (2 at a time), sampling and scoring 5 s "
+        "(2,250 network evaluations). From a guess."
+    )
+    alone = plan_of(cells_of())
+    assert alone.cost().startswith("About 35 s here: training 30 s, sampling")
+    assert alone.text().splitlines()[1] == alone.cost()
 
 
 def test_a_plan_begins_with_how_much_there_is_to_do():

@@ -1,5 +1,7 @@
 """The pages: the same bytes, nothing from outside, nothing unescaped, whatever is missing."""
 
+import base64
+import hashlib
 import os
 import re
 import subprocess
@@ -15,21 +17,31 @@ import pytest
 from harness.errors import HarnessError
 from harness.report import contents, page
 
+ATTRIBUTES = {
+    "alt", "aria-label", "charset", "class", "colspan", "content", "data-run", "data-runs",
+    "data-value", "href", "http-equiv", "id", "lang", "name", "rel", "role", "scope", "src",
+    "tabindex", "title",
+}  # fmt: skip
+
 
 class Tags(HTMLParser):
     """All tags of a page with their attributes, and whether they close."""
 
-    VOID = frozenset({"meta", "img", "br", "hr", "link", "input"})
+    VOID = frozenset({"meta", "img", "br", "hr", "link", "input", "wbr"})
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.open, self.broken = [], [], []
+        self.tags, self.open, self.broken, self.scripts = [], [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
         if tag not in self.VOID:
             self.open.append(tag)
+
+    def handle_data(self, data):
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
 
     def handle_endtag(self, tag):
         if not self.open or self.open.pop() != tag:
@@ -85,25 +97,65 @@ def test_a_report_is_current_until_its_results_change_or_a_file_is_gone(results,
     page.write(results, tmp_path)
     assert page.is_current(results, tmp_path)
     assert not page.is_current(replace(results, commit="def5678"), tmp_path)
-    (tmp_path / "figures" / "losses.png").unlink()
-    assert not page.is_current(results, tmp_path)
+    for name in ("figures/losses.png", "results.csv", "results.parquet", "report.html"):
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()
+        assert not page.is_current(results, tmp_path)
+        (tmp_path / name).write_bytes(data)
+    assert page.is_current(results, tmp_path)
+
+
+def test_the_tables_beside_the_page_hold_every_cell(results, written):
+    parquet = pd.read_parquet(written / "results.parquet")
+    assert len(parquet) == len(results.cells)
+    assert parquet["steps"].dtype == results.cells["steps"].dtype
+    csv = pd.read_csv(written / "results.csv")
+    assert [*parquet.columns] == [*csv.columns]
+    assert [*parquet["key"]] == [*csv["key"]]
+    np.testing.assert_allclose(parquet["kid"], csv["kid"], rtol=1e-12)
+
+
+def test_a_column_of_mixed_types_becomes_text(results, tmp_path, without_figures):
+    cells = results.cells.assign(
+        mixed=[1, "two", 3.5, None, *[True] * 44], listed=[[1, 2]] * 48, empty=None
+    )
+    page.write(replace(results, cells=cells), tmp_path)
+    parquet = pd.read_parquet(tmp_path / "results.parquet")
+    assert set(parquet["mixed"].dropna()) == {"1", "two", "3.5", "True"}
+    assert set(parquet["listed"]) == {"[1, 2]"}
+    assert parquet["mixed"].isna().sum() == 1
 
 
 def test_the_page_loads_nothing_from_outside(written):
     html = (written / "report.html").read_text()
-    tags = Tags(html)
-    for tag, attributes in tags.tags:
-        assert tag not in {"script", "link", "iframe", "object", "embed"}
+    for tag, attributes in Tags(html).tags:
+        assert tag not in {"iframe", "object", "embed", "base", "form"}
+        if tag == "script":
+            assert not attributes
         for name in ("src", "href", "srcset", "data", "poster"):
-            assert attributes.get(name, "#").startswith(("#", "data:image/"))
-    assert not re.search(r"url\(|@import|http-equiv", html)
+            assert attributes.get(name, "#").startswith(("#", "data:image/", "data:,"))
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|import\(", html)
+
+
+def test_the_page_forbids_a_browser_to_load_anything_or_to_run_what_is_not_its_own(written):
+    tags = Tags((written / "report.html").read_text())
+    policies = [a["content"] for tag, a in tags.tags if "http-equiv" in a]
+    assert len(policies) == len(tags.scripts) == 1
+    rules = dict(rule.split(maxsplit=1) for rule in policies[0].split(";"))
+    digest = base64.b64encode(hashlib.sha256(tags.scripts[0].encode()).digest()).decode()
+    assert rules == {
+        "default-src": "'none'", "img-src": "data:", "style-src": "'unsafe-inline'",
+        "script-src": f"'sha256-{digest}'", "base-uri": "'none'", "form-action": "'none'",
+    }  # fmt: skip
 
 
 def test_the_page_is_whole_and_can_be_used_without_eyes(written):
     tags = Tags((written / "report.html").read_text())
     assert (tags.open, tags.broken) == ([], [])
     images = [attributes for tag, attributes in tags.tags if tag == "img"]
-    assert len(images) == 7
+    figures = {path.stem for path in (written / "figures").iterdir()}
+    assert {"quality_by_steps", "samples"} <= figures
+    assert len(images) == len(figures)
     assert all(len(image["alt"]) > 20 for image in images)
     names = [attributes["id"] for _, attributes in tags.tags if "id" in attributes]
     assert len(names) == len(set(names))
@@ -117,8 +169,9 @@ def test_the_page_is_whole_and_can_be_used_without_eyes(written):
 def test_the_markdown_links_to_its_figures_and_its_tables_are_even(written):
     text = (written / "report.md").read_text()
     figures = re.findall(r"!\[[^\]]+\]\((figures/[^)]+)\)", text)
-    assert len(figures) == 7
-    assert all((written / figure).is_file() for figure in figures)
+    assert sorted(figures) == sorted(
+        path.relative_to(written).as_posix() for path in written.glob("figures/*")
+    )
     tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.M)
     assert len(tables) == 3
     for table in tables:
@@ -134,26 +187,39 @@ def test_the_first_screen_has_the_question_the_answer_and_the_figure_that_shows_
 
 
 def test_names_from_users_are_escaped(build, tmp_path):
-    evil = "<script>alert(1)</script>"
+    evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
     results = build(
         name=evil, schedules=(evil, "a|b](http://x)"), samplers=("ddim", "ddpm"), steps=(5, 10)
     )
     failure = {"kind": "cell", "key": "k", "what": evil, "reason": f"a|b\n```\n{evil}"}
     results = replace(
         results,
+        cells=results.cells.assign(run_id=evil, machine=evil),
         failures=pd.DataFrame([failure]),
-        trainings=results.trainings.assign(machine=evil),
+        trainings=results.trainings.assign(machine=evil, run_id=evil),
         grid_text=f"```\n{evil}",
         commit=evil,
         versions={evil: evil},
+        left_out={evil: 2},
+        experiment=evil,
+        ui_url="http://127.0.0.1:5000",
     )
     page.write(results, tmp_path)
     html, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
-    assert "<script" not in html
+    tags = Tags(html)
+    assert (tags.open, tags.broken) == ([], [])
+    assert [attributes for tag, attributes in tags.tags if tag == "script"] == [{}]
+    assert "alert" not in "".join(tags.scripts)
+    assert {name for _, attributes in tags.tags for name in attributes} <= ATTRIBUTES
     assert "&lt;script&gt;" in html
+    assert any(attributes.get("data-run") == evil for _, attributes in tags.tags)
+    assert len([tag for tag, _ in tags.tags if tag == "img"]) == len(
+        list(tmp_path.glob("figures/*"))
+    )
     prose = re.sub(r"^(`{3,})\w*\n.*?^\1$", "", text.replace("\\`", ""), flags=re.M | re.S)
     prose = re.sub(r"`[^`]*`", "", prose)
     assert "<script" not in prose
+    assert "<img" not in prose
     assert "](http" not in prose.replace("\\](http", "")
     assert "\n````yaml\n```\n" in text
 
@@ -167,9 +233,9 @@ def test_only_fid_is_enough_for_a_report(results, tmp_path, without_figures):
 
 
 def test_a_third_metric_has_its_column(results, tmp_path, without_figures):
-    cells = results.cells.assign(sharpness=0.5, sharpness_se=0.1)
+    cells = results.cells.assign(fid_infinity=0.5, fid_infinity_se=0.1)
     page.write(replace(results, cells=cells), tmp_path)
-    assert "| KID | FID at n = 2,000 | sharpness |" in (tmp_path / "report.md").read_text()
+    assert "| KID | FID at n = 2,000 | fid_infinity |" in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
