@@ -16,11 +16,11 @@ from PIL import Image
 
 from harness.report import method, plots, style
 from harness.report.cell_tables import every_cell, trainings
+from harness.report.family import family
 from harness.report.findings import answers, found
 from harness.report.limits import limits
 from harness.report.phrases import pairs, signed
 from harness.report.places import SHORTENED
-from harness.report.points import family
 from harness.report.quality_tables import quality
 from harness.report.table import (
     Results,

@@ -11,27 +11,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.report.axes import Show, log_axis
-from harness.report.points import Point
+from harness.report.points import Point, on_one_machine
 from harness.report.quality import (
     Placed,
     frame_of,
     name_of,
     number_steps,
-    on_one_machine,
     placed_by,
     quality_axis,
     real_images,
 )
 from harness.report.style import COLOURS, INK, MARKERS, Looks, figure_of, legend, looks, name_up
-from harness.report.table import Results, column_of, numbers
+from harness.report.table import Results
 from harness.report.words import number, wrapped
-from harness.report.yardsticks import front
+from harness.report.yardsticks import NEAR, foretold, front
 
 PANEL = 2.3  # inches from the top of a panel to that of the next
 ACROSS = 68  # letters below an axis
 MOST_ENTRIES = 12  # of the legend, beside those of the lines
 FRONT: dict[str, Any] = {"color": INK, "linewidth": 1.1}
-CLOSE = 0.15  # a forecast that far off was a good one
 ACTUAL = {
     "training": {"color": COLOURS[1], "marker": MARKERS[1], "linestyle": "", "markersize": 7},
     "cell": {"color": COLOURS[0], "marker": MARKERS[0], "linestyle": "", "markersize": 5},
@@ -62,7 +60,7 @@ def pareto_front(results: Results) -> Figure | None:
     frame = frame_of(results)
     if frame is None:
         return None
-    panels = [panel for panel in _prices(results, frame) if panel.placed]
+    panels = [panel for panel in _prices(frame) if panel.placed]
     if not panels:
         return None
     everything = [point for panel in panels for _, point in panel.placed]
@@ -82,20 +80,20 @@ def forecast(results: Results) -> Figure | None:
     A mark for each training and each cell that was computed for this report; those on the diagonal
     took as long as was foreseen, those above it longer. The band is 15 % to either side.
     """
-    kinds = {"cell": _cells(results), "training": _trainings(results)}
-    kinds = {name: pairs for name, pairs in kinds.items() if len(pairs)}
+    frame = frame_of(results)
+    kinds = foretold(frame) if frame is not None else {}
     if not kinds:
         return None
-    seconds = np.concatenate([pairs.to_numpy().ravel() for pairs in kinds.values()])
+    seconds = np.concatenate([both.ravel() for both in kinds.values()])
     ends = np.array([0.7 * seconds.min(), 1.4 * seconds.max()])
     figure, axes = figure_of(4.6)
     axes.fill_between(
-        ends, (1 - CLOSE) * ends, (1 + CLOSE) * ends, color=INK, alpha=0.12, linewidth=0
+        ends, (1 - NEAR) * ends, (1 + NEAR) * ends, color=INK, alpha=0.12, linewidth=0
     )
     axes.plot(ends, ends, color=INK, linewidth=1)
-    for name, pairs in kinds.items():
+    for name, both in kinds.items():
         axes.plot(
-            pairs["forecast"], pairs["actual"], markeredgecolor="white", markeredgewidth=0.6,
+            *both.T, markeredgecolor="white", markeredgewidth=0.6,
             alpha=0.85, **ACTUAL[name],
         )  # fmt: skip
     for which in ("x", "y"):
@@ -109,18 +107,12 @@ def forecast(results: Results) -> Figure | None:
     return figure
 
 
-def _prices(results: Results, frame: pd.DataFrame) -> list[Panel]:
+def _prices(frame: pd.DataFrame) -> list[Panel]:
     nfe = Panel("network evaluations per image", placed_by(frame, frame["nfe"]))
-    joules_of = dict(
-        zip(
-            column_of(results.cells, "key"), numbers(results.cells, "joules_per_image"), strict=True
-        )
-    )
-    joules = frame["key"].map(joules_of).astype(float)
     return [
         nfe,
         _on_one_machine(frame, frame["seconds"], "milliseconds per image", milliseconds),
-        _on_one_machine(frame, joules, "joules per image"),
+        _on_one_machine(frame, frame["joules"], "joules per image"),
     ]
 
 
@@ -165,23 +157,3 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, panel: Panel, look: Looks) -> N
 
 def _mark(axes: Axes, cost: float, point: Point, look: Looks, **how: Any) -> None:
     axes.plot(cost, point.mean, **(look.of(point) | {"linestyle": ""} | how))
-
-
-def _trainings(results: Results) -> pd.DataFrame:
-    trainings = results.trainings
-    return _pairs(trainings, numbers(trainings, "seconds"))
-
-
-def _cells(results: Results) -> pd.DataFrame:
-    cells = results.cells
-    # Where no features were extracted there was nothing to wait for.
-    features = numbers(cells, "feature_seconds_per_image").fillna(0)
-    seconds = numbers(cells, "images") * (numbers(cells, "seconds_per_image") + features)
-    return _pairs(cells, seconds)
-
-
-def _pairs(rows: pd.DataFrame, actual: pd.Series[float]) -> pd.DataFrame:
-    """What was foreseen and what it took, of the rows that were computed and have both."""
-    both = pd.DataFrame({"forecast": numbers(rows, "forecast_seconds"), "actual": actual})
-    is_computed = ~column_of(rows, "reused").str.lower().isin(("true", "1"))
-    return both[is_computed & (both > 0).all(axis=1)]

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.report.axes import symmetric_axis
+from harness.report.family import Contrast, family
 from harness.report.phrases import is_known
-from harness.report.points import Contrast, best, family, points
+from harness.report.points import best, points
 from harness.report.quality import frame_of
 from harness.report.style import COLOURS, FAINT, INK, figure_of
 from harness.report.table import Results

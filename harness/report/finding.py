@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from harness.report.points import Contrast, family
+from harness.report.family import Contrast, family
 from harness.report.words import sentence
 
 

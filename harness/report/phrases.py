@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from harness.metrics.statistics import SAMPLING, Comparison
-from harness.report.points import Contrast, Point
+from harness.report.family import Contrast
+from harness.report.points import Point
 from harness.report.words import at_steps, count, estimate, number
 
 

@@ -24,11 +24,10 @@ from harness.report.curves import loss_by_time, losses, schedule_curves, snr_by_
 from harness.report.differences import comparisons
 from harness.report.phrases import unit_of
 from harness.report.pictures import film, nearest_images, samples
-from harness.report.points import best, points
+from harness.report.points import best, on_one_machine, points
 from harness.report.quality import (
     frame_of,
     number_steps,
-    on_one_machine,
     placed_by,
     quality_lines,
 )

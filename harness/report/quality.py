@@ -47,16 +47,6 @@ def placed_by(frame: pd.DataFrame, cost: pd.Series[float]) -> list[Placed]:
     ]
 
 
-def on_one_machine(frame: pd.DataFrame, cost: pd.Series[float]) -> tuple[str, pd.DataFrame]:
-    """The machine on which most cells have this cost, and its cells: costs of two machines are
-    not compared."""
-    paid = frame[cost > 0]
-    if paid.empty:
-        return "", paid
-    machine = str(paid["machine"].value_counts().sort_index().idxmax())
-    return machine, paid[paid["machine"] == machine]
-
-
 def quality_lines(
     results: Results, frame: pd.DataFrame, placed: Sequence[Placed], across: str
 ) -> tuple[Figure, list[Axes]]:

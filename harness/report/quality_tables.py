@@ -5,16 +5,15 @@ A measure that is no distance to real images stands in a second table, with the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from statistics import median
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from harness.plan.work import EXACT
-from harness.report.points import Point, best, points
+from harness.report.points import Point, best, points, seconds_of
 from harness.report.table import Measure, Results, column_of, numbers, tidy
 from harness.report.tables import (
     NOTHING,
@@ -149,25 +148,17 @@ def _costs(group: _Group) -> list[Column]:
     frame = group.frames[main.column]
     exact = frame[frame["exact_value"].notna()]
     reached = exact.groupby(["schedule", "sampler", "steps"])["exact_value"].mean().to_dict()
-    seconds = _seconds(frame)
+    seconds = seconds_of(frame).of
+    milliseconds = {
+        (point.schedule, point.sampler, point.steps): 1e3 * seconds[point.keys]
+        for point in points(frame)
+        if point.keys in seconds
+    }
     title = f"{main.title} of the exact denoiser"
     return [
         *([_looked_up(title, reached, group.ways)] if reached else []),
-        _looked_up("ms per image", seconds, group.ways),
+        _looked_up("ms per image", milliseconds, group.ways),
     ]
-
-
-def _seconds(frame: pd.DataFrame) -> dict[Way, float]:
-    """Milliseconds per image of each way, on the machine that timed most cells."""
-    timed = frame[frame["seconds"].notna()]
-    if timed.empty:
-        return {}
-    machine = timed["machine"].value_counts().sort_index().idxmax()
-    ways: dict[Way, list[float]] = {}
-    rows: Iterable[Any] = timed[timed["machine"] == machine].itertuples()
-    for row in rows:
-        ways.setdefault((row.schedule, row.sampler, row.steps), []).append(row.seconds)
-    return {way: 1e3 * median(seconds) for way, seconds in ways.items()}
 
 
 def _looked_up(title: str, known: dict[Any, float], ways: list[Way]) -> Column:

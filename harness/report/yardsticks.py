@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from harness.report.points import Point
+from harness.report.points import Point, on_one_machine
 
 Z = 1.959964  # two-sided 95 % of a normal distribution
+NEAR = 0.15  # of a forecast: as close as it need be
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,24 @@ def price(frame: pd.DataFrame) -> Price | None:
     """The line through the timed cells of the machine that timed most of them; None where they
     do not have two different numbers of evaluations."""
     timed = frame[(frame["seconds"] > 0) & frame["nfe"].notna()]
-    if timed.empty:
-        return None
-    cells_of = timed["machine"].value_counts().sort_index()
-    machine = str(cells_of.idxmax())
-    here = timed[timed["machine"] == machine]
+    machine, here = on_one_machine(timed, timed["seconds"])
     if here["nfe"].nunique() < 2:
         return None
     fixed, each, reach, departure = _line(here["nfe"].to_numpy(), here["seconds"].to_numpy())
     return Price(
         machine, fixed, each, reach, departure, sorted(here["key"]), len(timed) - len(here)
     )
+
+
+def foretold(frame: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """What was foretold to take how long, and how long it took: seconds [pieces, 2] of trainings
+    and of cells, for what was done here after a forecast."""
+    kinds = {
+        "training": frame.drop_duplicates("training_key")[["training_forecast", "training_took"]],
+        "cell": frame[["forecast", "took"]],
+    }
+    known = {name: both.to_numpy()[(both > 0).all(axis=1)] for name, both in kinds.items()}
+    return {name: both for name, both in known.items() if len(both)}
 
 
 def front(placed: Sequence[tuple[float, Point]]) -> list[tuple[float, Point]]:

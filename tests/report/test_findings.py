@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.report.family import family
 from harness.report.findings import BUILT_IN, FINDINGS, answers, found
-from harness.report.points import family
 from harness.report.table import comparable, tidy
 
 NAN = math.nan

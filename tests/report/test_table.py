@@ -201,6 +201,6 @@ def test_only_work_done_here_is_held_against_its_forecast(results):
 
 def test_seconds_are_of_the_machine_that_timed_most_cells(results):
     frame = tidy(changed(results, slice(0, 5), machine="another", seconds_per_image=9.0), KID)
-    machine, seconds = seconds_of(frame)
-    assert machine == results.cells["machine"].iloc[-1]
-    assert max(seconds.values()) < 1
+    costs = seconds_of(frame)
+    assert costs.machine == results.cells["machine"].iloc[-1]
+    assert max(costs.of.values()) < 1

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from harness.report.family import contrast_between, contrast_of, family
 from harness.report.finding import Finding
 from harness.report.phrases import basis, described, is_known, magnitude, quantity, value
 from harness.report.points import (
@@ -15,9 +16,7 @@ from harness.report.points import (
     best,
     best_of_each,
     budget_of_time,
-    contrast_between,
-    contrast_of,
-    family,
+    joules_of,
     points,
     seconds_of,
     within,
@@ -168,15 +167,12 @@ def fewest_evaluations_near_the_best(frame: pd.DataFrame) -> Finding | None:
 
 def _prices(frame: pd.DataFrame) -> list[tuple[str, dict[tuple[str, ...], float]]]:
     """What else an image costs, by the keys of a point, where that was measured."""
-    machine, seconds = seconds_of(frame)
-    joules = {
-        point.keys: float(frame.loc[frame["key"].isin(point.keys), "joules"].median())
-        for point in points(frame)
-        if frame["joules"].notna().any()
-    }
-    where = f" on {machine}" if machine else ""
-    return [(name, costs) for name, costs in
-            ((f"seconds{where}", seconds), ("joules", joules)) if costs]  # fmt: skip
+    prices = []
+    for name, costs in (("seconds", seconds_of(frame)), ("joules", joules_of(frame))):
+        where = f" on {costs.machine}" if costs.machine else ""
+        if costs.of:
+            prices.append((f"{name}{where}", costs.of))
+    return prices
 
 
 def _other_front(

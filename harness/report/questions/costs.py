@@ -8,9 +8,9 @@ import pandas as pd
 from harness.report.finding import Finding, asked, finding_over
 from harness.report.phrases import is_known, moved, quantity, signed, unit_of
 from harness.report.words import count, duration, estimate, listed, number, sentence
-from harness.report.yardsticks import floor_of, price
+from harness.report.yardsticks import NEAR, floor_of, foretold, price
 
-NEAR = 0.15  # of the forecast: as good as a forecast need be
+WORK = {"training": "training", "cell": "sampling and scoring"}
 FEW_PIECES = 3  # with fewer, nothing can be said of forecasts
 
 
@@ -67,34 +67,25 @@ def forecast_against_actual(frame: pd.DataFrame) -> Finding | None:
     Of the trainings and cells that were done here after a forecast; sampling and features, not the
     arithmetic of the metrics.
     """
-    trainings = frame.drop_duplicates("training_key")
-    both = {
-        "training": trainings[["training_forecast", "training_took"]],
-        "sampling and scoring": frame[["forecast", "took"]],
-    }
-    told = {
-        name: numbers.to_numpy()[(numbers > 0).all(axis=1).to_numpy()]
-        for name, numbers in both.items()
-    }
-    told = {name: numbers for name, numbers in told.items() if len(numbers)}
+    told = foretold(frame)
     if not told:
         return None
     every = np.concatenate([*told.values()])
-    foretold, took = every.sum(0)
+    forecast, took = every.sum(0)
     within = np.abs(every[:, 1] / every[:, 0] - 1) <= NEAR
     parts = listed(
-        f"{name} {duration(numbers[:, 1].sum())} for {duration(numbers[:, 0].sum())}"
+        f"{WORK[name]} {duration(numbers[:, 1].sum())} for {duration(numbers[:, 0].sum())}"
         for name, numbers in told.items()
     )
     words = (
-        f"The work took {duration(took)} where {duration(foretold)} were foretold, "
-        f"{_more_or_less(took / foretold)} ({parts}); {number(100 * within.mean(), 2)} % of the "
+        f"The work took {duration(took)} where {duration(forecast)} were foretold, "
+        f"{_more_or_less(took / forecast)} ({parts}); {number(100 * within.mean(), 2)} % of the "
         f"{count(len(every), 'piece')} came within {number(100 * NEAR, 2)} %"
     )
     is_little = len(every) < FEW_PIECES
     return Finding(
         "Did it cost what was foretold?", sentence(words), sorted(frame["key"]),
-        took / foretold - 1, verdict="inconclusive" if is_little else "measured", n=len(every),
+        took / forecast - 1, verdict="inconclusive" if is_little else "measured", n=len(every),
         would_decide="a run of the whole grid on this machine" if is_little else "",
     )  # fmt: skip
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from harness.report.family import Contrast, family
 from harness.report.finding import Finding, asked, finding_over
 from harness.report.phrases import is_known, pairs, quantity, unit_of
-from harness.report.points import Contrast, family, points
+from harness.report.points import points
 from harness.report.words import at_steps, count, estimate, listed, number, sentence
 from harness.report.yardsticks import spread
 

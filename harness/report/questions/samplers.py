@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pandas as pd
 
+from harness.report.family import Contrast
 from harness.report.finding import Finding, asked, finding_over
 from harness.report.phrases import (
     at,
@@ -17,7 +18,7 @@ from harness.report.phrases import (
     unit_of,
     versus,
 )
-from harness.report.points import Contrast, Point, points
+from harness.report.points import Point, points
 from harness.report.words import at_steps, count, listed, number
 
 

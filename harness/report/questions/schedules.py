@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.metrics.statistics import FEW_SEEDS
+from harness.report.family import Contrast
 from harness.report.finding import Finding, asked, finding_over
 from harness.report.phrases import (
     at,
@@ -19,7 +20,7 @@ from harness.report.phrases import (
     unit_of,
     versus,
 )
-from harness.report.points import Contrast, best, points
+from harness.report.points import best, points
 from harness.report.words import at_steps, listed
 
 

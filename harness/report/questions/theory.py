@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from harness.report.family import Contrast
 from harness.report.finding import Finding, asked
 from harness.report.phrases import is_known, quantity, versus
-from harness.report.points import Contrast, best, points
+from harness.report.points import best, points
 from harness.report.words import at_steps, estimate, listed, number, sentence
 from harness.report.yardsticks import Z
 
