@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Sequence
 
+MOST_COUNTS = 6  # in one list
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -71,7 +72,10 @@ def sentence(*parts: str) -> str:
 
 
 def at_steps(steps: Sequence[int], unit: str = "step") -> str:
-    """`at 20 steps`, `at 5, 10 and 20 steps`, `at 1 step`, `at 10 evaluations`."""
+    """`at 20 steps`, `at 5, 10 and 20 steps`, `at 1 step`, `at 10 evaluations`, `at 8 numbers of
+    steps from 2 to 12`."""
+    if len(steps) > MOST_COUNTS:
+        return f"at {len(steps)} numbers of {unit}s from {steps[0]:,} to {steps[-1]:,}"
     return f"at {listed(f'{n:,}' for n in steps)} {unit}{'' if [*steps] == [1] else 's'}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import numpy as np
 import pandas as pd
 
@@ -20,11 +22,17 @@ def more_steps(frame: pd.DataFrame) -> Finding | None:
     if not contrasts:
         return None
     parts = []
-    for contrast in contrasts:
-        change = moved(contrast.comparison, "falls", "rises")
-        span = f"from {contrast.second.steps:,} to {contrast.first.steps:,} {unit_of(frame)}s"
-        unclear = f"does not clearly change {span} ({signed(contrast.comparison)})"
-        parts.append(f"{change} {span}" if contrast.winner else unclear)
+    for is_clear, run in groupby(contrasts, key=lambda contrast: bool(contrast.winner)):
+        line = list(run)
+        # What does not change is said once for all of a stretch.
+        for stretch in [[each] for each in line] if is_clear else [line]:
+            first, last = stretch[0], stretch[-1]
+            span = f"from {first.second.steps:,} to {last.first.steps:,} {unit_of(frame)}s"
+            change = moved(first.comparison, "falls", "rises")
+            told = f" ({signed(first.comparison)})" if len(stretch) == 1 else ""
+            parts.append(
+                f"{change} {span}" if is_clear else f"does not clearly change {span}{told}"
+            )
     fewest, most, floor = contrasts[0].second, contrasts[-1].first, floor_of(frame)
     words = f"With {fewest.schedule} and {fewest.sampler}, {quantity(frame)} {listed(parts)}"
     left = [point.mean - (floor if is_known(floor) else 0) for point in (fewest, most)]
