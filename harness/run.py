@@ -29,6 +29,7 @@ from harness.plan.checkpoints import cells_at_checkpoints
 from harness.plan.forecast import Plan, Speeds, measured_speeds, warnings_of
 from harness.plan.grid import Grid, budgets, expand
 from harness.plan.work import Cell, Filter, Part, Training, distinct_trainings
+from harness.report.page import check_address
 from harness.runtime import machine
 from harness.runtime.execute import Failure, here
 from harness.runtime.interrupt import Interruption
@@ -116,6 +117,7 @@ def run_grid(
 ) -> Summary:
     """Do what is missing of a grid and write its report. Raises HarnessError before any work
     where something that it needs is missing."""
+    check_address(place.ui_url)
     whole = expand(grid)
     cells = chosen(whole, wishes)
     tracker = open_tracker(grid, place)

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 from safetensors.torch import load_file
 
+from harness.errors import BadOption
 from harness.metrics.distances import METRICS
 from harness.plan.grid import expand, load_grid
 from harness.plan.work import Filter
@@ -145,6 +146,22 @@ def test_the_report_is_the_same_bytes_when_it_is_built_again(finished, tmp_path)
     for path in sorted((finished / "report").rglob("*.*")):
         again = tmp_path / "again" / path.relative_to(finished / "report")
         assert again.read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_report_links_each_cell_to_its_run_where_that_is_asked(finished, tmp_path):
+    told = replace(place_in(finished), report_dir=tmp_path, ui_url="http://127.0.0.1:5000/")
+    with Screen(Console(file=io.StringIO())) as screen:
+        report_grid(load_grid(finished / "small.yaml"), told, screen)
+    html = (tmp_path / "report.html").read_text()
+    for run_id in tracker_of(finished).table()["run_id"]:
+        assert f"http://127.0.0.1:5000/#/experiments/1/runs/{run_id}" in html
+
+
+def test_a_wrong_address_of_the_pages_is_refused_before_any_work(tmp_path, grid_file):
+    place = replace(place_in(tmp_path), ui_url="ftp://pages")
+    with pytest.raises(BadOption, match="--ui-url is 'ftp://pages'"):
+        go(grid_file, place)
+    assert not (place.store / "models").exists()
 
 
 @pytest.fixture

@@ -87,10 +87,10 @@ def _parquet(cells: pd.DataFrame) -> bytes:
     return data
 
 
-def _link(ui_url: str, experiment: str) -> Callable[[str], str]:
-    """What gives the address of a run in the tracker's pages; nothing where they are nowhere."""
+def check_address(ui_url: str) -> None:
+    """Raises BadOption where this is not empty and no address of pages."""
     if not ui_url:
-        return lambda run_id: ""
+        return
     try:
         parts = urlsplit(ui_url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -101,6 +101,13 @@ def _link(ui_url: str, experiment: str) -> Callable[[str], str]:
             f"--ui-url is '{ui_url}'. Give the address at which MLflow's pages are open, as in "
             "http://127.0.0.1:5000"
         )
+
+
+def _link(ui_url: str, experiment: str) -> Callable[[str], str]:
+    """What gives the address of a run in the tracker's pages; nothing where they are nowhere."""
+    check_address(ui_url)
+    if not ui_url:
+        return lambda run_id: ""
     runs = f"{ui_url.rstrip('/')}/#/experiments/{quote(experiment, safe='')}/runs/"
     return lambda run_id: runs + quote(run_id, safe="") if experiment and run_id else ""
 
