@@ -115,6 +115,10 @@ CHOICES = options(ONLY, REDO, RETIME)
 @click.option(
     "--time-limit", metavar="TIME", help="Stop after 90s, 9m or 1h30m, resumable, with status 75."
 )
+@click.option(
+    "--compile", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+    help="Compile networks: auto on a GPU, and on a CPU for long work.",
+)  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @PLACES
 @UI_URL
@@ -329,6 +333,35 @@ def verify(precision: str, device: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.option(
+    "--grid", type=click.Path(path_type=Path),
+    help="Measure its network, images and batch.  [default: digits]",
+)  # fmt: skip
+@click.option(
+    "--scaling", is_flag=True, help="Instead: how the driver's cost grows with the number of cells."
+)
+@options(STORE, DATA_DIR, DEVICE)
+@JSON
+def bench(grid: Path | None, scaling: bool, as_json: bool, store: Path, **given: Any) -> None:
+    """Measure how fast the work is on this machine, next to the bare network: ratios of one run.
+
+    \b
+    Example:
+        harness bench
+        harness bench --grid runs/flowers.yaml --device cuda --json
+        harness bench --scaling
+    """
+    from harness.bench import bench_here, scaling_here
+
+    with screen(as_json) as shown:
+        if scaling:
+            told = scaling_here(shown.say)
+        else:
+            told = bench_here(grid, place("bench", store, None, None, **given), shown.say)
+    click.echo(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON schema of a grid file, for editors.
 
@@ -369,6 +402,7 @@ def wishes(
     retime: bool,
     time_limit: str | None = None,
     fail_fast: bool = False,
+    compile: str = "auto",
     **others: Any,
 ) -> Wishes:
     from harness.plan.work import Filter
@@ -380,6 +414,7 @@ def wishes(
         redo=None if redo is None else Filter(redo),
         retime=retime,
         fail_fast=fail_fast,
+        compile=compile,
         time_limit=None if time_limit is None else seconds_of(time_limit),
     )
 

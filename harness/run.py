@@ -62,6 +62,7 @@ class Wishes:
     only: Filter | None = None
     redo: Filter | None = None
     retime: bool = False
+    compile: str = "auto"  # auto, on, off: whether networks are compiled
     fail_fast: bool = False
     time_limit: float | None = None  # seconds
 
@@ -308,6 +309,7 @@ class Doing:
     execute: Execute
     device: str
     plan: Plan  # what was foretold of it
+    has_told_of_compiling: bool = False
 
     def train(self, trainings: list[Training], summary: Summary) -> None:
         """Each distinct training once; on a CPU several side by side."""
@@ -320,7 +322,14 @@ class Doing:
         workers = workers_for(self.grid, self.device)
         threads = machine.threads_for(values, workers)
         jobs = [
-            TrainJob(training, self.place.store, self.place.data_dir, self.device, threads)
+            TrainJob(
+                training,
+                self.place.store,
+                self.place.data_dir,
+                self.device,
+                threads,
+                self._compiles(self.plan.seconds(training)),
+            )
             for training in trainings
         ]
         self._carry_out("training", train, jobs, workers, summary)
@@ -330,6 +339,10 @@ class Doing:
         from harness.engine.score import ScoreJob, score
 
         reasons = {work.key: failure.reason for work, failure in summary.failed}
+        seconds: dict[str, float] = {}
+        for cell in cells:
+            network = cell.training.key
+            seconds[network] = seconds.get(network, 0.0) + self.plan.seconds(cell)
         for cell in cells:
             if reason := reasons.get(cell.training.key):
                 summary.failed.append((cell, Failure(f"its training failed: {reason}")))
@@ -343,11 +356,26 @@ class Doing:
                 self.wishes.retime,
                 self.grid.reference_variance,
                 cell.key in twice,
+                self._compiles(seconds[cell.training.key]),
             )
             for cell in cells
             if cell.training.key not in reasons
         ]
         self._carry_out("cell", score, jobs, 1, summary)
+
+    def _say_once_why_not_compiled(self, outcome: Any) -> None:
+        trouble = "" if isinstance(outcome, Failure) else outcome.get("compiled", "")
+        if trouble not in ("", "True", "False") and not self.has_told_of_compiling:
+            self.has_told_of_compiling = True
+            self.screen.say(f"The work goes on without compiled networks: {trouble}")
+
+    def _compiles(self, seconds: float) -> bool:
+        """Whether a network that works for so long is compiled."""
+        from harness.engine.compiled import pays
+
+        if self.wishes.compile != "auto":
+            return self.wishes.compile == "on"
+        return pays(seconds, machine.find_device(self.device))
 
     def _carry_out(
         self, stage: str, function: Any, jobs: list[Any], workers: int, summary: Summary
@@ -382,6 +410,7 @@ class Doing:
             else:
                 tracker.end(run_of(work), outcome, files, last_step(work))
             runs.pop(work.key, None)
+            self._say_once_why_not_compiled(outcome)
             if isinstance(outcome, Failure):
                 return f"FAILED: {outcome.reason}"
             return in_short(outcome, self.grid.metrics)
@@ -505,7 +534,7 @@ def with_cost(plan: Plan, grid: Grid, store: Store, place: Place, device: str) -
         model = cell.training.model
         if model not in speeds:
             speeds[model] = measured_speeds(store, cell.training, here) or Speeds(
-                *probe(cell, place.data_dir, device, workers),
+                **probe(cell, place.data_dir, device, workers)._asdict(),
                 source="a short probe of this machine",
             )
     warnings = [

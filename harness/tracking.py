@@ -40,7 +40,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 KIND, KEY, STORE, REUSED = "harness.kind", "harness.key", "harness.store", "harness.reused"
 SUPERSEDED, REASON, MACHINE = "harness.superseded", "harness.reason", "harness.machine"
-VERDICT = "harness.verdict."
+VERDICT, RESOLVED = "harness.verdict.", "harness.resolved."
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EXPERIMENT_KIND = "mlflow.experimentKind"  # so that the UI shows trainings, not conversations
 NUMBERS = (
@@ -193,17 +193,15 @@ class Tracker:
         its run id."""
         assert self._parent, "open() comes first"
         kind = "training" if isinstance(work, Training) else "cell"
-        run_id = self._create(
-            work.title,
-            {KIND: kind, KEY: work.key, STORE: self._store, PARENT: self._parent, **tags},
-        )
         known = {"recipe": str(RECIPE)}
         if forecast:
             known["forecast_seconds"] = f"{forecast:.4g}"
         if isinstance(work, Cell):
             known["training_key"] = work.training.key
             known["training_steps"] = str(work.training.training_steps)
-        self._tag(run_id, {f"harness.resolved.{name}": value for name, value in known.items()})
+        known = {f"{RESOLVED}{name}": value for name, value in known.items()}
+        told = {KIND: kind, KEY: work.key, STORE: self._store, PARENT: self._parent}
+        run_id = self._create(work.title, {**told, **known, **tags})
         params = [Param(name, str(value)) for name, value in work.params().items()]
         self._client.log_batch(run_id, params=params)
         self._runs_read = None
@@ -225,8 +223,7 @@ class Tracker:
 
         `step` is that of the last live numbers: of a metric MLflow shows the value at the highest.
         """
-        self._log(run_id, outcome["metrics"], step)
-        self._tag(run_id, resolved(outcome))
+        self._log(run_id, outcome["metrics"], step, resolved(outcome))
         for path in files:
             self.file(run_id, path)
         self._end(run_id, "FINISHED")
@@ -236,8 +233,7 @@ class Tracker:
         they are there, the work counts as done."""
         for path in files:
             self.file(run_id, path)
-        self._tag(run_id, resolved(outcome))
-        self._log(run_id, outcome["metrics"], 0)
+        self._log(run_id, outcome["metrics"], 0, resolved(outcome))
         self._runs_read = None
 
     def fail(self, run_id: str, failure: Failure) -> None:
@@ -286,7 +282,10 @@ class Tracker:
         self._client.set_terminated(run_id, status)
         self._runs_read = None
 
-    def _log(self, run_id: str, values: Mapping[str, float], step: int) -> None:
+    def _log(
+        self, run_id: str, values: Mapping[str, float], step: int, told: Mapping[str, str] = {}
+    ) -> None:
+        """Numbers, and tags with them: a request costs the same however much it holds."""
         now = int(time.time() * 1000)
         metrics = [
             Metric(name, float(value) if math.isfinite(value) else math.nan, now, step)
@@ -297,6 +296,7 @@ class Tracker:
             for name, value in values.items()
             if math.isinf(value)
         ]
+        tags += [RunTag(name, value) for name, value in told.items()]
         for start in range(0, len(metrics), BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + BATCH], tags=tags)
 
@@ -352,9 +352,9 @@ class Tracker:
                 **run.data.params,
                 **{column_of(name): value for name, value in run.data.metrics.items()},
                 **{
-                    name.removeprefix("harness.resolved."): value
+                    name.removeprefix(RESOLVED): value
                     for name, value in run.data.tags.items()
-                    if name.startswith("harness.resolved.")
+                    if name.startswith(RESOLVED)
                 },
                 "key": run.data.tags[KEY],
                 "run_id": run.info.run_id,
@@ -408,11 +408,14 @@ def column_of(metric: str) -> str:
 def resolved(outcome: Mapping[str, Any]) -> dict[str, str]:
     """What only the machine that did the work could say of it."""
     tags = {MACHINE: str(outcome["machine"])}
-    for name in ("precision", "extractor", "extractor_fingerprint", "threads", "data_fingerprint"):
+    for name in (
+        "precision", "extractor", "extractor_fingerprint", "threads", "data_fingerprint",
+        "compiled",
+    ):  # fmt: skip
         if name in outcome:
-            tags[f"harness.resolved.{name}"] = str(outcome[name])
+            tags[f"{RESOLVED}{name}"] = str(outcome[name])
     for name, reason in outcome.get("undefined", {}).items():
-        tags[f"harness.resolved.undefined_{name}"] = reason
+        tags[f"{RESOLVED}undefined_{name}"] = reason
     for name, version in outcome.get("versions", {}).items():
         tags[f"harness.version.{name}"] = version
     return tags

@@ -10,8 +10,9 @@ import pytest
 
 FLOORS = [
     {"cli"},
+    {"bench"},
     {"run"},
-    {"results", "sampling", "comparing", "parts", "verify"},
+    {"results", "sampling", "comparing", "parts", "peers", "verify"},
     {"oracles", "stored"},
     {"report", "tracking"},
     {"plan"},
@@ -31,9 +32,12 @@ ONLY_HOMES = {
     "seaborn": {"report"},
     "matplotlib": {"report"},
     "jinja2": {"report"},
-    "torch_fidelity": {"metrics"},
-    "torchvision": {"data"},
-    "rich": {"runtime.progress", "cli"},
+    "torch_fidelity": {"metrics", "peers"},
+    "torchvision": {"data", "peers"},
+    "diffusers": {"peers"},
+    "denoising_diffusion_pytorch": {"peers"},
+    "accelerate": {"peers"},
+    "rich": {"runtime.progress", "cli", "bench"},
     "filelock": {"runtime.store"},
 }
 WITHOUT_TORCH = ("report", "tracking", "plan", "data", "cli", "run", "results", "parts")

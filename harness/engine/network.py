@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,23 +30,26 @@ def build(training: Training, channels: int, size: int, device: torch.device) ->
         torch.manual_seed(seed)
         shape = MODELS.make(training.model.name, training.model.keywords)
         network: nn.Module = shape.build(channels, size)
-    return network.to(device).to(memory_format=memory_format(size))
+    precision = machine.find_precision(training.precision, device)
+    return network.to(device).to(memory_format=memory_format(size, precision, device))
 
 
-def memory_format(size: int) -> torch.memory_format:
-    """Channels-last is up to twice as fast from 32 pixels on, and slower on tiny images."""
-    return torch.channels_last if size >= 32 else torch.contiguous_format
+def memory_format(size: int, precision: str, device: torch.device) -> torch.memory_format:
+    """How images of this side lie in memory where that is fastest."""
+    last = machine.likes_channels_last(size, precision, device)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 @dataclass(frozen=True)
 class Predictor:
     """The network as the mathematics calls it: float32 in and out, computed in `precision`."""
 
-    network: nn.Module
+    network: Callable[[Tensor, Tensor], Tensor]
     precision: str
 
     def __call__(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=memory_format(x.shape[-1]))
+        layout = memory_format(x.shape[-1], self.precision, x.device)
+        x = x.contiguous(memory_format=layout)
         with autocast(self.precision, x.device):
             prediction: Tensor = self.network(x, log_snr)
         return prediction.float()
@@ -66,11 +70,12 @@ class Trained:
     precision: str
     shape: tuple[int, int, int]  # of one image: channels, height, width
     device: torch.device
+    compiled: Callable[[Tensor, Tensor], Tensor] | None = None  # in the network's place
 
     def denoiser(self, schedule: Schedule, clip: bool = False) -> Denoiser:
         """`denoise(x, t)` under a schedule, which need not be the one it was trained under."""
         estimate = Estimate(
-            Predictor(self.network, self.precision),
+            Predictor(self.network if self.compiled is None else self.compiled, self.precision),
             schedule,
             TARGETS[self.training.target],
             trained=log_snr_range(make_schedule(self.training.schedule)),

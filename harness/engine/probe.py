@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import torch
 
-from harness.data.images import ImageSet
 from harness.engine.exact import Exact
 from harness.engine.network import Predictor
 from harness.engine.sample import batches_of, path_of
@@ -24,9 +24,19 @@ PATIENCE_SECONDS = 0.5  # for a few images, after which the full batch is not tr
 REPEATS = 5
 
 
-def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> tuple[float, float, float]:
-    """Seconds per image, measured now: of a training step (0 for an exact denoiser), an evaluation
-    and the extractor."""
+class Probed(NamedTuple):
+    """What a few seconds of the work told of all of it."""
+
+    train: float  # seconds per image and training step; 0 for an exact denoiser
+    evaluate: float  # seconds per image and evaluation
+    features: float  # seconds per image
+    memory: int  # bytes in use by then
+    parameters: int
+    width: int  # features of an image
+
+
+def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> Probed:
+    """Do a little of each kind of work that a cell needs, now, on this machine."""
     training, device = cell.training, torch.device(device_name)
     if training.is_exact:
         return probe_exact(cell, data_dir, device_name)
@@ -45,14 +55,12 @@ def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> tuple[f
         predict = Predictor(state.network, setting.precision)
         return torch.inference_mode()(lambda: predict(x, x[:, 0, 0, 0]))
 
-    return (
-        seconds_per_image(a_step, training.batch_size, device),
-        seconds_per_image(an_evaluation, sampled_together(cell, device), device),
-        seconds_of_features(cell, images, data_dir, device_name),
-    )
+    parameters = sum(parameter.numel() for parameter in state.network.parameters())
+    train = seconds_per_image(a_step, training.batch_size, device)
+    return probed(cell, data_dir, device, an_evaluation, train, parameters)
 
 
-def probe_exact(cell: Cell, data_dir: Path, device_name: str) -> tuple[float, float, float]:
+def probe_exact(cell: Cell, data_dir: Path, device_name: str) -> Probed:
     """The same where there is nothing to train."""
     device = torch.device(device_name)
     images = image_set(data_dir, cell.training.data)
@@ -63,23 +71,25 @@ def probe_exact(cell: Cell, data_dir: Path, device_name: str) -> tuple[float, fl
         x = torch.zeros(batch, *images.train.shape[1:], device=device)
         return lambda: denoise(x, times[0])
 
-    return (
-        0.0,
-        seconds_per_image(an_evaluation, sampled_together(cell, device), device),
-        seconds_of_features(cell, images, data_dir, device_name),
-    )
+    return probed(cell, data_dir, device, an_evaluation)
 
 
-def sampled_together(cell: Cell, device: torch.device) -> int:
-    """Images in the first batch of a cell."""
-    return len(next(batches_of(cell.images, device)))
-
-
-def seconds_of_features(cell: Cell, images: ImageSet, data_dir: Path, device_name: str) -> float:
-    extract = extractor(data_dir, device_name, cell.extractor)
-    return seconds_per_image(
-        lambda few: lambda: extract(images.train[:few]), FEW, torch.device(device_name)
-    )
+def probed(
+    cell: Cell,
+    data_dir: Path,
+    device: torch.device,
+    an_evaluation: Callable[[int], Callable[[], object]],
+    train: float = 0.0,
+    parameters: int = 0,
+) -> Probed:
+    """What both kinds of model share: evaluations and features."""
+    together = len(next(batches_of(cell.images, device)))
+    evaluate = seconds_per_image(an_evaluation, together, device)
+    images = image_set(data_dir, cell.training.data)
+    extract = extractor(data_dir, str(device), cell.extractor)
+    features = seconds_per_image(lambda few: lambda: extract(images.train[:few]), FEW, device)
+    width = extract(images.train[:1]).shape[1]
+    return Probed(train, evaluate, features, machine.memory_in_use(device), parameters, width)
 
 
 def seconds_per_image(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,12 +21,15 @@ from harness.engine.exact import Exact
 from harness.engine.network import Trained, log_snr_range, make_schedule, to_bytes
 from harness.engine.noise import BLOCK, FreshNoise, starting_noise
 from harness.engine.pictures import COLUMNS, Film, png, sheet
+from harness.errors import MachineError
 from harness.plan.work import Cell, Part
 from harness.runtime import machine
 from harness.runtime.progress import Progress, Report
 
 TIMINGS = 3  # batches timed at least, so that a median means something ...
 PATIENCE_SECONDS = 5.0  # ... unless one batch takes longer than this
+
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ def sample(
     """The cell's images (or the first `images` of them), each from its own starting noise.
 
     Seconds are measured around the sampler alone, with the device synchronised and after a
-    warm-up at the batch's size.
+    warm-up at the batch's size. A batch that does not fit into memory is done in halves: drawn
+    noise is a function of the image, so the images are the same within rounding. Raises
+    MachineError where not even one image fits.
     """
     shape, device = trained.shape, trained.device
     if device.type == "cpu":
@@ -61,6 +67,7 @@ def sample(
     batches = list(batches_of(wanted, device))
     each = evaluations(cell.sampler.name, cell.steps)
     expected, film, peak = len(batches) * each, Film(each), 0
+    warm: set[int] = set()  # sizes of batches that were tried before the clock ran
 
     def watched(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         nonlocal peak
@@ -70,7 +77,14 @@ def sample(
         film.look(x, estimate)
         return estimate
 
-    def run(batch: range) -> tuple[np.ndarray, float]:
+    def run(batch: range) -> tuple[np.ndarray, float, int]:
+        nonlocal film
+        if batch[0] == 0:
+            film = Film(each)
+        if len(batch) not in warm:
+            denoise.estimate(torch.zeros(len(batch), *shape, device=device), times[0])
+            warm.add(len(batch))
+        made = denoise.evaluations
         x = starting_noise(cell.sampling_seed, batch, shape).to(device)
         draw = FreshNoise(cell.sampling_seed, batch, shape, device)
         options = cell.sampler.keywords
@@ -79,22 +93,41 @@ def sample(
         x_0 = SAMPLERS[cell.sampler.name](watched, schedule, x, times, draw, **options)
         machine.wait_for(device)
         seconds = time.perf_counter() - began
-        return to_bytes(x_0), seconds / len(batch)
+        return to_bytes(x_0), seconds / len(batch), denoise.evaluations - made
 
     machine.forget_peak(device)
     with torch.inference_mode():
-        for size in {len(batch) for batch in batches}:
-            denoise.estimate(torch.zeros(size, *shape, device=device), times[0])
         before = machine.joules(device)
-        drawn, timings = zip(*[run(batch) for batch in batches], strict=True)
+        drawn, timings, nfe = zip(*in_halves(batches, run), strict=True)
         joules = machine.joules(device) - before
         if joules < 0:  # the counter began again at 0
             joules = math.nan
-        nfe = denoise.evaluations // len(batches)
-        seconds = list(timings)
-        while len(seconds) < repeats and seconds[0] * len(batches[0]) < PATIENCE_SECONDS:
-            seconds.append(run(batches[0])[1])
-    return Samples(np.concatenate(drawn), nfe, seconds, peak, film, joules / wanted)
+        seconds, first = list(timings), range(len(drawn[0]))
+        while len(seconds) < repeats and seconds[0] * len(first) < PATIENCE_SECONDS:
+            seconds.append(run(first)[1])
+    return Samples(np.concatenate(drawn), max(nfe), seconds, peak, film, joules / wanted)
+
+
+def in_halves(batches: list[range], work: Callable[[range], Done]) -> Iterator[Done]:
+    """What comes of the work on each batch, in order; one that does not fit into memory is halved,
+    and so are those that follow."""
+    left, most = list(batches), max(map(len, batches))
+    while left:
+        batch = left.pop(0)
+        if len(batch) > most:
+            left[:0] = [batch[i : i + most] for i in range(0, len(batch), most)]
+            continue
+        try:
+            yield work(batch)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise MachineError(
+                    "the memory of the device does not hold the network at work on one image. A "
+                    "smaller model, or another --device, would do."
+                ) from None
+            most = -(-len(batch) // 2)
+            left.insert(0, batch)
+            machine.free_spare_memory()
 
 
 def path_of(cell: Cell) -> tuple[Schedule, torch.Tensor]:

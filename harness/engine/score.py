@@ -6,7 +6,7 @@ import hashlib
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 
 from harness.data.datasets import DATASETS
 from harness.data.images import Images, ImageSet
+from harness.engine.compiled import compiled
 from harness.engine.contrast import contrast, foreseen_contrast
 from harness.engine.curves import write_curves, write_path
 from harness.engine.exact import Exact
@@ -23,6 +24,7 @@ from harness.engine.network import Trained, load
 from harness.engine.pictures import SHEET_IMAGES, nearest_pairs, png, sheet
 from harness.engine.sample import (
     Samples,
+    batches_of,
     clamped_times,
     first_abar,
     last_abar,
@@ -56,6 +58,7 @@ class ScoreJob:
     retime: bool = False
     reference_variance: bool = False
     at_checkpoint: bool = False  # also with the network as it was before its training's end
+    compile: bool = False
 
     @property
     def work(self) -> Cell:
@@ -73,7 +76,7 @@ def score(job: ScoreJob, report: Report) -> dict[str, Any]:
         outcome = first_outcome(job, report)
         write_json(store.cell(cell.key, "outcome.json"), outcome)  # what was sampled stays sampled
     elif job.retime:
-        trained = load_network(store, cell.training, job.data_dir, job.device)
+        trained = network_of(job)
         outcome = with_cost(outcome, sample(cell, trained, report), trained.device)
     measure(outcome, job, report)
     if job.at_checkpoint:
@@ -86,7 +89,7 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
     """Sample the cell and keep its features, its pictures and what it cost."""
     cell, store = job.cell, Store(job.store)
     images = image_set(job.data_dir, cell.training.data)
-    trained = load_network(store, cell.training, job.data_dir, job.device)
+    trained = network_of(job)
     samples = sample(cell, trained, report)
     write_bytes(store.cell(cell.key, "samples.png"), png(sheet(samples.images[:SHEET_IMAGES])))
     write_bytes(store.cell(cell.key, "film.png"), samples.film.png(samples.images))
@@ -319,7 +322,10 @@ def write_features(path: Path, features: Features) -> None:
 
 
 def read_features(path: Path) -> Features:
-    features: Features = np.load(path, allow_pickle=False)
+    """Kept features as the metrics want them: in float64, and read-only, so that what is known of
+    them stays true."""
+    features: Features = np.load(path, allow_pickle=False).astype(np.float64)
+    features.flags.writeable = False
     return features
 
 
@@ -364,6 +370,24 @@ def load_network(store: Store, training: Training, data_dir: Path, device: str) 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def network_of(job: ScoreJob) -> Trained | Exact:
+    """The network of a cell, compiled for its batches where it is to be."""
+    cell, store = job.cell, Store(job.store)
+    trained = load_network(store, cell.training, job.data_dir, job.device)
+    if not job.compile or isinstance(trained, Exact):
+        return trained
+    sizes = tuple(sorted({len(batch) for batch in batches_of(cell.images, trained.device)}))
+    return compiled_once(trained, sizes)
+
+
+@lru_cache(maxsize=1)
+def compiled_once(trained: Trained, sizes: tuple[int, ...]) -> Trained:
+    """The cells of one training come together and share their compiled network."""
+    shapes = [(size, *trained.shape) for size in sizes]
+    made = compiled(trained.network, shapes, trained.precision, trained.device, for_training=False)
+    return replace(trained, compiled=made.network)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -38,6 +38,7 @@ class State:
     data: str  # fingerprint of the images
     step: int = 0
     seconds: float = 0.0
+    is_compiled: bool = False  # as the threads: a resumed training ends in the same bits
 
     @classmethod
     def first(cls, network: nn.Module, training: Training, threads: int, data: str) -> Self:
@@ -74,6 +75,7 @@ class State:
             "seconds": repr(self.seconds),
             "threads": str(self.threads),
             "data": self.data,
+            "compiled": str(self.is_compiled),
         }
         write_tensors(path, self._tensors(), told)
 
@@ -91,6 +93,7 @@ class State:
                 tensor.copy_(file.get_tensor(name))
         self.step, self.seconds = int(told["step"]), float(told["seconds"])
         self.threads = int(told["threads"])
+        self.is_compiled = told.get("compiled") == "True"
 
     @torch.no_grad()
     def _tensors(self, fill_optimizer: bool = False) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ from harness.diffusion.objective import (
     training_times,
 )
 from harness.diffusion.schedules import Schedule
+from harness.engine.compiled import Compiled, compiled
 from harness.engine.curves import write_curves, write_table
 from harness.engine.network import (
     Predictor,
@@ -68,6 +69,7 @@ class TrainJob:
     data_dir: Path
     device: str
     threads: int
+    compile: bool = False
 
     @property
     def work(self) -> Training:
@@ -94,9 +96,11 @@ class Setting:
             device,
         )
 
-    def first_state(self, threads: int) -> State:
+    def first_state(self, threads: int, is_compiled: bool = False) -> State:
         network = build(self.training, self.images.channels, self.images.size, self.device)
-        return State.first(network, self.training, threads, self.images.fingerprint)
+        state = State.first(network, self.training, threads, self.images.fingerprint)
+        state.is_compiled = is_compiled
+        return state
 
 
 def train(job: TrainJob, report: Report) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
     """
     training, store = job.training, Store(job.store)
     setting = Setting.of(training, job.data_dir, torch.device(job.device))
-    state = setting.first_state(job.threads)
+    state = setting.first_state(job.threads, job.compile)
     saved = store.model(training.key, "state.safetensors")
     if saved.exists():
         try:
@@ -114,7 +118,8 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
         except SafetensorError:  # half a file, after a power cut: begin again
             saved.unlink()
     torch.set_num_threads(state.threads)
-    one_step = step_of(setting)
+    network = ready(state, setting)
+    one_step = step_of(setting, network.network)
 
     clock = last_look = last_save = time.monotonic()
     steps_at_look = state.step
@@ -155,16 +160,28 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
             state.save(saved)
             last_save = now
         clock += time.monotonic() - now  # sheets, saving and reporting are not training
-    return finish(setting, state, store)
+    return finish(setting, state, store, network)
 
 
-def step_of(setting: Setting) -> Callable[[State], tuple[Tensor, Tensor]]:
-    """The function that makes the state's next step: returns its times and losses, one an image."""
+def ready(state: State, setting: Setting) -> Compiled:
+    """The state's network as its steps call it: compiled before the clock runs, where it is to
+    be."""
+    if not state.is_compiled:
+        return Compiled(state.network)
+    shape = (setting.training.batch_size, *setting.images.train.shape[1:])
+    return compiled(state.network, [shape], setting.precision, setting.device, for_training=True)
+
+
+def step_of(
+    setting: Setting, network: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> Callable[[State], tuple[Tensor, Tensor]]:
+    """The function that makes the state's next step, by `network` in the place of the state's own:
+    returns its times and losses, one an image."""
     training, images, device = setting.training, setting.images, setting.device
     data = torch.from_numpy(images.train).to(device)
     order = Order(training.seed, len(data), training.batch_size)
     target, weighting = TARGETS[training.target], WEIGHTINGS[training.weighting.name]
-    loss, layout = LOSSES[training.loss], memory_format(images.size)
+    loss, layout = LOSSES[training.loss], memory_format(images.size, setting.precision, device)
 
     def weigh(log_snr: Tensor) -> Tensor:
         weight: Tensor = weighting(log_snr, **training.weighting.keywords)
@@ -179,8 +196,8 @@ def step_of(setting: Setting) -> Callable[[State], tuple[Tensor, Tensor]]:
             batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
         eps = normal(tuple(batch.shape), device, Purpose.TRAINING, training.seed, state.step, 1)
 
-        network = Predictor(state.network, setting.precision)
-        losses = training_losses(network, setting.schedule, target, weigh, batch, t, eps, loss)
+        predict = Predictor(state.network if network is None else network, setting.precision)
+        losses = training_losses(predict, setting.schedule, target, weigh, batch, t, eps, loss)
         torch.autograd.backward(losses.mean())
         nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
         state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)
@@ -211,7 +228,7 @@ def draw_sheet(setting: Setting, state: State, store: Store) -> str:
     return str(path)
 
 
-def finish(setting: Setting, state: State, store: Store) -> dict[str, Any]:
+def finish(setting: Setting, state: State, store: Store, network: Compiled) -> dict[str, Any]:
     """Write what came of the training; the weights last, since they say that it is complete."""
     training = setting.training
     losses = state.losses.numpy(force=True)
@@ -237,7 +254,9 @@ def finish(setting: Setting, state: State, store: Store) -> dict[str, Any]:
             "seconds": state.seconds,
             "images_per_second": training.training_steps * training.batch_size / state.seconds,
             "parameters": sum(p.numel() for p in state.network.parameters()),
+            "compile_seconds": network.seconds,
         },
+        "compiled": network.trouble or str(state.is_compiled),
         "precision": setting.precision,
         "threads": state.threads,
         "machine": machine.name(setting.device),

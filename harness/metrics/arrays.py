@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import TypeVar
 
 import numpy as np
@@ -28,7 +29,7 @@ def remembered(function: Callable[..., Answer]) -> Callable[..., Answer]:
     @wraps(function)
     def ask(*arrays: Matrix) -> Answer:
         contents = [np.ascontiguousarray(array) for array in arrays]
-        key = tuple((array.shape, hashlib.blake2b(array.data).digest()) for array in contents)
+        key = tuple((array.shape, digest(array)) for array in contents)
         answer = answers.pop(key) if key in answers else function(*contents)
         answers[key] = answer
         if len(answers) > 4:
@@ -36,6 +37,25 @@ def remembered(function: Callable[..., Answer]) -> Callable[..., Answer]:
         return answer
 
     return ask
+
+
+def digest(array: Matrix) -> bytes:
+    """A hash of the content of a contiguous array. That of a read-only one is worked out once:
+    nobody can change it, and the reference of a grid is asked about in every cell."""
+    if array.flags.writeable:
+        return hashlib.blake2b(array.data).digest()
+    known = _digests.get(id(array))
+    if known is None or known[0]() is not array:
+        alive = weakref.ref(array, partial(_forget, id(array)))
+        known = _digests[id(array)] = (alive, hashlib.blake2b(array.data).digest())
+    return known[1]
+
+
+def _forget(name: int, gone: object) -> None:
+    _digests.pop(name, None)
+
+
+_digests: dict[int, tuple[weakref.ref[Matrix], bytes]] = {}
 
 
 def checked(features: Matrix, reference: Matrix) -> tuple[Matrix, Matrix]:

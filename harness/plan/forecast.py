@@ -15,6 +15,9 @@ from harness.diffusion.samplers import evaluations
 from harness.plan.work import Cell, Part, Training
 from harness.runtime.store import Store
 
+NUMBER = 4  # bytes
+KEPT_WEIGHTS = 3  # times: in the store, at the checkpoint, in the tracker
+KEPT_INFLUENCES = 6  # numbers an image, in the store and in the tracker
 LISTED = 60  # lines of cells on the screen; --json has all
 NOISE_FLOOR = 0.01  # of abar at the first time: above it sampling starts from what never was noise
 
@@ -27,6 +30,9 @@ class Speeds:
     evaluate: float  # seconds per image and network evaluation
     features: float  # seconds per image
     source: str
+    memory: float = 0.0  # bytes that one process holds
+    parameters: float = 0.0  # of the network
+    width: float = 0.0  # features of an image
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,29 @@ class Plan:
         if isinstance(work, Training):
             return speeds.train * work.training_steps * work.batch_size
         return work.images * (evaluations_of(work) * speeds.evaluate + speeds.features)
+
+    @property
+    def memory(self) -> float:
+        """Bytes, with as many processes as work side by side; 0 where that is not known."""
+        most = max((speeds.memory for speeds in self.speeds.values()), default=0.0)
+        return most * (self.side_by_side if self.to_train else 1)
+
+    @property
+    def disk(self) -> float:
+        """Bytes that the rest will add to the store and the tracker, pictures not counted."""
+
+        def added(work: Training | Cell) -> float:
+            model = work.model if isinstance(work, Training) else work.training.model
+            speeds = self.speeds.get(model)
+            if speeds is None:
+                return 0.0
+            if isinstance(work, Training):
+                return NUMBER * KEPT_WEIGHTS * speeds.parameters
+            return NUMBER * work.images * (speeds.width + KEPT_INFLUENCES)
+
+        todo: list[Training | Cell] = [one for one in self.trainings if one.key in self.to_train]
+        todo += [cell for cell in self.cells if cell.key in self.to_score]
+        return sum(map(added, todo))
 
     @property
     def training_seconds(self) -> float:
@@ -110,7 +139,13 @@ class Plan:
             f"About {duration(total)} here: training {duration(self.training_seconds)}"
             + (f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else "")
             + f", sampling and scoring {duration(self.sampling_seconds)} "
-            f"({self.evaluations:,} network evaluations). From {self.source}."
+            f"({self.evaluations:,} network evaluations)"
+            + (
+                f"; {size(self.memory)} of memory and {size(self.disk)} of disk"
+                if self.memory
+                else ""
+            )
+            + f". From {self.source}."
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -122,13 +157,18 @@ class Plan:
                 "training_seconds": self.training_seconds,
                 "sampling_seconds": self.sampling_seconds,
                 "network_evaluations": self.evaluations,
+                "memory_bytes": self.memory,
+                "disk_bytes": self.disk,
                 "source": self.source or None,
             },
             "warnings": list(self.warnings),
         }
 
     def _row(self, work: Training | Cell) -> dict[str, Any]:
-        return {"key": work.key, "state": self.state(work), **work.params()}
+        row = {"key": work.key, "state": self.state(work), **work.params()}
+        if isinstance(work, Cell):
+            row["nfe"] = evaluations_of(work)
+        return row | {"forecast_seconds": self.seconds(work)}
 
 
 def measured_speeds(store: Store, like: Training, machine: str) -> Speeds | None:
@@ -155,11 +195,15 @@ def measured_speeds(store: Store, like: Training, machine: str) -> Speeds | None
     ]
     if not same or not (trains or like.is_exact):
         return None
+    of_trainings = [one["metrics"] for one in trained if one and alike(one["training"])]
     return Speeds(
         median(trains) if trains else 0.0,
         median(each["seconds_per_image"] / each["nfe"] for each in same),
         median(each.get("feature_seconds_per_image", 0.0) for each in same),
         "earlier runs on this machine",
+        memory=max(each.get("peak_memory_bytes", 0.0) for each in same),
+        parameters=max((each.get("parameters", 0.0) for each in of_trainings), default=0.0),
+        width=max(each.get("features", 0.0) for each in same),
     )
 
 
@@ -187,6 +231,11 @@ def evaluations_of(cell: Cell) -> int:
 
 def count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def size(amount: float) -> str:
+    """`40 MB`, `1.2 GB`."""
+    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{max(1, amount / 1e6):.0f} MB"
 
 
 def duration(seconds: float) -> str:

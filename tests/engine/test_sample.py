@@ -8,7 +8,8 @@ from harness.data.datasets import DATASETS
 from harness.engine import sample as module
 from harness.engine.network import log_snr_range, make_schedule, to_bytes, to_signal, with_weights
 from harness.engine.pictures import sheet
-from harness.engine.sample import preview, sample, spread
+from harness.engine.sample import in_halves, preview, sample, spread
+from harness.errors import MachineError
 from harness.plan.work import Cell, Part, Training
 
 CPU = torch.device("cpu")
@@ -125,3 +126,46 @@ def test_a_preview_is_a_picture(trained):
 def test_a_spread_needs_three_values():
     assert np.isnan(spread([1.0, 2.0]))
     assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(1.5)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_so_are_those_that_follow():
+    tried = []
+
+    def work(batch):
+        tried.append(len(batch))
+        if len(batch) > 40:
+            raise torch.OutOfMemoryError
+        return batch
+
+    done = list(in_halves([range(128), range(128, 200)], work))
+    assert tried == [128, 64, 32, 32, 32, 32, 32, 32, 8]
+    assert [i for batch in done for i in batch] == list(range(200))
+
+
+def test_where_not_one_image_fits_that_is_said():
+    def work(batch):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(MachineError, match="one image"):
+        list(in_halves([range(4)], work))
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_halved_batches_give_the_same_images_and_the_same_evaluations(
+    trained, sampler, monkeypatch
+):
+    wanted = cell(sampler, steps=3, images=100)
+    whole = sample(wanted, trained, quietly)
+    real = module.starting_noise
+
+    def tight(seed, images, shape):
+        if len(images) > 30:
+            raise torch.OutOfMemoryError
+        return real(seed, images, shape)
+
+    monkeypatch.setattr(module, "starting_noise", tight)
+    halved = sample(wanted, trained, quietly)
+    assert halved.nfe == whole.nfe == 3
+    apart = np.abs(halved.images.astype(int) - whole.images.astype(int))
+    assert apart.max() <= 1
+    assert halved.film.png(halved.images)

@@ -13,6 +13,7 @@ from harness.plan.forecast import (
     count,
     duration,
     measured_speeds,
+    size,
     warnings_of,
 )
 from harness.plan.work import Cell, Part, Training, distinct_trainings
@@ -343,3 +344,31 @@ def test_both_kinds_of_work_are_needed(store):
     assert measured_speeds(store, TRAINING, "here") is None
     keep_training(store)
     assert measured_speeds(store, TRAINING, "here") is None
+
+
+def test_memory_and_disk_are_told_where_they_are_known():
+    speeds = replace(SPEEDS, memory=1.5e9, parameters=1e6, width=100)
+    cells = cells_of()
+    plan = plan_of(cells, speeds=speeds, side_by_side=2)
+    assert plan.memory == 3e9
+    trainings, images = len(plan.trainings), sum(cell.images for cell in cells)
+    assert plan.disk == trainings * 3 * 4e6 + images * 4 * 106
+    assert "3.0 GB of memory and" in plan.cost()
+    assert "of memory" not in plan_of(cells).cost()
+    scored = plan_of(cells, to_train=[], speeds=speeds, side_by_side=2)
+    assert scored.memory == 1.5e9  # cells are scored one at a time
+    assert plan_of(cells, to_train=[], to_score=[], speeds=speeds).disk == 0
+
+
+def test_each_row_of_the_json_has_its_own_forecast():
+    plan = plan_of(cells_of())
+    told = plan.as_json()
+    for row, cell in zip(told["cells"], plan.cells, strict=True):
+        assert row["nfe"] == cell.steps
+        assert row["forecast_seconds"] == pytest.approx(plan.seconds(cell))
+    assert all(row["forecast_seconds"] == pytest.approx(10) for row in told["trainings"])
+
+
+@pytest.mark.parametrize(("amount", "told"), [(10, "1 MB"), (4e7, "40 MB"), (1.24e9, "1.2 GB")])
+def test_sizes_read_well(amount, told):
+    assert size(amount) == told

@@ -1,0 +1,91 @@
+"""The bench: what it tells and how it counts. No test here depends on how fast a machine is."""
+
+import json
+import time
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from harness import bench
+from harness.cli import main
+from harness.errors import BadOption
+from harness.run import Place
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def place(tmp_path):
+    store = tmp_path / "store"
+    return Place(store, f"sqlite:///{store / 'mlflow.db'}", tmp_path, tmp_path, "cpu")
+
+
+@pytest.fixture
+def in_a_moment(monkeypatch):
+    monkeypatch.setattr(bench, "SECONDS", 0.0)
+    monkeypatch.setattr(bench, "TURNS", (1, 1))
+    monkeypatch.setattr(bench, "PLAIN_SIDE", 8)
+    monkeypatch.setattr(bench, "PEAK_SIDE", 64)
+    monkeypatch.setattr(bench, "STEPS", 3)
+
+
+def test_pieces_are_measured_in_turns():
+    order = []
+    seconds = bench.in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, CPU)
+    assert order[:6] == ["a", "b"] * 3
+    assert seconds.keys() == {"a", "b"}
+
+
+def test_a_slower_piece_takes_longer():
+    seconds = bench.in_turns(
+        {"slow": lambda: time.sleep(0.02), "fast": lambda: time.sleep(0.002)}, CPU
+    )
+    assert seconds["slow"] > 2 * seconds["fast"]
+
+
+def test_operations_are_counted():
+    a = torch.zeros(8, 16)
+    b = torch.zeros(16, 4)
+    assert bench.flops_of(lambda: a @ b) == 2 * 8 * 16 * 4
+
+
+def test_the_bench_tells_ratios_and_figures_of_this_machine(place, in_a_moment, monkeypatch):
+    monkeypatch.setattr(bench, "run_cells", lambda folder, count: 1.0 + 0.05 * count)
+    told = bench.bench_here(None, place, lambda text: None)
+    assert told.machine["model"] == "tiny"
+    assert told.ratios["driver_seconds_per_cell"].value == pytest.approx(0.05)
+    assert {
+        "training_loop", "sampling_ddim", "sampling_ddpm", "scoring", "driver_seconds_per_cell",
+    } <= told.ratios.keys()  # fmt: skip
+    assert all(ratio.value > 0 for ratio in told.ratios.values())
+    assert all(value > 0 for value in told.absolute.values())
+    assert json.loads(json.dumps(told.as_json())).keys() == {"machine", "ratios", "absolute"}
+    assert "at least 0.92" in told.as_text()
+    assert not place.store.exists()
+
+
+def test_a_grid_that_trains_nothing_is_refused(place, tmp_path):
+    (tmp_path / "exact.yaml").write_text(bench.ANALYTIC)
+    with pytest.raises(BadOption, match="no network to measure"):
+        bench.bench_here(tmp_path / "exact.yaml", place, lambda text: None)
+
+
+def test_how_cost_grows_is_told_by_the_number_of_cells():
+    told = bench.scaling_here(lambda text: None, (1, 2))
+    assert told.ratios.keys() == {"seconds_per_cell_growth", "memory_bytes_growth"}
+    assert told.absolute["seconds_per_cell_2"] > 0
+
+
+def test_json_is_one_object_and_nothing_else(monkeypatch):
+    told = bench.Told({"name": "one"}, {"a": bench.Ratio("title", 0.5)}, {"b": 2.0})
+
+    def measured(grid, place, say):
+        say("measuring")
+        return told
+
+    monkeypatch.setattr(bench, "bench_here", measured)
+    result = CliRunner().invoke(main, ["bench", "--json"])
+    assert json.loads(result.stdout) == {
+        "machine": {"name": "one"}, "ratios": {"a": 0.5}, "absolute": {"b": 2.0},
+    }  # fmt: skip
