@@ -277,13 +277,13 @@ def redone_whole(again: list[Cell], cells: list[Cell]) -> list[Training]:
 
 
 def workers_for(grid: Grid, device: str) -> int:
-    """How many trainings run side by side: on a CPU one a core, on a GPU one.
+    """How many trainings run side by side: on a CPU one a core, on GPUs one each.
 
     From the whole grid, not from what is left of it, so that a training that was stopped before
     its first saved state begins again with as many threads and ends in the same bits.
     """
     if device != "cpu":
-        return 1
+        return max(1, len(machine.gpus())) if device == "cuda" else 1
     return max(1, min(machine.cores(), len(distinct_trainings(expand(grid)))))
 
 
@@ -361,7 +361,9 @@ class Doing:
             for cell in cells
             if cell.training.key not in reasons
         ]
-        self._carry_out("cell", score, jobs, 1, summary)
+        # Alone on a CPU and on each GPU, so that seconds are honest.
+        workers = workers_for(self.grid, self.device) if self.device != "cpu" else 1
+        self._carry_out("cell", score, jobs, workers, summary)
 
     def _say_once_why_not_compiled(self, outcome: Any) -> None:
         trouble = "" if isinstance(outcome, Failure) else outcome.get("compiled", "")
@@ -417,7 +419,12 @@ class Doing:
 
         screen.stage(stage, len(jobs))
         outcomes = self.execute(
-            function, jobs, on_progress, self.interruption.should_stop, workers=workers
+            function,
+            jobs,
+            on_progress,
+            self.interruption.should_stop,
+            workers=workers,
+            **one_gpu_each(self.device, workers),
         )
         try:
             # Closed whatever happens: its workers end before the store is let go.
@@ -429,6 +436,13 @@ class Doing:
         finally:
             for run_id in runs.values():
                 tracker.abandon(run_id)
+
+
+def one_gpu_each(device: str, workers: int) -> dict[str, Any]:
+    """What makes each of several workers see a GPU of its own."""
+    if device != "cuda" or workers == 1:
+        return {}
+    return {"environments": [{"CUDA_VISIBLE_DEVICES": name} for name in machine.gpus()]}
 
 
 def in_short(outcome: dict[str, Any], metrics: Iterable[str]) -> str:

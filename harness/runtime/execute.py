@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -47,10 +48,13 @@ def here(
     on_progress: OnProgress[Job],
     should_stop: ShouldStop,
     workers: int = 1,
+    environments: Sequence[Mapping[str, str]] = (),
 ) -> Outcomes[Job]:
-    """Run the jobs here, `workers` side by side. Raises Stopped once all have stopped."""
-    run = in_this_process if workers == 1 else in_workers
-    return run(function, jobs, on_progress, should_stop, workers)
+    """Run the jobs here, `workers` side by side, each with its own of the `environments` where
+    there are some: what a process sees of the machine. Raises Stopped once all have stopped."""
+    if workers == 1:
+        return in_this_process(function, jobs, on_progress, should_stop)
+    return in_workers(function, jobs, on_progress, should_stop, workers, environments)
 
 
 def in_this_process(
@@ -88,11 +92,13 @@ def in_workers(
     on_progress: OnProgress[Job],
     should_stop: ShouldStop,
     workers: int,
+    environments: Sequence[Mapping[str, str]] = (),
 ) -> Outcomes[Job]:
     waiting = list(reversed(jobs))
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    crew = [Worker(context, function, stop) for _ in range(min(workers, len(jobs)))]
+    given = [*environments, *({} for _ in range(workers - len(environments)))]
+    crew = [Worker(context, function, stop, own) for own in given[: min(workers, len(jobs))]]
     busy: dict[Connection, tuple[Worker, Job]] = {}
     try:
         idle = list(crew)
@@ -101,7 +107,7 @@ def in_workers(
                 worker, job = idle.pop(), waiting.pop()
                 if not worker.process.is_alive():
                     crew.remove(worker)
-                    crew.append(worker := Worker(context, function, stop))
+                    crew.append(worker := Worker(context, function, stop, worker.environment))
                 worker.pipe.send(job)
                 busy[worker.pipe] = (worker, job)
             for pipe in wait(list(busy), timeout=TELL_SECONDS):
@@ -133,12 +139,16 @@ def in_workers(
 class Worker:
     """A process that does one job after another."""
 
-    def __init__(self, context: Any, function: Function, stop: Event):
+    def __init__(
+        self, context: Any, function: Function, stop: Event, environment: Mapping[str, str]
+    ):
+        self.environment = environment
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(
             target=serve, args=(theirs, function, stop), daemon=True
         )
-        self.process.start()
+        with environment_of(environment):  # the process takes it over as it starts
+            self.process.start()
         theirs.close()
 
     def obituary(self) -> Failure:
@@ -158,6 +168,21 @@ class Worker:
         if self.process.is_alive():
             self.process.kill()
         self.pipe.close()
+
+
+@contextlib.contextmanager
+def environment_of(changes: Mapping[str, str]) -> Iterator[None]:
+    """The environment with these changes, for as long as the block lasts."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def serve(pipe: Connection, function: Function, stop: Event) -> None:

@@ -49,6 +49,16 @@ def find_device(wanted: str) -> torch.device:
     return device
 
 
+def gpus() -> list[str]:
+    """The names by which a process can be given one GPU each (CUDA_VISIBLE_DEVICES)."""
+    if not torch.cuda.is_available():
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
 def find_precision(wanted: str, device: torch.device) -> str:
     """`auto` is bfloat16 where the hardware computes in it, float32 elsewhere."""
     if wanted != "auto":

@@ -92,3 +92,33 @@ def test_a_reader_who_goes_away_leaves_no_process_behind():
     began = time.monotonic()
     outcomes.close()
     assert time.monotonic() - began < 10
+
+
+def seen(job, report):
+    time.sleep(0.3)  # long enough for every worker to get a job
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_each_worker_sees_an_environment_of_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    environments = [{"CUDA_VISIBLE_DEVICES": name} for name in ("0", "1")]
+    outcomes = dict(here(seen, range(6), ignore, never, workers=2, environments=environments))
+    assert set(outcomes.values()) == {"0", "1"}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+
+
+def test_a_worker_that_is_replaced_keeps_its_environment(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    environments = [{"CUDA_VISIBLE_DEVICES": name} for name in ("0", "1")]
+    jobs = [("die", 0), *(("look", n) for n in range(5))]
+    outcomes = dict(here(look_or_die, jobs, ignore, never, workers=2, environments=environments))
+    assert isinstance(outcomes["die", 0], Failure)
+    assert {outcome for job, outcome in outcomes.items() if job[0] == "look"} == {"0", "1"}
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def look_or_die(job, report):
+    if job[0] == "die":
+        os._exit(3)
+    time.sleep(0.5)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
