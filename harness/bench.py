@@ -22,11 +22,12 @@ import torch
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness import peers
 from harness.diffusion.objective import Denoiser
 from harness.diffusion.samplers import SAMPLERS, evaluations
 from harness.diffusion.schedules import Schedule
 from harness.diffusion.times import trailing
-from harness.engine.network import Predictor, make_schedule, memory_format, with_weights
+from harness.engine.network import Predictor, make_schedule, memory_format, to_bytes, with_weights
 from harness.engine.noise import FreshNoise, starting_noise
 from harness.engine.sample import batches_of
 from harness.engine.score import extractor, image_set
@@ -125,7 +126,10 @@ def bench_here(grid_file: Path | None, place: Place, say: Callable[[str], None])
         )
     subject = Subject.of(cell, place)
     told = Told(subject.named())
-    for part in (training, sampling, scoring, arithmetic, plain_float32, driver):
+    parts = [training, sampling, scoring, arithmetic, plain_float32, driver]
+    if peers.are_installed():
+        parts.insert(3, other_programs)
+    for part in parts:
         say(f"measuring: {part.__name__.replace('_', ' ')}")
         part(subject, told)
     return told
@@ -139,7 +143,7 @@ def scaling_here(say: Callable[[str], None], counts: tuple[int, ...] = SCALES) -
         run_cells(Path(folder) / "warm", 3)
         for count in counts:
             say(f"measuring: {count} cells")
-            seconds = run_cells(Path(folder) / str(count), count)
+            seconds = run_cells(Path(folder) / str(count), count, report=True)
             told.absolute[f"seconds_per_cell_{count}"] = seconds / count
             told.absolute[f"memory_bytes_{count}"] = float(psutil.Process().memory_info().rss)
     first, last = counts[0], counts[-1]
@@ -311,6 +315,64 @@ def scoring(subject: Subject, told: Told) -> None:
     told.absolute["features_images_per_second"] = len(some) / seconds["features"]
 
 
+def other_programs(subject: Subject, told: Told) -> None:
+    """Other programs at the same work, as they come: the same network, images and batch."""
+    setting, shape = subject.setting, subject.shape
+    images = image_set(subject.place.data_dir, subject.cell.training.data)
+    state = setting.first_state(subject.threads)
+    step = step_of(setting)
+    trained = with_weights(subject.cell.training, state.average, images, setting.device)
+    theirs = (state.network, images.train, subject.batch, images.flip)
+    seconds = in_turns(
+        {
+            "ours": lambda: step(state),
+            "diffusers": peers.diffusers_training_step(*theirs),
+            "lucidrains": peers.lucidrains_training_step(*theirs),
+        },
+        setting.device,
+    )
+    for name in ("diffusers", "lucidrains"):
+        told.ratios[f"training_against_{name}"] = Ratio(
+            f"training step: {name} / ours", seconds[name] / seconds["ours"], "at least 1.5"
+        )
+
+    schedule = make_schedule(subject.cell.training.schedule)
+    denoise = trained.denoiser(schedule)
+    sizes = (trained.network, shape, subject.batch, STEPS)
+    pieces: dict[str, Piece] = {
+        "ours": lambda: to_bytes(
+            sampled("ddim", denoise, schedule, range(subject.batch), shape, setting.device)
+        ),
+        "diffusers": peers.diffusers_sampling(*sizes),
+        "lucidrains": peers.lucidrains_sampling(*sizes),
+    }
+    with torch.inference_mode():
+        seconds = in_turns(pieces, setting.device)
+    for name in ("diffusers", "lucidrains"):
+        told.ratios[f"sampling_against_{name}"] = Ratio(
+            f"sampling, ddim: {name} / ours", seconds[name] / seconds["ours"], "at least 1.5"
+        )
+
+    extract = extractor(subject.place.data_dir, str(setting.device), subject.cell.extractor)
+    some = images.train[: min(subject.cell.images, len(images.train) // 2)]
+    reference = images.held_out[: len(some)]
+    kept = np.asarray(extract(reference), np.float64)
+
+    def ours() -> None:
+        features = np.asarray(extract(some), np.float64) * (1 + 1e-9 * time.perf_counter())
+        for name in ("kid", "fid", "precision", "recall"):
+            judge(name, METRICS[name], features, kept)
+
+    seconds = in_turns(
+        {"ours": ours, "theirs": peers.fidelity_metrics(some, reference, extract)}, setting.device
+    )
+    told.ratios["scoring_against_torch_fidelity"] = Ratio(
+        "scoring, FID + KID + PRC: torch-fidelity / ours with intervals",
+        seconds["theirs"] / seconds["ours"],
+        "at least 1",
+    )
+
+
 def arithmetic(subject: Subject, told: Told) -> None:
     """KID and FID with their intervals on features as wide as Inception's."""
     random = np.random.default_rng(0)
@@ -372,14 +434,14 @@ def driver(subject: Subject, told: Told) -> None:
     )
 
 
-def run_cells(folder: Path, count: int) -> float:
-    """The seconds of a whole run of so many cells, report included."""
+def run_cells(folder: Path, count: int, report: bool = False) -> float:
+    """The seconds of a whole run of so many cells, with or without its report."""
     folder.mkdir()
     grid = grid_of(ANALYTIC, folder, f"sampling_seeds={list(range(count))}")
     place = Place(folder, f"sqlite:///{folder / 'mlflow.db'}", folder / "report", folder, "cpu")
     with Screen(Console(quiet=True)) as screen:
         began = time.perf_counter()
-        run_grid(grid, place, Wishes(), screen)
+        run_grid(grid, place, Wishes(report=report), screen)
         return time.perf_counter() - began
 
 

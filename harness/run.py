@@ -63,6 +63,7 @@ class Wishes:
     redo: Filter | None = None
     retime: bool = False
     compile: str = "auto"  # auto, on, off: whether networks are compiled
+    report: bool = True  # whether it is written at the end
     fail_fast: bool = False
     time_limit: float | None = None  # seconds
 
@@ -160,7 +161,7 @@ def run_grid(
     summary.done = sum(cell.key in recorded for cell in cells)
     if summary.failed and not summary.status:
         summary.status = 1
-    if summary.status <= 1 and summary.done:
+    if wishes.report and summary.status <= 1 and summary.done:
         summary.report = write_report(grid, place, tracker, screen)
     return summary
 
