@@ -78,9 +78,10 @@ def score(job: ScoreJob, report: Report) -> dict[str, Any]:
     elif job.retime:
         trained = network_of(job)
         outcome = with_cost(outcome, sample(cell, trained, report), trained.device)
-    measure(outcome, job, report)
-    if job.at_checkpoint:
-        measure_checkpoint(outcome, job, report)
+    with machine.numpy_threads_for(read_features(store.features(cell.key)).size):
+        measure(outcome, job, report)
+        if job.at_checkpoint:
+            measure_checkpoint(outcome, job, report)
     write_json(store.cell(cell.key, "outcome.json"), outcome)
     return outcome
 
@@ -106,7 +107,8 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
     write_features(store.features(cell.key), features)
     if cell.reference != "held_out" and images.law is None:
         others = read_once(real_features(job, cell.reference, None, report))
-        pairs = nearest_pairs(samples.images, features, images, others)
+        with machine.numpy_threads_for(features.size):
+            pairs = nearest_pairs(samples.images, features, images, others)
         write_bytes(store.cell(cell.key, "nearest.png"), pairs)
     outcome = {
         "cell": cell.canonical(),

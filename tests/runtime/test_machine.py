@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from harness.runtime import machine
 
@@ -127,3 +128,15 @@ def test_precision_and_layout_follow_from_what_the_processor_can(
     assert machine.find_precision("float32", cpu) == "float32"
     assert machine.likes_channels_last(64, precision, cpu) == channels_last
     assert not machine.likes_channels_last(8, precision, cpu)
+
+
+def test_numpy_has_one_thread_for_small_matrices_alone():
+    def threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    usual = threads()
+    with machine.numpy_threads_for(machine.SMALL_MATRIX):
+        assert threads() == {1}
+    assert threads() == usual
+    with machine.numpy_threads_for(machine.SMALL_MATRIX + 1):
+        assert threads() == usual
