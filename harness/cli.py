@@ -344,6 +344,8 @@ def verify(precision: str, device: str, as_json: bool) -> None:
 @JSON
 def bench(grid: Path | None, scaling: bool, as_json: bool, store: Path, **given: Any) -> None:
     """Measure how fast the work is on this machine, next to the bare network: ratios of one run.
+    With the extra `peers` (pip install -e '.[peers]') also next to diffusers, lucidrains' trainer
+    and torch-fidelity, as they come.
 
     \b
     Example:
