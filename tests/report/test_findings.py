@@ -614,6 +614,26 @@ def test_the_last_tenth_is_judged_image_by_image_where_that_is_known():
     assert "cosine and linear were still learning" in finding.sentence
 
 
+def test_of_two_schedules_that_lose_contrast_the_one_with_less_signal_is_told():
+    frame = contrasting((0.95, 0.9), (0.96, 0.89), last=(0.9, 0.95))
+    [finding] = told("contrast_lost", frame)
+    assert "Under linear the signal rate never exceeds 0.900" in finding.sentence
+
+
+def test_what_a_training_gained_is_a_share_of_its_distance_to_real_images():
+    far = before({"linear": 0.2, "cosine": 0.2}, floor=0.0)
+    near = before({"linear": 0.2, "cosine": 0.2}, floor=0.03)
+    assert "improvement by 16.7" in told("training_long_enough", far)[0].sentence
+    # Cosine had .0601 to go to 0, and half of that to a floor of .03.
+    [finding] = told("training_long_enough", near)
+    assert finding.effect == pytest.approx(1 / 6 * 0.0604 / 0.0304, rel=0.02)
+
+
+def test_fifteen_per_cent_are_of_the_forecast():
+    assert "100 % of the 4 pieces" in told("forecast_against_actual", foretold(0.86))[0].sentence
+    assert "0 % of the 4 pieces" in told("forecast_against_actual", foretold(1.16))[0].sentence
+
+
 def test_one_way_may_lead_in_fidelity_and_variety():
     frame = faithful({"ddim": (0.9, 0.8), "ddpm": (0.7, 0.6)})
     assert "fidelity costs no variety" in told("variety_against_fidelity", frame)[0].sentence
