@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from harness.diffusion.times import trailing
 from harness.engine.network import Predictor, make_schedule, memory_format, to_bytes, with_weights
 from harness.engine.noise import FreshNoise, starting_noise
 from harness.engine.sample import batches_of
-from harness.engine.score import extractor, image_set
+from harness.engine.score import extractor
 from harness.engine.train import Setting, step_of
 from harness.errors import BadOption
 from harness.metrics.distances import METRICS
@@ -206,7 +206,10 @@ def training(subject: Subject, told: Told) -> None:
         state.keep_losses(t, losses)
         state.step = (state.step + 1) % len(state.losses)
 
-    bare = bare_step(subject, Predictor(state.network, setting.precision), state.optimizer)
+    layout = memory_format(subject.shape[-1], setting.precision, setting.device)
+    x = torch.randn(subject.batch, *subject.shape, device=setting.device)
+    x = x.contiguous(memory_format=layout)
+    bare = bare_step(Predictor(state.network, setting.precision), state.optimizer, x)
     seconds = in_turns({"ours": ours, "bare": bare}, setting.device)
     told.ratios["training_loop"] = Ratio(
         "training: bare step / our step", seconds["bare"] / seconds["ours"], "at least 0.92"
@@ -222,15 +225,15 @@ def training(subject: Subject, told: Told) -> None:
 
 
 def bare_step(
-    subject: Subject, network: Predictor, optimizer: torch.optim.Optimizer
+    predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    x: torch.Tensor,
 ) -> Callable[[], None]:
-    device = subject.setting.device
-    layout = memory_format(subject.shape[-1], subject.setting.precision, device)
-    x = torch.randn(subject.batch, *subject.shape, device=device).contiguous(memory_format=layout)
-    log_snr = torch.randn(subject.batch, device=device)
+    """Forward, backward and optimiser on images [N, C, H, W], as they lie in memory."""
+    log_snr = torch.randn(len(x), device=x.device)
 
     def step() -> None:
-        torch.autograd.backward((network(x, log_snr) - x).square().mean())
+        torch.autograd.backward((predict(x, log_snr) - x).square().mean())
         optimizer.step()
         optimizer.zero_grad()
 
@@ -240,7 +243,7 @@ def bare_step(
 def sampling(subject: Subject, told: Told) -> None:
     """Our sampling against as many bare forward passes, for a deterministic and a noisy sampler."""
     setting, cell = subject.setting, subject.cell
-    device, shape = setting.device, setting.images.train.shape[1:]
+    device, shape = setting.device, subject.shape
     trained = with_weights(
         cell.training, setting.first_state(subject.threads).average, setting.images, device
     )
@@ -293,7 +296,7 @@ def sampled(
 
 def scoring(subject: Subject, told: Told) -> None:
     """Features and the grid's first metrics with their intervals, against the features alone."""
-    images = image_set(subject.place.data_dir, subject.cell.training.data)
+    images = subject.setting.images
     extract = extractor(subject.place.data_dir, str(subject.setting.device), subject.cell.extractor)
     some = images.train[: subject.cell.images]
     reference = np.asarray(extract(images.train[: len(some)]), np.float64)
@@ -318,7 +321,7 @@ def scoring(subject: Subject, told: Told) -> None:
 def other_programs(subject: Subject, told: Told) -> None:
     """Other programs at the same work, as they come: the same network, images and batch."""
     setting, shape = subject.setting, subject.shape
-    images = image_set(subject.place.data_dir, subject.cell.training.data)
+    images = subject.setting.images
     state = setting.first_state(subject.threads)
     step = step_of(setting)
     trained = with_weights(subject.cell.training, state.average, images, setting.device)
@@ -387,32 +390,27 @@ def plain_float32(subject: Subject, told: Told) -> None:
     """The default precision and memory layout against plain float32, on a 64-pixel network."""
     device = subject.setting.device
     x = torch.randn(PLAIN_BATCH, 3, PLAIN_SIDE, PLAIN_SIDE, device=device)
-    log_snr = torch.randn(PLAIN_BATCH, device=device)
     if device.type == "cpu":
         torch.set_num_threads(machine.threads_for(x[0].numel()))
 
-    def step_of_a_network(precision: str, layout: torch.memory_format) -> Piece:
-        network = MODELS.make("small", {}).build(3, PLAIN_SIDE).to(device, memory_format=layout)
-        optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-        predict, images = Predictor(network, precision), x.contiguous(memory_format=layout)
-
-        def step() -> None:
-            torch.autograd.backward((predict(images, log_snr) - x).square().mean())
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return step
+    def network(layout: torch.memory_format) -> torch.nn.Module:
+        made: torch.nn.Module = MODELS.make("small", {}).build(3, PLAIN_SIDE)
+        return made.to(device).to(memory_format=layout)
 
     precision = machine.find_precision("auto", device)
+    layout = memory_format(PLAIN_SIDE, precision, device)
+    # Not by a Predictor, which would lay out the images as it likes them.
+    plain, ours = network(torch.contiguous_format), network(layout)
+    optimizers = [torch.optim.AdamW(one.parameters(), fused=True) for one in (plain, ours)]
     seconds = in_turns(
         {
-            "plain": step_of_a_network("float32", torch.contiguous_format),
-            "default": step_of_a_network(
-                precision, memory_format(PLAIN_SIDE, precision, device)
+            "plain": bare_step(plain, optimizers[0], x),
+            "default": bare_step(
+                Predictor(ours, precision), optimizers[1], x.contiguous(memory_format=layout)
             ),
         },
         device,
-    )  # fmt: skip
+    )
     told.ratios["plain_float32"] = Ratio(
         f"training step at 64 pixels: plain float32 / default ({precision})",
         seconds["plain"] / seconds["default"],
@@ -483,6 +481,7 @@ def flops_of(piece: Piece) -> float:
     return float(counter.get_total_flops())
 
 
+@cache
 def peak(precision: str, device: torch.device) -> float:
     """Operations per second of a large matrix product in this precision: what can be had."""
     side = PEAK_SIDE

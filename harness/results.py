@@ -35,6 +35,7 @@ def read_results(
     failures = tracker.failures()
     failures = failures[failures["key"].isin([*wanted])].reset_index(drop=True)
     run_of = dict(zip(trainings["key"], trainings["run_id"], strict=True))
+    run_of_cell = dict(zip(cells["key"], cells["run_id"], strict=True))
     return Results(
         name=name,
         cells=cells,
@@ -43,19 +44,17 @@ def read_results(
         losses=tables(tracker, run_of, "loss.csv"),
         time_losses=tables(tracker, run_of, "loss_by_time.csv"),
         schedules=schedule_curves(tracker, trainings, cells),
-        sheets=pictures(tracker, cells, "samples.png"),
-        films=pictures(tracker, cells, "film.png"),
-        nearest=pictures(tracker, cells, "nearest.png"),
-        paths=tables(tracker, dict(zip(cells["key"], cells["run_id"], strict=True)), "path.csv"),
+        sheets=files(tracker, run_of_cell, "samples.png"),
+        films=files(tracker, run_of_cell, "film.png"),
+        nearest=files(tracker, run_of_cell, "nearest.png"),
+        paths=tables(tracker, run_of_cell, "path.csv"),
         grid_text=grid_text,
         expected_cells=len(grid_cells),
         versions=tracker.versions(),
         commit=tracker.commit(),
         budgets=budgets or {},
         influences={
-            key: arrays(kept)
-            for key, run_id in zip(cells["key"], cells["run_id"], strict=True)
-            if (kept := tracker.artifact(run_id, "influence.npz"))
+            key: arrays(kept) for key, kept in files(tracker, run_of_cell, "influence.npz").items()
         },
         measures=tuple(measure_of(name, METRICS[name]) for name in in_order(METRICS.names())),
         left_out=left_out(recorded[~recorded["key"].isin([*wanted])]),
@@ -91,21 +90,15 @@ def arrays(kept: bytes) -> dict[str, Any]:
         return {column_of(name): file[name] for name in file.files}
 
 
-def pictures(tracker: Tracker, cells: pd.DataFrame, file: str) -> dict[str, bytes]:
-    """A picture of each cell that has it."""
-    return {
-        key: picture
-        for key, run_id in zip(cells["key"], cells["run_id"], strict=True)
-        if (picture := tracker.artifact(run_id, file))
-    }
+def files(tracker: Tracker, run_of: dict[str, str], file: str) -> dict[str, bytes]:
+    """One file of each run that has it."""
+    return {key: kept for key, run_id in run_of.items() if (kept := tracker.artifact(run_id, file))}
 
 
 def tables(tracker: Tracker, run_of: dict[str, str], file: str) -> dict[str, pd.DataFrame]:
     """One CSV of each run that has it."""
     return {
-        key: pd.read_csv(io.BytesIO(text))
-        for key, run_id in run_of.items()
-        if (text := tracker.artifact(run_id, file))
+        key: pd.read_csv(io.BytesIO(text)) for key, text in files(tracker, run_of, file).items()
     }
 
 

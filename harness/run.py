@@ -227,7 +227,7 @@ def sampled_twice(grid: Grid, store: Store, recorded: Container[str]) -> frozens
     kept = {
         training.key
         for training in distinct_trainings(whole)
-        if store.model(training.key, "checkpoint.safetensors").exists()
+        if store.checkpoint(training.key).exists()
         or not (store.has_model(training.key) or training.key in recorded)
     }
     return cells_at_checkpoints(cell for cell in whole if cell.training.key in kept)

@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
@@ -77,13 +78,16 @@ def sample(
         film.look(x, estimate)
         return estimate
 
+    def warm_up(size: int) -> None:
+        if size not in warm:
+            denoise.estimate(torch.zeros(size, *shape, device=device), times[0])
+            warm.add(size)
+
     def run(batch: range) -> tuple[np.ndarray, float, int]:
         nonlocal film
         if batch[0] == 0:
             film = Film(each)
-        if len(batch) not in warm:
-            denoise.estimate(torch.zeros(len(batch), *shape, device=device), times[0])
-            warm.add(len(batch))
+        warm_up(len(batch))
         made = denoise.evaluations
         x = starting_noise(cell.sampling_seed, batch, shape).to(device)
         draw = FreshNoise(cell.sampling_seed, batch, shape, device)
@@ -97,6 +101,9 @@ def sample(
 
     machine.forget_peak(device)
     with torch.inference_mode():
+        for size in {len(batch) for batch in batches}:
+            with suppress(torch.OutOfMemoryError):  # such batches will be halved
+                warm_up(size)
         before = machine.joules(device)
         drawn, timings, nfe = zip(*in_halves(batches, run), strict=True)
         joules = machine.joules(device) - before

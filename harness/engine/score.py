@@ -42,7 +42,6 @@ from harness.runtime import machine
 from harness.runtime.progress import Progress, Report
 from harness.runtime.store import Store, replacing, write_bytes, write_json
 
-CHECKPOINT = "checkpoint.safetensors"
 CHUNK = 64  # images whose features are taken between two reports
 
 
@@ -78,10 +77,9 @@ def score(job: ScoreJob, report: Report) -> dict[str, Any]:
     elif job.retime:
         trained = network_of(job)
         outcome = with_cost(outcome, sample(cell, trained, report), trained.device)
-    with machine.numpy_threads_for(read_features(store.features(cell.key)).size):
-        measure(outcome, job, report)
-        if job.at_checkpoint:
-            measure_checkpoint(outcome, job, report)
+    measure(outcome, job, report)
+    if job.at_checkpoint:
+        measure_checkpoint(outcome, job, report)
     write_json(store.cell(cell.key, "outcome.json"), outcome)
     return outcome
 
@@ -183,14 +181,15 @@ def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
         metric = METRICS[name]
         given = needed_by(name, job, features, report)
         try:
-            found = judge(
-                name,
-                metric,
-                features,
-                read_once(reference),
-                reference_variance=job.reference_variance,
-                **given,
-            )
+            with machine.numpy_threads_for(features.size):
+                found = judge(
+                    name,
+                    metric,
+                    features,
+                    read_once(reference),
+                    reference_variance=job.reference_variance,
+                    **given,
+                )
         except NotDefined as error:  # for so few images, say: the other metrics are not
             metrics |= dict.fromkeys(numbers_of([name], job.reference_variance), math.nan)
             outcome.setdefault("undefined", {})[name] = str(error)
@@ -212,19 +211,21 @@ def measure_checkpoint(outcome: dict[str, Any], job: ScoreJob, report: Report) -
     name = decisive(job.metrics)
     if name is None or f"{name}_checkpoint" in metrics:
         return
-    if not store.model(cell.training.key, CHECKPOINT).exists():
+    checkpoint = store.checkpoint(cell.training.key)
+    if not checkpoint.exists():
         metrics[f"{name}_checkpoint"] = math.nan
         reason = "its training kept no checkpoint"
         outcome.setdefault("undefined", {})[f"{name}_checkpoint"] = reason
         return
     refuse_other_features(outcome, job)
     images = image_set(job.data_dir, cell.training.data)
-    trained = load(cell.training, store, images, torch.device(job.device), CHECKPOINT)
+    trained = load(cell.training, store, images, torch.device(job.device), checkpoint.name)
     samples = sample(cell, trained, report, repeats=1)
     extract = extractor(job.data_dir, job.device, cell.extractor)
     features = in_chunks(extract, samples.images, report)
     reference = read_once(real_features(job, cell.reference, None, report))
-    found = judge(name, METRICS[name], features, reference)
+    with machine.numpy_threads_for(features.size):
+        found = judge(name, METRICS[name], features, reference)
     metrics[f"{name}_checkpoint"] = found.numbers.get(f"{name}_centre", found.numbers[name])
     path = store.cell(cell.key, "influence.npz")
     write_arrays(path, load_arrays(path) | {f"{name}_checkpoint": found.arrays[name]})

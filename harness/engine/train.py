@@ -150,7 +150,7 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
         ):
             files = (draw_sheet(setting, state, store),)
         if state.step == max(1, round(CHECKPOINT * training.training_steps)):
-            write_tensors(store.model(training.key, "checkpoint.safetensors"), state.average, {})
+            write_tensors(store.checkpoint(training.key), state.average, {})
         try:
             report(Progress(state.step, training.training_steps, values, files))
         except Stopped:

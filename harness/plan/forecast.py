@@ -52,8 +52,7 @@ class Plan:
 
     def seconds(self, work: Training | Cell) -> float:
         """What one piece of work will take; 0 where that is not known."""
-        model = work.model if isinstance(work, Training) else work.training.model
-        if (speeds := self.speeds.get(model)) is None:
+        if (speeds := self._speeds(work)) is None:
             return 0.0
         if isinstance(work, Training):
             return speeds.train * work.training_steps * work.batch_size
@@ -70,9 +69,7 @@ class Plan:
         """Bytes that the rest will add to the store and the tracker, pictures not counted."""
 
         def added(work: Training | Cell) -> float:
-            model = work.model if isinstance(work, Training) else work.training.model
-            speeds = self.speeds.get(model)
-            if speeds is None:
+            if (speeds := self._speeds(work)) is None:
                 return 0.0
             if isinstance(work, Training):
                 return NUMBER * KEPT_WEIGHTS * speeds.parameters
@@ -97,6 +94,9 @@ class Plan:
     def evaluations(self) -> int:
         """Network evaluations of single images still to be made for samples."""
         return sum(cell.images * evaluations_of(cell) for cell in self._samplings())
+
+    def _speeds(self, work: Training | Cell) -> Speeds | None:
+        return self.speeds.get((work if isinstance(work, Training) else work.training).model)
 
     def _samplings(self) -> list[Cell]:
         """Each cell as often as it is still to be sampled."""

@@ -81,6 +81,12 @@ def price(frame: pd.DataFrame) -> Price | None:
     )
 
 
+def mean_of(rows: pd.DataFrame, name: str) -> tuple[float, float]:
+    """The mean of what else was measured of these cells, and its error on the models at hand."""
+    errors = rows[f"{name}_error"].fillna(0.0)
+    return float(rows[name].mean()), float(np.sqrt((errors**2).sum()) / len(rows))
+
+
 def foretold(frame: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
     """What was foretold to take how long, and how long it took: seconds [pieces, 2] of trainings
     and of cells, for what was done here after a forecast."""

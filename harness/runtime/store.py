@@ -1,6 +1,7 @@
 """The store: files named by the content key of the work they come from.
 
     models/<key>/weights.safetensors    exists only when the training is complete
+    models/<key>/checkpoint.safetensors the weights of a tenth before its end
     models/<key>/state.safetensors      where an unfinished training goes on
     models/<key>/training.json ...      what came of it, its losses and sheets
     cells/<key>/outcome.json ...        what came of a cell: exists only when it is complete
@@ -37,6 +38,10 @@ class Store:
 
     def cell(self, key: str, name: str) -> Path:
         return self.root / "cells" / key / name
+
+    def checkpoint(self, key: str) -> Path:
+        """The averaged weights of a training a tenth before its end."""
+        return self.model(key, "checkpoint.safetensors")
 
     def features(self, key: str) -> Path:
         return self.root / "features" / f"{key}.npy"

@@ -14,7 +14,7 @@ from harness.report.finding import Finding
 from harness.report.phrases import described, is_known, quantity
 from harness.report.points import Point, best, points
 from harness.report.words import at_steps, estimate, listed, number, sentence
-from harness.report.yardsticks import Z, floor_error, floor_of
+from harness.report.yardsticks import Z, floor_error, floor_of, mean_of
 
 SETTLED = 0.05  # of the distance to real images: a training that gains less has settled
 BY_CHANCE = 0.05  # of new images lie nearer to a training image than 95 % of held-out ones do
@@ -241,9 +241,7 @@ def _last_tenth(rows: pd.DataFrame, floor: float) -> _Gain:
 
 def _mean_of(frame: pd.DataFrame, point: Point, name: str) -> tuple[float, float]:
     """The mean of another measure over a point's cells, and its error on these models."""
-    rows = frame[frame["key"].isin(point.keys)]
-    errors = rows[f"{name}_error"].fillna(0.0)
-    return float(rows[name].mean()), float(np.sqrt((errors**2).sum()) / len(rows))
+    return mean_of(frame[frame["key"].isin(point.keys)], name)
 
 
 def _measured(frame: pd.DataFrame, point: Point, name: str) -> str:

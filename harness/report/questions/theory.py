@@ -7,7 +7,6 @@ sampling keeps.
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from harness.report.family import Contrast
@@ -15,7 +14,7 @@ from harness.report.finding import Finding, asked
 from harness.report.phrases import is_known, quantity, versus
 from harness.report.points import best, points
 from harness.report.words import at_steps, estimate, listed, number, sentence
-from harness.report.yardsticks import Z
+from harness.report.yardsticks import Z, mean_of
 
 FULL = 0.99  # of the signal: a schedule that ends above this loses nothing that shows
 ALIKE = 0.01  # of the contrast: a smaller difference explains nothing
@@ -38,7 +37,7 @@ def contrast_lost(frame: pd.DataFrame) -> Finding | None:
         return None
     schedule = losing.groupby("schedule")["last_signal"].mean().idxmin()
     rows = losing[losing["schedule"] == schedule]
-    measured, error = _contrast(rows)
+    measured, error = mean_of(rows, "contrast")
     low, high = measured - Z * error, measured + Z * error
     first = rows.iloc[0]
     words = (
@@ -111,12 +110,6 @@ def _held_against(frame: pd.DataFrame, contrast: Contrast, foreseen: list[float]
         f"yet {numbers}, better for {contrast.winner.schedule}: theory and measurement disagree, "
         "and the contrast that the sampler keeps is not what decides"
     )
-
-
-def _contrast(rows: pd.DataFrame) -> tuple[float, float]:
-    """The mean contrast, and its error on the models at hand."""
-    errors = rows["contrast_error"].fillna(0.0)
-    return float(rows["contrast"].mean()), float(np.sqrt((errors**2).sum()) / len(rows))
 
 
 def _share(rows: pd.DataFrame, column: str = "contrast_theory") -> str:
