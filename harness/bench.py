@@ -11,7 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,24 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import peers
-from harness.diffusion.objective import Denoiser
+from harness.diffusion.objective import Denoiser, Network
 from harness.diffusion.samplers import SAMPLERS, evaluations
 from harness.diffusion.schedules import Schedule
 from harness.diffusion.times import trailing
-from harness.engine.network import Predictor, make_schedule, memory_format, to_bytes, with_weights
+from harness.engine.compiled import pays
+from harness.engine.network import (
+    Predictor,
+    Trained,
+    make_schedule,
+    memory_format,
+    to_bytes,
+    with_weights,
+)
 from harness.engine.noise import FreshNoise, starting_noise
 from harness.engine.sample import batches_of
-from harness.engine.score import extractor
-from harness.engine.train import Setting, step_of
+from harness.engine.score import compiled_once, extractor
+from harness.engine.state import State
+from harness.engine.train import Setting, ready, step_of
 from harness.errors import BadOption
 from harness.metrics.distances import METRICS
 from harness.metrics.judgement import judge
@@ -72,6 +81,7 @@ extractor: digits
 """
 
 Piece = Callable[[], object]
+THREADS = torch.get_num_threads()  # that torch uses where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -182,6 +192,30 @@ class Subject:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.setting.images.train.shape[1:])
 
+    def ready(self, state: State) -> Network:
+        """The network of a training as a short run uses it: compiled on a GPU alone."""
+        return ready(replace(state, is_compiled=self.compiles), self.setting).network
+
+    def as_run(self, trained: Trained, batch: int) -> Trained:
+        """The same of a network that is sampled."""
+        return compiled_once(trained, (batch,)) if self.compiles else trained
+
+    @property
+    def compiles(self) -> bool:
+        return pays(0.0, self.setting.device)
+
+    def as_it_comes(self, piece: Piece) -> Piece:
+        """Another program's piece of work, with as many threads as torch gives it."""
+
+        def run() -> None:
+            torch.set_num_threads(THREADS)
+            try:
+                piece()
+            finally:
+                torch.set_num_threads(self.threads)
+
+        return run
+
     def named(self) -> dict[str, Any]:
         training = self.cell.training
         return {
@@ -199,7 +233,8 @@ def training(subject: Subject, told: Told) -> None:
     """Our training loop against the bare step: forward, backward and optimiser, nothing else."""
     setting = subject.setting
     state = setting.first_state(subject.threads)
-    step = step_of(setting)
+    network = subject.ready(state)
+    step = step_of(setting, network)
 
     def ours() -> None:
         t, losses = step(state)
@@ -209,7 +244,7 @@ def training(subject: Subject, told: Told) -> None:
     layout = memory_format(subject.shape[-1], setting.precision, setting.device)
     x = torch.randn(subject.batch, *subject.shape, device=setting.device)
     x = x.contiguous(memory_format=layout)
-    bare = bare_step(Predictor(state.network, setting.precision), state.optimizer, x)
+    bare = bare_step(Predictor(network, setting.precision), state.optimizer, x)
     seconds = in_turns({"ours": ours, "bare": bare}, setting.device)
     told.ratios["training_loop"] = Ratio(
         "training: bare step / our step", seconds["bare"] / seconds["ours"], "at least 0.92"
@@ -218,7 +253,8 @@ def training(subject: Subject, told: Told) -> None:
         "training_images_per_second": subject.batch / seconds["ours"],
         "bare_training_step_seconds": seconds["bare"],
     }
-    share = flops_of(bare) / seconds["bare"] / peak(setting.precision, setting.device)
+    most = peak(setting.precision, setting.device, subject.threads)
+    share = flops_of(bare) / seconds["bare"] / most
     told.ratios["training_share_of_peak"] = Ratio(
         "training: bare step's share of the measured matrix peak", share
     )
@@ -250,11 +286,16 @@ def sampling(subject: Subject, told: Told) -> None:
     images = next(batches_of(cell.images, device))
     x = torch.randn(len(images), *shape, device=device)
     log_snr = torch.randn(len(images), device=device)
-    predict = Predictor(trained.network, setting.precision)
+    trained = subject.as_run(trained, len(images))
+    predict = trained.predictor()
 
     def bare() -> None:
         for _ in range(STEPS):
             predict(x, log_snr)
+
+    def in_this_thread() -> None:  # where operations can be counted
+        for _ in range(STEPS):
+            Predictor(trained.network, setting.precision)(x, log_snr)
 
     pieces: dict[str, Piece] = {"bare": bare}
     schedule = make_schedule(cell.training.schedule)
@@ -272,7 +313,8 @@ def sampling(subject: Subject, told: Told) -> None:
                 "at most 1.05",
             )
             told.absolute[f"{name}_{STEPS}_images_per_second"] = len(images) / seconds[name]
-        share = flops_of(bare) / seconds["bare"] / peak(setting.precision, device)
+        most = peak(setting.precision, device, machine.cores())
+        share = flops_of(in_this_thread) / seconds["bare"] / most
     told.ratios["sampling_share_of_peak"] = Ratio(
         "sampling: bare forward's share of the measured matrix peak", share
     )
@@ -320,34 +362,49 @@ def scoring(subject: Subject, told: Told) -> None:
 
 def other_programs(subject: Subject, told: Told) -> None:
     """Other programs at the same work, as they come: the same network, images and batch."""
-    setting, shape = subject.setting, subject.shape
-    images = subject.setting.images
+    others_training(subject, told)
+    others_sampling(subject, told)
+    others_scoring(subject, told)
+
+
+def others_training(subject: Subject, told: Told) -> None:
+    setting, images = subject.setting, subject.setting.images
     state = setting.first_state(subject.threads)
-    step = step_of(setting)
-    trained = with_weights(subject.cell.training, state.average, images, setting.device)
+    step = step_of(setting, subject.ready(state))
     theirs = (state.network, images.train, subject.batch, images.flip)
-    seconds = in_turns(
-        {
-            "ours": lambda: step(state),
-            "diffusers": peers.diffusers_training_step(*theirs),
-            "lucidrains": peers.lucidrains_training_step(*theirs),
-        },
-        setting.device,
-    )
-    for name in ("diffusers", "lucidrains"):
+    others = {
+        "diffusers": peers.diffusers_training_step(*theirs),
+        "lucidrains": peers.lucidrains_training_step(*theirs),
+    }
+    pieces: dict[str, Piece] = {"ours": lambda: step(state)}
+    pieces |= {name: subject.as_it_comes(piece) for name, piece in others.items()}
+    seconds = in_turns(pieces, setting.device)
+    for name in others:
         told.ratios[f"training_against_{name}"] = Ratio(
             f"training step: {name} / ours", seconds[name] / seconds["ours"], "at least 1.5"
         )
 
-    schedule = make_schedule(subject.cell.training.schedule)
-    denoise = trained.denoiser(schedule)
-    sizes = (trained.network, shape, subject.batch, STEPS)
+
+def others_sampling(subject: Subject, told: Told) -> None:
+    """As they come, and diffusers' loop also around the network that ours uses, compiled."""
+    setting, cell, batch = subject.setting, subject.cell, subject.batch
+    weights = setting.first_state(subject.threads).average
+    trained = with_weights(cell.training, weights, setting.images, setting.device)
+    compiled = compiled_once(trained, (batch,))
+    schedule = make_schedule(cell.training.schedule)
+
+    def ours(trained: Trained) -> Piece:
+        denoise = trained.denoiser(schedule)
+        task = ("ddim", denoise, schedule, range(batch), subject.shape, setting.device)
+        return lambda: to_bytes(sampled(*task))
+
+    sizes = (trained.network, subject.shape, batch, STEPS)
     pieces: dict[str, Piece] = {
-        "ours": lambda: to_bytes(
-            sampled("ddim", denoise, schedule, range(subject.batch), shape, setting.device)
-        ),
-        "diffusers": peers.diffusers_sampling(*sizes),
-        "lucidrains": peers.lucidrains_sampling(*sizes),
+        "ours": ours(subject.as_run(trained, batch)),
+        "diffusers": subject.as_it_comes(peers.diffusers_sampling(*sizes)),
+        "lucidrains": subject.as_it_comes(peers.lucidrains_sampling(*sizes)),
+        "ours, compiled": ours(compiled),
+        "diffusers, compiled": peers.diffusers_sampling(*sizes, predict=compiled.predictor()),
     }
     with torch.inference_mode():
         seconds = in_turns(pieces, setting.device)
@@ -355,7 +412,19 @@ def other_programs(subject: Subject, told: Told) -> None:
         told.ratios[f"sampling_against_{name}"] = Ratio(
             f"sampling, ddim: {name} / ours", seconds[name] / seconds["ours"], "at least 1.5"
         )
+    if compiled.network is not compiled.compiled:
+        told.ratios["sampling_same_network"] = Ratio(
+            "sampling, ddim, both by the same compiled network: diffusers / ours",
+            seconds["diffusers, compiled"] / seconds["ours, compiled"],
+            "at least 1",
+        )
+        told.ratios["compiled_sampling"] = Ratio(
+            "sampling, ddim: as it is run / compiled", seconds["ours"] / seconds["ours, compiled"]
+        )
 
+
+def others_scoring(subject: Subject, told: Told) -> None:
+    setting, images = subject.setting, subject.setting.images
     extract = extractor(subject.place.data_dir, str(setting.device), subject.cell.extractor)
     some = images.train[: min(subject.cell.images, len(images.train) // 2)]
     reference = images.held_out[: len(some)]
@@ -366,9 +435,8 @@ def other_programs(subject: Subject, told: Told) -> None:
         for name in ("kid", "fid", "precision", "recall"):
             judge(name, METRICS[name], features, kept)
 
-    seconds = in_turns(
-        {"ours": ours, "theirs": peers.fidelity_metrics(some, reference, extract)}, setting.device
-    )
+    theirs = subject.as_it_comes(peers.fidelity_metrics(some, reference, extract))
+    seconds = in_turns({"ours": ours, "theirs": theirs}, setting.device)
     told.ratios["scoring_against_torch_fidelity"] = Ratio(
         "scoring, FID + KID + PRC: torch-fidelity / ours with intervals",
         seconds["theirs"] / seconds["ours"],
@@ -482,8 +550,13 @@ def flops_of(piece: Piece) -> float:
 
 
 @cache
-def peak(precision: str, device: torch.device) -> float:
-    """Operations per second of a large matrix product in this precision: what can be had."""
-    side = PEAK_SIDE
+def peak(precision: str, device: torch.device, threads: int) -> float:
+    """Operations per second of a large matrix product in this precision: what can be had, on a
+    processor by so many threads."""
+    side, before = PEAK_SIDE, torch.get_num_threads()
     a, b = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in "ab")
-    return 2.0 * side**3 / in_turns({"product": lambda: a @ b}, device)["product"]
+    torch.set_num_threads(threads)
+    try:
+        return 2.0 * side**3 / in_turns({"product": lambda: a @ b}, device)["product"]
+    finally:
+        torch.set_num_threads(before)

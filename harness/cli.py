@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -142,7 +143,7 @@ def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> 
     checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
     from harness.run import run_grid
 
-    with screen(as_json) as shown:
+    with crew(given["device"]), screen(as_json) as shown:
         summary = run_grid(checked, place(checked.name, **given), wishes(**given), shown)
     if as_json:
         click.echo(json.dumps(summary.as_json(), indent=1))
@@ -410,8 +411,10 @@ def wishes(
     from harness.plan.work import Filter
     from harness.run import Wishes
     from harness.runtime.interrupt import seconds_of
+    from harness.runtime.machine import processes
 
     return Wishes(
+        processes=processes(),
         only=None if only is None else Filter(only),
         redo=None if redo is None else Filter(redo),
         retime=retime,
@@ -419,6 +422,17 @@ def wishes(
         compile=compile,
         time_limit=None if time_limit is None else seconds_of(time_limit),
     )
+
+
+def crew(device: str) -> AbstractContextManager[None]:
+    """Around a run: the other processes, where torchrun started several."""
+    from harness.runtime.machine import processes
+
+    if processes() == 1:
+        return nullcontext()
+    from harness.runtime import together
+
+    return together.crew(device)
 
 
 def screen(as_json: bool) -> Screen:

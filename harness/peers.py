@@ -31,6 +31,7 @@ from harness.metrics.features import Extractor, Images
 
 T = 1000  # timesteps of both peers, under the betas of our `linear`
 Shape = tuple[int, ...]  # of one image: channels, height, width
+Predict = Callable[[Tensor, Tensor], Tensor]  # of images [N, C, H, W] and log SNR [N]
 
 
 def are_installed() -> bool:
@@ -57,8 +58,11 @@ class Told(nn.Module):
     table: Tensor
     self_condition = random_or_learned_sinusoidal_cond = False
 
-    def __init__(self, network: nn.Module, shape: Shape, betas: Tensor):
+    def __init__(
+        self, network: nn.Module, shape: Shape, betas: Tensor, predict: Predict | None = None
+    ):
         super().__init__()
+        self.predict = predict  # in the place of the copy, which then only tells what it is
         self.network = copy.deepcopy(network).to(memory_format=torch.contiguous_format).float()
         self.device, self.dtype = next(network.parameters()).device, torch.float32
         self.channels = self.out_dim = shape[0]
@@ -68,7 +72,8 @@ class Told(nn.Module):
         self.register_buffer("table", log_snr.to(self.device, self.dtype), persistent=False)
 
     def forward(self, x: Tensor, timesteps: Tensor, self_condition: None = None) -> Any:
-        return self.network(x, self.table[timesteps].expand(len(x)))
+        log_snr = self.table[timesteps].expand(len(x))
+        return self.network(x, log_snr) if self.predict is None else self.predict(x, log_snr)
 
 
 @dataclass(frozen=True)
@@ -132,10 +137,16 @@ def diffusers_training_step(
 
 
 def diffusers_sampling(
-    network: nn.Module, shape: Shape, batch: int, steps: int, sampler: str = "ddim"
+    network: nn.Module,
+    shape: Shape,
+    batch: int,
+    steps: int,
+    sampler: str = "ddim",
+    predict: Predict | None = None,
 ) -> Callable[[], Tensor]:
-    """DDIMPipeline or DDPMPipeline: uint8 [batch, *shape]. Spaced as `leading`, and x_0 clipped."""
-    pipeline = diffusers_pipeline(network, shape, sampler)
+    """DDIMPipeline or DDPMPipeline: uint8 [batch, *shape]. Spaced as `leading`, and x_0 clipped.
+    With `predict` it asks that, and not its own copy of the network."""
+    pipeline = diffusers_pipeline(network, shape, sampler, predict)
 
     def sample() -> Tensor:
         found = pipeline(batch_size=batch, num_inference_steps=steps, output_type="np").images
@@ -144,13 +155,15 @@ def diffusers_sampling(
     return sample
 
 
-def diffusers_pipeline(network: nn.Module, shape: Shape, sampler: str, **options: Any) -> Any:
+def diffusers_pipeline(
+    network: nn.Module, shape: Shape, sampler: str, predict: Predict | None = None, **options: Any
+) -> Any:
     """`options` are its scheduler's."""
     with installed():
         import diffusers
 
     scheduler = getattr(diffusers, f"{sampler.upper()}Scheduler")(num_train_timesteps=T, **options)
-    told = Told(network, shape, scheduler.betas).eval()
+    told = Told(network, shape, scheduler.betas, predict).eval()
     told.register_forward_hook(lambda _, __, noise: SimpleNamespace(sample=noise))
     pipeline = getattr(diffusers, f"{sampler.upper()}Pipeline")(told, scheduler)
     pipeline.set_progress_bar_config(disable=True)

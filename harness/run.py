@@ -66,6 +66,7 @@ class Wishes:
     report: bool = True  # whether it is written at the end
     fail_fast: bool = False
     time_limit: float | None = None  # seconds
+    processes: int = 1  # that train each network together, this one and those that follow it
 
 
 @dataclass
@@ -134,7 +135,7 @@ def run_grid(
         device = "cpu"
         if plan.to_train or plan.to_score:
             device = preflight(grid, cells, place)
-            plan = with_cost(plan, grid, store, place, device)
+            plan = with_cost(plan, grid, store, place, device, wishes.processes)
             screen.say(plan.cost())
         with store.locked(), interruption:
             forget(again, whole, tracker, store)
@@ -313,15 +314,17 @@ class Doing:
     has_told_of_compiling: bool = False
 
     def train(self, trainings: list[Training], summary: Summary) -> None:
-        """Each distinct training once; on a CPU several side by side."""
+        """Each distinct training once: several side by side, or one after the other by all the
+        processes that torchrun started."""
         if not trainings:
             return
         from harness.engine.score import image_set
         from harness.engine.train import TrainJob, train
 
         values = image_set(self.place.data_dir, self.grid.data).train[0].size
-        workers = workers_for(self.grid, self.device)
-        threads = machine.threads_for(values, workers)
+        together = self.wishes.processes
+        workers = 1 if together > 1 else workers_for(self.grid, self.device)
+        threads = machine.threads_for(values, max(workers, together))
         jobs = [
             TrainJob(
                 training,
@@ -333,17 +336,19 @@ class Doing:
             )
             for training in trainings
         ]
-        self._carry_out("training", train, jobs, workers, summary)
+        execute = self.execute
+        if together > 1:
+            from harness.runtime.together import lead as execute
+        self._carry_out("training", train, jobs, workers, summary, execute)
 
     def score(self, cells: list[Cell], twice: frozenset[str], summary: Summary) -> None:
         """Sample and score each cell whose network is there, alone, so that seconds are honest."""
         from harness.engine.score import ScoreJob, score
 
         reasons = {work.key: failure.reason for work, failure in summary.failed}
-        seconds: dict[str, float] = {}
-        for cell in cells:
-            network = cell.training.key
-            seconds[network] = seconds.get(network, 0.0) + self.plan.seconds(cell)
+        # Not for their seconds: on a processor their batches go over the cores in parts, which
+        # gains what compiling would.
+        compiles = self._compiles(0.0)
         for cell in cells:
             if reason := reasons.get(cell.training.key):
                 summary.failed.append((cell, Failure(f"its training failed: {reason}")))
@@ -357,14 +362,14 @@ class Doing:
                 self.wishes.retime,
                 self.grid.reference_variance,
                 cell.key in twice,
-                self._compiles(seconds[cell.training.key]),
+                compiles,
             )
             for cell in cells
             if cell.training.key not in reasons
         ]
         # Alone on a CPU and on each GPU, so that seconds are honest.
         workers = workers_for(self.grid, self.device) if self.device != "cpu" else 1
-        self._carry_out("cell", score, jobs, workers, summary)
+        self._carry_out("cell", score, jobs, workers, summary, self.execute)
 
     def _say_once_why_not_compiled(self, outcome: Any) -> None:
         trouble = "" if isinstance(outcome, Failure) else outcome.get("compiled", "")
@@ -381,7 +386,13 @@ class Doing:
         return pays(seconds, machine.find_device(self.device))
 
     def _carry_out(
-        self, stage: str, function: Any, jobs: list[Any], workers: int, summary: Summary
+        self,
+        stage: str,
+        function: Any,
+        jobs: list[Any],
+        workers: int,
+        summary: Summary,
+        execute: Execute,
     ) -> None:
         """Execute jobs and record each as it goes: its progress live, its outcome when it ends."""
         if not jobs:
@@ -419,7 +430,7 @@ class Doing:
             return in_short(outcome, self.grid.metrics)
 
         screen.stage(stage, len(jobs))
-        outcomes = self.execute(
+        outcomes = execute(
             function,
             jobs,
             on_progress,
@@ -514,7 +525,8 @@ def plan_grid(grid: Grid, place: Place, wishes: Wishes) -> Plan:
         return plan
     try:
         with no_downloads():
-            return with_cost(plan, grid, store, place, preflight(grid, cells, place))
+            device = preflight(grid, cells, place)
+            return with_cost(plan, grid, store, place, device, wishes.processes)
     except NotHereYet as missing:
         return replace(plan, warnings=(f"{missing}; until then the cost cannot be told",))
 
@@ -536,13 +548,15 @@ def plan_of(
     )
 
 
-def with_cost(plan: Plan, grid: Grid, store: Store, place: Place, device: str) -> Plan:
-    """The plan with how many trainings go side by side on this machine, how fast the work with
-    each model is, and what should be known of it beforehand."""
+def with_cost(
+    plan: Plan, grid: Grid, store: Store, place: Place, device: str, processes: int
+) -> Plan:
+    """The plan with how many trainings go side by side on this machine (or processes on one), how
+    fast the work with each model is, and what should be known of it beforehand."""
     from harness.engine.probe import probe
     from harness.engine.sample import clamped_times, first_abar
 
-    workers = workers_for(grid, device)
+    workers = processes if processes > 1 else workers_for(grid, device)
     here = machine.name(machine.find_device(device))
     speeds: dict[Part, Speeds] = {}
     for cell in plan.cells:

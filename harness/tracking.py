@@ -410,7 +410,7 @@ def resolved(outcome: Mapping[str, Any]) -> dict[str, str]:
     tags = {MACHINE: str(outcome["machine"])}
     for name in (
         "precision", "extractor", "extractor_fingerprint", "threads", "data_fingerprint",
-        "compiled",
+        "compiled", "processes",
     ):  # fmt: skip
         if name in outcome:
             tags[f"{RESOLVED}{name}"] = str(outcome[name])

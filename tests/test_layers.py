@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = [
+    {"__main__"},
     {"cli"},
     {"bench"},
     {"run"},

@@ -8,7 +8,7 @@ here once: samplers only ever see `denoise(x, t)`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from harness.diffusion.schedules import Schedule, rates
@@ -174,11 +174,16 @@ class Estimate:
     schedule: Schedule
     target: Target
     trained: tuple[float, float] = EVERYTHING
+    known: dict[float, tuple[float, float, float]] = field(default_factory=dict, compare=False)
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        log_snr = self.schedule.log_snr(t.double()).clamp(*self.trained)
-        prediction = self.network(x, log_snr.to(x.dtype).to(x.device).expand(len(x)))
-        return self.target.image(x, prediction, *rates(self.schedule, t))
+        # Worked out once for each time: every batch comes by the same ones.
+        if (at := self.known.get(float(t))) is None:
+            log_snr = float(self.schedule.log_snr(t.double()).clamp(*self.trained))
+            at = self.known[float(t)] = (log_snr, *rates(self.schedule, t))
+        log_snr, alpha, sigma = at
+        prediction = self.network(x, x.new_full((len(x),), log_snr))
+        return self.target.image(x, prediction, alpha, sigma)
 
 
 @dataclass

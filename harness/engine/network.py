@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from harness.data.images import ImageSet
-from harness.diffusion.objective import LOG_SNR_LIMIT, TARGETS, Denoiser, Estimate
+from harness.diffusion.objective import LOG_SNR_LIMIT, TARGETS, Denoiser, Estimate, Network
 from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.engine.noise import Purpose, generator
+from harness.engine.side_by_side import SideBySide
 from harness.errors import StoreError
 from harness.models.presets import MODELS
 from harness.plan.work import Part, Training
@@ -44,7 +44,7 @@ def memory_format(size: int, precision: str, device: torch.device) -> torch.memo
 class Predictor:
     """The network as the mathematics calls it: float32 in and out, computed in `precision`."""
 
-    network: Callable[[Tensor, Tensor], Tensor]
+    network: Network
     precision: str
 
     def __call__(self, x: Tensor, log_snr: Tensor) -> Tensor:
@@ -70,12 +70,20 @@ class Trained:
     precision: str
     shape: tuple[int, int, int]  # of one image: channels, height, width
     device: torch.device
-    compiled: Callable[[Tensor, Tensor], Tensor] | None = None  # in the network's place
+    compiled: Network | None = None  # in the network's place
+    compile_seconds: float = 0.0  # that it took, once for all cells of the training
+
+    def predictor(self) -> Network:
+        """The network at work: on a processor, on all of its cores."""
+        if self.compiled is not None:  # whose kernels let no other thread of Python work
+            return Predictor(self.compiled, self.precision)
+        predictor = Predictor(self.network, self.precision)
+        return SideBySide(predictor) if self.device.type == "cpu" else predictor
 
     def denoiser(self, schedule: Schedule, clip: bool = False) -> Denoiser:
         """`denoise(x, t)` under a schedule, which need not be the one it was trained under."""
         estimate = Estimate(
-            Predictor(self.network if self.compiled is None else self.compiled, self.precision),
+            self.predictor(),
             schedule,
             TARGETS[self.training.target],
             trained=log_snr_range(make_schedule(self.training.schedule)),
@@ -89,13 +97,23 @@ def with_weights(
     """The training's network with these weights, ready to be sampled."""
     network = build(training, images.channels, images.size, device)
     network.load_state_dict(weights)
+    precision = machine.find_precision(training.precision, device)
     return Trained(
         training,
-        network.eval().requires_grad_(False),
-        machine.find_precision(training.precision, device),
+        rounded_once(network.eval().requires_grad_(False), precision),
+        precision,
         (images.channels, images.size, images.size),
         device,
     )
+
+
+def rounded_once(network: nn.Module, precision: str) -> nn.Module:
+    """The network with those weights in `precision` that autocast would round to it again at each
+    evaluation: the same numbers come out, bit for bit."""
+    for layer in network.modules():
+        if type(layer) in (nn.Conv2d, nn.Linear):  # a class of its own may compute on its weights
+            layer.to(getattr(torch, precision))
+    return network
 
 
 def load(

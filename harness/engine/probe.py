@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from harness.engine.exact import Exact
-from harness.engine.network import Predictor
+from harness.engine.network import with_weights
 from harness.engine.sample import batches_of, path_of
 from harness.engine.score import extractor, image_set
 from harness.engine.train import Setting, step_of
@@ -52,7 +52,7 @@ def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> Probed:
 
     def an_evaluation(batch: int) -> Callable[[], object]:
         x = torch.zeros(batch, *images.train.shape[1:], device=device)
-        predict = Predictor(state.network, setting.precision)
+        predict = with_weights(training, state.average, images, device).predictor()
         return torch.inference_mode()(lambda: predict(x, x[:, 0, 0, 0]))
 
     parameters = sum(parameter.numel() for parameter in state.network.parameters())

@@ -115,6 +115,7 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
             "first_abar": first_abar(cell),
             "last_abar": last_abar(cell),
             "clamped_times": clamped_times(cell),
+            "compile_seconds": 0.0 if isinstance(trained, Exact) else trained.compile_seconds,
             **contrast_numbers(cell, samples.images, images),
         },
         "extractor": extract.label,
@@ -381,16 +382,19 @@ def network_of(job: ScoreJob) -> Trained | Exact:
     trained = load_network(store, cell.training, job.data_dir, job.device)
     if not job.compile or isinstance(trained, Exact):
         return trained
-    sizes = tuple(sorted({len(batch) for batch in batches_of(cell.images, trained.device)}))
-    return compiled_once(trained, sizes)
+    sizes = {len(batch) for batch in batches_of(cell.images, trained.device)}
+    return compiled_once(trained, tuple(sorted(sizes)))
 
 
 @lru_cache(maxsize=1)
 def compiled_once(trained: Trained, sizes: tuple[int, ...]) -> Trained:
-    """The cells of one training come together and share their compiled network."""
+    """The network compiled for batches of these sizes, and for as many threads as it will be
+    given. The cells of one training come together and share it."""
+    if trained.device.type == "cpu":
+        torch.set_num_threads(machine.threads_for(math.prod(trained.shape)))
     shapes = [(size, *trained.shape) for size in sizes]
     made = compiled(trained.network, shapes, trained.precision, trained.device, for_training=False)
-    return replace(trained, compiled=made.network)
+    return replace(trained, compiled=made.network, compile_seconds=made.seconds)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -40,6 +40,7 @@ from harness.engine.network import (
 )
 from harness.engine.noise import Order, Purpose, generator, normal
 from harness.engine.sample import preview
+from harness.engine.share import ALONE, Share
 from harness.engine.state import TIME_BINS, State, write_tensors
 from harness.errors import HarnessError
 from harness.plan.work import Training
@@ -109,6 +110,7 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
     Raises Stopped, its state saved, when `report` does; Diverged when the loss is not finite.
     """
     training, store = job.training, Store(job.store)
+    share = Share.here(training.batch_size)
     setting = Setting.of(training, job.data_dir, torch.device(job.device))
     state = setting.first_state(job.threads, job.compile)
     saved = store.model(training.key, "state.safetensors")
@@ -116,10 +118,10 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
         try:
             state.restore(saved)
         except SafetensorError:  # half a file, after a power cut: begin again
-            saved.unlink()
+            saved.unlink(missing_ok=True)
     torch.set_num_threads(state.threads)
     network = ready(state, setting)
-    one_step = step_of(setting, network.network)
+    one_step = step_of(setting, share.shared(network.network), share)
 
     clock = last_look = last_save = time.monotonic()
     steps_at_look = state.step
@@ -145,22 +147,19 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
                 )
             values = {"loss": loss, "images_per_second": speed}
             last_look, steps_at_look = now, state.step
-        if state.step * SHEETS // training.training_steps != (
-            (state.step - 1) * SHEETS // training.training_steps
-        ):
-            files = (draw_sheet(setting, state, store),)
-        if state.step == max(1, round(CHECKPOINT * training.training_steps)):
-            write_tensors(store.checkpoint(training.key), state.average, {})
+        if share.is_first:
+            files = kept_on_the_way(setting, state, store)
         try:
             report(Progress(state.step, training.training_steps, values, files))
         except Stopped:
-            state.save(saved)
+            if share.is_first:
+                state.save(saved)
             raise
-        if now - last_save > SAVE_SECONDS:
+        if share.is_first and now - last_save > SAVE_SECONDS:
             state.save(saved)
             last_save = now
         clock += time.monotonic() - now  # sheets, saving and reporting are not training
-    return finish(setting, state, store, network)
+    return finish(setting, state, store, network, share) if share.is_first else {}
 
 
 def ready(state: State, setting: Setting) -> Compiled:
@@ -173,7 +172,9 @@ def ready(state: State, setting: Setting) -> Compiled:
 
 
 def step_of(
-    setting: Setting, network: Callable[[Tensor, Tensor], Tensor] | None = None
+    setting: Setting,
+    network: Callable[[Tensor, Tensor], Tensor] | None = None,
+    share: Share = ALONE,
 ) -> Callable[[State], tuple[Tensor, Tensor]]:
     """The function that makes the state's next step, by `network` in the place of the state's own:
     returns its times and losses, one an image."""
@@ -182,6 +183,7 @@ def step_of(
     order = Order(training.seed, len(data), training.batch_size)
     target, weighting = TARGETS[training.target], WEIGHTINGS[training.weighting.name]
     loss, layout = LOSSES[training.loss], memory_format(images.size, setting.precision, device)
+    size, own = training.batch_size, share.of(training.batch_size)
 
     def weigh(log_snr: Tensor) -> Tensor:
         weight: Tensor = weighting(log_snr, **training.weighting.keywords)
@@ -189,23 +191,24 @@ def step_of(
 
     def one_step(state: State) -> tuple[Tensor, Tensor]:
         draw = generator(Purpose.TRAINING, training.seed, state.step, 0)
-        t = training_times(setting.schedule, torch.from_numpy(draw.random(training.batch_size)))
-        batch = to_signal(data[order(state.step).to(device)]).contiguous(memory_format=layout)
+        t = training_times(setting.schedule, torch.from_numpy(draw.random(size)))
+        batch = to_signal(data[order(state.step)[own].to(device)]).contiguous(memory_format=layout)
         if images.flip:
-            mirrored = torch.from_numpy(draw.random(len(batch)) < 0.5).to(device)
+            mirrored = torch.from_numpy(draw.random(size)[own] < 0.5).to(device)
             batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
-        eps = normal(tuple(batch.shape), device, Purpose.TRAINING, training.seed, state.step, 1)
+        shape = (size, *batch.shape[1:])
+        eps = normal(shape, device, Purpose.TRAINING, training.seed, state.step, 1)[own]
 
         predict = Predictor(state.network if network is None else network, setting.precision)
-        losses = training_losses(predict, setting.schedule, target, weigh, batch, t, eps, loss)
-        torch.autograd.backward(losses.mean())
+        losses = training_losses(predict, setting.schedule, target, weigh, batch, t[own], eps, loss)
+        torch.autograd.backward(share.mean(losses, size))
         nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
         state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)
         state.optimizer.step()
         state.optimizer.zero_grad()
         # Early on the average would remember the untrained weights for too long.
         state.follow(min(training.ema, (1 + state.step) / (10 + state.step)))
-        return t, losses.detach()
+        return t, share.all_of(losses.detach(), size)
 
     return one_step
 
@@ -219,6 +222,17 @@ def learning_rate(training: Training, step: int) -> float:
     return training.learning_rate * (1 + math.cos(math.pi * fall)) / 2
 
 
+def kept_on_the_way(setting: Setting, state: State, store: Store) -> tuple[str, ...]:
+    """Write what is kept of a training at the step just made, where anything is; returns the
+    sheet's path if there is one."""
+    training, step = setting.training, state.step
+    if step == max(1, round(CHECKPOINT * training.training_steps)):
+        write_tensors(store.checkpoint(training.key), state.average, {})
+    if step * SHEETS // training.training_steps == (step - 1) * SHEETS // training.training_steps:
+        return ()
+    return (draw_sheet(setting, state, store),)
+
+
 def draw_sheet(setting: Setting, state: State, store: Store) -> str:
     """A few samples from the averaged weights as they are now: a picture in the store."""
     training = setting.training
@@ -228,7 +242,9 @@ def draw_sheet(setting: Setting, state: State, store: Store) -> str:
     return str(path)
 
 
-def finish(setting: Setting, state: State, store: Store, network: Compiled) -> dict[str, Any]:
+def finish(
+    setting: Setting, state: State, store: Store, network: Compiled, share: Share
+) -> dict[str, Any]:
     """Write what came of the training; the weights last, since they say that it is complete."""
     training = setting.training
     losses = state.losses.numpy(force=True)
@@ -259,6 +275,7 @@ def finish(setting: Setting, state: State, store: Store, network: Compiled) -> d
         "compiled": network.trouble or str(state.is_compiled),
         "precision": setting.precision,
         "threads": state.threads,
+        "processes": share.size,
         "machine": machine.name(setting.device),
         "versions": machine.versions(),
         "data_fingerprint": setting.images.fingerprint,

@@ -66,10 +66,24 @@ def trainings(results: Results) -> Table | None:
         Column("final loss", [plain(value) for value in numbers(frame, "loss")]),
         Column("time", [Value(duration(value), number=finite(value)) for value in seconds]),
         Column("images/s", [plain(value) for value in numbers(frame, "images_per_second")]),
+        *_compiling(results),
         words("machine", column_of(frame, "machine")),
     ]
     runs = [[Run(run_id)] for run_id in column_of(frame, "run_id")]
     return Table("Trainings", columns, runs)
+
+
+def _compiling(results: Results) -> list[Column]:
+    """How long each training's network took to compile, for its own steps and for its cells:
+    seconds that are in none of the others. No column where nothing was compiled."""
+    frame, cells = results.trainings, results.cells
+    total = numbers(frame, "compile_seconds").fillna(0.0)
+    if "training_key" in cells and "key" in frame:
+        of_cells = numbers(cells, "compile_seconds").groupby(cells["training_key"]).max()
+        total = total + frame["key"].map(of_cells).fillna(0.0).astype(float)
+    if not total.any():
+        return []
+    return [Column("compiling", [Value(duration(value), number=value) for value in total])]
 
 
 def _what_varies(results: Results) -> list[Column]:

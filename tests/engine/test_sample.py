@@ -169,3 +169,26 @@ def test_halved_batches_give_the_same_images_and_the_same_evaluations(
     apart = np.abs(halved.images.astype(int) - whole.images.astype(int))
     assert apart.max() <= 1
     assert halved.film.png(halved.images)
+
+
+def test_weights_rounded_once_give_the_bits_of_autocast(trained):
+    from copy import deepcopy
+
+    from harness.engine.network import Predictor, rounded_once
+
+    x, log_snr = torch.randn(3, 1, 8, 8), torch.tensor([-3.0, 0.0, 4.0])
+    network = deepcopy(trained.network)
+    by_autocast = Predictor(network, "bfloat16")(x, log_snr)
+    rounded = rounded_once(network, "bfloat16")
+    assert torch.equal(Predictor(rounded, "bfloat16")(x, log_snr), by_autocast)
+    kinds = {value.dtype for value in rounded.state_dict().values()}
+    assert kinds == {torch.bfloat16, torch.float32}  # convolutions, and normalisations
+
+
+def test_weights_that_a_layer_computes_on_are_not_rounded():
+    from harness.engine.network import rounded_once
+
+    class Standardised(torch.nn.Conv2d):
+        pass
+
+    assert rounded_once(Standardised(1, 8, 3), "bfloat16").weight.dtype == torch.float32

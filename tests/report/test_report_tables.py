@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import BadOption
 from harness.report import contents, page
-from harness.report.cell_tables import every_cell
+from harness.report.cell_tables import every_cell, trainings
 from harness.report.quality_tables import OTHER, quality
 from harness.report.table import FID, KID, Measure, comparable
 
@@ -225,3 +225,15 @@ def test_a_thousand_cells_are_set_in_tables_in_seconds(build, tmp_path, monkeypa
     page.write(with_shares(results), tmp_path)
     assert time.process_time() - start < 3
     assert (tmp_path / "report.html").stat().st_size < 2e6
+
+
+def test_seconds_of_compiling_are_told_apart_where_there_are_any(results):
+    assert "compiling" not in [column.title for column in trainings(results).columns]
+
+    compiled = replace(
+        results,
+        trainings=results.trainings.assign(compile_seconds=20.0),
+        cells=results.cells.assign(compile_seconds=40.0),  # once for all cells of a training
+    )
+    column = next(each for each in trainings(compiled).columns if each.title == "compiling")
+    assert {value.number for value in column.values} == {60.0}

