@@ -14,7 +14,7 @@ import torch
 from harness.engine.exact import Exact
 from harness.engine.network import with_weights
 from harness.engine.sample import batches_of, path_of
-from harness.engine.score import extractor, image_set
+from harness.engine.score import CHUNK, extractor, features_of, image_set
 from harness.engine.train import Setting, step_of
 from harness.plan.work import Cell
 from harness.runtime import machine
@@ -87,8 +87,11 @@ def probed(
     evaluate = seconds_per_image(an_evaluation, together, device)
     images = image_set(data_dir, cell.training.data)
     extract = extractor(data_dir, str(device), cell.extractor)
-    features = seconds_per_image(lambda few: lambda: extract(images.train[:few]), FEW, device)
-    width = extract(images.train[:1]).shape[1]
+    some = images.train[:CHUNK]
+    width = extract(some[:1]).shape[1]  # loads the weights, too
+    features = seconds_per_image(
+        lambda number: lambda: features_of(extract, some[:number], device.type), len(some), device
+    )
     return Probed(train, evaluate, features, machine.memory_in_use(device), parameters, width)
 
 

@@ -32,6 +32,7 @@ from harness.engine.sample import (
     sample,
     spread,
 )
+from harness.engine.side_by_side import on_all_cores
 from harness.errors import DataError, NotDefined
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS, Classifier, Extractor, Features, has_logits
@@ -100,7 +101,7 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
 
     extract = extractor(job.data_dir, job.device, cell.extractor)
     began = time.perf_counter()
-    features = in_chunks(extract, samples.images, report)
+    features = in_chunks(extract, samples.images, job.device, report)
     seconds = (time.perf_counter() - began) / len(features)
     write_features(store.features(cell.key), features)
     if cell.reference != "held_out" and images.law is None:
@@ -223,7 +224,7 @@ def measure_checkpoint(outcome: dict[str, Any], job: ScoreJob, report: Report) -
     trained = load(cell.training, store, images, torch.device(job.device), checkpoint.name)
     samples = sample(cell, trained, report, repeats=1)
     extract = extractor(job.data_dir, job.device, cell.extractor)
-    features = in_chunks(extract, samples.images, report)
+    features = in_chunks(extract, samples.images, job.device, report)
     reference = read_once(real_features(job, cell.reference, None, report))
     with machine.numpy_threads_for(features.size):
         found = judge(name, METRICS[name], features, reference)
@@ -307,17 +308,26 @@ def real_features(job: ScoreJob, which: str, count: int | None, report: Report) 
     text = f"{images.fingerprint} {which} {len(chosen)} {extract.label} {extract.fingerprint}"
     path = Store(job.store).features(f"real-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
     if not path.exists():
-        write_features(path, in_chunks(extract, chosen, report))
+        write_features(path, in_chunks(extract, chosen, job.device, report))
     return path
 
 
-def in_chunks(extract: Extractor, images: Images, report: Report) -> Features:
+def in_chunks(extract: Extractor, images: Images, device: str, report: Report) -> Features:
     """The features of all images, telling how far it is."""
+    extract(images[:1])  # loads the weights before several threads want them
     found = []
     for start in range(0, len(images), CHUNK):
         report(Progress(start, len(images)))
-        found.append(extract(images[start : start + CHUNK]))
+        found.append(features_of(extract, images[start : start + CHUNK], device))
     return np.concatenate(found)
+
+
+def features_of(extract: Extractor, images: Images, device: str) -> Features:
+    """The features of a chunk; on a processor by all cores where the extractor is a large one."""
+    if device != "cpu" or not (size := getattr(extract, "at_a_time", 0)):
+        return extract(images)
+    pieces = [images[start : start + size] for start in range(0, len(images), size)]
+    return np.concatenate(on_all_cores(extract, pieces))
 
 
 def write_features(path: Path, features: Features) -> None:

