@@ -118,7 +118,7 @@ CHOICES = options(ONLY, REDO, RETIME)
 )
 @click.option(
     "--compile", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
-    help="Compile networks: auto on a GPU, and on a CPU for long work.",
+    help="Compile networks: auto on a GPU, and on a CPU for long trainings.",
 )  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @PLACES
@@ -137,6 +137,7 @@ def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> 
         harness run runs/digits.yaml
         harness run runs/digits.yaml --only schedule=cosine,steps=[5,10]
         harness run runs/digits.yaml training.steps=200 --time-limit 9m
+        torchrun --standalone --nproc-per-node 2 -m harness run runs/flowers.yaml
     """
     from harness.plan.grid import load_grid
 
