@@ -368,6 +368,8 @@ def other_programs(subject: Subject, told: Told) -> None:
 
 
 def others_training(subject: Subject, told: Told) -> None:
+    """On as many threads as one of our trainings has, of which there is one a core on small
+    images."""
     setting, images = subject.setting, subject.setting.images
     state = setting.first_state(subject.threads)
     step = step_of(setting, subject.ready(state))
@@ -377,8 +379,7 @@ def others_training(subject: Subject, told: Told) -> None:
         "lucidrains": peers.lucidrains_training_step(*theirs),
     }
     pieces: dict[str, Piece] = {"ours": lambda: step(state)}
-    pieces |= {name: subject.as_it_comes(piece) for name, piece in others.items()}
-    seconds = in_turns(pieces, setting.device)
+    seconds = in_turns(pieces | others, setting.device)
     for name in others:
         told.ratios[f"training_against_{name}"] = Ratio(
             f"training step: {name} / ours", seconds[name] / seconds["ours"], "at least 1.5"
@@ -387,7 +388,8 @@ def others_training(subject: Subject, told: Told) -> None:
 
 def others_sampling(subject: Subject, told: Told) -> None:
     """As they come, and diffusers' loop also around the network that ours uses, compiled."""
-    setting, cell, batch = subject.setting, subject.cell, subject.batch
+    setting, cell = subject.setting, subject.cell
+    batch = len(next(batches_of(cell.images, setting.device)))
     weights = setting.first_state(subject.threads).average
     trained = with_weights(cell.training, weights, setting.images, setting.device)
     compiled = compiled_once(trained, (batch,))
