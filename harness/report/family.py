@@ -35,9 +35,12 @@ from harness.report.points import (
     points,
     within,
 )
+from harness.report.published import PAIRS, PUBLISHED, Published
 from harness.report.words import count
 
-Question = Literal["schedule", "sampler", "steps", "way", "elsewhere", "eta", "spacing"]
+Question = Literal[
+    "schedule", "sampler", "steps", "way", "elsewhere", "eta", "spacing", "published"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ def family(frame: pd.DataFrame) -> list[Contrast]:
     At each number of steps: the best schedule against the next, with the sampler that is best
     there; with each schedule DDIM against DDPM, DDIM without fresh noise against the most of it,
     and the best sampler against the next; the best spacing against the next; where networks are
-    also sampled under other schedules than their own, their own against the best of those. With the
-    best schedule and sampler each number of steps against the one before. Under each budget, of
+    also sampled under other schedules than their own, their own against the best of those; and
+    samplers of which it is published which is ahead. With the best schedule and sampler each number
+    of steps against the one before. Under each budget, of
     evaluations or of seconds, the best way against the next.
     """
     everything = points(frame)
@@ -79,6 +83,11 @@ def family(frame: pd.DataFrame) -> list[Contrast]:
         for schedule in sorted({point.schedule for point in here}):
             contrasts += _samplers([point for point in here if point.schedule == schedule])
         contrasts += _elsewhere(here)
+    for published in PUBLISHED:
+        contrasts += [
+            contrast_between("published", first, second)
+            for first, second in published_pairs(everything, published)
+        ]
     contrasts += _steps(everything)
     for budget in BUDGETS:
         contrasts += _ways(within(everything, budget))
@@ -182,6 +191,21 @@ def _spacings(here: list[Point]) -> list[Contrast]:
         return []
     ranked = min(several, key=lambda ranked: ranked[0].rank)
     return [contrast_between("spacing", ranked[0], ranked[1])]
+
+
+def published_pairs(everything: list[Point], published: Published) -> list[tuple[Point, Point]]:
+    """The samplers that a published table puts in order, side by side as we have them: trained
+    networks under the table's schedule, at each number of steps that it tells of."""
+    alike: dict[tuple[str, int], dict[str, Point]] = {}
+    for point in everything:
+        if point.schedule == published.schedule and point.is_home and not point.is_exact:
+            alike.setdefault((point.setting, point.steps), {})[point.kind] = point
+    return [
+        (named[first], named[second])
+        for (_, steps), named in alike.items()
+        for first, second in PAIRS
+        if first in named and second in named and published.ahead(first, second, steps)
+    ]
 
 
 def _elsewhere(here: list[Point]) -> list[Contrast]:

@@ -35,7 +35,7 @@ def finding_over(
     words: str,
     contrasts: list[Contrast],
     shown: Contrast,
-    verdict: Literal["better", "worse", "inconclusive"] | None = None,
+    verdict: Literal["better", "worse", "measured", "inconclusive"] | None = None,
 ) -> Finding:
     """A finding that rests on these contrasts and whose number is that of one of them."""
     comparison = shown.comparison

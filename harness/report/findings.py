@@ -35,6 +35,7 @@ from harness.report.questions.networks import (
     training_long_enough,
     variety_against_fidelity,
 )
+from harness.report.questions.published import published_order
 from harness.report.questions.samplers import ddim_against_ddpm, effect_of_spacing, price_of_eta
 from harness.report.questions.schedules import (
     sampled_elsewhere,
@@ -82,6 +83,7 @@ BUILT_IN: dict[str, Callable[[pd.DataFrame], Found]] = {
     "ddim_against_ddpm": ddim_against_ddpm,
     "price_of_eta": price_of_eta,
     "effect_of_spacing": effect_of_spacing,
+    "published_order": published_order,
     "fewest_evaluations_near_the_best": fewest_evaluations_near_the_best,
     "more_steps": more_steps,
     "best_under_a_budget": best_under_a_budget,

@@ -112,7 +112,7 @@ def _pair(contrast: Contrast) -> str:
     first, second = contrast.first, contrast.second
     if contrast.question in ("schedule", "elsewhere"):
         return f"{first.schedule} against {second.schedule}"
-    if contrast.question == "sampler":
+    if contrast.question in ("sampler", "published"):
         return f"{first.sampler} against {second.sampler} with {first.schedule}"
     return f"{count(second.steps, second.unit)} with {first.label} against the same"
 

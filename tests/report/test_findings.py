@@ -8,6 +8,7 @@ import pytest
 
 from harness.report.family import family
 from harness.report.findings import BUILT_IN, FINDINGS, answers, found
+from harness.report.published import CIFAR_10, FLOWERS
 from harness.report.table import comparable, tidy
 
 NAN = math.nan
@@ -87,6 +88,14 @@ def samplers(ddim, ddpm, **options):
     values = {("cosine", "ddim", n): value for n, value in zip(steps, ddim, strict=False)}
     values |= {("cosine", "ddpm", n): value for n, value in zip(steps, ddpm, strict=False)}
     return table(values, **options)
+
+
+def four_samplers(**values):
+    """Samplers under one schedule at 10 and 50 steps."""
+    return table(
+        {("cosine", sampler, steps): value for sampler, pair in values.items()
+         for steps, value in zip((10, 50), pair, strict=True)}
+    )  # fmt: skip
 
 
 def noises(values, **options):
@@ -238,6 +247,25 @@ CASES = {
             samplers([0.1, 0.08], [0.101, 0.0801], error=0.01),
             "inconclusive",
             ["ddim cannot be told from ddpm at 5 and 10 steps"],
+        ),
+    },
+    "published_order": {
+        "true": (
+            four_samplers(ddim=(0.3, 0.1), ab2=(0.2, 0.1), ddpm=(0.4, 0.3), ddpm_large=(0.6, 0.2)),
+            "measured",
+            [
+                "published for flowers",
+                "5 comparisons agree: ab2 ahead of ddim at 10 steps, ddim ahead of ddpm at 10 and "
+                "50 steps, ddpm ahead of ddpm_large at 10 steps and ddpm_large ahead of ddpm at 50",
+                "There ddpm_large overtakes ddpm between 8 and 16 evaluations; here between 10 "
+                "and 50",
+            ],
+        ),
+        "false": (table({("cosine", "ddim", 10): 0.1, ("cosine", "euler", 10): 0.2}), None, []),
+        "undecidable": (
+            samplers([0.1, 0.08], [0.101, 0.0801], error=0.01),
+            "inconclusive",
+            ["2 comparisons without a verdict: ddim ahead of ddpm at 5 and 10 steps"],
         ),
     },
     "fewest_evaluations_near_the_best": {
@@ -746,3 +774,23 @@ def test_a_budget_counts_evaluations_and_not_steps():
     findings = told("best_under_a_budget", frame)
     assert "With at most 25" in findings[-1].sentence
     assert "cosine with heun at 10 steps" in findings[-1].sentence
+
+
+def test_what_contradicts_the_published_order_is_said_to():
+    frame = four_samplers(ddim=(0.3, 0.1), ab2=(0.5, 0.1), ddpm=(0.2, 0.3), ddpm_large=(0.6, 0.4))
+    [found] = told("published_order", frame)
+    assert (
+        "3 comparisons disagree: ab2 ahead of ddim at 10 steps, ddim ahead of ddpm at 10 steps"
+        in (found.sentence)
+    )
+    assert "here ddpm is ahead at 50" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "order"),
+    [(5, ("ab2", "ddim")), (2, ("ddim", "ab2")), (20, None), (250, None)],
+)
+def test_the_published_order_is_that_of_the_nearest_count_if_it_is_near(evaluations, order):
+    assert FLOWERS.ahead("ddim", "ab2", evaluations) == order  # 16: a tie; 64 is far from 250
+    assert CIFAR_10.ahead("ddim", "ab2", evaluations) is None
+    assert CIFAR_10.crossings("ddpm", "ddpm_large") == [(100, 1000, "ddpm_large", "ddpm")]

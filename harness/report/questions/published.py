@@ -1,0 +1,119 @@
+"""Whether the order of the samplers is the one that others published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pandas as pd
+
+from harness.report.family import Contrast, contrast_of, family, published_pairs
+from harness.report.finding import Finding, finding_over
+from harness.report.phrases import quantity
+from harness.report.points import points
+from harness.report.published import PUBLISHED, Published
+from harness.report.words import at_steps, count, listed
+
+
+@dataclass(frozen=True)
+class Held:
+    """One comparison of ours against the published order of the same two samplers."""
+
+    better: str  # as published
+    worse: str
+    contrast: Contrast
+
+    @property
+    def steps(self) -> int:
+        return self.contrast.first.steps
+
+    @property
+    def agrees(self) -> bool | None:
+        """None where ours has no verdict."""
+        return None if (won := self.contrast.winner) is None else won.kind == self.better
+
+
+def published_order(frame: pd.DataFrame) -> list[Finding]:
+    """Do samplers come in the order that others published, at about as many evaluations?"""
+    return [
+        _finding(frame, published, held)
+        for published in PUBLISHED
+        if (held := _held(frame, published))
+    ]
+
+
+def _held(frame: pd.DataFrame, published: Published) -> list[Held]:
+    contrasts = family(frame)
+    held = []
+    for first, second in published_pairs(points(frame), published):
+        contrast = contrast_of(contrasts, first, second)
+        order = published.ahead(first.kind, second.kind, first.steps)
+        if contrast and order:
+            held.append(Held(*order, contrast))
+    return sorted(held, key=lambda each: (each.better, each.worse, each.steps))
+
+
+def _finding(frame: pd.DataFrame, published: Published, held: list[Held]) -> Finding:
+    agreeing = [each for each in held if each.agrees]
+    opposed = [each for each in held if each.agrees is False]
+    undecided = [each for each in held if each.agrees is None]
+    parts = [
+        f"{count(len(some), 'comparison')} {verb}: {_orders(some)}"
+        for some, verb in (
+            (agreeing, "agree"), (opposed, "disagree"), (undecided, "without a verdict"),
+        )
+        if some
+    ]  # fmt: skip
+    words = (
+        f"Against the order published for {published.source} at about as many evaluations, by "
+        f"{quantity(frame)} with {published.schedule}: {'; '.join(parts)}"
+    )
+    words += "".join(f". {told}" for told in _crossings(published, held))
+    return finding_over(
+        f"Do the samplers come in the order published for {published.source}?", words,
+        [each.contrast for each in held], (agreeing or opposed or held)[0].contrast,
+        None if not agreeing + opposed else "measured",
+    )  # fmt: skip
+
+
+def _orders(held: Iterable[Held]) -> str:
+    """`ddim ahead of ddpm at 10 and 20 steps`, as published."""
+    steps: dict[tuple[str, str], list[int]] = {}
+    unit = "step"
+    for each in held:
+        steps.setdefault((each.better, each.worse), []).append(each.steps)
+        unit = each.contrast.first.unit
+    return listed(
+        f"{better} ahead of {worse} {at_steps(some, unit)}"
+        for (better, worse), some in steps.items()
+    )
+
+
+def _crossings(published: Published, held: list[Held]) -> Iterable[str]:
+    """Where one sampler overtakes another there, and where here."""
+    decided = [each for each in held if each.agrees is not None]
+    for pair in dict.fromkeys(frozenset((each.better, each.worse)) for each in decided):
+        ours = sorted(
+            (each for each in decided if {each.better, each.worse} == pair),
+            key=lambda each: each.steps,
+        )
+        first, second = sorted(pair)
+        for low, high, wins, loses in published.crossings(first, second):
+            here = next(
+                (
+                    (before.steps, after.steps)
+                    for before, after in pairwise(ours)
+                    if _winner(before) == loses and _winner(after) == wins
+                ),
+                None,
+            )
+            told = f"There {wins} overtakes {loses} between {low} and {high} evaluations; "
+            if here:
+                yield f"{told}here between {here[0]} and {here[1]}"
+            elif len(ours) > 1:
+                yield f"{told}here {_winner(ours[-1])} is ahead at {ours[-1].steps}"
+
+
+def _winner(held: Held) -> str:
+    return held.better if held.agrees else held.worse
