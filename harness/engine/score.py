@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.data.damage import DAMAGES
 from harness.data.datasets import DATASETS
 from harness.data.images import Images, ImageSet
 from harness.engine.compiled import compiled
@@ -201,6 +202,8 @@ def measure(outcome: dict[str, Any], job: ScoreJob, report: Report) -> None:
         if real is not None and len(read_once(real)) > 1:
             metrics |= floor(name, job, real, reference, report)
             metrics["floor_images"] = len(read_once(real))
+            if name == decisive(job.metrics):
+                metrics |= damaged(name, job, other, reference, report)
     outcome["reference_features"] = reference.stem
     metrics["features"] = features.shape[1]
     write_arrays(store.cell(cell.key, "influence.npz"), arrays)
@@ -231,6 +234,23 @@ def measure_checkpoint(outcome: dict[str, Any], job: ScoreJob, report: Report) -
     metrics[f"{name}_checkpoint"] = found.numbers.get(f"{name}_centre", found.numbers[name])
     path = store.cell(cell.key, "influence.npz")
     write_arrays(path, load_arrays(path) | {f"{name}_checkpoint": found.arrays[name]})
+
+
+def damaged(
+    name: str, job: ScoreJob, which: str | None, reference: Path, report: Report
+) -> dict[str, float]:
+    """What the same real images score after a small damage: the scale of the distance. Nothing for
+    draws from a known law, which are no pictures."""
+    if which is None or image_set(job.data_dir, job.cell.training.data).law is not None:
+        return {}
+    found = {}
+    for damage in DAMAGES:
+        real = real_features(job, which, job.cell.images, report, damage)
+        scored = floor(name, job, real, reference, report)
+        if scored:
+            less_bias = scored.get(f"{name}_floor_centre", scored[f"{name}_floor"])
+            found[f"{name}_{damage}"] = less_bias
+    return found
 
 
 def floor(
@@ -299,15 +319,19 @@ def refuse_other_features(outcome: dict[str, Any], job: ScoreJob) -> None:
         )
 
 
-def real_features(job: ScoreJob, which: str, count: int | None, report: Report) -> Path:
-    """Where the features [M, d] of a part of the real images, or of its first `count`, are kept,
-    by what they were made from: on a CPU they may take longer than all else."""
+def real_features(
+    job: ScoreJob, which: str, count: int | None, report: Report, damage: str = ""
+) -> Path:
+    """Where the features [M, d] of a part of the real images, or of its first `count`, damaged or
+    not, are kept, by what they were made from: on a CPU they may take longer than all else."""
     images = image_set(job.data_dir, job.cell.training.data)
     extract = extractor(job.data_dir, job.device, job.cell.extractor)
     chosen = images.reference(which)[:count]
     text = f"{images.fingerprint} {which} {len(chosen)} {extract.label} {extract.fingerprint}"
+    text += f" {damage}" if damage else ""
     path = Store(job.store).features(f"real-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
     if not path.exists():
+        chosen = DAMAGES[damage](chosen) if damage else chosen
         write_features(path, in_chunks(extract, chosen, job.device, report))
     return path
 

@@ -261,7 +261,8 @@ def tidy(results: Results, measure: Measure) -> pd.DataFrame:
 def _beside(results: Results, measure: Measure) -> pd.DataFrame:
     """What else was measured of each cell: eta and spacing; joules an image; contrast, its error
     and what theory foresees of it, and the signal rate at the last time; the measure at the
-    checkpoint of its training, and how far each image moves that; precision, recall and
+    checkpoint of its training, and how far each image moves that; the measure of real images at
+    half their resolution, and with a little noise; precision, recall and
     memorisation with their errors; the seconds foretold and taken, by the cell and its training,
     for work done here and not reused."""
     cells = results.cells
@@ -277,6 +278,8 @@ def _beside(results: Results, measure: Measure) -> pd.DataFrame:
         "contrast_theory": numbers(cells, "contrast_theory"),
         "last_signal": numbers(cells, "last_abar") ** 0.5,
         "checkpoint": numbers(cells, f"{measure.column}_checkpoint"),
+        "half_resolution": numbers(cells, f"{measure.column}_half_resolution"),
+        "noisy": numbers(cells, f"{measure.column}_noisy"),
         "checkpoint_influence": _influence(results, f"{measure.column}_checkpoint"),
         "forecast": numbers(cells, "forecast_seconds").mask(reused),
         "took": took.mask(reused),

@@ -260,3 +260,28 @@ def test_energy_is_that_of_the_sampling_over_its_images(trained, monkeypatch):
 @pytest.mark.parametrize(("schedule", "left"), [("linear", 1.0), ("cosine", 0.95**2)])
 def test_the_last_time_of_a_cell_may_leave_noise(schedule, left):
     assert last_abar(replace(CELL, sample_schedule=Part(schedule))) == pytest.approx(left)
+
+
+# The scale.
+
+
+def test_damaged_real_images_are_scored_as_the_real_ones_are(trained):
+    from harness.data.damage import half_resolution
+    from harness.engine.score import extractor
+    from harness.metrics.distances import METRICS
+
+    told = score(job(trained), quietly)["metrics"]
+    images = DATASETS["digits"](None)
+    extract = extractor(trained, "cpu", CELL.extractor)
+    worse = half_resolution(images.held_out[: CELL.images])
+    expected = METRICS["kid"].function(
+        extract(worse).astype(np.float64), extract(images.train).astype(np.float64)
+    )
+    assert told["kid_half_resolution"] == pytest.approx(expected, rel=1e-9)
+    assert told["kid_half_resolution"] > told["kid_floor"]
+    assert {"kid_noisy", "fid_noisy"} & told.keys() == {"kid_noisy"}  # of the metric that decides
+
+
+def test_without_other_real_images_there_is_no_scale(trained):
+    told = score(job(trained, replace(CELL, reference="all")), quietly)["metrics"]
+    assert not {"kid_half_resolution", "kid_noisy"} & told.keys()

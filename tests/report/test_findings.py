@@ -59,9 +59,9 @@ def table(
 
 
 BESIDE = [
-    "joules", "contrast", "contrast_error", "contrast_theory", "last_signal", "checkpoint",
-    "forecast", "took", "training_forecast", "training_took", "precision", "precision_error",
-    "recall", "recall_error", "memorisation", "memorisation_error",
+    "half_resolution", "noisy", "joules", "contrast", "contrast_error", "contrast_theory",
+    "last_signal", "checkpoint", "forecast", "took", "training_forecast", "training_took",
+    "precision", "precision_error", "recall", "recall_error", "memorisation", "memorisation_error",
 ]  # fmt: skip
 
 
@@ -794,3 +794,13 @@ def test_the_published_order_is_that_of_the_nearest_count_if_it_is_near(evaluati
     assert FLOWERS.ahead("ddim", "ab2", evaluations) == order  # 16: a tie; 64 is far from 250
     assert CIFAR_10.ahead("ddim", "ab2", evaluations) is None
     assert CIFAR_10.crossings("ddpm", "ddpm_large") == [(100, 1000, "ddpm_large", "ddpm")]
+
+
+def test_a_distance_is_told_beside_that_of_damaged_images():
+    frame = table({("cosine", "ddim", 10): [0.1]}, floor=0.0)
+    assert "for scale" not in told("distance_to_real_images", frame)[0].sentence
+    frame = frame.assign(half_resolution=0.0381, noisy=0.0412)
+    assert (
+        "(for scale: real images at half their resolution score 0.0381 and with Gaussian noise of "
+        "10 of 255 0.0412)"
+    ) in told("distance_to_real_images", frame)[0].sentence

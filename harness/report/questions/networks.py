@@ -80,11 +80,28 @@ def distance_to_real_images(frame: pd.DataFrame) -> Finding | None:
             f"The best images, {described(leader)}, reach {quantity(frame)} {number(leader.mean)} "
             f"against {number(floor, 2)} for real held-out images, with no error to judge it by"
         )
+    scale = _scale(frame, leader)
+    words += f" (for scale: {scale})" if scale else ""
     return Finding(
         "Can the best images be told from real ones?", sentence(words), list(leader.keys), distance,
         low, high, "worse" if is_apart else "inconclusive", leader.seeds,
         "" if is_apart else "more images, generated and held out",
     )  # fmt: skip
+
+
+def _scale(frame: pd.DataFrame, leader: Point) -> str:
+    """What real images score that are a little damaged, as many as the leader has."""
+    own = frame[frame["key"].isin(leader.keys)]
+    told = (
+        ("half_resolution", "real images at half their resolution"),
+        ("noisy", "with Gaussian noise of 10 of 255"),
+    )
+    known = [
+        f"{words} score {number(mean)}" if name == "half_resolution" else f"{words} {number(mean)}"
+        for name, words in told
+        if is_known(mean := float(own[name].mean()))
+    ]
+    return listed(known)
 
 
 def training_long_enough(frame: pd.DataFrame) -> Finding | None:
