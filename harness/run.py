@@ -551,19 +551,19 @@ def plan_of(
 def with_cost(
     plan: Plan, grid: Grid, store: Store, place: Place, device: str, processes: int
 ) -> Plan:
-    """The plan with how many trainings go side by side on this machine (or processes on one), how
-    fast the work with each model is, and what should be known of it beforehand."""
+    """The plan with how many trainings go side by side on this machine, or processes together on
+    one, how fast the work with each model is, and what should be known of it beforehand."""
     from harness.engine.probe import probe
     from harness.engine.sample import clamped_times, first_abar
 
-    workers = processes if processes > 1 else workers_for(grid, device)
+    workers = 1 if processes > 1 else workers_for(grid, device)
     here = machine.name(machine.find_device(device))
     speeds: dict[Part, Speeds] = {}
     for cell in plan.cells:
         model = cell.training.model
         if model not in speeds:
             speeds[model] = measured_speeds(store, cell.training, here) or Speeds(
-                **probe(cell, place.data_dir, device, workers)._asdict(),
+                **probe(cell, place.data_dir, device, max(workers, processes))._asdict(),
                 source="a short probe of this machine",
             )
     warnings = [
@@ -572,7 +572,11 @@ def with_cost(
         for told in warnings_of(cell, first_abar(cell), clamped_times(cell))
     ]
     return replace(
-        plan, speeds=speeds, side_by_side=workers, warnings=tuple(dict.fromkeys(warnings))
+        plan,
+        speeds=speeds,
+        side_by_side=workers,
+        processes=processes,
+        warnings=tuple(dict.fromkeys(warnings)),
     )
 
 

@@ -30,4 +30,5 @@ def noisy(images: Images) -> Images:
     return worse
 
 
+# By the name that ends the column of their score: `kid_noisy`.
 DAMAGES = {"half_resolution": half_resolution, "noisy": noisy}

@@ -45,7 +45,8 @@ def compiled(
     """The network compiled and tried for inputs [N, C, H, W] of these shapes.
 
     Where it cannot be compiled (no C++ compiler, an unsupported device) it is returned as it is,
-    with the reason. Weights and gradients are left as they were.
+    with the reason. Weights and gradients are left as they were. Raises
+    OutOfMemoryError where batches to be sampled are too large.
     """
     began = time.perf_counter()
     try:
@@ -55,6 +56,8 @@ def compiled(
         for shape in shapes:
             _try(Predictor(made, precision), shape, device, for_training)
     except Exception as error:  # of the compiler, the linker or the driver: many kinds
+        if isinstance(error, torch.OutOfMemoryError) and not for_training:
+            raise  # smaller batches would do
         return Compiled(network, time.perf_counter() - began, _first_line(error))
     finally:
         network.zero_grad()

@@ -72,6 +72,7 @@ class Trained:
     device: torch.device
     compiled: Network | None = None  # in the network's place
     compile_seconds: float = 0.0  # that it took, once for all cells of the training
+    compile_trouble: str = ""  # why it is not compiled, where it was to be
 
     def predictor(self) -> Network:
         """The network at work: on a processor, on all of its cores."""

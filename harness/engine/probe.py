@@ -106,8 +106,12 @@ def seconds_per_image(
     if (taken := seconds(once, device)) > PATIENCE_SECONDS:
         return taken / few
     work = work_on(batch)
-    seconds(work, device)
-    return median(seconds(work, device) for _ in range(REPEATS)) / batch
+    try:
+        seconds(work, device)
+        return median(seconds(work, device) for _ in range(REPEATS)) / batch
+    except torch.OutOfMemoryError:  # batches of samples are halved then
+        machine.free_spare_memory()
+        return taken / few
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:

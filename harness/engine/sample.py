@@ -187,7 +187,7 @@ def preview(trained: Trained, images: int = 2 * COLUMNS, steps: int = 20) -> byt
 def batches_of(images: int, device: torch.device) -> Iterator[range]:
     """Whole blocks of images: on a GPU as many as there are, within reason, since what does not fit
     is halved; on a processor as many as its caches do well with."""
-    size = BLOCK * (32 if device.type == "cuda" else 2)
+    size = BLOCK * (16 if device.type == "cuda" else 2)
     for first in range(0, images, size):
         yield range(first, min(first + size, images))
 

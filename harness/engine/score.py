@@ -110,14 +110,13 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
         with machine.numpy_threads_for(features.size):
             pairs = nearest_pairs(samples.images, features, images, others)
         write_bytes(store.cell(cell.key, "nearest.png"), pairs)
-    outcome = {
+    outcome: dict[str, Any] = {
         "cell": cell.canonical(),
         "metrics": {
             "feature_seconds_per_image": seconds,
             "first_abar": first_abar(cell),
             "last_abar": last_abar(cell),
             "clamped_times": clamped_times(cell),
-            "compile_seconds": 0.0 if isinstance(trained, Exact) else trained.compile_seconds,
             **contrast_numbers(cell, samples.images, images),
         },
         "extractor": extract.label,
@@ -126,6 +125,9 @@ def first_outcome(job: ScoreJob, report: Report) -> dict[str, Any]:
         "data_fingerprint": images.fingerprint,
         "versions": machine.versions(),
     }
+    if isinstance(trained, Trained):
+        outcome["metrics"]["compile_seconds"] = trained.compile_seconds
+        outcome["compiled"] = trained.compile_trouble or str(trained.compiled is not None)
     return with_cost(outcome, samples, trained.device)
 
 
@@ -338,7 +340,8 @@ def real_features(
 
 def in_chunks(extract: Extractor, images: Images, device: str, report: Report) -> Features:
     """The features of all images, telling how far it is."""
-    extract(images[:1])  # loads the weights before several threads want them
+    if device == "cpu":
+        extract(images[:1])  # loads the weights before several threads want them
     found = []
     for start in range(0, len(images), CHUNK):
         report(Progress(start, len(images)))
@@ -348,8 +351,9 @@ def in_chunks(extract: Extractor, images: Images, device: str, report: Report) -
 
 def features_of(extract: Extractor, images: Images, device: str) -> Features:
     """The features of a chunk; on a processor by all cores where the extractor is a large one."""
-    if device != "cpu" or not (size := getattr(extract, "at_a_time", 0)):
+    if device != "cpu" or not (most := getattr(extract, "at_a_time", 0)):
         return extract(images)
+    size = min(most, -(-len(images) // machine.cores()))
     pieces = [images[start : start + size] for start in range(0, len(images), size)]
     return np.concatenate(on_all_cores(extract, pieces))
 
@@ -427,8 +431,19 @@ def compiled_once(trained: Trained, sizes: tuple[int, ...]) -> Trained:
     if trained.device.type == "cpu":
         torch.set_num_threads(machine.threads_for(math.prod(trained.shape)))
     shapes = [(size, *trained.shape) for size in sizes]
-    made = compiled(trained.network, shapes, trained.precision, trained.device, for_training=False)
-    return replace(trained, compiled=made.network, compile_seconds=made.seconds)
+    try:
+        made = compiled(
+            trained.network, shapes, trained.precision, trained.device, for_training=False
+        )
+    except torch.OutOfMemoryError:
+        if max(sizes) == 1:
+            return trained
+        machine.free_spare_memory()
+        return compiled_once(trained, tuple(sorted({-(-size // 2) for size in sizes})))
+    network = None if made.trouble else made.network
+    return replace(
+        trained, compiled=network, compile_seconds=made.seconds, compile_trouble=made.trouble
+    )
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -59,8 +59,13 @@ def parts_of(batch: int) -> list[int]:
 def _threads(count: int) -> ThreadPoolExecutor:
     """Threads each of which works alone."""
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(count, initializer=_alone)
     all_are_here = threading.Barrier(count)
     list(pool.map(lambda _: all_are_here.wait(), range(count)))
     torch.set_num_threads(before)  # some libraries keep one number for all threads
     return pool
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread takes over the common number when it first looks, once

@@ -39,6 +39,7 @@ class State:
     step: int = 0
     seconds: float = 0.0
     is_compiled: bool = False  # as the threads: a resumed training ends in the same bits
+    processes: int = 1  # that make each step together
 
     @classmethod
     def first(cls, network: nn.Module, training: Training, threads: int, data: str) -> Self:
@@ -76,6 +77,7 @@ class State:
             "threads": str(self.threads),
             "data": self.data,
             "compiled": str(self.is_compiled),
+            "processes": str(self.processes),
         }
         write_tensors(path, self._tensors(), told)
 
@@ -94,6 +96,7 @@ class State:
         self.step, self.seconds = int(told["step"]), float(told["seconds"])
         self.threads = int(told["threads"])
         self.is_compiled = told.get("compiled") == "True"
+        self.processes = int(told.get("processes", 1))
 
     @torch.no_grad()
     def _tensors(self, fill_optimizer: bool = False) -> dict[str, Tensor]:

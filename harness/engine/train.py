@@ -1,7 +1,8 @@
 """Train one network: Algorithm 1 of Ho et al. 2020, with AdamW and an average of the weights.
 
 What step k does is a function of (training seed, k), so a training that was stopped, by whatever,
-goes on from its last saved state and ends in the same weights, bit for bit on a CPU.
+goes on from its last saved state and ends in the same weights, bit for bit on a CPU (by as many
+processes as it began with, where they are several).
 """
 
 from __future__ import annotations
@@ -113,14 +114,17 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
     share = Share.here(training.batch_size)
     setting = Setting.of(training, job.data_dir, torch.device(job.device))
     state = setting.first_state(job.threads, job.compile)
+    state.processes = share.size
     saved = store.model(training.key, "state.safetensors")
     if saved.exists():
         try:
             state.restore(saved)
-        except SafetensorError:  # half a file, after a power cut: begin again
+        except (SafetensorError, FileNotFoundError):  # half a file, after a power cut: begin again
             saved.unlink(missing_ok=True)
+    if state.processes != share.size:  # it was begun by more or fewer, with other threads
+        state.processes, state.threads = share.size, job.threads
     torch.set_num_threads(state.threads)
-    network = ready(state, setting)
+    network = ready(state, setting, share)
     one_step = step_of(setting, share.shared(network.network), share)
 
     clock = last_look = last_save = time.monotonic()
@@ -132,7 +136,8 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
         values: dict[str, float] = {}
         files: tuple[str, ...] = ()
         done = state.step == training.training_steps
-        if looking := done or time.monotonic() - last_look > LOOK_SECONDS:
+        # The first of several processes alone judges the loss, and tells the others.
+        if looking := share.is_first and (done or time.monotonic() - last_look > LOOK_SECONDS):
             loss = float(state.losses[steps_at_look : state.step].mean())  # waits for the device
         now = time.monotonic()
         state.seconds += now - clock
@@ -162,12 +167,13 @@ def train(job: TrainJob, report: Report) -> dict[str, Any]:
     return finish(setting, state, store, network, share) if share.is_first else {}
 
 
-def ready(state: State, setting: Setting) -> Compiled:
+def ready(state: State, setting: Setting, share: Share = ALONE) -> Compiled:
     """The state's network as its steps call it: compiled before the clock runs, where it is to
     be."""
     if not state.is_compiled:
         return Compiled(state.network)
-    shape = (setting.training.batch_size, *setting.images.train.shape[1:])
+    own = share.of(setting.training.batch_size)
+    shape = (own.stop - own.start, *setting.images.train.shape[1:])
     return compiled(state.network, [shape], setting.precision, setting.device, for_training=True)
 
 

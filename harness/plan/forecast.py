@@ -49,20 +49,21 @@ class Plan:
     side_by_side: int  # trainings at a time
     warnings: tuple[str, ...] = ()
     twice: frozenset[str] = frozenset()  # cells to sample at their training's checkpoint, too
+    processes: int = 1  # that share each training
 
     def seconds(self, work: Training | Cell) -> float:
         """What one piece of work will take; 0 where that is not known."""
         if (speeds := self._speeds(work)) is None:
             return 0.0
         if isinstance(work, Training):
-            return speeds.train * work.training_steps * work.batch_size
+            return speeds.train * work.training_steps * work.batch_size / self.processes
         return work.images * (evaluations_of(work) * speeds.evaluate + speeds.features)
 
     @property
     def memory(self) -> float:
         """Bytes, with as many processes as work side by side; 0 where that is not known."""
         most = max((speeds.memory for speeds in self.speeds.values()), default=0.0)
-        return most * (self.side_by_side if self.to_train else 1)
+        return most * (self.side_by_side * self.processes if self.to_train else 1)
 
     @property
     def disk(self) -> float:
@@ -138,6 +139,7 @@ class Plan:
         return (
             f"About {duration(total)} here: training {duration(self.training_seconds)}"
             + (f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else "")
+            + (f" (by {self.processes} processes together)" if self.processes > 1 else "")
             + f", sampling and scoring {duration(self.sampling_seconds)} "
             f"({self.evaluations:,} network evaluations)"
             + (
@@ -183,7 +185,7 @@ def measured_speeds(store: Store, like: Training, machine: str) -> Speeds | None
 
     trained = [store.trained(key) for key in store.keys("models")]
     trains = [
-        1 / one["metrics"]["images_per_second"]
+        one.get("processes", 1) / one["metrics"]["images_per_second"]
         for one in trained
         if one and one["machine"] == machine and alike(one["training"])
     ]

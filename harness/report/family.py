@@ -86,7 +86,7 @@ def family(frame: pd.DataFrame) -> list[Contrast]:
     for published in PUBLISHED:
         contrasts += [
             contrast_between("published", first, second)
-            for first, second in published_pairs(everything, published)
+            for first, second, _ in published_pairs(everything, published)
         ]
     contrasts += _steps(everything)
     for budget in BUDGETS:
@@ -193,18 +193,21 @@ def _spacings(here: list[Point]) -> list[Contrast]:
     return [contrast_between("spacing", ranked[0], ranked[1])]
 
 
-def published_pairs(everything: list[Point], published: Published) -> list[tuple[Point, Point]]:
-    """The samplers that a published table puts in order, side by side as we have them: trained
-    networks under the table's schedule, at each number of steps that it tells of."""
+def published_pairs(
+    everything: list[Point], published: Published
+) -> list[tuple[Point, Point, tuple[str, str]]]:
+    """The samplers that a published table puts in order, side by side as we have them, with that
+    order, the better first: trained networks under the table's schedule, at each number of steps
+    that it tells of."""
     alike: dict[tuple[str, int], dict[str, Point]] = {}
     for point in everything:
         if point.schedule == published.schedule and point.is_home and not point.is_exact:
             alike.setdefault((point.setting, point.steps), {})[point.kind] = point
     return [
-        (named[first], named[second])
+        (named[first], named[second], order)
         for (_, steps), named in alike.items()
         for first, second in PAIRS
-        if first in named and second in named and published.ahead(first, second, steps)
+        if first in named and second in named and (order := published.ahead(first, second, steps))
     ]
 
 

@@ -64,7 +64,10 @@ def gpus() -> list[str]:
 
 
 def processes() -> int:
-    """How many processes torchrun started for this run; 1 without it."""
+    """How many processes torchrun started for this run; 1 without it, whatever a job scheduler
+    calls the size of its world."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 1
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

@@ -29,15 +29,28 @@ GO, STOP, JOB, END = range(4)  # what the first process tells the others
 PATIENCE = timedelta(days=30)  # for its next word: a run scores for hours after its trainings
 
 
+class OutOfStep(SystemExit):
+    """The processes no longer do the same: the run ends, and goes on from what was saved."""
+
+
 @contextlib.contextmanager
 def crew(device: str) -> Iterator[None]:
     """Around a run: the processes that torchrun started join, the first goes on, and the others
     serve it until it has done and then exit.
 
-    Raises MachineError where there are more processes than GPUs for them.
+    Raises MachineError where there are more processes than GPUs for them, or on other machines.
     """
+    if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
+        raise MachineError(
+            "torchrun started processes on several machines; those of one train a network together"
+        )
     on_gpus = device != "cpu" and torch.cuda.is_available()
     if on_gpus:
+        if torch.device(device if device != "auto" else "cuda").index is not None:
+            raise MachineError(
+                f"each process that torchrun started takes a GPU of its own: --device cuda would "
+                f"do, not {device}"
+            )
         if machine.processes() > torch.cuda.device_count():
             raise MachineError(
                 f"torchrun started {machine.processes()} processes, and there are "
@@ -45,16 +58,19 @@ def crew(device: str) -> Iterator[None]:
             )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=PATIENCE)
-    try:
-        if distributed.get_rank() > 0:
-            follow()
-            sys.exit(0)
-        try:
-            yield
-        finally:
-            tell(END)
-    finally:
+    if distributed.get_rank() > 0:
+        follow()
         distributed.destroy_process_group()
+        sys.exit(0)
+    try:
+        yield
+    except OutOfStep:  # nothing reaches the others any more: torchrun ends them
+        raise
+    except BaseException:
+        tell(END)
+        raise
+    tell(END)
+    distributed.destroy_process_group()
 
 
 def lead(
@@ -76,9 +92,13 @@ def lead(
 
         try:
             return function(job, go_on)
-        except BaseException:
+        except (Stopped, HarnessError):
             tell(STOP)
             raise
+        except BaseException as error:  # the others may be in the middle of a step
+            raise OutOfStep(f"training together failed: {error or type(error).__name__}") from error
+        finally:
+            machine.free_spare_memory()
 
     return in_this_process(shared, jobs, on_progress, should_stop)
 
@@ -89,6 +109,8 @@ def follow() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     while (word := hear()) != END:
+        if word == GO:
+            raise OutOfStep("a process that trains along fell out of step")
         if word == JOB:
             called: list[tuple[Callable[[Any, Report], Any], Any] | None] = [None]
             distributed.broadcast_object_list(called)
@@ -97,6 +119,7 @@ def follow() -> None:
             # What stops the job here stops it in the first process, too, which tells of it.
             with contextlib.suppress(Stopped, HarnessError):
                 function(job, go_on_or_stop)
+            machine.free_spare_memory()  # cells are scored on its GPU, by another process
 
 
 def go_on_or_stop(progress: Progress) -> None:

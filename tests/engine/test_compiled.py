@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from harness.engine import compiled as module
-from harness.engine.compiled import COST, GAIN, compiled, pays
-from harness.engine.score import ScoreJob, score
+from harness.engine import score as score_module
+from harness.engine import train as train_module
+from harness.engine.compiled import COST, GAIN, Compiled, compiled, pays
+from harness.engine.score import ScoreJob, network_of, score
+from harness.engine.share import Share
 from harness.engine.train import TrainJob, train
 from harness.models.presets import MODELS
 from harness.plan.work import Cell, Part, Training
@@ -67,6 +70,43 @@ def test_a_network_that_cannot_be_compiled_still_trains(tmp_path, monkeypatch):
     plain = train(TrainJob(TRAINING, tmp_path / "b", tmp_path, "cpu", 1), quiet)
     assert plain["compiled"] == "False"
     assert plain["metrics"]["loss"] == outcome["metrics"]["loss"]
+
+
+def test_a_network_that_cannot_be_compiled_is_sampled_as_it_is_and_says_why(tmp_path, monkeypatch):
+    train(TrainJob(TRAINING, tmp_path, tmp_path, "cpu", 1), quiet)
+    monkeypatch.setattr(module.torch, "compile", lambda *_, **__: 1 / 0)
+    outcome = score(ScoreJob(CELL, ("kid",), tmp_path, tmp_path, "cpu", compile=True), quiet)
+    assert "division by zero" in outcome["compiled"]
+    trained = network_of(ScoreJob(CELL, ("kid",), tmp_path, tmp_path, "cpu", compile=True))
+    assert trained.compiled is None
+
+
+def test_batches_too_large_to_compile_are_halved(tmp_path, monkeypatch):
+    train(TrainJob(TRAINING, tmp_path, tmp_path, "cpu", 1), quiet)
+    tried = []
+
+    def only_small(network, shapes, *arguments, **options):
+        tried.append([size for size, *_ in shapes])
+        if max(tried[-1]) > 20:
+            raise torch.OutOfMemoryError("too large")
+        return Compiled(network, 1.0)
+
+    monkeypatch.setattr(score_module, "compiled", only_small)
+    made = network_of(ScoreJob(CELL, ("kid",), tmp_path, tmp_path, "cpu", compile=True))
+    assert tried == [[70], [35], [18]]
+    assert made.compile_seconds == 1.0
+
+
+def test_each_process_compiles_for_its_share_of_the_batch(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        train_module, "compiled", lambda network, shapes, *_, **__: seen.append(shapes)
+    )
+    setting = train_module.Setting.of(TRAINING, tmp_path, CPU)
+    state = setting.first_state(1, is_compiled=True)
+    for share in (Share(), Share(0, 3), Share(1, 3)):
+        train_module.ready(state, setting, share)
+    assert seen == [[(8, 1, 8, 8)], [(2, 1, 8, 8)], [(3, 1, 8, 8)]]
 
 
 @pytest.mark.slow

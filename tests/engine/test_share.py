@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from harness.engine import train as module
 from harness.engine.share import Share
 from harness.engine.train import TrainJob, train
 from harness.plan.grid import expand, load_grid
@@ -100,8 +101,8 @@ def test_two_processes_that_torchrun_starts_train_as_one_does(
 def test_what_is_stopped_together_is_gone_on_with_and_what_fails_fails_once(
     tmp_path, training, alone
 ):
-    """The first process stops at step 11 and goes on, after a training that cannot be shared; the
-    other only does as it is told."""
+    """The first process stops at step 11 and goes on, after a training that cannot be shared and
+    one that diverges; the other only does as it is told."""
     context = multiprocessing.get_context("spawn")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -118,10 +119,11 @@ def test_what_is_stopped_together_is_gone_on_with_and_what_fails_fails_once(
     for process in pair:
         process.join(60)
     assert [process.exitcode for process in pair] == [0, 0]
-    assert reasons == [
+    assert reasons[0] == (
         "2 processes cannot share batches of training.batch_size=1. At most 1 would do, or a "
         "larger batch."
-    ]
+    )
+    assert "is no longer a number" in reasons[1]
     assert stopped_at == 11
     assert outcome["processes"] == 2
     assert_trained_alike(tmp_path, alone, training.key)
@@ -129,7 +131,9 @@ def test_what_is_stopped_together_is_gone_on_with_and_what_fails_fails_once(
 
 def one_of_two(rank, port, folder, training, pipe):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    module.LOOK_SECONDS = 1000.0 if rank == 0 else 0.0  # whoever looks first, the first tells
     job = TrainJob(training, folder, folder, "cpu", threads=1)
     asked = []
 
@@ -139,13 +143,15 @@ def one_of_two(rank, port, folder, training, pipe):
 
     with crew("cpu"):  # in which the other process stays
         too_small = replace(job, training=replace(training, batch_size=1))
-        [(_, failure)] = lead(train, [too_small], quietly, lambda: False)
+        wild = replace(job, training=replace(training, learning_rate=1e8))
+        outcomes = lead(train, [too_small, wild], quietly, lambda: False)
+        reasons = [failure.reason for _, failure in outcomes]
         with pytest.raises(Stopped):
             list(lead(train, [job], quietly, after_eleven_steps))
         with safe_open(Store(folder).model(training.key, "state.safetensors"), "pt") as file:
             stopped_at = int(file.metadata()["step"])
         [(_, outcome)] = lead(train, [job], quietly, lambda: False)
-        pipe.send(([failure.reason], stopped_at, outcome))
+        pipe.send((reasons, stopped_at, outcome))
 
 
 def quietly(job, progress):

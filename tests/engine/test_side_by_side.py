@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from harness.engine.score import features_of
-from harness.engine.side_by_side import SideBySide, parts_of
+from harness.engine.side_by_side import SideBySide, _threads, parts_of
 from harness.runtime import machine
 
 
 @pytest.fixture(autouse=True)
 def three_cores(monkeypatch):
     monkeypatch.setattr(machine, "cores", lambda: 3)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,9 @@ def test_the_parts_come_back_in_their_order(batch):
 
 
 def test_parts_are_worked_on_by_threads_of_one_thread_each_in_the_callers_mode():
-    before, seen = torch.get_num_threads(), []
+    _threads.cache_clear()
+    torch.set_num_threads(2)
+    seen = []
     meet = threading.Barrier(3, timeout=20)  # passed only where all three work at once
 
     def network(x, log_snr):
@@ -43,7 +48,7 @@ def test_parts_are_worked_on_by_threads_of_one_thread_each_in_the_callers_mode()
         with torch.inference_mode(wanted):
             SideBySide(network)(torch.zeros(6, 1, 1, 1), torch.zeros(6))
         assert seen[-3:] == [(1, wanted)] * 3
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 2
 
 
 def test_an_error_of_a_part_is_raised():

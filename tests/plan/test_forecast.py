@@ -80,6 +80,14 @@ def test_trainings_side_by_side_take_the_time_of_one(side_by_side, rounds):
     assert plan.training_seconds == pytest.approx(rounds * 0.01 * 100 * 10)
 
 
+def test_a_training_that_processes_share_takes_its_part_of_the_time_one_after_the_other():
+    alone = plan_of(cells_of())
+    plan = replace(alone, processes=4)
+    assert plan.training_seconds == pytest.approx(alone.training_seconds / 4)
+    assert plan.sampling_seconds == alone.sampling_seconds
+    assert "by 4 processes together" in plan.cost()
+
+
 def test_the_longest_of_those_side_by_side_counts():
     long, short = replace(TRAINING, training_steps=400), TRAINING
     plan = plan_of([replace(CELL, training=each) for each in (long, short)], side_by_side=2)

@@ -801,6 +801,6 @@ def test_a_distance_is_told_beside_that_of_damaged_images():
     assert "for scale" not in told("distance_to_real_images", frame)[0].sentence
     frame = frame.assign(half_resolution=0.0381, noisy=0.0412)
     assert (
-        "(for scale: real images at half their resolution score 0.0381 and with Gaussian noise of "
-        "10 of 255 0.0412)"
+        "(for scale: real images score 0.0381 at half their resolution and 0.0412 with Gaussian "
+        "noise of 10 of 255)"
     ) in told("distance_to_real_images", frame)[0].sentence

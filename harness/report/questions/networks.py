@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.data.damage import NOISE
 from harness.metrics.statistics import paired_error
 from harness.report.finding import Finding
 from harness.report.phrases import described, is_known, quantity
@@ -92,16 +93,16 @@ def distance_to_real_images(frame: pd.DataFrame) -> Finding | None:
 def _scale(frame: pd.DataFrame, leader: Point) -> str:
     """What real images score that are a little damaged, as many as the leader has."""
     own = frame[frame["key"].isin(leader.keys)]
-    told = (
-        ("half_resolution", "real images at half their resolution"),
-        ("noisy", "with Gaussian noise of 10 of 255"),
-    )
+    told = {
+        "half_resolution": "at half their resolution",
+        "noisy": f"with Gaussian noise of {NOISE:g} of 255",
+    }
     known = [
-        f"{words} score {number(mean)}" if name == "half_resolution" else f"{words} {number(mean)}"
-        for name, words in told
+        f"{number(mean)} {words}"
+        for name, words in told.items()
         if is_known(mean := float(own[name].mean()))
     ]
-    return listed(known)
+    return f"real images score {listed(known)}" if known else ""
 
 
 def training_long_enough(frame: pd.DataFrame) -> Finding | None:

@@ -45,12 +45,11 @@ def published_order(frame: pd.DataFrame) -> list[Finding]:
 
 def _held(frame: pd.DataFrame, published: Published) -> list[Held]:
     contrasts = family(frame)
-    held = []
-    for first, second in published_pairs(points(frame), published):
-        contrast = contrast_of(contrasts, first, second)
-        order = published.ahead(first.kind, second.kind, first.steps)
-        if contrast and order:
-            held.append(Held(*order, contrast))
+    held = [
+        Held(*order, contrast)
+        for first, second, order in published_pairs(points(frame), published)
+        if (contrast := contrast_of(contrasts, first, second))
+    ]
     return sorted(held, key=lambda each: (each.better, each.worse, each.steps))
 
 
