@@ -62,7 +62,7 @@ class Published:
 
 # KID at 75 pixels, read off the plot of the repository; ddpm has the small variance.
 FLOWERS = Published(
-    "flowers (clear-diffusion-keras, KID)",
+    "flowers (clear-diffusion-keras)",
     "cosine",
     {
         "ddim": {2: 0.59, 4: 0.30, 8: 0.25, 16: 0.24, 32: 0.245, 64: 0.24},
@@ -73,7 +73,7 @@ FLOWERS = Published(
 )
 # FID of one network with uniform spacing, from the repository's table.
 CIFAR_10 = Published(
-    "CIFAR-10 (xyfJASON/Diffusion-Models-Implementations, FID)",
+    "CIFAR-10 (xyfJASON/Diffusion-Models-Implementations)",
     "linear",
     {
         "ddim": {10: 19.0, 20: 11.7, 50: 7.70, 100: 6.05, 1000: 4.19},

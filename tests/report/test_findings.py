@@ -255,7 +255,7 @@ CASES = {
             "measured",
             [
                 "published for flowers",
-                "5 comparisons agree: ab2 ahead of ddim at 10 steps, ddim ahead of ddpm at 10 and "
+                "agrees in 5 comparisons (ab2 ahead of ddim at 10 steps, ddim ahead of ddpm at 10 and "
                 "50 steps, ddpm ahead of ddpm_large at 10 steps and ddpm_large ahead of ddpm at 50",
                 "There ddpm_large overtakes ddpm between 8 and 16 evaluations; here between 10 "
                 "and 50",
@@ -265,7 +265,7 @@ CASES = {
         "undecidable": (
             samplers([0.1, 0.08], [0.101, 0.0801], error=0.01),
             "inconclusive",
-            ["2 comparisons without a verdict: ddim ahead of ddpm at 5 and 10 steps"],
+            ["gives no verdict in 2 comparisons (ddim ahead of ddpm at 5 and 10 steps)"],
         ),
     },
     "fewest_evaluations_near_the_best": {
@@ -780,7 +780,7 @@ def test_what_contradicts_the_published_order_is_said_to():
     frame = four_samplers(ddim=(0.3, 0.1), ab2=(0.5, 0.1), ddpm=(0.2, 0.3), ddpm_large=(0.6, 0.4))
     [found] = told("published_order", frame)
     assert (
-        "3 comparisons disagree: ab2 ahead of ddim at 10 steps, ddim ahead of ddpm at 10 steps"
+        "disagrees in 3 comparisons (ab2 ahead of ddim at 10 steps, ddim ahead of ddpm at 10 steps"
         in (found.sentence)
     )
     assert "here ddpm is ahead at 50" in found.sentence

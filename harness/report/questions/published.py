@@ -58,15 +58,15 @@ def _finding(frame: pd.DataFrame, published: Published, held: list[Held]) -> Fin
     opposed = [each for each in held if each.agrees is False]
     undecided = [each for each in held if each.agrees is None]
     parts = [
-        f"{count(len(some), 'comparison')} {verb}: {_orders(some)}"
+        f"{verb} {count(len(some), 'comparison')} ({_orders(some)})"
         for some, verb in (
-            (agreeing, "agree"), (opposed, "disagree"), (undecided, "without a verdict"),
+            (agreeing, "agrees in"), (opposed, "disagrees in"), (undecided, "gives no verdict in"),
         )
         if some
     ]  # fmt: skip
     words = (
-        f"Against the order published for {published.source} at about as many evaluations, by "
-        f"{quantity(frame)} with {published.schedule}: {'; '.join(parts)}"
+        f"With the order published for {published.source} at about as many evaluations, ours under "
+        f"{published.schedule}, by {quantity(frame)}, {listed(parts)}"
     )
     words += "".join(f". {told}" for told in _crossings(published, held))
     return finding_over(
@@ -77,7 +77,7 @@ def _finding(frame: pd.DataFrame, published: Published, held: list[Held]) -> Fin
 
 
 def _orders(held: Iterable[Held]) -> str:
-    """`ddim ahead of ddpm at 10 and 20 steps`, as published."""
+    """`ddim ahead of ddpm at 10 and 20 steps`, which is the published order."""
     steps: dict[tuple[str, str], list[int]] = {}
     unit = "step"
     for each in held:
