@@ -255,8 +255,8 @@ CASES = {
             "measured",
             [
                 "published for flowers",
-                "agrees in 5 comparisons (ab2 ahead of ddim at 10 steps, ddim ahead of ddpm at 10 and "
-                "50 steps, ddpm ahead of ddpm_large at 10 steps and ddpm_large ahead of ddpm at 50",
+                "agrees in 5 comparisons (ab2 ahead of ddim at 10 steps, ddim ahead of ddpm at 10 "
+                "and 50 steps, ddpm ahead of ddpm_large at 10 steps and ddpm_large ahead of ddpm",
                 "There ddpm_large overtakes ddpm between 8 and 16 evaluations; here between 10 "
                 "and 50",
             ],
