@@ -33,7 +33,7 @@ from harness.engine.sample import (
     sample,
     spread,
 )
-from harness.engine.side_by_side import on_all_cores
+from harness.engine.side_by_side import at_once, on_all_cores
 from harness.errors import DataError, NotDefined
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS, Classifier, Extractor, Features, has_logits
@@ -353,7 +353,7 @@ def features_of(extract: Extractor, images: Images, device: str) -> Features:
     """The features of a chunk; on a processor by all cores where the extractor is a large one."""
     if device != "cpu" or not (most := getattr(extract, "at_a_time", 0)):
         return extract(images)
-    size = min(most, -(-len(images) // machine.cores()))
+    size = min(most, -(-len(images) // at_once()))
     pieces = [images[start : start + size] for start in range(0, len(images), size)]
     return np.concatenate(on_all_cores(extract, pieces))
 

@@ -1,4 +1,4 @@
-"""Parts of a batch side by side, a thread each, on the cores of a processor.
+"""Parts of a batch side by side, a thread with its own cores each, on a processor.
 
 Threads inside each operation meet at its end, hundreds of times in one evaluation; on small images
 they wait there longer than they work, and for ever where another program has a core. These meet
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from harness.diffusion.objective import Network
 from harness.runtime import machine
+
+MOST = 8  # parts at once: the interpreter works for one of them at a time, and would hold up more
 
 Result = TypeVar("Result")
 
@@ -46,26 +48,31 @@ class SideBySide:
 
 def on_all_cores(function: Callable[..., Result], *pieces: Iterable[Any]) -> list[Result]:
     """The function of each piece of work, in their order."""
-    return list(_threads(machine.cores()).map(function, *pieces))
+    return list(_threads(at_once(), machine.cores() // at_once()).map(function, *pieces))
+
+
+def at_once() -> int:
+    """How many pieces of work go side by side."""
+    return min(machine.cores(), MOST)
 
 
 def parts_of(batch: int) -> list[int]:
-    """How many images each core takes of a batch."""
-    parts = min(batch, machine.cores())
+    """How many images each thread takes of a batch."""
+    parts = min(batch, at_once())
     return [batch * (i + 1) // parts - batch * i // parts for i in range(parts)]
 
 
 @cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    """Threads each of which works alone."""
+def _threads(count: int, cores_of_each: int) -> ThreadPoolExecutor:
+    """Threads each of which has so many cores of its own."""
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, initializer=_alone)
+    pool = ThreadPoolExecutor(count, initializer=_take, initargs=(cores_of_each,))
     all_are_here = threading.Barrier(count)
     list(pool.map(lambda _: all_are_here.wait(), range(count)))
     torch.set_num_threads(before)  # some libraries keep one number for all threads
     return pool
 
 
-def _alone() -> None:
-    torch.set_num_threads(1)
+def _take(cores: int) -> None:
+    torch.set_num_threads(cores)
     torch.get_num_threads()  # a thread takes over the common number when it first looks, once

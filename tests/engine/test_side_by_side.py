@@ -51,6 +51,16 @@ def test_parts_are_worked_on_by_threads_of_one_thread_each_in_the_callers_mode()
     assert torch.get_num_threads() == 2
 
 
+def test_of_many_cores_each_thread_has_several(monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 17)
+    seen = set()
+    SideBySide(lambda x, log_snr: seen.add((len(x), torch.get_num_threads())) or x)(
+        torch.zeros(80, 1, 1, 1), torch.zeros(80)
+    )
+    assert seen == {(10, 2)}
+    assert parts_of(5) == [1] * 5
+
+
 def test_an_error_of_a_part_is_raised():
     def fails(x, log_snr):
         raise torch.OutOfMemoryError("too large")
