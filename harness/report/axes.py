@@ -49,6 +49,8 @@ def symmetric_axis(axes: Axes, which: Which, values: Iterable[float], small: flo
     sizes = [v for v in _round_values(threshold, max(map(abs, values))) if v >= 0.99 * threshold]
     below = [size for size in sizes if size <= -1.6 * min(values)]
     above = [size for size in sizes if size <= 1.6 * max(values)]
+    if which == "y" and sum(size <= max(values) for size in above) < 2:
+        above = [threshold / 2, *above]
     if which == "x":  # there the labels stand side by side
         is_narrow = max(map(abs, values)) > 20 * threshold  # too near to zero to be read
         below, above = _sparse(below, is_narrow), _sparse(above, is_narrow)

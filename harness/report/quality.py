@@ -85,6 +85,9 @@ def real_images(frame: pd.DataFrame) -> dict[str, dict[str, object]]:
     return {"real images": REAL} if is_known(floor_of(frame)) else {}
 
 
+NEAR_ZERO = 0.1  # of the smallest value
+
+
 def quality_axis(axes: Axes, frame: pd.DataFrame, everything: Sequence[Point]) -> None:
     values, floor = [point.mean for point in everything], floor_of(frame)
     values += frame["exact_value"].dropna().tolist()
@@ -92,10 +95,12 @@ def quality_axis(axes: Axes, frame: pd.DataFrame, everything: Sequence[Point]) -
     if is_known(floor):
         axes.axhline(floor, zorder=1, **REAL)
         values = [*values, floor]
-    if min(values) > 0:
+    # Decades between a floor near zero and all else would hold nothing but paper.
+    if min(values) > 0 and min(values) > NEAR_ZERO * min(positive):
         log_axis(axes, "y", values)
     else:
         symmetric_axis(axes, "y", values, min(positive, default=1.0))
+        values = [*values, 0.0]
     # All panels show the same range, so that they can be read against each other.
     low, high = min(values), max(values)
     axes.set_ylim(low / 1.3 if low > 0 else 1.25 * low - 0.02 * high, 1.3 * high)
