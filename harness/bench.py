@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -208,11 +209,8 @@ class Subject:
         """Another program's piece of work, with as many threads as torch gives it."""
 
         def run() -> None:
-            torch.set_num_threads(THREADS)
-            try:
+            with threads(THREADS):
                 piece()
-            finally:
-                torch.set_num_threads(self.threads)
 
         return run
 
@@ -552,13 +550,21 @@ def flops_of(piece: Piece) -> float:
 
 
 @cache
-def peak(precision: str, device: torch.device, threads: int) -> float:
+def peak(precision: str, device: torch.device, number: int) -> float:
     """Operations per second of a large matrix product in this precision: what can be had, on a
     processor by so many threads."""
-    side, before = PEAK_SIDE, torch.get_num_threads()
+    side = PEAK_SIDE
     a, b = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in "ab")
-    torch.set_num_threads(threads)
-    try:
+    with threads(number):
         return 2.0 * side**3 / in_turns({"product": lambda: a @ b}, device)["product"]
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Let torch use so many threads on a processor, for as long as the block lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)

@@ -50,9 +50,10 @@ def probe(cell: Cell, data_dir: Path, device_name: str, workers: int) -> Probed:
         step = step_of(replace(setting, training=replace(training, batch_size=batch)))
         return lambda: step(state)
 
+    predict = with_weights(training, state.average, images, device).predictor()
+
     def an_evaluation(batch: int) -> Callable[[], object]:
         x = torch.zeros(batch, *images.train.shape[1:], device=device)
-        predict = with_weights(training, state.average, images, device).predictor()
         return torch.inference_mode()(lambda: predict(x, x[:, 0, 0, 0]))
 
     parameters = sum(parameter.numel() for parameter in state.network.parameters())
