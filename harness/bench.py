@@ -39,11 +39,12 @@ from harness.engine.network import (
 )
 from harness.engine.noise import FreshNoise, starting_noise
 from harness.engine.sample import batches_of
-from harness.engine.score import compiled_once, extractor
+from harness.engine.score import compiled_once, extractor, in_chunks
 from harness.engine.state import State
 from harness.engine.train import Setting, ready, step_of
 from harness.errors import BadOption
 from harness.metrics.distances import METRICS
+from harness.metrics.features import Extractor, Features, Images
 from harness.metrics.judgement import judge
 from harness.models.presets import MODELS
 from harness.plan.grid import Grid, expand, load_grid
@@ -205,6 +206,15 @@ class Subject:
     def compiles(self) -> bool:
         return pays(0.0, self.setting.device)
 
+    @property
+    def extractor(self) -> Extractor:
+        device = str(self.setting.device)
+        return extractor(self.place.data_dir, device, self.cell.extractor)
+
+    def features(self, images: Images) -> Features:
+        """Features as a cell takes them: on a processor a large extractor goes over all cores."""
+        return in_chunks(self.extractor, images, str(self.setting.device), lambda _: None)
+
     def as_it_comes(self, piece: Piece) -> Piece:
         """Another program's piece of work, with as many threads as torch gives it."""
 
@@ -337,18 +347,16 @@ def sampled(
 def scoring(subject: Subject, told: Told) -> None:
     """Features and the grid's first metrics with their intervals, against the features alone."""
     images = subject.setting.images
-    extract = extractor(subject.place.data_dir, str(subject.setting.device), subject.cell.extractor)
     some = images.train[: subject.cell.images]
-    reference = np.asarray(extract(images.train[: len(some)]), np.float64)
-    kept = np.asarray(extract(some), np.float64)
+    kept = np.asarray(subject.features(some), np.float64)
 
     def features() -> None:
-        extract(some)
+        subject.features(some)
 
     def metrics() -> None:
         for name in ("kid", "fid"):
             # Other numbers each time, or nothing would be worked out a second time.
-            judge(name, METRICS[name], kept * (1 + 1e-9 * time.perf_counter()), reference)
+            judge(name, METRICS[name], kept * (1 + 1e-9 * time.perf_counter()), kept)
 
     seconds = in_turns({"features": features, "metrics": metrics}, subject.setting.device)
     told.ratios["scoring"] = Ratio(
@@ -425,17 +433,16 @@ def others_sampling(subject: Subject, told: Told) -> None:
 
 def others_scoring(subject: Subject, told: Told) -> None:
     setting, images = subject.setting, subject.setting.images
-    extract = extractor(subject.place.data_dir, str(setting.device), subject.cell.extractor)
     some = images.train[: min(subject.cell.images, len(images.train) // 2)]
     reference = images.held_out[: len(some)]
-    kept = np.asarray(extract(reference), np.float64)
+    kept = np.asarray(subject.features(reference), np.float64)
 
     def ours() -> None:
-        features = np.asarray(extract(some), np.float64) * (1 + 1e-9 * time.perf_counter())
+        features = np.asarray(subject.features(some), np.float64) * (1 + 1e-9 * time.perf_counter())
         for name in ("kid", "fid", "precision", "recall"):
             judge(name, METRICS[name], features, kept)
 
-    theirs = subject.as_it_comes(peers.fidelity_metrics(some, reference, extract))
+    theirs = subject.as_it_comes(peers.fidelity_metrics(some, reference, subject.extractor))
     seconds = in_turns({"ours": ours, "theirs": theirs}, setting.device)
     told.ratios["scoring_against_torch_fidelity"] = Ratio(
         "scoring, FID + KID + PRC: torch-fidelity / ours with intervals",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image
 
@@ -30,5 +33,16 @@ def noisy(images: Images) -> Images:
     return worse
 
 
+@dataclass(frozen=True)
+class Damage:
+    """What is done to real images, and the words that end a sentence about what they score."""
+
+    words: str
+    do: Callable[[Images], Images]
+
+
 # By the name that ends the column of their score: `kid_noisy`.
-DAMAGES = {"half_resolution": half_resolution, "noisy": noisy}
+DAMAGES = {
+    "half_resolution": Damage("at half their resolution", half_resolution),
+    "noisy": Damage(f"with Gaussian noise of {NOISE:g} of 255", noisy),
+}

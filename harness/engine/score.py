@@ -333,7 +333,7 @@ def real_features(
     text += f" {damage}" if damage else ""
     path = Store(job.store).features(f"real-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
     if not path.exists():
-        chosen = DAMAGES[damage](chosen) if damage else chosen
+        chosen = DAMAGES[damage].do(chosen) if damage else chosen
         write_features(path, in_chunks(extract, chosen, job.device, report))
     return path
 

@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness import __version__
+from harness.data.damage import DAMAGES
 from harness.plan.work import EXACT
 
 
@@ -261,10 +262,10 @@ def tidy(results: Results, measure: Measure) -> pd.DataFrame:
 def _beside(results: Results, measure: Measure) -> pd.DataFrame:
     """What else was measured of each cell: eta and spacing; joules an image; contrast, its error
     and what theory foresees of it, and the signal rate at the last time; the measure at the
-    checkpoint of its training, and how far each image moves that; the measure of real images at
-    half their resolution, and with a little noise; precision, recall and
-    memorisation with their errors; the seconds foretold and taken, by the cell and its training,
-    for work done here and not reused."""
+    checkpoint of its training, and how far each image moves that; the measure of real images that
+    are damaged, by the name of the damage; precision, recall and memorisation with their errors;
+    the seconds foretold and taken, by the cell and its training, for work done here and not
+    reused."""
     cells = results.cells
     images, each = numbers(cells, "images"), numbers(cells, "seconds_per_image")
     took = images * (each + numbers(cells, "feature_seconds_per_image"))
@@ -278,8 +279,7 @@ def _beside(results: Results, measure: Measure) -> pd.DataFrame:
         "contrast_theory": numbers(cells, "contrast_theory"),
         "last_signal": numbers(cells, "last_abar") ** 0.5,
         "checkpoint": numbers(cells, f"{measure.column}_checkpoint"),
-        "half_resolution": numbers(cells, f"{measure.column}_half_resolution"),
-        "noisy": numbers(cells, f"{measure.column}_noisy"),
+        **{name: numbers(cells, f"{measure.column}_{name}") for name in DAMAGES},
         "checkpoint_influence": _influence(results, f"{measure.column}_checkpoint"),
         "forecast": numbers(cells, "forecast_seconds").mask(reused),
         "took": took.mask(reused),

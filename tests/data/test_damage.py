@@ -11,11 +11,11 @@ from harness.data.damage import DAMAGES, NOISE, half_resolution, noisy
 def test_a_damaged_image_is_an_image_of_the_same_kind(damage, shape):
     images = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     before = images.copy()
-    worse = damage(images)
+    worse = damage.do(images)
     assert worse.shape == shape
     assert worse.dtype == np.uint8
     np.testing.assert_array_equal(images, before)
-    np.testing.assert_array_equal(damage(images), worse)
+    np.testing.assert_array_equal(damage.do(images), worse)
 
 
 def test_half_the_resolution_keeps_what_is_broad_and_loses_what_is_fine():

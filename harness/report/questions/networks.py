@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.data.damage import NOISE
+from harness.data.damage import DAMAGES
 from harness.metrics.statistics import paired_error
 from harness.report.finding import Finding
 from harness.report.phrases import described, is_known, quantity
@@ -93,13 +93,9 @@ def distance_to_real_images(frame: pd.DataFrame) -> Finding | None:
 def _scale(frame: pd.DataFrame, leader: Point) -> str:
     """What real images score that are a little damaged, as many as the leader has."""
     own = frame[frame["key"].isin(leader.keys)]
-    told = {
-        "half_resolution": "at half their resolution",
-        "noisy": f"with Gaussian noise of {NOISE:g} of 255",
-    }
     known = [
-        f"{number(mean)} {words}"
-        for name, words in told.items()
+        f"{number(mean)} {damage.words}"
+        for name, damage in DAMAGES.items()
         if is_known(mean := float(own[name].mean()))
     ]
     return f"real images score {listed(known)}" if known else ""
