@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Literal
 
 import numpy as np
@@ -67,12 +67,12 @@ class Contrast:
 def family(frame: pd.DataFrame) -> list[Contrast]:
     """Every comparison the report gives a verdict on, judged together.
 
-    At each number of steps: the best schedule against the next, with the sampler that is best
-    there; with each schedule DDIM against DDPM, DDIM without fresh noise against the most of it,
-    and the best sampler against the next; the best spacing against the next; where networks are
-    also sampled under other schedules than their own, their own against the best of those; and
-    samplers of which it is published which is ahead. With the best schedule and sampler each number
-    of steps against the one before. Under each budget, of
+    At each number of steps: the best schedule against the next, of those with the most training
+    seeds in common, with the sampler that is best there; with each schedule DDIM against DDPM, DDIM
+    without fresh noise against the most of it, and the best sampler against the next; the best
+    spacing against the next; where networks are also sampled under other schedules than their own,
+    their own against the best of those; and samplers of which it is published which is ahead. With
+    the best schedule and sampler each number of steps against the one before. Under each budget, of
     evaluations or of seconds, the best way against the next.
     """
     everything = points(frame)
@@ -135,24 +135,27 @@ def contrast_between(question: Question, first: Point, second: Point) -> Contras
 
 
 def _schedules(here: list[Point]) -> list[Contrast]:
-    """The best schedule against the next at one number of steps. Testing the best against the
-    runner-up with a two-sided interval is on the safe side however many there are."""
+    """The best schedule against the next at one number of steps, with the best sampler. Testing the
+    best against the runner-up with a two-sided interval is on the safe side however many there are.
+
+    Only a sampler that several schedules share can compare them, and only training seeds that they
+    share count: where some have fewer, the best of those with the most.
+    """
     here = [point for point in here if point.is_home] or here
-    if len({point.schedule for point in here}) < 2:
-        return []
-    # Only a sampler that several schedules share can compare them.
     shared = [
-        point
-        for point in here
-        if len({other.schedule for other in here if other.sampler == point.sampler}) > 1
+        (one, other, len(one.values.keys() & other.values.keys()))
+        for one, other in combinations(here, 2)
+        if one.sampler == other.sampler and one.schedule != other.schedule
     ]
     if not shared:
         return []
-    sampler = best(shared).sampler
-    ranked = best_of_each(
-        [point for point in shared if point.sampler == sampler], lambda point: point.schedule
+    most = max(seeds for _, _, seeds in shared)
+    rivals = [(one, other) for one, other, seeds in shared if seeds == most]
+    leader = best(point for pair in rivals for point in pair)
+    runner_up = best(
+        one if other is leader else other for one, other in rivals if leader in (one, other)
     )
-    return [contrast_between("schedule", ranked[0], ranked[1])]
+    return [contrast_between("schedule", leader, runner_up)]
 
 
 def _samplers(here: list[Point]) -> list[Contrast]:

@@ -93,6 +93,16 @@ def test_trainings_are_sampled_the_same_way_where_they_can_be():
     assert {first.training.seed, second.training.seed} == {0, 1}
 
 
+def test_the_way_that_most_trainings_have_is_taken_before_a_cheaper_one():
+    trainings = [replace(TRAINING, seed=seed) for seed in range(3)]
+    everywhere = [replace(cell, training=each) for each in trainings for cell in of_steps(10, 50)]
+    once = of_steps(20, sampler="ab2")
+    assert [cell.steps for cell in chosen([*once, *everywhere])] == [50, 50, 50]
+    assert [cell.steps for cell in chosen([*once, *of_steps(50)])] == [20]
+    few = [cell for cell in everywhere if cell.steps == 10]
+    assert [cell.steps for cell in chosen([*once, *few])] == [20, 10, 10]
+
+
 def test_an_exact_denoiser_has_no_checkpoint():
     exact = replace(TRAINING, model=Part("exact"), training_steps=0)
     assert chosen([replace(CELL, training=exact), CELL]) == [CELL]

@@ -776,6 +776,30 @@ def test_a_budget_counts_evaluations_and_not_steps():
     assert "cosine with heun at 10 steps" in findings[-1].sentence
 
 
+def test_schedules_are_compared_where_they_have_the_most_training_seeds_in_common():
+    # Another sampler, and another schedule, are better by far but on one network each.
+    frame = table(
+        {
+            ("linear", "ddim", 5): 0.3, ("cosine", "ddim", 5): 0.2,
+            ("sigmoid", "ddim", 5): [0.1],
+            ("linear", "ab2", 5): [0.1], ("cosine", "ab2", 5): [0.15],
+        }
+    )  # fmt: skip
+    words = told("schedule_at_few_steps", frame)[0].sentence
+    assert "with ddim, cosine is better than linear" in words
+    assert "with ab2 the means are in the opposite order" in words
+    assert "sigmoid, ahead by the mean, has fewer training seeds and was not compared" in words
+    behind = frame.assign(value=frame["value"].where(frame["schedule"] != "sigmoid", 0.9))
+    behind["centre"] = behind["value"]
+    assert "sigmoid" not in told("schedule_at_few_steps", behind)[0].sentence
+
+
+def test_schedules_without_a_training_seed_in_common_are_not_hidden():
+    frame = table({("linear", "ddim", 5): [0.3], ("cosine", "ddim", 5): [0.2]})
+    frame["seed"] = [0, 1]
+    assert told("schedule_at_few_steps", frame)[0].verdict == "inconclusive"
+
+
 def test_what_contradicts_the_published_order_is_said_to():
     frame = four_samplers(ddim=(0.3, 0.1), ab2=(0.5, 0.1), ddpm=(0.2, 0.3), ddpm_large=(0.6, 0.4))
     [found] = told("published_order", frame)

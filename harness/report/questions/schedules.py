@@ -60,6 +60,7 @@ def schedule_across_steps(frame: pd.DataFrame) -> Finding | None:
         narrowest = min(decided, key=lambda contrast: abs(contrast.comparison.difference))
         gap = f"{magnitude(narrowest.comparison)}, {at_steps([narrowest.first.steps], unit)}"
         words += f" (the narrowest gap is {gap})"
+        words += _not_compared(frame, decided)
     else:
         reason = undecided[0].comparison.reason
         ahead = f"the {leader} schedule is ahead {where}" if len(won) == 1 else f"ahead is {split}"
@@ -125,7 +126,8 @@ def _schedule_at(frame: pd.DataFrame, contrast: Contrast) -> Finding:
             f"{signed(comparison)}{_over_what(contrast)}, {comparison.reason}"
         )
     question = f"Which schedule is best {there}?"
-    return finding_over(question, words + _elsewhere(frame, contrast), [contrast], contrast)
+    words += _elsewhere(frame, contrast) + _not_compared(frame, [contrast])
+    return finding_over(question, words, [contrast], contrast)
 
 
 def _over_what(contrast: Contrast) -> str:
@@ -147,3 +149,23 @@ def _elsewhere(frame: pd.DataFrame, contrast: Contrast) -> str:
         for is_same, samplers in sorted(orders.items(), reverse=True)
     ]
     return f"; {listed(parts)}" if parts else ""
+
+
+def _not_compared(frame: pd.DataFrame, contrasts: list[Contrast]) -> str:
+    """The schedules whose mean is ahead, with the same sampler, but of too few training seeds to be
+    held against the others."""
+    ahead = dict.fromkeys(
+        point.schedule
+        for contrast in contrasts
+        for point in points(frame)
+        if point.is_home
+        and (point.steps, point.sampler) == (contrast.first.steps, contrast.first.sampler)
+        and point.rank < contrast.first.rank
+        and len(point.values.keys() & contrast.first.values.keys()) < contrast.comparison.n
+    )
+    if not ahead:
+        return ""
+    has, was = ("has", "was") if len(ahead) == 1 else ("have", "were")
+    return (
+        f"; {listed(ahead)}, ahead by the mean, {has} fewer training seeds and {was} not compared"
+    )
