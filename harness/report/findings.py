@@ -35,7 +35,7 @@ from harness.report.questions.networks import (
     training_long_enough,
     variety_against_fidelity,
 )
-from harness.report.questions.published import published_order
+from harness.report.questions.published import published_order, published_schedules
 from harness.report.questions.samplers import ddim_against_ddpm, effect_of_spacing, price_of_eta
 from harness.report.questions.schedules import (
     sampled_elsewhere,
@@ -78,6 +78,7 @@ BUILT_IN: dict[str, Callable[[pd.DataFrame], Found]] = {
     "schedule_at_few_steps": schedule_at_few_steps,
     "schedule_at_many_steps": schedule_at_many_steps,
     "schedule_across_steps": schedule_across_steps,
+    "published_schedules": published_schedules,
     "why_at_few_steps": why_at_few_steps,
     "contrast_lost": contrast_lost,
     "ddim_against_ddpm": ddim_against_ddpm,

@@ -249,6 +249,24 @@ CASES = {
             ["ddim cannot be told from ddpm at 5 and 10 steps"],
         ),
     },
+    "published_schedules": {
+        "true": (
+            grid(0.2, 0.3, 0.2, 0.1),
+            "measured",
+            [
+                "linear is ahead at 5 steps, as on CIFAR-10 and cosine is ahead at 50 steps, as on "
+                "64x64 ImageNet",
+            ],
+        ),
+        "false": (
+            table({("linear", "ddim", 5): 0.1, ("sigmoid", "ddim", 5): 0.2}), None, [],
+        ),
+        "undecidable": (
+            grid([0.2], [0.3], [0.2], [0.1]),
+            "inconclusive",
+            ["there is no verdict at 5 and 50 steps"],
+        ),
+    },
     "published_order": {
         "true": (
             four_samplers(ddim=(0.3, 0.1), ab2=(0.2, 0.1), ddpm=(0.4, 0.3), ddpm_large=(0.6, 0.2)),

@@ -1,4 +1,4 @@
-"""Whether the order of the samplers is the one that others published."""
+"""Whether samplers and schedules come in the order that others published."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import pairwise
 import pandas as pd
 
 from harness.report.family import Contrast, contrast_of, family, published_pairs
-from harness.report.finding import Finding, finding_over
-from harness.report.phrases import quantity
+from harness.report.finding import Finding, asked, finding_over
+from harness.report.phrases import quantity, steps_by, unit_of
 from harness.report.points import points
-from harness.report.published import PUBLISHED, Published
+from harness.report.published import PUBLISHED, WHERE_AHEAD, Published
 from harness.report.words import at_steps, count, listed
 
 
@@ -41,6 +41,40 @@ def published_order(frame: pd.DataFrame) -> list[Finding]:
         for published in PUBLISHED
         if (held := _held(frame, published))
     ]
+
+
+def published_schedules(frame: pd.DataFrame) -> Finding | None:
+    """Is linear or cosine ahead, where either was published?"""
+    contrasts = [
+        contrast
+        for contrast in asked(frame, "schedule")
+        if {_shape(contrast.first.schedule), _shape(contrast.second.schedule)} == {*WHERE_AHEAD}
+    ]
+    if not contrasts:
+        return None
+    unit = unit_of(frame)
+    decided = [contrast for contrast in contrasts if contrast.winner]
+    undecided = [contrast.first.steps for contrast in contrasts if not contrast.winner]
+    ahead = steps_by(decided, lambda contrast: contrast.winner.schedule if contrast.winner else "")
+    parts = [
+        f"{name} is ahead {at_steps(steps, unit)}, as on {WHERE_AHEAD[_shape(name)]}"
+        for name, steps in ahead.items()
+    ]
+    parts += [f"there is no verdict {at_steps(undecided, unit)}"] if undecided else []
+    words = (
+        "With all of 4,000 steps Nichol and Dhariwal (2021) found either order: cosine_discrete "
+        f"ahead of linear on {WHERE_AHEAD['cosine']}, and behind it on {WHERE_AHEAD['linear']}. "
+        f"Here, by {quantity(frame)}, {listed(parts)}"
+    )
+    return finding_over(
+        "Is linear or cosine ahead, where others found either?", words, contrasts,
+        (decided or contrasts)[0], "measured" if decided else None,
+    )  # fmt: skip
+
+
+def _shape(schedule: str) -> str:
+    """Without its options, and whether continuous or discrete."""
+    return schedule.partition("(")[0].removesuffix("_discrete")
 
 
 def _held(frame: pd.DataFrame, published: Published) -> list[Held]:
