@@ -23,7 +23,7 @@ from harness.report.words import at_steps, wrapped
 MOST_ROWS = 24  # beyond this a figure is wallpaper
 MOST_FILMS = 10  # each of two lines
 MOST_STEPS = 50  # of a film: with more, neighbouring evaluations look the same
-MOST_NEIGHBOURS = 3
+MOST_SCHEDULES = 3
 LONGEST_NAME = 32  # letters beside a row
 LONGEST_FILM_NAME = 22  # beside two lines, where there is room for several of text
 
@@ -69,6 +69,23 @@ def samples(results: Results) -> Figure | None:
     return board.figure
 
 
+def best_samples(results: Results) -> Figure | None:
+    """Samples of the best way under each schedule.
+
+    All images that are kept of that cell, from the first training seed and not chosen; of more than
+    three schedules those with the best cells. Each image starts from the same noise as the one in
+    its place under another schedule. Small images are enlarged without smoothing.
+    """
+    ways = _best_ones(results, results.sheets)
+    if not ways:
+        return None
+    strips = [Strip(i, 0, _doubled(sheet)) for i, (_, sheet) in enumerate(ways)]
+    board = Board(strips, [[""]] * len(ways), headed=range(len(ways)))
+    for i, (way, _) in enumerate(ways):
+        board.head(i, _titled(way))
+    return board.figure
+
+
 def film(results: Results) -> Figure | None:
     """How an image comes about: a row for each schedule and sampler.
 
@@ -107,22 +124,26 @@ def nearest_images(results: Results) -> Figure | None:
     are nearest to a training image by their features, the nearest first, and below each that
     training image. Where the two are the same picture, the network has learned it by heart.
     """
-    frame, first = frame_of(results), _first_cells(results, results.nearest)
-    if frame is None or first is None:
+    ways = _best_ones(results, results.nearest)
+    if not ways:
         return None
+    strips = [Strip(i, 0, _neighbours(picture)) for i, (_, picture) in enumerate(ways)]
+    board = Board(strips, [["generated", "training"]] * len(ways), headed=range(len(ways)))
+    for i, (way, _) in enumerate(ways):
+        board.head(i, _titled(way))
+    return board.figure
+
+
+def _best_ones(results: Results, pictures: Mapping[str, bytes]) -> list[tuple[Point, bytes]]:
+    """The best way under each schedule, of some schedules, with its picture of this kind."""
+    frame, first = frame_of(results), _first_cells(results, pictures)
+    if frame is None or first is None:
+        return []
     cells: Iterable[Any] = first.itertuples()
     key_of = {(cell.schedule, cell.sampler, cell.steps): cell.key for cell in cells}
     ranked = [way for way in points(frame) if _settings(way) in key_of]
-    ways = best_of_each(ranked, lambda way: way.trained)[:MOST_NEIGHBOURS]
-    found = [_neighbours(results.nearest[key_of[_settings(way)]]) for way in ways]
-    board = Board(
-        [Strip(i, 0, pixels) for i, pixels in enumerate(found)],
-        [["generated", "training"]] * len(ways),
-        headed=range(len(ways)),
-    )
-    for i, way in enumerate(ways):
-        board.head(i, _titled(way))
-    return board.figure
+    ways = best_of_each(ranked, lambda way: way.trained)[:MOST_SCHEDULES]
+    return [(way, pictures[key_of[_settings(way)]]) for way in ways]
 
 
 def _first_cells(results: Results, pictures: Mapping[str, bytes]) -> pd.DataFrame | None:
@@ -168,6 +189,16 @@ def _first_tiles(sheet: bytes, tiles: int) -> Pixels:
     pixels, _ = _read(sheet)
     side = pixels.shape[1] // 8
     return pixels[:side, : tiles * side]
+
+
+def _doubled(sheet: bytes) -> Pixels:
+    """A sheet with sixteen tiles to a row in place of eight."""
+    pixels, _ = _read(sheet)
+    side = pixels.shape[1] // 8
+    rows = np.split(pixels, len(pixels) // side)
+    if len(rows) % 2:
+        rows.append(np.full_like(rows[0], 255))
+    return np.vstack([np.hstack(pair) for pair in zip(rows[::2], rows[1::2], strict=True)])
 
 
 def _film(picture: bytes) -> Film:

@@ -23,7 +23,7 @@ from harness.report.costs import forecast, milliseconds, pareto_front
 from harness.report.curves import loss_by_time, losses, schedule_curves, snr_by_step
 from harness.report.differences import comparisons
 from harness.report.phrases import unit_of
-from harness.report.pictures import film, nearest_images, samples
+from harness.report.pictures import best_samples, film, nearest_images, samples
 from harness.report.points import best, on_one_machine, points
 from harness.report.quality import (
     frame_of,
@@ -144,6 +144,7 @@ def _some(items: list[int], most: int) -> list[int]:
 BUILT_IN: dict[str, Callable[[Results], Figure | None]] = {
     "quality_by_steps": quality_by_steps,
     "samples": samples,
+    "best_samples": best_samples,
     "film": film,
     "train_by_sample": train_by_sample,
     "quality_by_seconds": quality_by_seconds,

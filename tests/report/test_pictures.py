@@ -51,6 +51,15 @@ def test_the_sheet_has_a_row_for_each_way_and_a_column_for_each_number_of_steps(
     ]  # fmt: skip
 
 
+def test_the_sheets_of_the_best_way_of_each_schedule_have_sixteen_images_to_a_row(results):
+    rows = [[10 * row + column for column in range(8)] for row in range(1, 4)]
+    beside, texts, canvas = drawn("best_samples", replace(results, sheets=dict.fromkeys(
+        results.sheets, shades(rows))))  # fmt: skip
+    assert texts == ["cosine, ddpm at 50 steps", "linear, ddim at 50 steps"]
+    assert beside == ["", ""]
+    assert shades_in(canvas) == [rows[0] + rows[1], rows[2]] * 2
+
+
 def test_a_film_is_the_first_image_with_the_numbers_of_its_evaluations(results):
     film = shades([[10, 20, 30], [40, 50, 60], [1, 2, 3], [4, 5, 6]], evaluations="1 1050")
     films = {results.cells["key"].iloc[0]: film}
@@ -118,6 +127,6 @@ def test_fewer_neighbours_than_eight_are_not_made_larger(results, wide):
     assert canvas.shape[1] == 8 * (4 + 1) - 1
 
 
-@pytest.mark.parametrize("name", ["samples", "film", "nearest_images"])
+@pytest.mark.parametrize("name", ["samples", "best_samples", "film", "nearest_images"])
 def test_no_pictures_no_figure(results, name):
     assert plots.drawn(name, replace(results, sheets={}, films={}, nearest={})) is None

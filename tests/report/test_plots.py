@@ -105,9 +105,9 @@ def test_the_exact_denoiser_is_a_cross_beside_each_marker(everything):
 
 def test_the_figures_are_in_the_order_of_the_page():
     assert list(plots.BUILT_IN) == [
-        "quality_by_steps", "samples", "film", "train_by_sample", "quality_by_seconds",
-        "pareto_front", "comparisons", "schedule_curves", "snr_by_step", "losses", "loss_by_time",
-        "nearest_images", "forecast",
+        "quality_by_steps", "samples", "best_samples", "film", "train_by_sample",
+        "quality_by_seconds", "pareto_front", "comparisons", "schedule_curves", "snr_by_step",
+        "losses", "loss_by_time", "nearest_images", "forecast",
     ]  # fmt: skip
 
 
