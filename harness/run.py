@@ -14,6 +14,7 @@ where it stopped. torch is imported only when there is something to train, sampl
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from collections.abc import Callable, Container, Generator, Iterable
 from contextlib import closing
@@ -558,11 +559,12 @@ def with_cost(
 
     workers = 1 if processes > 1 else workers_for(grid, device)
     here = machine.name(machine.find_device(device))
+    threads = machine.cores() // max(workers, processes) if device == "cpu" else math.inf
     speeds: dict[Part, Speeds] = {}
     for cell in plan.cells:
         model = cell.training.model
         if model not in speeds:
-            speeds[model] = measured_speeds(store, cell.training, here) or Speeds(
+            speeds[model] = measured_speeds(store, cell.training, here, threads) or Speeds(
                 **probe(cell, place.data_dir, device, max(workers, processes))._asdict(),
                 source="a short probe of this machine",
             )

@@ -6,6 +6,7 @@ from a probe of a few seconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -173,9 +174,15 @@ class Plan:
         return row | {"forecast_seconds": self.seconds(work)}
 
 
-def measured_speeds(store: Store, like: Training, machine: str) -> Speeds | None:
+def measured_speeds(
+    store: Store, like: Training, machine: str, threads: float = math.inf
+) -> Speeds | None:
     """The speeds of this store's own work with the same network, images and precision on this
-    machine; None where it has not done both kinds."""
+    machine; None where it has not done both kinds.
+
+    `threads` is how many a training may have where several go side by side: one that had more is no
+    measure for them, and of the others those with the most are.
+    """
 
     def alike(training: dict[str, Any]) -> bool:
         mine = like.canonical()
@@ -184,11 +191,13 @@ def measured_speeds(store: Store, like: Training, machine: str) -> Speeds | None
         )
 
     trained = [store.trained(key) for key in store.keys("models")]
-    trains = [
-        one.get("processes", 1) / one["metrics"]["images_per_second"]
+    alone = [
+        (one.get("threads", 1), one.get("processes", 1) / one["metrics"]["images_per_second"])
         for one in trained
         if one and one["machine"] == machine and alike(one["training"])
     ]
+    most = max((used for used, _ in alone if used <= threads), default=0)
+    trains = [seconds for used, seconds in alone if used == most]
     scored = [store.outcome(key) for key in store.keys("cells")]
     same = [
         one["metrics"]

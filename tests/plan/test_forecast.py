@@ -1,6 +1,7 @@
 """The forecast: what a run would do, what it would cost, and where its speeds come from."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -278,12 +279,13 @@ def store(tmp_path):
     return Store(tmp_path)
 
 
-def keep_training(store, training=TRAINING, machine="here", images_per_second=100.0):
+def keep_training(store, training=TRAINING, machine="here", images_per_second=100.0, threads=1):
     write_json(
         store.model(training.key, "training.json"),
         {
             "training": training.canonical(),
             "machine": machine,
+            "threads": threads,
             "metrics": {"images_per_second": images_per_second},
         },
     )
@@ -340,6 +342,17 @@ def test_work_of_another_kind_tells_nothing(store, change):
     keep_training(store, other)
     keep_cell(store, replace(CELL, training=other))
     assert measured_speeds(store, TRAINING, "here") is None
+
+
+def test_a_training_that_had_all_cores_tells_nothing_of_several_side_by_side(store):
+    keep_training(store, images_per_second=60.0)
+    keep_training(store, replace(TRAINING, seed=1), images_per_second=100.0, threads=2)
+    keep_cell(store)
+    assert measured_speeds(store, TRAINING, "here", 1).train == pytest.approx(1 / 60)
+    for threads in (2, 3, math.inf):
+        assert measured_speeds(store, TRAINING, "here", threads).train == pytest.approx(1 / 100)
+    keep_training(store, threads=2)
+    assert measured_speeds(store, TRAINING, "here", 1) is None
 
 
 def test_another_machine_tells_nothing(store):
