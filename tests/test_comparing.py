@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import works
 from click.testing import CliRunner
 
 from harness.cli import main
@@ -13,7 +14,7 @@ from harness.errors import BadOption, NotComparable, StoreError, UnknownName
 from harness.metrics.kid import kid, kid_influence, kid_standard_error
 from harness.metrics.statistics import SAMPLING, TRAINING
 from harness.metrics.uncertainty import kid_difference_error
-from harness.plan.work import Cell, Part, Training
+from harness.plan.work import Part
 from harness.runtime.store import Store, write_json
 
 IMAGES, WIDTH = 200, 4
@@ -21,33 +22,25 @@ REFERENCE = np.random.default_rng(0).normal(size=(300, WIDTH))
 
 
 def training(schedule="cosine", seed=0, model="tiny"):
-    return Training(
-        data=Part("digits"),
+    return replace(
+        works.TRAINING,
         model=Part(model),
         schedule=Part(schedule),
-        target="noise",
-        weighting=Part("simple"),
         seed=seed,
         training_steps=10,
         batch_size=4,
-        learning_rate=1e-3,
-        ema=0.9,
-        precision="float32",
     )
 
 
 def cell(sampler="ddim", steps=10, schedule="cosine", seed=0, noise=0, model="tiny", **changes):
-    made = Cell(
+    made = replace(
+        works.CELL,
         training=training(schedule, seed, model),
         sample_schedule=Part(schedule),
         sampler=Part(sampler),
-        spacing=Part("trailing"),
         steps=steps,
         images=IMAGES,
         sampling_seed=noise,
-        clip=False,
-        extractor=Part("digits"),
-        reference="train",
     )
     return replace(made, **changes)
 

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import works
 
 from harness.engine import compiled as module
 from harness.engine import score as score_module
@@ -15,7 +17,6 @@ from harness.engine.score import ScoreJob, network_of, score
 from harness.engine.share import Share
 from harness.engine.train import TrainJob, train
 from harness.models.presets import MODELS
-from harness.plan.work import Cell, Part, Training
 from harness.runtime.progress import Stopped
 from harness.runtime.store import Store
 
@@ -23,15 +24,8 @@ CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler here"
 )
-TRAINING = Training(
-    data=Part("digits"), model=Part.of("tiny", {"widths": (8,), "attention": ()}),
-    schedule=Part("cosine"), target="noise", weighting=Part("simple"), seed=0, training_steps=12,
-    batch_size=8, learning_rate=1e-3, ema=0.9, precision="float32",
-)  # fmt: skip
-CELL = Cell(
-    TRAINING, Part("cosine"), Part("ddim"), Part("trailing"), steps=3, images=70, sampling_seed=0,
-    clip=False, extractor=Part("digits"), reference="train",
-)  # fmt: skip
+TRAINING = replace(works.TRAINING, training_steps=12, batch_size=8)
+CELL = replace(works.CELL, training=TRAINING, steps=3, images=70)
 
 
 def quiet(progress):

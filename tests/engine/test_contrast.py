@@ -2,10 +2,12 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import works
 
 from harness.data.images import ImageSet
 from harness.diffusion.samplers import SAMPLERS
@@ -18,7 +20,7 @@ from harness.engine.contrast import (
     spectrum,
     variance,
 )
-from harness.plan.work import Cell, Part, Training
+from harness.plan.work import Part
 
 # DDIM on N(0, 1), by hand: how much of the target's standard deviation its images have.
 KNOWN = [
@@ -38,30 +40,17 @@ KNOWN = [
 
 
 def cell(schedule="linear", sampler="ddim", spacing="trailing", steps=10, **options):
-    training = Training(
-        data=Part("digits"),
-        model=Part("tiny"),
-        schedule=Part(schedule),
-        target="noise",
-        weighting=Part("simple"),
-        seed=0,
-        training_steps=1,
-        batch_size=1,
-        learning_rate=1e-3,
-        ema=0.9,
-        precision="float32",
+    training = replace(
+        works.TRAINING, model=Part("tiny"), schedule=Part(schedule), training_steps=1, batch_size=1
     )
-    return Cell(
+    return replace(
+        works.CELL,
         training=training,
         sample_schedule=Part(schedule),
         sampler=Part.of(sampler, options),
         spacing=Part(spacing),
         steps=steps,
         images=10,
-        sampling_seed=0,
-        clip=False,
-        extractor=Part("digits"),
-        reference="train",
     )
 
 

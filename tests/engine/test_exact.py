@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+import works
 
 from harness.data.datasets import DATASETS
 from harness.diffusion.samplers import SAMPLERS, evaluations
@@ -14,33 +15,24 @@ from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.engine.exact import Exact
 from harness.engine.sample import clamped_times, sample
-from harness.plan.work import Cell, Part, Training
+from harness.plan.work import Part
 
 STD = 0.25
-TRAINING = Training(
+TRAINING = replace(
+    works.TRAINING,
     data=Part("gaussian"),
     model=Part("exact"),
     schedule=Part("linear"),
-    target="noise",
-    weighting=Part("simple"),
-    seed=0,
     training_steps=0,
     batch_size=1,
-    learning_rate=1e-3,
     ema=0.0,
-    precision="float32",
 )
-CELL = Cell(
+CELL = replace(
+    works.CELL,
     training=TRAINING,
     sample_schedule=Part("linear"),
-    sampler=Part("ddim"),
-    spacing=Part("trailing"),
-    steps=10,
     images=1000,
-    sampling_seed=0,
-    clip=False,
     extractor=Part("pixels"),
-    reference="train",
 )
 
 

@@ -1,10 +1,12 @@
 """The pictures of a cell: which evaluations a film shows, and who stands beside whom."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import works
 from PIL import Image
 
 from harness.data.datasets import DATASETS
@@ -13,7 +15,7 @@ from harness.engine.network import build, to_bytes, with_weights
 from harness.engine.noise import starting_noise
 from harness.engine.pictures import Film, nearest_pairs, png, sheet
 from harness.engine.sample import sample
-from harness.plan.work import Cell, Part, Training
+from harness.plan.work import Part
 
 SIDE = 2
 
@@ -111,33 +113,18 @@ def test_a_film_keeps_what_it_saw_though_a_sampler_goes_on_in_place():
 # The film of a cell.
 
 CPU = torch.device("cpu")
-TRAINING = Training(
-    data=Part("digits"),
-    model=Part.of("tiny", {"widths": (8,), "attention": ()}),
-    schedule=Part("linear"),
-    target="noise",
-    weighting=Part("simple"),
-    seed=0,
-    training_steps=1,
-    batch_size=1,
-    learning_rate=1e-3,
-    ema=0.9,
-    precision="float32",
-)
+TRAINING = replace(works.TRAINING, schedule=Part("linear"), training_steps=1, batch_size=1)
 
 
 def cell(sampler, steps):
-    return Cell(
+    return replace(
+        works.CELL,
         training=TRAINING,
         sample_schedule=TRAINING.schedule,
         sampler=Part(sampler),
-        spacing=Part("trailing"),
         steps=steps,
-        images=150,  # two batches
+        images=150,
         sampling_seed=5,
-        clip=False,
-        extractor=Part("digits"),
-        reference="train",
     )
 
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import works
 
 from harness.data.datasets import DATASETS
 from harness.engine.network import build, with_weights
 from harness.engine.sample import sample
 from harness.engine.train import TrainJob, train
-from harness.plan.work import Cell, Part, Training
+from harness.plan.work import Part
 from harness.runtime import machine
 from harness.runtime.progress import Stopped
 from harness.runtime.store import Store
@@ -20,13 +21,9 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator here"),
 ]
 
-TRAINING = Training(
-    data=Part("digits"),
+TRAINING = replace(
+    works.TRAINING,
     model=Part("tiny"),
-    schedule=Part("cosine"),
-    target="noise",
-    weighting=Part("simple"),
-    seed=0,
     training_steps=200,
     batch_size=64,
     learning_rate=2e-3,
@@ -40,17 +37,11 @@ def quietly(progress):
 
 
 def cell(sampler):
-    return Cell(
+    return replace(
+        works.CELL,
         training=replace(TRAINING, precision="float32"),
-        sample_schedule=Part("cosine"),
         sampler=Part(sampler),
-        spacing=Part("trailing"),
-        steps=10,
         images=100,
-        sampling_seed=0,
-        clip=False,
-        extractor=Part("digits"),
-        reference="train",
     )
 
 

@@ -1,8 +1,11 @@
 """Sampling a network: the same images however they are batched, and honest counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+import works
 
 from harness.data.datasets import DATASETS
 from harness.engine import sample as module
@@ -10,36 +13,27 @@ from harness.engine.network import log_snr_range, make_schedule, to_bytes, to_si
 from harness.engine.pictures import sheet
 from harness.engine.sample import in_halves, preview, sample, spread
 from harness.errors import MachineError
-from harness.plan.work import Cell, Part, Training
+from harness.plan.work import Part
 
 CPU = torch.device("cpu")
-TRAINING = Training(
-    data=Part("digits"),
+TRAINING = replace(
+    works.TRAINING,
     model=Part.of("tiny", {"widths": (8, 16)}),
     schedule=Part("linear"),
-    target="noise",
-    weighting=Part("simple"),
-    seed=0,
     training_steps=1,
     batch_size=1,
-    learning_rate=1e-3,
-    ema=0.9,
-    precision="float32",
 )
 
 
 def cell(sampler="ddim", steps=4, images=150, **options):
-    return Cell(
+    return replace(
+        works.CELL,
         training=TRAINING,
         sample_schedule=TRAINING.schedule,
         sampler=Part.of(sampler, options),
-        spacing=Part("trailing"),
         steps=steps,
         images=images,
         sampling_seed=5,
-        clip=False,
-        extractor=Part("digits"),
-        reference="train",
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import works
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -18,33 +19,26 @@ from harness.engine.sample import last_abar, sample
 from harness.engine.score import ScoreJob, load_network, score
 from harness.engine.train import TrainJob, train
 from harness.errors import DataError
-from harness.plan.work import Cell, Part, Training
+from harness.plan.work import Part
 from harness.runtime.store import Store
 
-TRAINING = Training(
-    data=Part("digits"),
-    model=Part.of("tiny", {"widths": (8,), "attention": ()}),
+TRAINING = replace(
+    works.TRAINING,
     schedule=Part("linear"),
-    target="noise",
-    weighting=Part("simple"),
     seed=1,
     training_steps=30,
     batch_size=16,
     learning_rate=5e-3,
-    ema=0.9,
-    precision="float32",
 )
-CELL = Cell(
+CELL = replace(
+    works.CELL,
     training=TRAINING,
     sample_schedule=TRAINING.schedule,
     sampler=Part("ddpm"),
-    spacing=Part("trailing"),
     steps=4,
     images=60,
     sampling_seed=2,
     clip=True,
-    extractor=Part("digits"),
-    reference="train",
 )
 
 

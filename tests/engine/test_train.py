@@ -6,27 +6,24 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+import works
 from PIL import Image
 from safetensors.torch import load_file
 
 from harness.engine.train import Diverged, TrainJob, learning_rate, train
 from harness.errors import DataError
-from harness.plan.work import Part, Training
+from harness.plan.work import Part
 from harness.runtime.progress import Stopped
 from harness.runtime.store import Store
 
-TRAINING = Training(
-    data=Part("digits"),
+TRAINING = replace(
+    works.TRAINING,
     model=Part.of("tiny", {"widths": (8, 16)}),
-    schedule=Part("cosine"),
-    target="noise",
-    weighting=Part("simple"),
     seed=3,
     training_steps=40,
     batch_size=32,
     learning_rate=2e-3,
     ema=0.99,
-    precision="float32",
 )
 
 

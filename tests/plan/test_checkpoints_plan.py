@@ -4,35 +4,13 @@ import itertools
 from dataclasses import replace
 
 import pytest
+import works
 
 from harness.plan.checkpoints import cells_at_checkpoints
-from harness.plan.work import Cell, Part, Training
+from harness.plan.work import Part
 
-TRAINING = Training(
-    data=Part("digits"),
-    model=Part("tiny"),
-    schedule=Part("cosine"),
-    target="noise",
-    weighting=Part("simple"),
-    seed=0,
-    training_steps=100,
-    batch_size=10,
-    learning_rate=1e-3,
-    ema=0.9,
-    precision="auto",
-)
-CELL = Cell(
-    training=TRAINING,
-    sample_schedule=Part("cosine"),
-    sampler=Part("ddim"),
-    spacing=Part("trailing"),
-    steps=50,
-    images=50,
-    sampling_seed=0,
-    clip=False,
-    extractor=Part("digits"),
-    reference="train",
-)
+TRAINING = replace(works.TRAINING, model=Part("tiny"), precision="auto")
+CELL = replace(works.CELL, training=TRAINING, steps=50)
 
 
 def chosen(cells):

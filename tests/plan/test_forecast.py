@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import works
 
 from harness.plan.forecast import (
     LISTED,
@@ -17,34 +18,11 @@ from harness.plan.forecast import (
     size,
     warnings_of,
 )
-from harness.plan.work import Cell, Part, Training, distinct_trainings
+from harness.plan.work import Part, distinct_trainings
 from harness.runtime.store import Store, write_bytes, write_json
 
-TRAINING = Training(
-    data=Part("digits"),
-    model=Part("tiny"),
-    schedule=Part("cosine"),
-    target="noise",
-    weighting=Part("simple"),
-    seed=0,
-    training_steps=100,
-    batch_size=10,
-    learning_rate=1e-3,
-    ema=0.9,
-    precision="auto",
-)
-CELL = Cell(
-    training=TRAINING,
-    sample_schedule=Part("cosine"),
-    sampler=Part("ddim"),
-    spacing=Part("trailing"),
-    steps=10,
-    images=50,
-    sampling_seed=0,
-    clip=False,
-    extractor=Part("digits"),
-    reference="train",
-)
+TRAINING = replace(works.TRAINING, model=Part("tiny"), precision="auto")
+CELL = replace(works.CELL, training=TRAINING)
 SPEEDS = Speeds(train=0.01, evaluate=0.002, features=0.003, source="a guess")
 
 
