@@ -62,7 +62,7 @@ def published_schedules(frame: pd.DataFrame) -> Finding | None:
     ]
     parts += [f"there is no verdict {at_steps(undecided, unit)}"] if undecided else []
     words = (
-        "With all of 4,000 steps Nichol and Dhariwal (2021) found either order: cosine_discrete "
+        "With 4,000 evaluations Nichol and Dhariwal (2021) found either order: cosine_discrete "
         f"ahead of linear on {WHERE_AHEAD['cosine']}, and behind it on {WHERE_AHEAD['linear']}. "
         f"Here, by {quantity(frame)}, {listed(parts)}"
     )
