@@ -14,7 +14,6 @@ where it stopped. torch is imported only when there is something to train, sampl
 from __future__ import annotations
 
 import hashlib
-import math
 import platform
 from collections.abc import Callable, Container, Generator, Iterable
 from contextlib import closing
@@ -556,10 +555,12 @@ def with_cost(
     one, how fast the work with each model is, and what should be known of it beforehand."""
     from harness.engine.probe import probe
     from harness.engine.sample import clamped_times, first_abar
+    from harness.engine.score import image_set
 
     workers = 1 if processes > 1 else workers_for(grid, device)
     here = machine.name(machine.find_device(device))
-    threads = machine.cores() // max(workers, processes) if device == "cpu" else math.inf
+    values = image_set(place.data_dir, grid.data).train[0].size
+    threads = machine.threads_for(values, max(workers, processes)) if device == "cpu" else None
     speeds: dict[Part, Speeds] = {}
     for cell in plan.cells:
         model = cell.training.model

@@ -6,7 +6,6 @@ from a probe of a few seconds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -175,13 +174,13 @@ class Plan:
 
 
 def measured_speeds(
-    store: Store, like: Training, machine: str, threads: float = math.inf
+    store: Store, like: Training, machine: str, threads: int | None = None
 ) -> Speeds | None:
     """The speeds of this store's own work with the same network, images and precision on this
     machine; None where it has not done both kinds.
 
-    `threads` is how many a training may have where several go side by side: one that had more is no
-    measure for them, and of the others those with the most are.
+    Where `threads` is given, a training that had more or fewer is no measure: several go side by
+    side with one core each, one alone has them all.
     """
 
     def alike(training: dict[str, Any]) -> bool:
@@ -191,13 +190,12 @@ def measured_speeds(
         )
 
     trained = [store.trained(key) for key in store.keys("models")]
-    alone = [
-        (one.get("threads", 1), one.get("processes", 1) / one["metrics"]["images_per_second"])
+    trains = [
+        one.get("processes", 1) / one["metrics"]["images_per_second"]
         for one in trained
         if one and one["machine"] == machine and alike(one["training"])
+        if threads is None or one["threads"] == threads
     ]
-    most = max((used for used, _ in alone if used <= threads), default=0)
-    trains = [seconds for used, seconds in alone if used == most]
     scored = [store.outcome(key) for key in store.keys("cells")]
     same = [
         one["metrics"]

@@ -135,11 +135,12 @@ def contrast_between(question: Question, first: Point, second: Point) -> Contras
 
 
 def _schedules(here: list[Point]) -> list[Contrast]:
-    """The best schedule against the next at one number of steps, with the best sampler. Testing the
-    best against the runner-up with a two-sided interval is on the safe side however many there are.
+    """The best schedule against the next at one number of steps, with the sampler that is best for
+    them. Testing the best against the runner-up with a two-sided interval is on the safe side
+    however many there are.
 
     Only a sampler that several schedules share can compare them, and only training seeds that they
-    share count: where some have fewer, the best of those with the most.
+    share count: the best is that of the pairs that share the most.
     """
     here = [point for point in here if point.is_home] or here
     shared = [

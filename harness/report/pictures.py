@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,17 +73,10 @@ def best_samples(results: Results) -> Figure | None:
     """Samples of the best way under each schedule.
 
     All images that are kept of that cell, from the first training seed and not chosen; of more than
-    three schedules those with the best cells. Each image starts from the same noise as the one in
-    its place under another schedule. Small images are enlarged without smoothing.
+    three schedules those with the best cells. Images in the same place start from the same noise.
+    Small images are enlarged without smoothing.
     """
-    ways = _best_ones(results, results.sheets)
-    if not ways:
-        return None
-    strips = [Strip(i, 0, _doubled(sheet)) for i, (_, sheet) in enumerate(ways)]
-    board = Board(strips, [[""]] * len(ways), headed=range(len(ways)))
-    for i, (way, _) in enumerate(ways):
-        board.head(i, _titled(way))
-    return board.figure
+    return _best_of_each_schedule(results, results.sheets, _doubled, [""])
 
 
 def film(results: Results) -> Figure | None:
@@ -124,26 +117,28 @@ def nearest_images(results: Results) -> Figure | None:
     are nearest to a training image by their features, the nearest first, and below each that
     training image. Where the two are the same picture, the network has learned it by heart.
     """
-    ways = _best_ones(results, results.nearest)
-    if not ways:
-        return None
-    strips = [Strip(i, 0, _neighbours(picture)) for i, (_, picture) in enumerate(ways)]
-    board = Board(strips, [["generated", "training"]] * len(ways), headed=range(len(ways)))
-    for i, (way, _) in enumerate(ways):
-        board.head(i, _titled(way))
-    return board.figure
+    return _best_of_each_schedule(results, results.nearest, _neighbours, ["generated", "training"])
 
 
-def _best_ones(results: Results, pictures: Mapping[str, bytes]) -> list[tuple[Point, bytes]]:
-    """The best way under each schedule, of some schedules, with its picture of this kind."""
+def _best_of_each_schedule(
+    results: Results,
+    pictures: Mapping[str, bytes],
+    cut: Callable[[bytes], Pixels],
+    names: list[str],
+) -> Figure | None:
+    """The pictures of the best way under each schedule, below each other under their titles."""
     frame, first = frame_of(results), _first_cells(results, pictures)
     if frame is None or first is None:
-        return []
+        return None
     cells: Iterable[Any] = first.itertuples()
     key_of = {(cell.schedule, cell.sampler, cell.steps): cell.key for cell in cells}
     ranked = [way for way in points(frame) if _settings(way) in key_of]
     ways = best_of_each(ranked, lambda way: way.trained)[:MOST_SCHEDULES]
-    return [(way, pictures[key_of[_settings(way)]]) for way in ways]
+    strips = [Strip(i, 0, cut(pictures[key_of[_settings(way)]])) for i, way in enumerate(ways)]
+    board = Board(strips, [names] * len(ways), headed=range(len(ways)))
+    for i, way in enumerate(ways):
+        board.head(i, _titled(way))
+    return board.figure
 
 
 def _first_cells(results: Results, pictures: Mapping[str, bytes]) -> pd.DataFrame | None:

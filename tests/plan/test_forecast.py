@@ -1,7 +1,6 @@
 """The forecast: what a run would do, what it would cost, and where its speeds come from."""
 
 import json
-import math
 from dataclasses import replace
 
 import pytest
@@ -327,10 +326,9 @@ def test_a_training_that_had_all_cores_tells_nothing_of_several_side_by_side(sto
     keep_training(store, replace(TRAINING, seed=1), images_per_second=100.0, threads=2)
     keep_cell(store)
     assert measured_speeds(store, TRAINING, "here", 1).train == pytest.approx(1 / 60)
-    for threads in (2, 3, math.inf):
-        assert measured_speeds(store, TRAINING, "here", threads).train == pytest.approx(1 / 100)
-    keep_training(store, threads=2)
-    assert measured_speeds(store, TRAINING, "here", 1) is None
+    assert measured_speeds(store, TRAINING, "here", 2).train == pytest.approx(1 / 100)
+    assert measured_speeds(store, TRAINING, "here", 3) is None
+    assert measured_speeds(store, TRAINING, "here").train == pytest.approx(1 / 80, rel=0.1)
 
 
 def test_another_machine_tells_nothing(store):

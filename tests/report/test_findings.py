@@ -254,8 +254,8 @@ CASES = {
             grid(0.2, 0.3, 0.2, 0.1),
             "measured",
             [
-                "linear is ahead at 5 steps, as on CIFAR-10 and cosine is ahead at 50 steps, as on "
-                "64x64 ImageNet",
+                "linear is ahead at 5 steps (as on CIFAR-10) and cosine is ahead at 50 steps (as "
+                "on 64x64 ImageNet)",
             ],
         ),
         "false": (
@@ -806,10 +806,39 @@ def test_schedules_are_compared_where_they_have_the_most_training_seeds_in_commo
     words = told("schedule_at_few_steps", frame)[0].sentence
     assert "with ddim, cosine is better than linear" in words
     assert "with ab2 the means are in the opposite order" in words
-    assert "sigmoid, ahead by the mean, has fewer training seeds and was not compared" in words
-    behind = frame.assign(value=frame["value"].where(frame["schedule"] != "sigmoid", 0.9))
-    behind["centre"] = behind["value"]
+    assert (
+        "sigmoid, ahead at 5 steps by the mean, has too few training seeds in common with it"
+    ) in words
+    behind = frame.assign(centre=frame["centre"].where(frame["schedule"] != "sigmoid", 0.9))
     assert "sigmoid" not in told("schedule_at_few_steps", behind)[0].sentence
+    elsewhere = frame.assign(seed=frame["seed"].where(frame["schedule"] != "sigmoid", 7))
+    assert "sigmoid" not in told("schedule_at_few_steps", elsewhere)[0].sentence
+
+
+def test_a_schedule_with_too_few_seeds_is_named_without_a_verdict_too():
+    frame = table(
+        {("linear", "ddim", n): [0.3, 0.31] for n in (5, 50)}
+        | {("cosine", "ddim", n): [0.29, 0.32] for n in (5, 50)}
+        | {("sigmoid", "ddim", n): [0.1] for n in (5, 50)}
+    )
+    [found] = told("schedule_across_steps", frame)
+    assert "without a verdict" in found.sentence
+    assert "sigmoid, ahead at 5 and 50 steps by the mean" in found.sentence
+
+
+def renamed(frame, **names):
+    """The same, with other names of schedules."""
+    labels = ["schedule", "trained", "sampled"]
+    return frame.assign(**{label: frame[label].replace(names) for label in labels})
+
+
+def test_published_orders_of_schedules_are_those_of_trained_networks_that_differ_in_nothing_else():
+    frame = grid(0.2, 0.3, 0.2, 0.1)
+    assert told("published_schedules", frame.assign(is_exact=True)) == []
+    one = renamed(frame, linear="linear(beta_end=0.01), velocity")
+    assert told("published_schedules", one) == []
+    [found] = told("published_schedules", renamed(one, cosine="cosine_discrete(x=1), velocity"))
+    assert "cosine_discrete(x=1), velocity is ahead at 50 steps (as on 64x64" in found.sentence
 
 
 def test_schedules_without_a_training_seed_in_common_are_not_hidden():

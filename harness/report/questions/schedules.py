@@ -20,7 +20,7 @@ from harness.report.phrases import (
     unit_of,
     versus,
 )
-from harness.report.points import best, points
+from harness.report.points import Point, best, points
 from harness.report.words import at_steps, listed
 
 
@@ -60,12 +60,12 @@ def schedule_across_steps(frame: pd.DataFrame) -> Finding | None:
         narrowest = min(decided, key=lambda contrast: abs(contrast.comparison.difference))
         gap = f"{magnitude(narrowest.comparison)}, {at_steps([narrowest.first.steps], unit)}"
         words += f" (the narrowest gap is {gap})"
-        words += _not_compared(frame, decided)
     else:
         reason = undecided[0].comparison.reason
         ahead = f"the {leader} schedule is ahead {where}" if len(won) == 1 else f"ahead is {split}"
         words = f"By the means of {quantity(frame)} {ahead}, but without a verdict: {reason}"
         narrowest = min(contrasts, key=lambda contrast: abs(contrast.comparison.difference))
+    words += _not_compared(frame, contrasts)
     return finding_over(
         f"Is the same schedule best at every number of {unit}s?", words, contrasts, narrowest,
         verdict=decided[0].comparison.verdict if decided else "inconclusive",
@@ -152,20 +152,27 @@ def _elsewhere(frame: pd.DataFrame, contrast: Contrast) -> str:
 
 
 def _not_compared(frame: pd.DataFrame, contrasts: list[Contrast]) -> str:
-    """The schedules whose mean is ahead, with the same sampler, but of too few training seeds to be
-    held against the others."""
-    ahead = dict.fromkeys(
-        point.schedule
-        for contrast in contrasts
-        for point in points(frame)
-        if point.is_home
-        and (point.steps, point.sampler) == (contrast.first.steps, contrast.first.sampler)
-        and point.rank < contrast.first.rank
-        and len(point.values.keys() & contrast.first.values.keys()) < contrast.comparison.n
+    """The schedules that are ahead by the mean of the seeds they share with the leader, with the
+    same sampler, but share too few to be held against it."""
+    ahead: dict[str, list[int]] = {}
+    for contrast in contrasts:
+        leader = contrast.first
+        for point in points(frame):
+            seeds = point.values.keys() & leader.values.keys()
+            if (
+                point.is_home
+                and (point.steps, point.sampler) == (leader.steps, leader.sampler)
+                and 0 < len(seeds) < contrast.comparison.n
+                and _better_on(seeds, point, leader)
+            ):
+                ahead.setdefault(point.schedule, []).append(point.steps)
+    return "".join(
+        f"; {schedule}, ahead {at_steps(steps, unit_of(frame))} by the mean, has too few training "
+        "seeds in common with it to be compared"
+        for schedule, steps in ahead.items()
     )
-    if not ahead:
-        return ""
-    has, was = ("has", "was") if len(ahead) == 1 else ("have", "were")
-    return (
-        f"; {listed(ahead)}, ahead by the mean, {has} fewer training seeds and {was} not compared"
-    )
+
+
+def _better_on(seeds: set[int], point: Point, other: Point) -> bool:
+    gap = sum(point.centres[seed] - other.centres[seed] for seed in seeds)
+    return gap < 0 if point.lower_is_better else gap > 0
