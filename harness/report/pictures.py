@@ -187,13 +187,14 @@ def _first_tiles(sheet: bytes, tiles: int) -> Pixels:
 
 
 def _doubled(sheet: bytes) -> Pixels:
-    """A sheet with sixteen tiles to a row in place of eight."""
+    """A sheet with sixteen tiles to a row in place of eight, and white between them."""
     pixels, _ = _read(sheet)
     side = pixels.shape[1] // 8
     rows = np.split(pixels, len(pixels) // side)
     if len(rows) % 2:
         rows.append(np.full_like(rows[0], 255))
-    return np.vstack([np.hstack(pair) for pair in zip(rows[::2], rows[1::2], strict=True)])
+    pairs = [np.hstack(pair) for pair in zip(rows[::2], rows[1::2], strict=True)]
+    return spaced(np.vstack(pairs), side)
 
 
 def _film(picture: bytes) -> Film:
