@@ -123,7 +123,7 @@ def cell(sampler, steps):
         sample_schedule=TRAINING.schedule,
         sampler=Part(sampler),
         steps=steps,
-        images=150,
+        images=150,  # two batches
         sampling_seed=5,
     )
 
