@@ -1,7 +1,9 @@
 """Errors a person can act on. The command line prints their text and no traceback.
 
-Every message says what is wrong, where, what was given, and what would do.
+Every message says what is wrong, where, what was given, and ends in what to do: "Use X".
 """
+
+from difflib import get_close_matches
 
 
 class HarnessError(Exception):
@@ -14,6 +16,10 @@ class UnknownName(HarnessError, ValueError):
 
 class BadOption(HarnessError, ValueError):
     """A part was given an option it does not have, or a value it cannot take."""
+
+
+class PartFailed(HarnessError, ValueError):
+    """A part of another package cannot be loaded or used."""
 
 
 class GridError(HarnessError):
@@ -42,3 +48,10 @@ class MachineError(HarnessError):
 
 class TrackingError(HarnessError):
     """The tracking server or its database cannot be used."""
+
+
+def suggestion(name: str, known: list[str]) -> str:
+    """How an error about an unknown name ends."""
+    close = get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{hint} Available: {', '.join(known)}."

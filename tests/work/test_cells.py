@@ -1,15 +1,12 @@
-"""The work of a benchmark: its keys, its way through JSON, and filters over it."""
+"""What is asked for: keys, params, titles."""
 
-import json
 import pickle
 from dataclasses import replace
 
 import pytest
 
-from harness.errors import BadOption
-from harness.plan import work
-from harness.plan.work import Cell, Filter, Part, Training, distinct_trainings
-from harness.runtime.execute import Failure
+from harness.work import cells
+from harness.work.cells import Cell, Part, Training, distinct_trainings, titles
 
 TRAINING = Training(
     data=Part("digits"),
@@ -49,6 +46,7 @@ OTHER_TRAINING = {
     "ema": 0.1,
     "precision": "float32",
     "loss": "mae",
+    "data_fingerprint": "other images",
 }
 OTHER_CELL = {
     "training": replace(TRAINING, seed=1),
@@ -61,6 +59,8 @@ OTHER_CELL = {
     "clip": True,
     "extractor": Part("inception"),
     "reference": "held_out",
+    "weights": "0.9",
+    "extractor_fingerprint": "other weights",
 }
 
 
@@ -90,7 +90,7 @@ def test_a_part_does_not_depend_on_the_order_of_its_options():
 
 
 def test_equal_work_has_an_equal_key():
-    again = Cell.from_canonical(json.loads(json.dumps(CELL.canonical())))
+    again = replace(CELL, training=replace(TRAINING))
     assert again == CELL
     assert again.key == CELL.key
     assert again.training.key == TRAINING.key
@@ -113,7 +113,18 @@ def test_the_same_options_in_a_list_or_a_tuple_are_the_same_key():
 
 def test_the_examples_of_other_work_name_every_field():
     assert OTHER_TRAINING.keys() == vars(replace(TRAINING)).keys()
-    assert OTHER_CELL.keys() == vars(replace(CELL)).keys()
+    assert {*OTHER_CELL, "budget"} == vars(replace(CELL)).keys()
+
+
+def test_how_the_steps_were_chosen_is_no_other_work():
+    allowed = replace(CELL, budget=20)
+    assert allowed == CELL
+    assert allowed.key == CELL.key
+
+
+def test_a_part_of_another_version_of_its_package_is_another_key():
+    one, other = (replace(CELL, sampler=Part("mine", (), f"mine 0.{n} #abc")) for n in (1, 2))
+    assert one.key != other.key
 
 
 @pytest.mark.parametrize("field", OTHER_TRAINING)
@@ -138,9 +149,9 @@ def test_a_number_is_not_the_text_of_it():
     assert one.key != other.key
 
 
-def test_a_change_of_the_recipe_is_another_key(monkeypatch):
+def test_another_result_version_is_another_key(monkeypatch):
     before = CELL.key
-    monkeypatch.setattr(work, "RECIPE", work.RECIPE + 1)
+    monkeypatch.setattr(cells, "RESULT_VERSION", cells.RESULT_VERSION + 1)
     assert replace(CELL).key != before
     assert replace(TRAINING).key != TRAINING.key
 
@@ -155,38 +166,6 @@ def test_work_is_the_same_in_another_process():
     fresh = replace(CELL)
     assert pickle.loads(pickle.dumps(fresh)).key == CELL.key
     assert pickle.loads(pickle.dumps(fresh)) == CELL  # which remembers its key by now
-
-
-# Through JSON and back.
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"attention": (8, 16)},
-        {"nested": ((1, 2), (3,))},
-        {"empty": ()},
-        {"name": "x", "scale": 1.5, "count": 3, "flag": True},
-    ],
-    ids=str,
-)
-def test_work_comes_back_from_json_as_it_was(options):
-    training = replace(TRAINING, model=Part.of("unet", options))
-    cell = replace(CELL, training=training, sampler=Part.of("p", options))
-    text = json.dumps(cell.canonical())
-    again = Cell.from_canonical(json.loads(text))
-    assert again == cell
-    assert hash(again) == hash(cell)
-    assert json.dumps(again.canonical()) == text
-    assert Training.from_canonical(json.loads(json.dumps(training.canonical()))) == training
-
-
-def test_canonical_holds_plain_json_types_in_words():
-    canonical = CELL.canonical()
-    assert canonical["sampler"] == {"name": "ddim", "options": {"eta": 0.5}}
-    assert canonical["training"]["model"]["options"] == {"attention": [8, 16], "width": 32}
-    assert canonical["steps"] == 10
 
 
 # What the tracker shows.
@@ -222,7 +201,7 @@ def test_eta_is_shown_for_ddim_also_where_it_is_the_default_and_for_no_other_sam
 def test_the_params_of_a_training_name_all_its_fields():
     params = replace(TRAINING, schedule=Part.of("linear", {"beta_end": 0.03})).params()
     # `loss` is the name of what it came to.
-    fields = OTHER_TRAINING.keys() - {"loss"} | {"loss_function"}
+    fields = OTHER_TRAINING.keys() - {"loss", "data_fingerprint"} | {"loss_function"}
     assert params.keys() == fields | {"schedule_options"}
     assert (params["schedule"], params["schedule_options"]) == ("linear", "beta_end=0.03")
     assert params["model"] == "unet(attention=(8, 16), width=32)"
@@ -245,119 +224,34 @@ def test_an_exact_denoiser_is_no_training():
     assert "seed" not in exact.title
 
 
-def test_a_failure_holds_its_reason():
-    assert Failure("the disk is full").reason == "the disk is full"
+# Titles.
 
 
-# Filters.
-
-CELLS = [
-    replace(
-        CELL,
-        training=replace(TRAINING, schedule=Part(schedule)),
-        sampler=sampler,
-        steps=steps,
-        clip=clip,
+def test_a_title_names_what_a_person_chose_and_what_is_unusual():
+    assert CELL.title == "cosine, ddim(eta=0.5), 10 steps, seed 0"
+    other = replace(CELL, sample_schedule=Part("linear"), steps=1, sampling_seed=3, weights="0.9")
+    assert other.title == (
+        "cosine sampled as linear, ddim(eta=0.5), 1 step, seed 0, sampling seed 3, "
+        "weights at 0.9 of the training"
     )
-    for schedule in ("cosine", "linear")
-    for sampler, clip in ((Part.of("ddim", {"eta": 0.5}), True), (Part("ddpm"), False))
-    for steps in (10, 50, 100)
-]
 
 
-def chosen(text):
-    return [
-        (cell.training.schedule.name, cell.sampler.name, cell.steps)
-        for cell in Filter(text).choose(CELLS)
+def test_titles_of_cells_name_all_that_tells_them_apart():
+    others = [
+        replace(CELL, training=replace(TRAINING, learning_rate=2e-3)),
+        replace(CELL, clip=True),
+        replace(CELL, spacing=Part("leading")),
     ]
+    found = titles([CELL, *others])
+    assert len({*found.values()}) == 4
+    assert "learning rate 0.002" in found[others[0].key]
+    assert titles([CELL]) == {CELL.key: CELL.title}
 
 
-def test_a_filter_keeps_the_cells_that_have_the_value_in_their_order():
-    assert chosen("steps=50") == [
-        (schedule, sampler, 50) for schedule in ("cosine", "linear") for sampler in ("ddim", "ddpm")
-    ]
-
-
-def test_all_conditions_of_a_filter_must_hold():
-    assert chosen("schedule=linear,sampler=ddpm,steps=10") == [("linear", "ddpm", 10)]
-
-
-def test_a_condition_may_name_several_values():
-    assert chosen("steps=[10,100],schedule=cosine,sampler=ddim") == [
-        ("cosine", "ddim", 10),
-        ("cosine", "ddim", 100),
-    ]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "schedule=linear, sampler=ddpm, steps=[10, 50]",
-        " schedule = linear ,sampler= ddpm,steps = [ 10 , 50 ] ",
-        "schedule=[linear],sampler=[ddpm],steps=[50,10],",
-    ],
-)
-def test_a_filter_may_hold_spaces(text):
-    assert chosen(text) == [("linear", "ddpm", 10), ("linear", "ddpm", 50)]
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("eta=0.5", 6), ("eta=.50", 6), ("steps=1e1", 4), ("clip=true", 6), ("clip=False", 6)],
-)
-def test_values_are_compared_as_what_they_are(text, number):
-    assert len(chosen(text)) == number
-
-
-def test_a_value_of_another_kind_does_not_match():
-    with pytest.raises(BadOption, match="no cell of the grid matches 'steps=many'"):
-        chosen("steps=many")
-    with pytest.raises(BadOption, match="no cell of the grid matches 'clip=1'"):
-        chosen("clip=1")
-
-
-def test_a_filter_that_matches_nothing_says_what_there_is():
-    with pytest.raises(BadOption) as refused:
-        chosen("steps=30,schedule=linear")
-    assert str(refused.value) == (
-        "no cell of the grid matches 'steps=30,schedule=linear'. "
-        "Here steps has 10, 50, 100; schedule has cosine, linear."
+def test_long_options_that_differ_in_their_last_number_have_different_names():
+    one, other = (
+        Part.of("explicit", {"times": (*(1 - i / 900 for i in range(900)), end)})
+        for end in (0.001, 0.002)
     )
-
-
-def test_an_unknown_field_is_refused_with_the_closest_there_is():
-    with pytest.raises(BadOption) as refused:
-        chosen("steps=10,sched=cosine")
-    assert str(refused.value).startswith(
-        "cells have no field 'sched'. Did you mean 'schedule'? Available: data, model, schedule,"
-    )
-
-
-def test_an_unknown_field_is_refused_also_where_another_condition_fails_first():
-    with pytest.raises(BadOption, match="cells have no field 'step'"):
-        chosen("schedule=sigmoid,step=10")
-
-
-@pytest.mark.parametrize("text", ["steps", "steps=", "=10", "steps=10,cosine", "steps: 10"])
-def test_a_filter_of_another_form_is_refused(text):
-    with pytest.raises(BadOption) as refused:
-        chosen(text)
-    assert str(refused.value) == (
-        f"the filter '{text}' is not of the form field=value,field=[value,value]"
-    )
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"sample_schedule": Part.of("linear", {"beta_end": 0.03})},
-        {"spacing": Part.of("karras", {"rho": 5})},
-        {"training": replace(TRAINING, schedule=Part.of("linear", {"beta_end": 0.03}))},
-    ],
-    ids=["plain", "sample_schedule", "spacing", "schedule"],
-)
-def test_every_param_of_a_cell_can_be_filtered_by(changes):
-    cell = replace(CELL, **changes)
-    for name, value in cell.params().items():
-        assert Filter(f"{name}={value}").choose([cell]) == [cell]
+    assert str(one) != str(other)
+    assert len(str(one)) < 150

@@ -1,0 +1,243 @@
+"""The store: files named by the content key of the work they come from.
+
+    store.json                          the layout's version
+    models/<key>/weights.safetensors    the averaged weights
+    models/<key>/checkpoint.safetensors the same at 90 % of the training
+    models/<key>/state.safetensors      where an unfinished training goes on
+    models/<key>/result.json            what came of it: exists only when it is complete
+    cells/<key>/result.json ...         likewise of a cell, with its pictures and features
+    features/<key>.npy                  features of a reference set
+    fingerprints.json                   of data and weights, by the sizes and times of their files
+
+A file is complete or absent: everything is written under a temporary name and then moved, the
+result last, with the checksum of each file beside it. No path outside the store is written in it,
+so that it can be moved, copied, and joined with another by copying one into the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+
+from harness.errors import StoreError
+from harness.work.cells import Cell, Training
+from harness.work.results import (
+    RESULT,
+    Artifacts,
+    CellResult,
+    R,
+    Result,
+    TrainingResult,
+    checksum,
+    from_json,
+    to_json,
+)
+
+LAYOUT = 2  # of the files above
+WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "state.safetensors"
+FEATURES = "features.npy"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of results. Making this value touches no disk."""
+
+    root: Path
+
+    def model(self, key: str, name: str) -> Path:
+        return self.root / "models" / key / name
+
+    def cell(self, key: str, name: str) -> Path:
+        return self.root / "cells" / key / name
+
+    def reference(self, key: str) -> Path:
+        """The features of a set of real images."""
+        return self.root / "features" / f"{key}.npy"
+
+    def has_model(self, key: str) -> bool:
+        return self.model(key, RESULT).exists() and self.model(key, WEIGHTS).exists()
+
+    def has_checkpoint(self, key: str) -> bool:
+        return self.model(key, CHECKPOINT).exists()
+
+    def cell_result(self, key: str) -> CellResult | None:
+        """What came of a cell; None where it has not been finished. Raises StoreError where the
+        file is not what was written."""
+        return _read(CellResult, self.cell(key, RESULT))
+
+    def training_result(self, key: str) -> TrainingResult | None:
+        """What came of a training, in the same manner."""
+        return _read(TrainingResult, self.model(key, RESULT))
+
+    def result(self, work: Training | Cell) -> Result | None:
+        if isinstance(work, Training):
+            return self.training_result(work.key)
+        return self.cell_result(work.key)
+
+    def keep(self, result: Result) -> None:
+        """Write a result and its files, those that are not there yet; the result last."""
+        folder = self.folder(result.work)
+        for name, expected in result.artifacts.checksums.items():
+            content = result.artifacts.read(name)
+            if content is not None and not is_kept(folder / name, expected):
+                write_bytes(folder / name, content)
+        write_bytes(folder / RESULT, to_json(result).encode())
+
+    def cell_results(self) -> list[CellResult]:
+        """Of all finished cells of the store."""
+        found = (self.cell_result(key) for key in self._keys("cells"))
+        return [one for one in found if one]
+
+    def training_results(self) -> list[TrainingResult]:
+        found = (self.training_result(key) for key in self._keys("models"))
+        return [one for one in found if one]
+
+    def forget(self, work: Training | Cell) -> None:
+        """Remove what came of a piece of work, the file that says it is complete first."""
+        folder = self.folder(work)
+        (folder / RESULT).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process drives a store at a time. Raises StoreError saying who holds it."""
+        self.check()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"the store {self.root} cannot be made ({error.strerror})") from None
+        holder = self.root / "lock.json"
+        lock = FileLock(self.root / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            known = read_json(holder)
+            raise StoreError(
+                f"the store {self.root} is in use by process {known.get('process', 'unknown')} "
+                f"({known.get('command', 'another run')}). Wait for it, or use another --store."
+            ) from None
+        try:
+            me = psutil.Process()
+            write_json(self.root / "store.json", {"layout": LAYOUT})
+            write_json(holder, {"process": me.pid, "command": " ".join(me.cmdline()[1:])[-200:]})
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def check(self) -> None:
+        """Raises StoreError where the folder cannot be made or written, or is of an earlier
+        version; makes nothing."""
+        self.check_version()
+        check_writable(self.root, "store", "--store")
+
+    def check_version(self) -> None:
+        """Raises StoreError where an earlier version of this program made the store."""
+        has_work = any((self.root / kind).is_dir() for kind in ("models", "cells"))
+        if has_work and read_json(self.root / "store.json").get("layout") != LAYOUT:
+            raise StoreError(
+                f"the store {self.root} was made by another version of harness, whose results "
+                "this one does not read. Use another --store, or remove it."
+            )
+
+    def folder(self, work: Training | Cell) -> Path:
+        """Where what came of a piece of work is kept."""
+        return self.root / ("models" if isinstance(work, Training) else "cells") / work.key
+
+    def _keys(self, kind: str) -> list[str]:
+        folder = self.root / kind
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of one result, read where they are now."""
+
+    path: Path
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None where it is not there."""
+        try:
+            return (self.path / name).read_bytes()
+        except OSError:
+            return None
+
+
+def _read(kind: type[R], path: Path) -> R | None:
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror})") from None
+    return from_json(kind, text, Folder(path.parent).read, str(path))
+
+
+def is_kept(path: Path, expected: str) -> bool:
+    """Whether this file is there already, with the content of this checksum."""
+    content = Folder(path.parent).read(path.name)
+    return content is not None and checksum(content) == expected
+
+
+def in_memory(artifacts: Artifacts, *names: str) -> Artifacts:
+    """The artifacts with these files at hand as bytes, to be sent to another process."""
+    contents = {name: content for name in names if (content := artifacts.read(name)) is not None}
+    return replace(artifacts, read_from=contents.get)
+
+
+def check_writable(folder: Path, what: str, option: str) -> None:
+    """Raises StoreError where this folder cannot be made or written; makes nothing."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        why = "may not be written" if existing.is_dir() else "is not a folder"
+        raise StoreError(
+            f"the {what} {folder} cannot be written: {existing} {why}. "
+            f"Use a folder of yours with {option}."
+        )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside this one, moved to it when the block ends without an error. Raises
+    StoreError where it cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the name without the content
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error.strerror})") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The fields of a small file of ours; none where it is missing or damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

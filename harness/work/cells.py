@@ -1,0 +1,216 @@
+"""What is asked for, as plain frozen values: what to train, what to sample and score.
+
+Everything passes these around: the grid makes them, the engine does them, the tracker records
+them. They can be compared, hashed and sent to another machine, and each has a content key, so
+equal work is done once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Self
+
+EXACT = "exact"  # the model that is no network and needs no training
+RESULT_VERSION = 2  # raise it when a change to the code changes the results of the same work
+
+Scalar = bool | int | float | str
+OptionValue = Scalar | tuple[Scalar, ...]
+Weights = Literal["final", "0.9"]
+Param = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """A registered part with the options that differ from its defaults, in name order.
+
+    `source` names the distribution, version and code of a part of another package, so that results
+    of another formula are other work; it is empty for built-in parts.
+    """
+
+    name: str
+    options: tuple[tuple[str, OptionValue], ...] = ()
+    source: str = ""
+
+    @classmethod
+    def of(
+        cls, name: str, options: Mapping[str, OptionValue] | None = None, source: str = ""
+    ) -> Self:
+        return cls(name, tuple(sorted((options or {}).items())), source)
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        return dict(self.options)
+
+    @property
+    def settings(self) -> str:
+        """The options as text: `eta=0.5, clip=True`; empty where all are the defaults."""
+        return ", ".join(f"{key}={_shown(value)}" for key, value in self.options)
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.settings})" if self.options else self.name
+
+
+@dataclass(frozen=True)
+class Work:
+    """A piece of work that is named by its content."""
+
+    @cached_property
+    def key(self) -> str:
+        """A short name for exactly this work, equal on every machine: of its fields, of the
+        fingerprints among them, and of RESULT_VERSION."""
+        content = {"result_version": RESULT_VERSION, **asdict(self)}
+        content.pop("budget", None)  # how a number of steps was chosen changes no image
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Training(Work):
+    """One model to train; many cells share it."""
+
+    data: Part
+    model: Part
+    schedule: Part
+    target: str
+    weighting: Part
+    seed: int
+    training_steps: int
+    batch_size: int
+    learning_rate: float
+    ema: float  # decay of the average of the weights, per step
+    precision: str
+    loss: str = "mse"
+    data_fingerprint: str = ""  # sha256 of the images, once they have been looked at
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether there is nothing to train: the exact denoiser takes a network's place."""
+        return self.model.name == EXACT
+
+    @property
+    def title(self) -> str:
+        """Names the training for a person: `linear, seed 0`."""
+        return f"{self.schedule}, {'exact' if self.is_exact else f'seed {self.seed}'}"
+
+    def params(self) -> dict[str, Param]:
+        """The fields in the words of the grid file, for filters and for the tracker."""
+        return {
+            "data": str(self.data),
+            "model": str(self.model),
+            **_named("schedule", self.schedule),
+            "target": self.target,
+            "weighting": str(self.weighting),
+            "loss_function": self.loss,  # `loss` is the metric
+            "seed": self.seed,
+            "training_steps": self.training_steps,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "ema": self.ema,
+            "precision": self.precision,
+        }
+
+
+@dataclass(frozen=True)
+class Cell(Work):
+    """One point of the benchmark: a trained model, sampled one way and scored."""
+
+    training: Training
+    sample_schedule: Part
+    sampler: Part
+    spacing: Part
+    steps: int
+    images: int
+    sampling_seed: int
+    clip: bool
+    extractor: Part
+    reference: str
+    weights: Weights = "final"  # of the training, or its average after nine tenths of it
+    extractor_fingerprint: str = ""  # sha256 of its weights, once they have been looked at
+    # The network evaluations that a grid allows, where it counts those.
+    budget: int | None = field(default=None, compare=False)
+
+    @property
+    def is_matched(self) -> bool:
+        """Whether it is sampled under the schedule that its network was trained under."""
+        return self.sample_schedule == self.training.schedule
+
+    @property
+    def title(self) -> str:
+        """Names the cell for a person: `linear, ddim, 5 steps, seed 0`."""
+        training = self.training
+        parts = [
+            str(training.schedule)
+            + ("" if self.is_matched else f" sampled as {self.sample_schedule}"),
+            str(self.sampler),
+            f"{self.steps:,} step{'' if self.steps == 1 else 's'}",
+            EXACT if training.is_exact else f"seed {training.seed}",
+        ]
+        parts += [f"sampling seed {self.sampling_seed}"] * bool(self.sampling_seed)
+        parts += ["weights at 0.9 of the training"] * (self.weights != "final")
+        return ", ".join(parts)
+
+    def params(self) -> dict[str, Param]:
+        """The fields in the words of the grid file, as the tracker shows them."""
+        training = self.training.params()
+        shared = ("data", "model", "schedule", "schedule_options", "seed", "target", "precision")
+        eta = {"eta": self.sampler.keywords.get("eta", 0.0)} if self.sampler.name == "ddim" else {}
+        return {
+            **{name: training[name] for name in shared if name in training},
+            **_named("sample_schedule", self.sample_schedule),
+            **_named("sampler", self.sampler),
+            **eta,
+            **_named("spacing", self.spacing),
+            "steps": self.steps,
+            "images": self.images,
+            "sampling_seed": self.sampling_seed,
+            "clip": self.clip,
+            "extractor": str(self.extractor),
+            "reference": self.reference,
+            **({"weights": self.weights} if self.weights != "final" else {}),
+        }
+
+    def fields(self) -> dict[str, Param]:
+        """All that a filter may name: the params of the cell and of its training."""
+        return self.training.params() | self.params()
+
+
+def distinct_trainings(cells: Iterable[Cell]) -> list[Training]:
+    """Each training once, in the order of the cells that need it; an exact denoiser needs none."""
+    return list(dict.fromkeys(cell.training for cell in cells if not cell.training.is_exact))
+
+
+def titles(cells: Iterable[Cell]) -> dict[str, str]:
+    """A title for each cell by its key that tells it from the others: what differs beyond the
+    usual is added, such as the learning rate."""
+    cells = list(cells)
+    fields = {cell.key: cell.fields() for cell in cells}
+    names = dict.fromkeys(name for each in fields.values() for name in each)
+    told = {"schedule", "schedule_options", "sample_schedule", "sample_schedule_options", "sampler",
+            "sampler_options", "eta", "steps", "seed", "sampling_seed", "weights"}  # fmt: skip
+    networks = [fields[cell.key] for cell in cells if not cell.training.is_exact]
+    more = [
+        name for name in names
+        if name not in told and len({each.get(name) for each in networks or fields.values()}) > 1
+    ]  # fmt: skip
+    return {
+        cell.key: ", ".join(
+            [cell.title, *(f"{n.replace('_', ' ')} {fields[cell.key].get(n, '-')}" for n in more)]
+        )
+        for cell in cells
+    }
+
+
+def _named(role: str, part: Part) -> dict[str, Param]:
+    named: dict[str, Param] = {role: part.name}
+    return named | {f"{role}_options": part.settings} if part.options else named
+
+
+def _shown(value: OptionValue) -> str:
+    """A value as text. A long list is cut, with a digest that tells it from others."""
+    text = str(value)
+    if len(text) <= 80:
+        return text
+    return f"{text[:60]}... #{hashlib.sha256(text.encode()).hexdigest()[:6]}"

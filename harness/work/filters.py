@@ -1,0 +1,101 @@
+"""Which cells are meant: `schedule=cosine,steps=[10,50]`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.errors import BadOption, suggestion
+from harness.work.cells import Cell, Param
+
+FILTER_FIELDS = [
+    "data", "model", "schedule", "schedule_options", "seed", "target", "precision", "weighting",
+    "loss_function", "training_steps", "batch_size", "learning_rate", "ema", "sample_schedule",
+    "sample_schedule_options", "sampler", "sampler_options", "eta", "spacing", "spacing_options",
+    "steps", "images", "sampling_seed", "clip", "extractor", "reference",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Conditions on fields of cells, all of which must hold. Raises BadOption for text that is no
+    filter, or that names a field that cells do not have."""
+
+    text: str
+
+    @cached_property
+    def conditions(self) -> dict[str, list[str]]:
+        conditions: dict[str, list[str]] = {}
+        for item in _split(self.text):
+            name, equals, values = (part.strip() for part in item.partition("="))
+            is_list = values.startswith("[")
+            if not (equals and name and values) or is_list != values.endswith("]"):
+                raise BadOption(
+                    f"the filter '{self.text}' is not of the form field=value. "
+                    "Use field=value,field=[value,value]."
+                )
+            if name in conditions:
+                raise BadOption(
+                    f"the filter '{self.text}' names {name} twice. Use {name}=[value,value]."
+                )
+            conditions[name] = _split(values[1:-1]) if is_list else [values]
+        if not conditions:
+            raise BadOption("the filter is empty. Use a condition such as schedule=cosine.")
+        return conditions
+
+    def matches(self, cell: Cell) -> bool:
+        check_fields(self.conditions)
+        return meets(cell, self.conditions)
+
+    def choose(self, cells: Iterable[Cell], of: str = "grid") -> list[Cell]:
+        """The cells that match, in order. Raises BadOption where none does: a filter that names
+        nothing is a slip of the pen."""
+        cells = list(cells)
+        chosen = [cell for cell in cells if self.matches(cell)]
+        if not chosen:
+            fields = [cell.fields() for cell in cells]
+            present = "; ".join(
+                f"{name} has {', '.join(dict.fromkeys(str(found.get(name)) for found in fields))}"
+                for name in self.conditions
+            )
+            raise BadOption(f"no cell of the {of} matches '{self.text}'. Here {present}.")
+        return chosen
+
+
+def check_fields(names: Iterable[str]) -> None:
+    """Raises BadOption for a field that cells do not have."""
+    for name in names:
+        if name not in FILTER_FIELDS:
+            raise BadOption(f"cells have no field '{name}'.{suggestion(name, FILTER_FIELDS)}")
+
+
+def meets(cell: Cell, conditions: Mapping[str, Iterable[str]]) -> bool:
+    """Whether each named field of the cell has one of the values, written as text."""
+    fields = cell.fields()
+    return all(
+        any(equals(value, fields.get(name)) for value in wanted)
+        for name, wanted in conditions.items()
+    )
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas that stand outside brackets."""
+    items, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[(") - (letter in ")]")
+        if letter == "," and depth == 0:
+            items.append("")
+        else:
+            items[-1] += letter
+    return [item.strip() for item in items if item.strip()]
+
+
+def equals(wanted: str, value: Param | None) -> bool:
+    """Whether a value of a field is the one that was written as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return wanted.lower() == str(value).lower()
+    try:
+        return float(wanted) == value
+    except ValueError:
+        return False

@@ -1,0 +1,47 @@
+"""What a person chose for one run beyond the grid, and where things are on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.work.filters import Filter
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a job finds and keeps files on the machine that does it: no part of the job."""
+
+    store: Path
+    data_dir: Path
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where everything is for the process that a person started."""
+
+    store: Path
+    tracking_uri: str
+    report_dir: Path
+    data_dir: Path
+    device: str = "auto"
+    ui_url: str = ""  # of the MLflow UI that a report's rows link to
+
+    @property
+    def workplace(self) -> Workplace:
+        return Workplace(self.store, self.data_dir, self.device)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person asks of one run beyond the grid file."""
+
+    only: Filter | None = None
+    redo: Filter | None = None
+    retime: bool = False
+    compile: Literal["auto", "on", "off"] = "auto"  # whether networks are compiled
+    report: bool = True  # whether it is written
+    fail_fast: bool = False
+    time_limit: float | None = None  # seconds

@@ -1,0 +1,315 @@
+"""What was found: one typed value for each piece of work, written once and read back equal.
+
+The engine makes it, the store keeps it as `result.json`, the tracker keeps a copy with the run,
+and everybody reads the same value. Files beside it (pictures, curves, the influence of each image)
+are named with their checksums in `artifacts`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from harness.errors import StoreError
+from harness.work.cells import Cell, Training
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+INFLUENCES = "influence.npz"  # by metric, how far each image moves its value
+RESULT = "result.json"
+
+Read = Callable[[str], "bytes | None"]
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """The files of a piece of work, by name, with the sha256 of each; and how to read them here.
+
+    Where they are is no part of the value: the same result lies in the store and with its run.
+    """
+
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    read_from: Annotated[Any, Field(exclude=True)] = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, contents: Mapping[str, bytes]) -> Artifacts:
+        """Artifacts that are still in memory."""
+        checksums = {name: checksum(content) for name, content in sorted(contents.items())}
+        return cls(checksums, contents.get)
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None where there is no such file, or it is not at hand. Raises
+        StoreError where it is not what was written."""
+        if name not in self.checksums or self.read_from is None:
+            return None
+        content: bytes | None = self.read_from(name)
+        if content is not None and checksum(content) != self.checksums[name]:
+            raise StoreError(
+                f"the file {name} of a result is damaged: its checksum is not that of the file "
+                "that was written. Use --redo to make it again."
+            )
+        return content
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        """A CSV file."""
+        import pandas as pd
+
+        content = self.read(name)
+        return None if content is None else pd.read_csv(io.BytesIO(content))
+
+    def arrays(self, name: str = INFLUENCES) -> Mapping[str, NDArray[np.float32]]:
+        """The arrays of an npz file by name; none where it is not at hand."""
+        import numpy as np
+
+        if (content := self.read(name)) is None:
+            return {}
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return {array: file[array] for array in file.files}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric of one cell."""
+
+    value: float
+    corrected: float  # less its finite-sample bias; equals value where there is none
+    standard_error: float | None = None  # sampling error, the reference held fixed
+    reference_error: float | None = None  # what the choice of the reference adds
+    baseline: float | None = None  # what real held-out images score, as many where there are
+    baseline_corrected: float | None = None
+    degraded: Mapping[str, float] = field(default_factory=dict)  # corrected, by degradation
+
+    @property
+    def is_corrected(self) -> bool:
+        return self.corrected != self.value
+
+
+@dataclass(frozen=True)
+class PixelSpread:
+    """The standard deviation of pixels over images, relative to that of real images."""
+
+    value: float
+    standard_error: float | None
+    predicted: float | None  # in closed form for Gaussian data and an exact denoiser
+
+
+@dataclass(frozen=True)
+class SamplingPath:
+    """What is known of a cell's times before it is sampled."""
+
+    first_abar: float  # what is left of the signal where sampling starts
+    last_abar: float  # below 1, images never have all of their signal
+    clamped: int  # times whose log SNR lies outside the range that was trained on
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the images of a cell cost on the machine of its provenance."""
+
+    nfe: int  # network evaluations per image
+    seconds_per_image: tuple[float, ...]  # of each timed batch, the sampler alone
+    feature_seconds_per_image: float
+    peak_memory_bytes: int
+    joules_per_image: float | None = None
+    compile_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The median seconds per image."""
+        return statistics.median(self.seconds_per_image)
+
+    @property
+    def seconds_spread(self) -> float | None:
+        """Half the interquartile range; None of fewer than three batches."""
+        if len(self.seconds_per_image) < 3:
+            return None
+        low, _, high = statistics.quantiles(self.seconds_per_image, n=4)
+        return (high - low) / 2
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where and by what a result was made."""
+
+    machine: str
+    precision: str  # in which the network computed
+    data: str  # sha256 of the images
+    versions: Mapping[str, str]
+    extractor: str = ""  # its label
+    extractor_fingerprint: str = ""
+    threads: int | None = None
+    processes: int = 1
+    is_compiled: bool = False
+    compile_trouble: str = ""  # why it was not, where it should have been
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What came of a cell."""
+
+    cell: Cell
+    measurements: Mapping[str, Measurement]
+    cost: Cost
+    provenance: Provenance
+    path: SamplingPath
+    feature_width: int
+    undefined: Mapping[str, str] = field(default_factory=dict)  # metric -> why it has no value
+    pixel_spread: PixelSpread | None = None
+    baseline_images: int | None = None
+    reference_features: str = ""  # the key of the kept features of the reference
+    artifacts: Artifacts = field(default_factory=Artifacts)
+
+    @property
+    def work(self) -> Cell:
+        return self.cell
+
+    @cached_property
+    def influences(self) -> Mapping[str, NDArray[np.float32]]:
+        """By metric, how far each image moves its value [N]; by `metric_reference`, how far each
+        reference image does [M]. Empty where the file is not at hand."""
+        return self.artifacts.arrays()
+
+    def influence(self, metric: str) -> NDArray[np.float32] | None:
+        return self.influences.get(metric)
+
+    def reference_influence(self, metric: str) -> NDArray[np.float32] | None:
+        return self.influences.get(f"{metric}_reference")
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """The mean loss over a stretch of steps that ends here."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class LossBin:
+    """The mean loss over a stretch of times, at the end of a training."""
+
+    t_low: float
+    t_high: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of a training."""
+
+    training: Training
+    loss: float  # the mean over its last tenth
+    loss_curve: tuple[LossPoint, ...]
+    loss_by_time: tuple[LossBin, ...]
+    seconds: float
+    parameters: int
+    provenance: Provenance
+    compile_seconds: float = 0.0
+    artifacts: Artifacts = field(default_factory=Artifacts)
+
+    @property
+    def work(self) -> Training:
+        return self.training
+
+    @property
+    def images_per_second(self) -> float:
+        return self.training.training_steps * self.training.batch_size / self.seconds
+
+
+Result = CellResult | TrainingResult
+R = TypeVar("R", CellResult, TrainingResult)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a piece of work has no result: one line for the screen, the whole for the record."""
+
+    reason: str
+    details: str = ""
+
+
+def to_json(result: Result) -> str:
+    """The result as text; `from_json` reads it back equal."""
+    return _adapter(type(result)).dump_json(result, indent=1).decode()
+
+
+def from_json(kind: type[R], text: str | bytes, read_from: Read | None, where: str) -> R:
+    """A result from its text, its files read by `read_from`. Raises StoreError naming `where`
+    for anything but what `to_json` wrote."""
+    try:
+        named: Any = kind
+        result: R = _adapter(named).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "its text"
+        raise StoreError(
+            f"{where} is not what was written there ({place}: {first['msg']}): something else "
+            "changed it. Use --redo, or remove it and run again."
+        ) from None
+    return replace(result, artifacts=replace(result.artifacts, read_from=read_from))
+
+
+def checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+# A number that is not finite stays what it is, and a field that nobody knows is no result.
+_VALUES: tuple[Any, ...] = (
+    Artifacts, Measurement, PixelSpread, SamplingPath, Cost, Provenance, CellResult, LossPoint,
+    LossBin, TrainingResult,
+)  # fmt: skip
+for _value in _VALUES:
+    _value.__pydantic_config__ = ConfigDict(ser_json_inf_nan="constants", extra="forbid")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a result was recorded."""
+
+    id: str = ""
+    is_reused: bool = False  # the work was done for another grid, or another experiment
+    forecast: float | None = None  # seconds that it was predicted to take
+
+
+@dataclass(frozen=True)
+class FailedWork:
+    """A piece of work that failed and has not succeeded since."""
+
+    kind: str  # training or cell
+    key: str
+    title: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything recorded of a grid: what a report is made from. It needs no store, no grid file
+    and no torch."""
+
+    name: str
+    cells: tuple[CellResult, ...]
+    trainings: tuple[TrainingResult, ...] = ()
+    runs: Mapping[str, Run] = field(default_factory=dict)  # by key
+    failures: tuple[FailedWork, ...] = ()
+    expected_cells: int = 0  # how many the grid has
+    left_out: Mapping[str, int] = field(default_factory=dict)  # recorded cells, by the reason why
+    grid_text: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    commit: str = ""
+    id: str = ""  # in the tracker, for links
+    ui_url: str = ""  # where a reader's MLflow UI is; empty for no links

@@ -1,0 +1,145 @@
+"""The store: complete or absent, moved, joined, and refused where it is another's."""
+
+import shutil
+from contextlib import suppress
+from dataclasses import replace
+
+import made
+import pytest
+
+from harness.errors import StoreError
+from harness.store import FEATURES, Store, in_memory, replacing, write_bytes
+from harness.work.results import RESULT, Artifacts
+
+RESULT_OF_A_CELL = made.result(kid=0.1, files={"samples.png": b"png", "path.csv": b"t\n1\n"})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def test_a_file_is_complete_or_absent(tmp_path):
+    path = tmp_path / "deep" / "file.txt"
+    with suppress(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("half of it, and then" + str(1 / 0))
+    assert list(path.parent.iterdir()) == []
+    with replacing(path) as temporary:
+        temporary.write_text("all of it")
+    assert path.read_text() == "all of it"
+    assert [each.name for each in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_store_is_driven_by_one_process_at_a_time(store):
+    with store.locked(), pytest.raises(StoreError, match="in use by process"), store.locked():
+        pass
+    with store.locked():
+        pass
+
+
+def test_a_store_below_a_file_is_refused_and_makes_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="not a folder"):
+        Store(tmp_path / "file" / "store").check()
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_looking_at_a_store_makes_nothing(store):
+    assert store.cell_result("abc") is None
+    assert store.training_result("abc") is None
+    assert store.cell_results() == []
+    store.check()
+    assert not store.root.exists()
+
+
+def test_what_is_kept_is_read_back_equal_with_its_files(store):
+    trained = made.trained(files={"schedule.csv": b"t\n1\n"})
+    store.keep(RESULT_OF_A_CELL)
+    store.keep(trained)
+    again = store.result(RESULT_OF_A_CELL.cell)
+    assert again == RESULT_OF_A_CELL
+    assert again.artifacts.read("samples.png") == b"png"
+    assert store.training_results() == [trained]
+    assert store.training_result(trained.training.key).artifacts.read("schedule.csv") == b"t\n1\n"
+
+
+def test_a_result_is_written_after_its_files(store, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        "harness.store.write_bytes", lambda path, content: written.append(path.name)
+    )
+    store.keep(RESULT_OF_A_CELL)
+    assert written == ["path.csv", "samples.png", RESULT]
+
+
+def test_files_that_lie_in_the_store_already_stay_as_they_are(store):
+    features = store.cell(made.CELL.key, FEATURES)
+    write_bytes(features, b"features")
+    result = made.result()
+    store.keep(
+        replace(result, artifacts=Artifacts(Artifacts.of({FEATURES: b"features"}).checksums))
+    )
+    assert store.cell_result(made.CELL.key).artifacts.read(FEATURES) == b"features"
+    write_bytes(features, b"feat")
+    with pytest.raises(StoreError, match="damaged"):
+        store.cell_result(made.CELL.key).artifacts.read(FEATURES)
+
+
+def test_a_store_can_be_moved_and_two_can_be_joined(store, tmp_path):
+    other = Store(tmp_path / "other")
+    second = made.result(replace(made.CELL, steps=20), kid=0.2, files={"samples.png": b"two"})
+    store.keep(RESULT_OF_A_CELL)
+    other.keep(second)
+    store.root.rename(tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved", other.root, dirs_exist_ok=True)
+    found = {one.cell.steps: one for one in other.cell_results()}
+    assert found == {10: RESULT_OF_A_CELL, 20: second}
+    assert found[10].artifacts.read("samples.png") == b"png"
+    texts = [path.read_text() for path in other.root.rglob(RESULT)]
+    assert not any(str(tmp_path) in text for text in texts)
+
+
+def test_a_model_without_its_weights_is_not_finished(store):
+    trained = made.trained()
+    store.keep(trained)
+    assert not store.has_model(trained.training.key)
+    write_bytes(store.model(trained.training.key, "weights.safetensors"), b"")
+    assert store.has_model(trained.training.key)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\x00\xff", b'{"cell": 1}'])
+def test_a_damaged_result_is_named(store, content):
+    write_bytes(store.cell("abc", RESULT), content)
+    with pytest.raises(StoreError, match=r"result\.json"):
+        store.cell_result("abc")
+
+
+def test_a_result_that_is_a_folder_is_named(store):
+    store.cell("abc", RESULT).mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"result\.json"):
+        store.cell_result("abc")
+
+
+def test_what_is_forgotten_is_gone(store):
+    store.keep(RESULT_OF_A_CELL)
+    store.forget(RESULT_OF_A_CELL.cell)
+    store.forget(made.TRAINING)
+    assert store.cell_results() == []
+    assert not store.folder(RESULT_OF_A_CELL.cell).exists()
+
+
+def test_a_store_of_an_earlier_version_is_refused_in_a_sentence(store):
+    write_bytes(store.cell("abc", "outcome.json"), b"{}")
+    with pytest.raises(StoreError, match=r"made by another version of harness.*Use another"):
+        store.check()
+    with pytest.raises(StoreError, match="another version"), store.locked():
+        pass
+
+
+def test_files_can_be_sent_along_in_memory(store):
+    store.keep(RESULT_OF_A_CELL)
+    kept = store.cell_result(RESULT_OF_A_CELL.cell.key).artifacts
+    sent = in_memory(kept, "samples.png")
+    shutil.rmtree(store.root)
+    assert sent.read("samples.png") == b"png"
+    assert sent.read("path.csv") is None
