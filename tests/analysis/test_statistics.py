@@ -1,11 +1,11 @@
-"""Intervals and verdicts against tables, closed forms and simulations of luck."""
+"""Intervals and verdicts against tables, closed forms and simulations."""
 
 import math
 
 import numpy as np
 import pytest
 
-from harness.metrics.statistics import (
+from harness.analysis.statistics import (
     SAMPLING,
     TRAINING,
     corrected,
@@ -47,10 +47,10 @@ def test_the_sampling_interval_averages_independent_errors():
 @pytest.mark.parametrize(("lower_is_better", "verdict"), [(True, "better"), (False, "worse")])
 def test_a_clear_paired_difference_has_a_verdict_in_the_right_direction(lower_is_better, verdict):
     a, b = [1.0, 1.1, 0.9], [2.0, 2.15, 1.92]
-    comparison = paired_difference(a, b, lower_is_better=lower_is_better)
-    assert comparison.verdict == verdict
-    assert comparison.low < comparison.difference < comparison.high < 0
-    assert (comparison.n, comparison.covers, comparison.reason) == (3, TRAINING, "")
+    difference = paired_difference(a, b, lower_is_better=lower_is_better)
+    assert difference.verdict == verdict
+    assert difference.low < difference.value < difference.high < 0
+    assert (difference.n, difference.covers, difference.reason) == (3, TRAINING, "")
 
 
 def test_pairing_removes_what_the_seeds_have_in_common():
@@ -61,16 +61,16 @@ def test_pairing_removes_what_the_seeds_have_in_common():
 
 @pytest.mark.parametrize(("n", "word"), [(1, "one training seed"), (2, "two training seeds")])
 def test_fewer_than_three_seeds_give_no_verdict_and_keep_the_reason(n, word):
-    comparison = paired_difference([0.1, 0.1001][:n], [9.0, 9.0002][:n])
-    assert comparison.verdict == "inconclusive"
-    assert comparison.reason.startswith(word)
+    difference = paired_difference([0.1, 0.1001][:n], [9.0, 9.0002][:n])
+    assert difference.verdict == "inconclusive"
+    assert difference.reason.startswith(word)
 
 
 def test_differences_that_do_not_vary_are_inconclusive_rather_than_certain():
-    comparison = paired_difference([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
-    assert comparison.verdict == "inconclusive"
-    assert "do not vary" in comparison.reason
-    assert sampling_difference([1], [1], [0], [0]).verdict == "inconclusive"
+    difference = paired_difference([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    assert difference.verdict == "inconclusive"
+    assert "do not vary" in difference.reason
+    assert sampling_difference([1], [1], errors=[0]).verdict == "inconclusive"
 
 
 def test_a_pair_with_a_missing_half_is_left_out():
@@ -79,15 +79,15 @@ def test_a_pair_with_a_missing_half_is_left_out():
 
 
 def test_one_model_is_enough_for_a_verdict_about_samplers():
-    comparison = sampling_difference([0.10], [0.20], [0.01], [0.01])
-    assert (comparison.verdict, comparison.covers) == ("better", SAMPLING)
-    assert comparison.high - comparison.low == pytest.approx(2 * 1.959964 * 0.01 * math.sqrt(2))
+    difference = sampling_difference([0.10], [0.20], errors=[0.01 * math.sqrt(2)])
+    assert (difference.verdict, difference.covers) == ("better", SAMPLING)
+    assert difference.high - difference.low == pytest.approx(2 * 1.959964 * 0.01 * math.sqrt(2))
 
 
 def test_models_that_disagree_about_samplers_give_no_verdict():
-    comparison = sampling_difference([0.1, 0.1, 0.3], [0.4, 0.4, 0.2], [0.01] * 3, [0.01] * 3)
-    assert comparison.verdict == "inconclusive"
-    assert comparison.reason == "the models disagree"
+    difference = sampling_difference([0.1, 0.1, 0.3], [0.4, 0.4, 0.2], errors=[0.01] * 3)
+    assert difference.verdict == "inconclusive"
+    assert difference.reason == "the models disagree"
 
 
 def test_holm_agrees_with_the_worked_example():
@@ -96,21 +96,21 @@ def test_holm_agrees_with_the_worked_example():
     assert holm([]).size == 0
 
 
-def test_a_family_withdraws_verdicts_that_would_not_survive_it_and_says_why():
-    clear = sampling_difference([0.0], [1.0], [0.01], [0.01])
-    narrow = sampling_difference([0.0], [0.031], [0.01], [0.01])  # p = 0.028 alone
+def test_verdicts_that_do_not_survive_the_correction_are_withdrawn_and_say_why():
+    clear = sampling_difference([0.0], [1.0], errors=[0.014])
+    narrow = sampling_difference([0.0], [0.031], errors=[0.0141])  # p = 0.028 alone
     assert narrow.verdict == "better"
-    family = corrected([clear, narrow, narrow])
-    assert [comparison.verdict for comparison in family] == ["better", *["inconclusive"] * 2]
-    assert family[1].reason == "too little among so many comparisons"
+    together = corrected([clear, narrow, narrow])
+    assert [difference.verdict for difference in together] == ["better", *["inconclusive"] * 2]
+    assert together[1].reason == "not significant after correction for 3 comparisons"
 
 
 def test_what_could_not_be_tested_does_not_make_the_others_pay():
-    narrow = sampling_difference([0.0], [0.031], [0.01], [0.01])
+    narrow = sampling_difference([0.0], [0.031], errors=[0.0141])
     untested = paired_difference([1.0], [2.0])
-    family = corrected([narrow, *[untested] * 20])
-    assert family[0].verdict == "better"
-    assert family[1].reason == "one training seed gives no verdict about schedules"
+    together = corrected([narrow, *[untested] * 20])
+    assert together[0].verdict == "better"
+    assert together[1].reason == "one training seed gives no verdict about schedules"
 
 
 def test_equals_are_called_different_in_at_most_one_family_of_twenty():
@@ -118,8 +118,8 @@ def test_equals_are_called_different_in_at_most_one_family_of_twenty():
     families = 400
     wrong = sum(
         any(
-            comparison.verdict != "inconclusive"
-            for comparison in corrected(
+            difference.verdict != "inconclusive"
+            for difference in corrected(
                 [paired_difference(draw.normal(size=3), draw.normal(size=3)) for _ in range(6)]
             )
         )
@@ -128,7 +128,7 @@ def test_equals_are_called_different_in_at_most_one_family_of_twenty():
     assert wrong / families < 0.05 + 2 * math.sqrt(0.05 * 0.95 / families)
 
 
-def test_the_foreseen_number_of_values_would_settle_the_difference():
+def test_the_predicted_number_of_values_would_settle_the_difference():
     differences = [0.5, 1.5, -0.2, 1.0]
     needed = values_needed(differences)
     mean, spread = np.mean(differences), np.std(differences, ddof=1)
@@ -143,6 +143,6 @@ def test_the_foreseen_number_of_values_would_settle_the_difference():
     assert not is_settled(needed - 1)
 
 
-def test_nothing_is_foreseen_from_one_value_or_for_a_hopeless_difference():
+def test_nothing_is_predicted_from_one_value_or_for_a_hopeless_difference():
     assert values_needed([1.0]) is None
     assert values_needed([1, -1, 1.0001, -1]) is None

@@ -1,8 +1,8 @@
 """Intervals and verdicts: what the spread of a few numbers allows one to say.
 
-Two kinds of luck are kept apart. *Training* luck shows between training seeds and needs several of
-them; *sampling* luck is the standard error a metric has on one finite set of images, and says
-nothing about another training. Every comparison names the kind it covers.
+Two sources of variance are kept apart. That *between training seeds* needs several of them; the
+*sampling error* is the standard error of a metric on one finite set of images, and says nothing
+about another training. Every difference names what its interval covers.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ FEW_SEEDS = {
     1: "one training seed gives no verdict about schedules",
     2: "two training seeds almost never give a verdict about schedules",  # t = 12.7 at 95 %
 }
-SMALL = "no larger than luck would give"
+SMALL = "not significant"
 MODELS_DISAGREE = "the models disagree"
 
 
@@ -37,15 +37,15 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """How much `a` differs from `b`, and whether that is more than luck.
+class Difference:
+    """How much `a` differs from `b`, and whether that is significant.
 
     `verdict` is about `a`. `p` is the chance of a difference at least this large between equals,
     NaN where that could not be tested; `reason` says why a verdict is withheld, and is empty where
     one is given.
     """
 
-    difference: float
+    value: float
     low: float
     high: float
     verdict: Verdict
@@ -71,8 +71,8 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def sampling_interval(values: ArrayLike, errors: ArrayLike, confidence: float = 0.95) -> Interval:
-    """The mean over models at hand, each measured with its own standard error: covers the luck
-    of sampling only, given these models and this reference."""
+    """The mean over models at hand, each measured with its own standard error: covers the
+    sampling error only, given these models and this reference."""
     values, errors = _pairs(values, errors)
     if not len(values):
         return Interval(np.nan, np.nan, np.nan, 0)
@@ -82,7 +82,7 @@ def sampling_interval(values: ArrayLike, errors: ArrayLike, confidence: float = 
 
 def paired_difference(
     a: ArrayLike, b: ArrayLike, confidence: float = 0.95, lower_is_better: bool = True
-) -> Comparison:
+) -> Difference:
     """Compare two ways of training: `a[i]` and `b[i]` come from the same training seed.
 
     Covers training and sampling alike. Below three seeds, and where all differences are the same,
@@ -90,7 +90,7 @@ def paired_difference(
     """
     a, b = _pairs(a, b)
     interval = mean_interval(a - b, confidence)
-    withheld = Comparison(
+    withheld = Difference(
         interval.estimate, interval.low, interval.high, "inconclusive", interval.n, TRAINING,
         reason=FEW_SEEDS.get(interval.n, ""), lower_is_better=lower_is_better,
     )  # fmt: skip
@@ -98,7 +98,9 @@ def paired_difference(
         return withheld
     error = float(np.std(a - b, ddof=1)) / interval.n**0.5
     if _negligible(error, a, b):
-        return replace(withheld, reason="the differences do not vary, so nothing measures luck")
+        return replace(
+            withheld, reason="the differences do not vary, so nothing measures their error"
+        )
     p = 2 * float(stats.t.sf(abs(interval.estimate) / error, interval.n - 1))
     return judged(replace(withheld, p=p), p, confidence)
 
@@ -106,38 +108,31 @@ def paired_difference(
 def sampling_difference(
     a: ArrayLike,
     b: ArrayLike,
-    errors_a: ArrayLike,
-    errors_b: ArrayLike,
     *,
-    errors: ArrayLike | None = None,
+    errors: ArrayLike,
     confidence: float = 0.95,
     lower_is_better: bool = True,
-) -> Comparison:
+) -> Difference:
     """Compare two ways of sampling the same models: `a[i]` and `b[i]` come from one model.
 
-    Covers the luck of sampling, on these models. `errors` are the standard errors of the
-    differences themselves, from paired images (`paired_error`). Where they are not known, those of
-    the two are taken as independent: the shared starting noise makes the true error of a
-    difference smaller, so this errs on the safe side.
+    Covers the sampling error, on these models; `errors` are the standard errors of the differences
+    themselves (`paired_error`, where image j of both starts from the same noise).
     """
-    given = np.hypot(errors_a, errors_b) if errors is None else errors
-    a, b, errors = _pairs(a, b, given)
-    nothing = Comparison(
+    a, b, errors = _pairs(a, b, errors)
+    nothing = Difference(
         np.nan, np.nan, np.nan, "inconclusive", len(a), SAMPLING,
         reason="no model has both with a standard error", lower_is_better=lower_is_better,
     )  # fmt: skip
     if not len(a):
         return nothing
-    difference = float((a - b).mean())
+    value = float((a - b).mean())
     error = _error_of_mean(errors)
     reach = _z(confidence) * error
-    bounded = replace(
-        nothing, difference=difference, low=difference - reach, high=difference + reach
-    )
+    bounded = replace(nothing, value=value, low=value - reach, high=value + reach)
     if _negligible(error, a, b):
-        return replace(bounded, reason="the images are the same, so nothing measures luck")
-    p = 2 * float(stats.norm.sf(abs(difference) / error))
-    against = (a - b) * np.sign(difference) < -_z(confidence) * errors
+        return replace(bounded, reason="the images are the same, so nothing measures their error")
+    p = 2 * float(stats.norm.sf(abs(value) / error))
+    against = (a - b) * np.sign(value) < -_z(confidence) * errors
     reason = MODELS_DISAGREE if against.any() else ""
     return judged(replace(bounded, p=p, reason=reason), p, confidence)
 
@@ -152,14 +147,14 @@ def paired_error(one: ArrayLike, other: ArrayLike) -> float:
     return float(apart.std(ddof=1) / len(apart) ** 0.5)
 
 
-def judged(comparison: Comparison, p: float, confidence: float = 0.95) -> Comparison:
-    """The comparison with the verdict that this p-value allows."""
-    if comparison.reason or not np.isfinite(p):
-        return replace(comparison, verdict="inconclusive")
+def judged(difference: Difference, p: float, confidence: float = 0.95) -> Difference:
+    """The difference with the verdict that this p-value allows."""
+    if difference.reason or not np.isfinite(p):
+        return replace(difference, verdict="inconclusive")
     if p >= 1 - confidence:
-        return replace(comparison, verdict="inconclusive", reason=SMALL)
-    is_better = (comparison.difference < 0) == comparison.lower_is_better
-    return replace(comparison, verdict="better" if is_better else "worse")
+        return replace(difference, verdict="inconclusive", reason=SMALL)
+    is_better = (difference.value < 0) == difference.lower_is_better
+    return replace(difference, verdict="better" if is_better else "worse")
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -173,19 +168,20 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def corrected(comparisons: Sequence[Comparison], confidence: float = 0.95) -> list[Comparison]:
-    """One family of comparisons, each judged by Holm's p-value. What could not be tested at all
-    does not make the others pay."""
-    family = list(comparisons)
-    tested = [place for place, comparison in enumerate(family) if np.isfinite(comparison.p)]
-    for place, p in zip(tested, holm([family[place].p for place in tested]), strict=True):
-        alone = family[place]
+def corrected(differences: Sequence[Difference], confidence: float = 0.95) -> list[Difference]:
+    """Differences judged together by Holm's p-values, so that the family-wise error rate is kept.
+    What could not be tested at all does not make the others pay."""
+    together = list(differences)
+    tested = [place for place, one in enumerate(together) if np.isfinite(one.p)]
+    for place, p in zip(tested, holm([together[place].p for place in tested]), strict=True):
+        alone = together[place]
         if alone.reason in ("", SMALL):
-            together = judged(replace(alone, p=float(p), reason=""), float(p), confidence)
-            if alone.verdict != together.verdict:
-                together = replace(together, reason="too little among so many comparisons")
-            family[place] = together
-    return family
+            judgement = judged(replace(alone, p=float(p), reason=""), float(p), confidence)
+            if alone.verdict != judgement.verdict:
+                reason = f"not significant after correction for {len(tested)} comparisons"
+                judgement = replace(judgement, reason=reason)
+            together[place] = judgement
+    return together
 
 
 def values_needed(differences: ArrayLike, confidence: float = 0.95, most: int = 100) -> int | None:

@@ -1,0 +1,312 @@
+"""`harness compare`: what is paired with what, what is refused, and what a verdict rests on."""
+
+import json
+from dataclasses import replace
+
+import made
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from harness.analysis.comparisons import comparisons
+from harness.analysis.groups import compare
+from harness.analysis.statistics import SAMPLING, TRAINING
+from harness.analysis.study import studies
+from harness.cli import main
+from harness.errors import BadOption, NotComparable, StoreError, UnknownName
+from harness.metrics.kid import kid, kid_influence, kid_standard_error
+from harness.metrics.uncertainty import kid_reference_influence
+from harness.store import Store
+from harness.work.cells import Part
+from harness.work.results import Experiment, Measurement
+
+IMAGES, WIDTH = 200, 4
+REFERENCE = np.random.default_rng(0).normal(size=(300, WIDTH))
+
+
+def cell(sampler="ddim", steps=10, schedule="cosine", seed=0, noise=0, model="tiny", **changes):
+    changes = {"images": IMAGES, "sampling_seed": noise} | changes
+    return made.cell(schedule, sampler, steps, seed, model=Part(model), **changes)
+
+
+def features_of(one, shift=0.0):
+    """Features that share their noise between the cells of one sampling seed and one network, as
+    images do that start from the same noise."""
+    shared = np.random.default_rng([one.sampling_seed, one.training.seed])
+    own = np.random.default_rng(sum(map(ord, one.title)))
+    mine = 0.1 * own.normal(size=(IMAGES, WIDTH))
+    return shared.normal(size=(IMAGES, WIDTH)) + mine + shift
+
+
+def scored(*cells, with_influences=True, with_reference=False, **provenance):
+    """Results of cells: (cell, shift of its features from the reference)."""
+    found = []
+    for one, shift in cells:
+        features = features_of(one, shift)
+        influences = {"kid": kid_influence(features, REFERENCE).astype(np.float32)}
+        if with_reference:
+            influences["kid_reference"] = kid_reference_influence(features, REFERENCE)
+        value = kid(features, REFERENCE)
+        measured = Measurement(value, value, kid_standard_error(features, REFERENCE))
+        result = made.result(one, kid=measured, influences=influences if with_influences else {})
+        found.append(replace(result, provenance=replace(result.provenance, **provenance)))
+    return found
+
+
+# What is paired, and how sure it is.
+
+
+def test_two_cells_of_one_network_get_a_verdict_paired_image_by_image():
+    results = scored((cell("ddim"), 0.0), (cell("ddpm"), 0.2))
+    told = compare(results, "sampler=ddim", "sampler=ddpm", "kid")
+    difference = told.found.difference
+    assert (difference.verdict, difference.covers) == ("better", SAMPLING)
+    assert told.found.is_paired
+    one, other = features_of(cell("ddim")), features_of(cell("ddpm"), 0.2)
+    assert difference.value == pytest.approx(kid(one, REFERENCE) - kid(other, REFERENCE), rel=1e-12)
+    apart = kid_influence(one, REFERENCE) - kid_influence(other, REFERENCE)
+    reach = 1.959964 * apart.std(ddof=1) / np.sqrt(IMAGES)
+    assert difference.high - difference.value == pytest.approx(reach, rel=1e-5)
+
+
+def test_without_influences_the_errors_are_taken_as_independent_and_said_to_be():
+    cells = (cell("ddim"), 0.0), (cell("ddpm"), 0.05)
+    results = scored(*cells, with_influences=False)
+    told = compare(results, "sampler=ddim", "sampler=ddpm", "kid")
+    assert not told.found.is_paired
+    assert "errors as independent" in told.as_text()
+    errors = [one.measurements["kid"].standard_error for one in results]
+    difference = told.found.difference
+    assert difference.high - difference.value == pytest.approx(1.959964 * np.hypot(*errors))
+
+
+def test_the_choice_of_the_reference_is_covered_where_that_was_asked_for():
+    cells = (cell("ddim"), 0.0), (cell("ddpm"), 0.05)
+    asked = "sampler=ddim", "sampler=ddpm", "kid"
+    held_fixed = compare(scored(*cells), *asked).found.difference
+    covered = compare(scored(*cells, with_reference=True), *asked).found.difference
+    g = [kid_reference_influence(features_of(one, shift), REFERENCE) for one, shift in cells]
+    added = (g[0] - g[1]).std(ddof=1) / np.sqrt(len(REFERENCE))
+    reaches = [(one.high - one.low) / (2 * 1.959964) for one in (held_fixed, covered)]
+    assert reaches[1] == pytest.approx(np.hypot(reaches[0], added), rel=1e-5)
+
+
+def test_a_schedule_needs_three_training_seeds():
+    def seeds(count):
+        return [(cell(schedule="cosine", seed=seed), 0.02 * seed) for seed in range(count)] + [
+            (cell(schedule="linear", seed=seed), 0.5 + 0.01 * seed) for seed in range(count)
+        ]
+
+    asked = "schedule=cosine", "schedule=linear", "kid"
+    for count in (1, 2):
+        few = compare(scored(*seeds(count)), *asked)
+        assert few.found.difference.verdict == "inconclusive"
+        assert "training seed" in few.found.difference.reason
+    enough = compare(scored(*seeds(3)), *asked)
+    assert (enough.found.difference.verdict, enough.found.difference.covers) == ("better", TRAINING)
+    assert enough.found.difference.n == 3
+    assert "over 3 training seeds" in enough.as_text()
+
+
+def test_exact_denoisers_need_no_training_seeds():
+    cells = [(cell(schedule="cosine", model="exact"), 0.0),
+             (cell(schedule="linear", model="exact"), 0.5)]  # fmt: skip
+    told = compare(scored(*cells), "schedule=cosine", "schedule=linear", "kid")
+    assert (told.found.difference.verdict, told.found.difference.covers) == ("better", SAMPLING)
+    assert "on the exact denoiser" in told.as_text()
+
+
+def test_groups_are_paired_by_all_that_the_filters_do_not_name():
+    cells = [
+        (cell(sampler, steps, seed=seed), 0.3 * (sampler == "ddpm") + 1 / steps)
+        for sampler in ("ddim", "ddpm")
+        for steps in (5, 10)
+        for seed in (0, 1)
+    ]
+    results = scored(*cells, (cell("ddim", 50), 0.0))
+    told = compare(results, "sampler=ddim", "sampler=ddpm", "kid")
+    for first, second in told.pairs:
+        assert replace(first.cell, sampler=Part("ddpm")) == second.cell
+    assert len(told.pairs) == 4
+    assert told.left_out == 1
+    assert "1 cell has no partner" in told.as_text()
+    assert told.found.difference.n == 2  # networks
+
+
+def test_cells_that_share_their_noise_are_not_counted_as_independent():
+    """Two pairs of the same noise say hardly more than one."""
+    steps = [(cell(sampler, n), 0.02 * (sampler == "ddpm")) for n in (5, 10)
+             for sampler in ("ddim", "ddpm")]  # fmt: skip
+    both = compare(scored(*steps), "sampler=ddim", "sampler=ddpm", "kid")
+    h = {one.key: kid_influence(features_of(one, shift), REFERENCE) for one, shift in steps}
+    apart = sum(h[a.cell.key] - h[b.cell.key] for a, b in both.pairs) / 2
+    error = (both.found.difference.high - both.found.difference.low) / (2 * 1.959964)
+    assert error == pytest.approx(apart.std(ddof=1) / np.sqrt(IMAGES), rel=1e-5)
+
+
+def test_a_key_is_compared_with_whatever_other_key():
+    one, other = cell("ddim", 5), cell("ddpm", 10)
+    told = compare(scored((one, 0.0), (other, 0.5)), one.key[:8], other.key, "kid")
+    assert [(a.cell, b.cell) for a, b in told.pairs] == [(one, other)]
+
+
+def test_identical_images_are_inconclusive():
+    one = cell("ddim")
+    told = compare(scored((one, 0.0)), one.key, one.key, "kid")
+    assert told.found.difference.verdict == "inconclusive"
+    assert "the images are the same" in told.found.difference.reason
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"images": 100}, "images"),
+        ({"extractor": Part("inception")}, "extractor"),
+        ({"reference": "all"}, "reference"),
+    ],
+)
+def test_different_quantities_are_refused(changes, name):
+    one, other = cell("ddim"), cell("ddpm", **changes)
+    results = scored((one, 0.0), (other, 0.0), extractor="")
+    with pytest.raises(NotComparable, match=f"these cells differ in {name}"):
+        compare(results, one.key, other.key, "kid")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("data", "data fingerprint"),
+        ("extractor_fingerprint", "extractor fingerprint"),
+        ("precision", "precision"),
+    ],
+)
+def test_what_only_the_machine_knows_is_looked_at_too(name, told):
+    results = scored((cell("ddim"), 0.0)) + scored((cell("ddpm"), 0.0), **{name: "other"})
+    with pytest.raises(NotComparable, match=f"differ in {told}"):
+        compare(results, "sampler=ddim", "sampler=ddpm", "kid")
+
+
+def test_the_precision_of_the_exact_denoiser_is_no_difference():
+    results = scored((cell("ddim", model="exact"), 0.0), precision="float32")
+    results += scored((cell("ddim"), 0.3), precision="bfloat16")
+    told = compare(results, "model=exact", "model=tiny", "kid")
+    assert len(told.pairs) == 1
+
+
+def test_groups_that_leave_a_choice_are_refused():
+    results = scored((cell("ddim", 5), 0.0), (cell("ddim", 10), 0.0), (cell("ddpm", 5), 0.0))
+    with pytest.raises(NotComparable, match="would have the same partner"):
+        compare(results, "sampler=ddim,steps=[5,10]", "sampler=ddpm,steps=5", "kid")
+
+
+def test_groups_that_share_nothing_are_refused():
+    cells = [(cell("ddim", n), 0.0) for n in (5, 10)] + [(cell("ddpm", n), 0.0) for n in (20, 50)]
+    with pytest.raises(NotComparable, match="no two cells of these groups agree in all else"):
+        compare(scored(*cells), "sampler=ddim", "sampler=ddpm", "kid")
+
+
+def test_a_metric_that_a_cell_does_not_have_is_named():
+    results = scored((cell("ddim"), 0.0), (cell("ddpm"), 0.0))
+    with pytest.raises(NotComparable, match=r"was not measured\. Use it in the grid"):
+        compare(results, "sampler=ddim", "sampler=ddpm", "fid")
+
+
+def test_names_of_nothing_are_refused():
+    results = scored((cell("ddim"), 0.0))
+    with pytest.raises(BadOption, match="no cell of the store matches"):
+        compare(results, "sampler=ddim", "sampler=ddpm", "kid")
+    with pytest.raises(StoreError, match="no finished cell of the 1 in the store"):
+        compare(results, "zzz", "sampler=ddim", "kid")
+    with pytest.raises(UnknownName, match="kidd"):
+        compare(results, "sampler=ddim", "sampler=ddim", "kidd")
+
+
+# One judge: the report and the command say the same of the same pairs.
+
+
+def report_of(results):
+    [study] = studies(Experiment("e", tuple(results)))
+    return comparisons(study)
+
+
+def test_the_report_and_the_command_give_the_same_difference_of_samplers():
+    cells = [(cell(sampler, 10, seed=seed), 0.1 * (sampler == "ddpm") + 0.02 * seed)
+             for sampler in ("ddim", "ddpm") for seed in (0, 1)]  # fmt: skip
+    results = scored(*cells)
+    [ours] = [one for one in report_of(results) if one.question == "sampler"]
+    theirs = compare(results, "sampler=ddim", "sampler=ddpm", "kid").found
+    assert ours.difference == theirs.difference  # one comparison needs no correction
+    assert (ours.first.mean, ours.second.mean) == theirs.means
+
+
+def test_the_report_and_the_command_give_the_same_difference_of_schedules():
+    cells = [(cell("ddim", 10, schedule, seed), 0.1 * (schedule == "linear") + 0.01 * seed * seed)
+             for schedule in ("cosine", "linear") for seed in (0, 1, 2)]  # fmt: skip
+    results = scored(*cells)
+    [ours] = [one for one in report_of(results) if one.question == "schedule"]
+    names = [f"schedule={one.schedule}" for one in (ours.first, ours.second)]
+    assert ours.difference == compare(results, *names, "kid").found.difference
+
+
+def test_cells_of_changed_images_are_never_averaged_by_either():
+    old = scored(*[(cell("ddim", 10, "linear", seed), 0.0) for seed in (0, 1, 2)])
+    new = scored(
+        *[
+            (cell("ddim", 10, name, seed), 0.1)
+            for name in ("cosine", "linear")
+            for seed in (3, 4, 5)
+        ],
+        data="other images",
+    )
+    first, second = studies(Experiment("e", (*old, *new)))
+    assert {one.provenance.data for one in first.cells} == {"other images"}
+    assert {one.provenance.data for one in second.cells} == {"d"}
+    with pytest.raises(NotComparable, match="data fingerprint"):
+        compare([*old, *new], "schedule=linear", "schedule=cosine", "kid")
+
+
+# The command.
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(results, *arguments):
+        store = Store(tmp_path / "store")
+        with store.locked():
+            for one in results:
+                store.keep(one)
+        return CliRunner().invoke(main, ["compare", *arguments, "--store", str(store.root)])
+
+    return run
+
+
+def test_the_command_says_who_is_better_by_how_much_and_on_what(run):
+    results = scored((cell("ddim"), 0.0), (cell("ddpm"), 0.5), (cell("ddim", 20), 0.0))
+    result = run(results, "sampler=ddim", "sampler=ddpm", "--only", "steps=10")
+    assert result.exit_code == 0, result.output
+    first, second, third = result.output.splitlines()
+    assert first == "sampler=ddim is better than sampler=ddpm"
+    assert second.startswith("KID: ")
+    assert "95 % interval [-" in second
+    assert third == (
+        "From 1 pair of cells. Covers sampling only, on 1 trained model, paired image by image; "
+        "the reference images are held fixed."
+    )
+
+
+def test_the_command_prints_one_object(run):
+    results = scored((cell("ddim"), 0.0), (cell("ddpm"), 0.5))
+    told = json.loads(run(results, "sampler=ddpm", "sampler=ddim", "--json").output)
+    assert told["verdict"] == "worse"
+    assert told["low"] < told["difference"] < told["high"]
+    assert told["pairs"] == [[cell("ddpm").key, cell("ddim").key]]
+
+
+def test_the_command_refuses_with_one_message(run):
+    result = run([], "sampler=ddim", "sampler=ddpm")
+    assert result.exit_code == 1
+    assert "has no finished cells. Use `harness run`" in result.output
+    assert "Traceback" not in result.output

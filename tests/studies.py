@@ -1,0 +1,107 @@
+"""Studies made by hand: {(schedule, sampler, steps): value, or values by training seed}."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import made
+import numpy as np
+
+from harness.analysis.study import Study
+from harness.work.cells import EXACT, Cell, Part
+from harness.work.results import CellResult, Run
+
+LUCK = np.array([0.0, 0.004, -0.003])  # what three training seeds add to every value
+LINE = ("cosine", "ddim")
+
+
+def results(
+    values: Mapping[tuple, object],
+    *,
+    metric: str = "kid",
+    error: float | None = 0.001,
+    baseline: float | None = None,
+    seconds: Callable[[Cell], float] = lambda cell: 0.0,
+    machine: str = "one",
+    more: Callable[[CellResult], CellResult] = lambda result: result,
+    **fields: object,
+) -> list[CellResult]:
+    """Results of these values; a fourth item of a key is the spacing, `linear sampled as cosine` a
+    mismatched schedule. One row of values is by training seed, several are by sampling seed."""
+    made_by_hand = []
+    for (schedule, sampler, steps, *spacing), given in values.items():
+        trained, _, sampled = schedule.partition(" sampled as ")
+        by_seed = np.asarray(given) if np.ndim(given) else given + LUCK * (1 + 0.1 * given)
+        for (noise, seed), value in np.ndenumerate(np.atleast_2d(by_seed)):
+            of = made.cell(
+                trained, sampler, steps, seed, sampling_seed=noise,
+                spacing=Part(*spacing or ["trailing"]),
+                sample_schedule=made.part(sampled or trained), **fields,
+            )  # fmt: skip
+            result = made.result(
+                of,
+                cost=replace(made.COST, nfe=steps, seconds_per_image=(seconds(of),)),
+                provenance=replace(made.PROVENANCE, machine=machine),
+                baseline_images=of.images,
+                **{metric: made.measured(float(value), error, baseline=baseline)},
+            )
+            made_by_hand.append(more(result))
+    return made_by_hand
+
+
+def study(values: Mapping[tuple, object], **options: object) -> Study:
+    return Study.of(results(values, **options))
+
+
+def two_schedules(linear_few, cosine_few, linear_many, cosine_many, **options) -> Study:
+    """One sampler at 5 and 50 steps."""
+    return study(
+        {("linear", "ddim", 5): linear_few, ("cosine", "ddim", 5): cosine_few,
+         ("linear", "ddim", 50): linear_many, ("cosine", "ddim", 50): cosine_many}, **options,
+    )  # fmt: skip
+
+
+def by_sampler(values: Mapping[str, list[object]], steps=(5, 10, 20, 50), **options) -> Study:
+    """One schedule, at several numbers of steps."""
+    return study(
+        {("cosine", sampler, n): value for sampler, those in values.items()
+         for n, value in zip(steps, those, strict=False)}, **options,
+    )  # fmt: skip
+
+
+def by_steps(values: Mapping[int, object], **options) -> Study:
+    return study({(*LINE, steps): value for steps, value in values.items()}, **options)
+
+
+def exactly(result: CellResult, value: float) -> CellResult:
+    """What the exact denoiser reaches in the same way."""
+    training = replace(result.cell.training, model=Part(EXACT), training_steps=0, seed=0)
+    measured = {"kid": replace(result.measurements["kid"], value=value, corrected=value)}
+    return replace(result, cell=replace(result.cell, training=training), measurements=measured)
+
+
+def before(
+    result: CellResult, metric: str, times: float, moves: np.ndarray | None = None
+) -> CellResult:
+    """The same cell at 90 % of its training, with so many times its value."""
+    value = times * result.measurements[metric].value
+    return made.result(
+        replace(result.cell, weights="0.9"),
+        influences={} if moves is None else {metric: moves},
+        **{metric: made.measured(value)},
+    )
+
+
+def forecast(ratio: float, steps=(5, 10, 50)) -> Study:
+    """Work that took so many times as long as predicted: 100 s of training, and a second for each
+    step."""
+    free = {"feature_seconds_per_image": 0.0}
+    cells = results(
+        {(*LINE, n): [0.1] for n in steps},
+        seconds=lambda cell: ratio * cell.steps / cell.images,
+        more=lambda result: replace(result, cost=replace(result.cost, **free)),
+    )
+    training = made.trained(cells[0].cell.training, seconds=100 * ratio)
+    runs = {one.cell.key: Run(forecast=float(one.cell.steps)) for one in cells}
+    return Study(tuple(cells), (training,), runs | {training.training.key: Run(forecast=100.0)})
