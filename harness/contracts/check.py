@@ -1,0 +1,110 @@
+"""One claim about one part, and on what it is checked.
+
+A claim is a number that is expected, one that is found, and how far apart they may lie. Most are
+counts of faults, or differences, of which 0 is expected.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.lazy import torch
+
+
+class Fault(Exception):
+    """What a part does wrong, where no number says it."""
+
+
+class CannotCheck(Exception):
+    """Why a part cannot be checked here."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and in what the checks are made."""
+
+    dtype: torch.dtype
+    device: torch.device
+    data_dir: Path = Path()  # of the large files that data sets and extractors may need
+
+    def ulps(self, count: float) -> float:
+        """So many units in the last place of 1."""
+        return count * torch.finfo(self.dtype).eps
+
+    def tensor(self, values: Any) -> torch.Tensor:
+        return torch.as_tensor(values, dtype=self.dtype, device=self.device)
+
+    @property
+    def precision(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim: what was expected, and what was found on this machine."""
+
+    kind: str
+    part: str
+    claim: str
+    expected: float
+    found: float
+    tolerance: float
+    precision: str
+    reason: str = ""  # why nothing was found
+
+    @property
+    def holds(self) -> bool:
+        return abs(self.found - self.expected) <= self.tolerance  # false for NaN
+
+    def as_json(self) -> dict[str, object]:
+        found = self.found if math.isfinite(self.found) else None
+        return asdict(self) | {"found": found, "holds": self.holds}
+
+
+@dataclass(frozen=True)
+class NotChecked:
+    """A part that was not checked, and why."""
+
+    kind: str
+    part: str
+    reason: str
+
+
+Claims = Iterator[Check]
+Find = Callable[[], "float | torch.Tensor | tuple[float, float]"]
+
+
+def check(
+    bench: Bench, what: str, claim: str, tolerance: float, find: Find, expected: float = 0.0
+) -> Check:
+    """The claim, checked. `what` is a kind and a name; `find` gives what was found, or the
+    (expected, found) that are furthest apart of several."""
+    reason = ""
+    try:
+        found = find()
+        if isinstance(found, tuple):
+            expected, found = found
+        found = float(found)
+    except CannotCheck:
+        raise
+    except Exception as error:  # a part of another package may raise anything: its claim fails
+        found, reason = math.nan, told(error)
+    kind, part = what.split(" ", 1)
+    return Check(kind, part, claim, expected, found, tolerance, bench.precision, reason)
+
+
+def told(error: Exception) -> str:
+    return str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
+
+
+def refuses(error: type[Exception], call: Callable[..., object], *arguments: object) -> bool:
+    """Whether the call raises this error; any other goes on."""
+    try:
+        call(*arguments)
+    except error:
+        return True
+    return False

@@ -1,0 +1,45 @@
+"""What every data set must satisfy: two parts of square uint8 images, the same each time."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from harness.contracts.check import Bench, Claims, Fault, check
+from harness.data.datasets import DATASETS
+from harness.data.images import ImageSet
+
+MANY = 20_000  # images: more are not read a second time
+
+
+def claims(name: str, bench: Bench) -> Claims:
+    images = load(name, bench)
+    about = partial(check, bench, f"dataset {name}")
+    yield about("two parts of square uint8 images (faults)", 0, partial(faults, images))
+    if len(images.train) + len(images.held_out) <= MANY:
+        yield about(
+            "other images the next time (1 if so)", 0, partial(changes, images, name, bench)
+        )
+
+
+def load(name: str, bench: Bench) -> ImageSet:
+    images: object = DATASETS[name](bench.data_dir)
+    if not isinstance(images, ImageSet):
+        raise Fault(f"gives no ImageSet, but {images!r:.60}")
+    return images
+
+
+def faults(images: ImageSet) -> int:
+    """ImageSet itself refuses parts that are not alike; its distribution, where known, must be of
+    such images."""
+    known = images.distribution
+    if known is None:
+        return 0
+    counts = {len(known.means), len(known.variances), len(known.weights)}
+    is_shaped = known.means.shape[1:] == images.train.shape[1:]
+    return sum([not is_shaped, len(counts) != 1, not np.isclose(known.weights.sum(), 1)])
+
+
+def changes(images: ImageSet, name: str, bench: Bench) -> bool:
+    return load(name, bench).fingerprint != images.fingerprint

@@ -1,0 +1,101 @@
+"""What every target, weighting and loss must satisfy: of one and the same squared error, each is
+another view."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from harness.contracts.check import Bench, Claims, Fault, check
+from harness.contracts.closed_forms import LAM, Pair, sample, starting, worst
+from harness.diffusion import analytic
+from harness.diffusion.levels import levels
+from harness.diffusion.objective import (
+    LOG_SNR_LIMIT,
+    LOSSES,
+    TARGETS,
+    WEIGHTINGS,
+    Estimate,
+)  # fmt: skip
+from harness.diffusion.schedules import Schedule
+from harness.diffusion.times import SPACINGS
+from harness.lazy import torch
+
+
+def of_target(name: str, bench: Bench) -> Claims:
+    # Noise is divided by alpha(1).
+    tolerance = 1e-9 if bench.dtype == torch.float64 else 1e-3
+    about = partial(check, bench, f"target {name}")
+    apart = partial(worst, partial(target_apart, bench, name))
+    yield about("the samples of the exact denoiser", tolerance, apart)
+    ratio = partial(ratio_off, bench, name)
+    yield about("an error of x_0 by its error ratio", bench.ulps(2000), ratio)
+
+
+def target_apart(bench: Bench, name: str, schedule: Schedule) -> Pair:
+    """A network that says exactly what this target asks of it, against the exact denoiser."""
+    exact, target = analytic.gaussian(schedule, 0.1, LAM), TARGETS[name]
+
+    def network(x: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
+        x_0 = exact(x, asked[-1])
+        [rates] = levels(schedule, asked[-1][None])
+        eps = (x - rates.alpha * x_0) / rates.sigma
+        return target.value(x_0, eps, rates.alpha, rates.sigma)
+
+    asked: list[torch.Tensor] = []
+    estimate = Estimate(network, schedule, target)
+
+    def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        asked.append(t)
+        return estimate(x, t)
+
+    times = SPACINGS["trailing"](schedule, 10)
+    one, other = (sample(bench, "ddim", schedule, times, each) for each in (denoise, exact))
+    return 0.0, float((one - other).abs().max())
+
+
+def ratio_off(bench: Bench, name: str) -> torch.Tensor:
+    """How far the squared error of x_0, times the error ratio, is from the squared error of the
+    prediction that caused it, relative to that."""
+    target, x_0, error = TARGETS[name], starting(bench), 0.5
+    eps, off = x_0.flip(0), []
+    for log_snr in (-4.0, -1.0, 0.0, 3.0):
+        rates = torch.sigmoid(bench.tensor([log_snr, -log_snr])).sqrt().unbind()
+        x = rates[0] * x_0 + rates[1] * eps
+        wrong = target.image(x, target.value(x_0, eps, *rates) + error, *rates)
+        ratio = target.error_ratio(bench.tensor(log_snr).exp())
+        off.append((ratio * (wrong - x_0).square() / error**2 - 1).abs().max())
+    return torch.stack(off).max()
+
+
+def of_weighting(name: str, bench: Bench) -> Claims:
+    weights = partial(weights_off, bench, name)
+    yield check(bench, f"weighting {name}", "finite, from 0 up (log SNRs where not)", 0, weights)
+
+
+def weights_off(bench: Bench, name: str) -> int:
+    log_snr = torch.linspace(-LOG_SNR_LIMIT, LOG_SNR_LIMIT, 401, dtype=bench.dtype)
+    weight: object = WEIGHTINGS[name](log_snr)
+    if not isinstance(weight, torch.Tensor) or weight.shape != log_snr.shape:
+        raise Fault(f"gives no tensor of the shape of log SNR, but {weight!r:.60}")
+    if weight.dtype != log_snr.dtype or not bool((weight > 0).any()):
+        raise Fault(f"gives {weight.dtype} for {log_snr.dtype}, {int((weight > 0).sum())} above 0")
+    return int((~(weight.isfinite() & (weight >= 0))).sum())
+
+
+def of_loss(name: str, bench: Bench) -> Claims:
+    about = partial(check, bench, f"loss {name}")
+    yield about("0 at no error, else above (faults)", 0, partial(loss_faults, bench, name))
+    yield about("even: difference of both signs", 0, partial(oddness, bench, name))
+
+
+def loss_faults(bench: Bench, name: str) -> int:
+    loss, errors = LOSSES[name], bench.tensor([0.0, 1e-3, 0.5, 3.0])
+    found, weight = loss.error(errors), loss.weight(errors)
+    grows = bool((found.diff() > 0).all())
+    is_weight = bool((weight.isfinite() & (weight >= 0)).all())
+    return sum([found.shape != errors.shape, float(found[0]) != 0, not grows, not is_weight])
+
+
+def oddness(bench: Bench, name: str) -> torch.Tensor:
+    errors = starting(bench)
+    return (LOSSES[name].error(errors) - LOSSES[name].error(-errors)).abs().max()

@@ -1,0 +1,178 @@
+"""Every registered part held against the contract of its kind: `harness verify`.
+
+Parts of other packages are checked like those that are built in. One that raises fails its claim,
+with the reason. To add a claim, write it in the file of its kind.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.contracts import (
+    closed_forms,
+    data,
+    extractors,
+    metrics,
+    models,
+    objective,
+    samplers,
+    schedules,
+    spacings,
+)  # fmt: skip
+from harness.contracts.check import Bench, CannotCheck, Check, Claims, NotChecked, told
+from harness.data.datasets import DATASETS
+from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
+from harness.diffusion.samplers import SAMPLERS
+from harness.diffusion.schedules import SCHEDULES
+from harness.diffusion.times import SPACINGS
+from harness.downloads import NotHereYet, no_downloads
+from harness.errors import MachineError
+from harness.execute import machine
+from harness.lazy import torch
+from harness.metrics.distances import METRICS
+from harness.metrics.features import EXTRACTORS
+from harness.models.presets import MODELS
+from harness.registry import Registry
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What is claimed of every part of a kind. `precision` is the only one in which it matters,
+    where it is not that in which a sampler computes."""
+
+    registry: Registry[Any]
+    claims: Callable[[str, Bench], Claims]
+    precision: str = ""
+
+
+CONTRACTS = {
+    "schedule": Contract(SCHEDULES, schedules.claims),
+    "spacing": Contract(SPACINGS, spacings.claims),
+    "sampler": Contract(SAMPLERS, samplers.claims),
+    "target": Contract(TARGETS, objective.of_target),
+    "weighting": Contract(WEIGHTINGS, objective.of_weighting),
+    "loss": Contract(LOSSES, objective.of_loss),
+    "dataset": Contract(DATASETS, data.claims, "float64"),
+    "model": Contract(MODELS, models.claims, "float32"),
+    "extractor": Contract(EXTRACTORS, extractors.claims, "float64"),
+    "metric": Contract(METRICS, metrics.claims, "float64"),
+}
+
+
+def of_part(kind: str, name: str, bench: Bench) -> list[Check | NotChecked]:
+    """Every claim about a part, checked; one claim that fails where it cannot even be made."""
+    contract = CONTRACTS[kind]
+    if contract.precision:
+        bench = replace(bench, dtype=getattr(torch, contract.precision))
+    try:
+        options = contract.registry.options(name)
+        if missing := [option.name for option in options if option.required]:
+            raise CannotCheck(f"it needs the option {' and '.join(missing)}")
+        with no_downloads():
+            return [*contract.claims(name, bench)]
+    except CannotCheck as error:
+        return [NotChecked(kind, name, str(error))]
+    except NotHereYet:
+        return [NotChecked(kind, name, "its files are not here")]
+    except Exception as error:  # a part of another package may raise anything
+        reason = told(error)
+        return [Check(kind, name, "can be made", 0, math.nan, 0, bench.precision, reason)]
+
+
+def of_kind(kind: str, bench: Bench) -> Iterator[Check | NotChecked]:
+    for name in CONTRACTS[kind].registry:
+        yield from of_part(kind, name, bench)
+
+
+def verify(
+    precisions: Iterable[str], device: torch.device, data_dir: Path = Path()
+) -> Iterator[Check | NotChecked]:
+    """Every check, in each of these precisions (`float32`, `float64`) where that matters."""
+    kinds = list(CONTRACTS)
+    for precision in precisions:
+        bench = Bench(getattr(torch, precision), device, data_dir)
+        for kind in kinds:
+            yield from of_kind(kind, bench)
+        yield from closed_forms.claims(bench)
+        kinds = [kind for kind in kinds if not CONTRACTS[kind].precision]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks that were made on one machine, and how long they took."""
+
+    machine: str
+    checks: list[Check]
+    not_checked: list[NotChecked]
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        return all(check.holds for check in self.checks)
+
+    def as_text(self) -> str:
+        """A table for a person, what fails last, and the sum of it."""
+        heading = ["", "part", "claim", "expected", "found", "tolerance", "in"]
+        rows = [
+            [
+                "ok" if check.holds else "FAILS", f"{check.kind} {check.part}", check.claim,
+                f"{check.expected:.6g}", f"{check.found:.6g}", f"{check.tolerance:.2g}",
+                check.precision,
+            ]
+            for check in sorted(self.checks, key=lambda check: not check.holds)
+        ]  # fmt: skip
+        wide = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip()
+            for row in [heading, *rows]
+        ]
+        reasons = [
+            f"{check.kind} {check.part}: {check.reason}" for check in self.checks if check.reason
+        ]
+        reasons += [
+            f"{each.kind} {each.part}: not checked, {each.reason}" for each in self.not_checked
+        ]
+        failed = sum(not check.holds for check in self.checks)
+        return "\n".join(
+            [
+                *lines,
+                "",
+                *dict.fromkeys(reasons),
+                f"{len(self.checks)} claims checked on {self.machine} in {self.seconds:.0f} s; "
+                + (f"{failed} do not hold." if failed else "all hold."),
+                "Of what was tried under several schedules, the worst is shown.",
+            ]
+        )
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "machine": self.machine,
+            "seconds": self.seconds,
+            "holds": self.holds,
+            "checks": [check.as_json() for check in self.checks],
+            "not_checked": [asdict(each) for each in self.not_checked],
+        }
+
+
+def verify_here(precision: str, device_name: str, data_dir: Path = Path()) -> Verdict:
+    """Every check in `float32`, `float64` or `both`. Raises MachineError where the device is not
+    there or does not compute in that precision."""
+    device = machine.find_device(device_name)
+    precisions = ["float64", "float32"] if precision == "both" else [precision]
+    if "float64" in precisions and device.type == "mps":
+        raise MachineError(
+            f"device '{device_name}' does not compute in float64. Use --precision float32."
+        )
+    began = time.monotonic()
+    found = list(verify(precisions, device, data_dir))
+    return Verdict(
+        machine.name(device),
+        [each for each in found if isinstance(each, Check)],
+        [each for each in found if isinstance(each, NotChecked)],
+        time.monotonic() - began,
+    )
