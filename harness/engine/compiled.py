@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.engine.network import Predictor
-from harness.runtime import machine
+from harness.execute import machine
 
 GAIN = 0.1  # of the time of a training step or an evaluation on a CPU, and ...
 COST = 90.0  # ... seconds that compiling takes there (measured: 8 % to 12 %, 20 to 110 s)

@@ -13,13 +13,14 @@ from harness.diffusion.objective import Denoiser
 from harness.diffusion.samplers import Denoise
 from harness.diffusion.schedules import Schedule
 from harness.engine.network import to_signal
-from harness.plan.work import Training
+from harness.work.cells import Training
 
 
 @dataclass(frozen=True)
 class Exact:
-    """The best denoiser there is for a set of images: of the law they were drawn from, where that
-    is known, or of the training images as a finite set. It is sampled as a trained network is."""
+    """The best denoiser there is for a set of images: of the distribution they were drawn from,
+    where that is known, or of the training images as a finite set. It is sampled as a trained
+    network is."""
 
     training: Training
     images: ImageSet
@@ -35,9 +36,9 @@ class Exact:
         return Denoiser(self._estimate(schedule), clip)
 
     def _estimate(self, schedule: Schedule) -> Denoise:
-        if self.images.law is None:
+        if self.images.distribution is None:
             return analytic.finite(schedule, self._points)
-        means, variances, weights = self._law
+        means, variances, weights = self._mixture
         return analytic.mixture(schedule, means, variances, weights)
 
     @cached_property
@@ -45,10 +46,10 @@ class Exact:
         return to_signal(torch.from_numpy(self.images.train).to(self.device))
 
     @cached_property
-    def _law(self) -> list[torch.Tensor]:
-        law = self.images.law
-        assert law
+    def _mixture(self) -> list[torch.Tensor]:
+        known = self.images.distribution
+        assert known
         return [
             torch.from_numpy(array).float().to(self.device)
-            for array in (law.means, law.variances, law.weights)
+            for array in (known.means, known.variances, known.weights)
         ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,10 +19,10 @@ from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.engine.noise import Purpose, generator
 from harness.engine.side_by_side import SideBySide
 from harness.errors import StoreError
+from harness.execute import machine
 from harness.models.presets import MODELS
-from harness.plan.work import Part, Training
-from harness.runtime import machine
-from harness.runtime.store import Store
+from harness.store import WEIGHTS, Store
+from harness.work.cells import Part, Training
 
 
 def build(training: Training, channels: int, size: int, device: torch.device) -> nn.Module:
@@ -118,25 +120,31 @@ def rounded_once(network: nn.Module, precision: str) -> nn.Module:
 
 
 def load(
-    training: Training,
-    store: Store,
-    images: ImageSet,
-    device: torch.device,
-    file: str = "weights.safetensors",
+    training: Training, store: Store, images: ImageSet, device: torch.device, file: str = WEIGHTS
 ) -> Trained:
     """A finished training's network with its averaged weights. Raises StoreError."""
-    if not store.has_model(training.key):
-        raise StoreError(
-            f"the store {store.root} has no finished training {training.key}; run its grid first"
-        )
+    result = store.training_result(training.key)
     path = store.model(training.key, file)
+    if result is None or not path.exists():
+        raise StoreError(
+            f"the store {store.root} has no finished training {training.key} with {file}. "
+            "Run its grid first."
+        )
     try:
+        found = file_checksum(path)
+        if found != result.artifacts.checksums.get(file, found):
+            raise RuntimeError("its checksum is not that of the file that was written")
         return with_weights(training, load_file(path), images, device)
     except (SafetensorError, RuntimeError) as error:
         raise StoreError(
             f"{path} does not hold the weights of training {training.key} "
             f"({str(error).splitlines()[0]}). Remove its folder and run the grid again."
         ) from error
+
+
+def file_checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_schedule(part: Part) -> Schedule:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,15 +21,19 @@ from harness.engine.exact import Exact
 from harness.engine.network import Trained, log_snr_range, make_schedule, to_bytes
 from harness.engine.noise import BLOCK, FreshNoise, starting_noise
 from harness.engine.pictures import COLUMNS, Film, png, sheet
-from harness.errors import MachineError
-from harness.plan.work import Cell, Part
-from harness.runtime import machine
-from harness.runtime.progress import Progress, Report
+from harness.errors import HarnessError, MachineError
+from harness.execute import machine
+from harness.execute.progress import Progress, Report
+from harness.work.cells import Cell, Part
 
 TIMINGS = 3  # batches timed at least, so that a median means something ...
 PATIENCE_SECONDS = 5.0  # ... unless one batch takes longer than this
 
 Done = TypeVar("Done")
+
+
+class NotFinite(HarnessError):
+    """What should be numbers is infinite, or no number at all."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,10 @@ class Samples:
 
     images: np.ndarray
     nfe: int
-    seconds_per_image: list[float]  # one per timed batch
+    seconds_per_image: tuple[float, ...]  # one per timed batch
     peak_memory_bytes: int
     film: Film
-    joules_per_image: float = math.nan  # NaN where the machine does not tell
+    joules_per_image: float | None = None  # where the machine tells
 
 
 def sample(
@@ -57,62 +60,83 @@ def sample(
     Seconds are measured around the sampler alone, with the device synchronised and after a
     warm-up at the batch's size. A batch that does not fit into memory is done in halves: drawn
     noise is a function of the image, so the images are the same within rounding. Raises
-    MachineError where not even one image fits.
+    MachineError where not even one image fits, and NotFinite where the sampler overflows.
     """
-    shape, device = trained.shape, trained.device
+    device = trained.device
     if device.type == "cpu":
-        torch.set_num_threads(machine.threads_for(math.prod(shape)))
+        torch.set_num_threads(machine.threads_for(math.prod(trained.shape)))
     wanted = images or cell.images
-    schedule, times = path_of(cell)
-    denoise = trained.denoiser(schedule, cell.clip)
     batches = list(batches_of(wanted, device))
-    each = evaluations(cell.sampler.name, cell.steps)
-    expected, film, peak = len(batches) * each, Film(each), 0
-    warm: set[int] = set()  # sizes of batches that were tried before the clock ran
-
-    def watched(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        nonlocal peak
-        peak = max(peak, machine.memory_in_use(device))
-        report(Progress(min(denoise.evaluations, expected), expected))
-        estimate = denoise(x, t)
-        film.look(x, estimate)
-        return estimate
-
-    def warm_up(size: int) -> None:
-        if size not in warm:
-            denoise.estimate(torch.zeros(size, *shape, device=device), times[0])
-            warm.add(size)
-
-    def run(batch: range) -> tuple[np.ndarray, float, int]:
-        nonlocal film
-        if batch[0] == 0:
-            film = Film(each)
-        warm_up(len(batch))
-        made = denoise.evaluations
-        x = starting_noise(cell.sampling_seed, batch, shape).to(device)
-        draw = FreshNoise(cell.sampling_seed, batch, shape, device)
-        options = cell.sampler.keywords
-        machine.wait_for(device)
-        began = time.perf_counter()
-        x_0 = SAMPLERS[cell.sampler.name](watched, schedule, x, times, draw, **options)
-        machine.wait_for(device)
-        seconds = time.perf_counter() - began
-        return to_bytes(x_0), seconds / len(batch), denoise.evaluations - made
-
+    run = Batches(cell, trained, report, len(batches))
     machine.forget_peak(device)
     with torch.inference_mode():
         for size in {len(batch) for batch in batches}:
             with suppress(torch.OutOfMemoryError):  # such batches will be halved
-                warm_up(size)
+                run.warm_up(size)
         before = machine.joules(device)
         drawn, timings, nfe = zip(*in_halves(batches, run), strict=True)
         joules = machine.joules(device) - before
-        if joules < 0:  # the counter began again at 0
-            joules = math.nan
         seconds, first = list(timings), range(len(drawn[0]))
         while len(seconds) < repeats and seconds[0] * len(first) < PATIENCE_SECONDS:
             seconds.append(run(first)[1])
-    return Samples(np.concatenate(drawn), max(nfe), seconds, peak, film, joules / wanted)
+    return Samples(
+        np.concatenate(drawn),
+        max(nfe),
+        tuple(seconds),
+        run.peak,
+        run.film,
+        joules / wanted if joules >= 0 else None,  # a counter may begin again at 0
+    )
+
+
+class Batches:
+    """The sampling of a cell batch by batch: how far it is, its peak memory, and the film of the
+    first batch."""
+
+    def __init__(self, cell: Cell, trained: Trained | Exact, report: Report, count: int):
+        self.cell, self.trained, self.report = cell, trained, report
+        self.schedule, self.times = path_of(cell)
+        self.denoise = trained.denoiser(self.schedule, cell.clip)
+        self.each = evaluations(cell.sampler.name, cell.steps)
+        self.expected = count * self.each
+        self.film, self.peak = Film(self.each), 0
+        self.warm: set[int] = set()  # sizes of batches that were tried before the clock ran
+
+    def warm_up(self, size: int) -> None:
+        if size not in self.warm:
+            x = torch.zeros(size, *self.trained.shape, device=self.trained.device)
+            self.denoise.estimate(x, self.times[0])
+            self.warm.add(size)
+
+    def __call__(self, batch: range) -> tuple[np.ndarray, float, int]:
+        """The images of a batch, seconds per image, and evaluations made for each."""
+        cell, shape, device = self.cell, self.trained.shape, self.trained.device
+        if batch[0] == 0:
+            self.film = Film(self.each)
+        self.warm_up(len(batch))
+        made = self.denoise.evaluations
+        x = starting_noise(cell.sampling_seed, batch, shape).to(device)
+        draw = FreshNoise(cell.sampling_seed, batch, shape, device)
+        sampler, options = SAMPLERS[cell.sampler.name], cell.sampler.keywords
+        machine.wait_for(device)
+        began = time.perf_counter()
+        x_0 = sampler(self._watched, self.schedule, x, self.times, draw, **options)
+        machine.wait_for(device)
+        seconds = time.perf_counter() - began
+        if not x_0.isfinite().all():
+            raise NotFinite(
+                f"the images of cell {cell.key} ({cell.title}) are not finite: its sampler "
+                f"overflows, starting where {first_abar(cell):.3g} of the signal's variance is "
+                "left. Use a spacing that begins later, target velocity or image, or clip: true."
+            )
+        return to_bytes(x_0), seconds / len(batch), self.denoise.evaluations - made
+
+    def _watched(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        self.peak = max(self.peak, machine.memory_in_use(self.trained.device))
+        self.report(Progress(min(self.denoise.evaluations, self.expected), self.expected))
+        estimate = self.denoise(x, t)
+        self.film.look(x, estimate)
+        return estimate
 
 
 def in_halves(batches: list[range], work: Callable[[range], Done]) -> Iterator[Done]:
@@ -129,8 +153,8 @@ def in_halves(batches: list[range], work: Callable[[range], Done]) -> Iterator[D
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise MachineError(
-                    "the memory of the device does not hold the network at work on one image. A "
-                    "smaller model, or another --device, would do."
+                    "the memory of the device does not hold the network at work on one image. Use "
+                    "a smaller model, or another --device."
                 ) from None
             most = -(-len(batch) // 2)
             left.insert(0, batch)
@@ -190,11 +214,3 @@ def batches_of(images: int, device: torch.device) -> Iterator[range]:
     size = BLOCK * (16 if device.type == "cuda" else 2)
     for first in range(0, images, size):
         yield range(first, min(first + size, images))
-
-
-def spread(values: list[float]) -> float:
-    """Half the range between the quartiles; NaN where there are too few values for one."""
-    if len(values) < 3:
-        return math.nan
-    low, _, high = statistics.quantiles(values, n=4)
-    return (high - low) / 2

@@ -1,4 +1,4 @@
-"""A process's share of each batch, where several processes train one network.
+"""Several processes that train one network: one job starts them, and each has a share of a batch.
 
 The mathematics of a step do not change: every process draws the times and the noise of the whole
 batch and takes its own part, gradients are averaged over all (PyTorch's DistributedDataParallel),
@@ -7,15 +7,29 @@ and so each takes the same step of the optimiser.
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import os
+import tempfile
+import uuid
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
+from typing import Any, Self
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from harness.errors import MachineError
+from harness.errors import HarnessError, MachineError
+from harness.execute import machine
+from harness.execute.here import leave_signals_to_the_driver, reporting_to
+from harness.execute.progress import SECONDS, Progress, Report, Stopped
+
+PATIENCE = timedelta(days=1)  # for each other: the first one draws, saves and reports in between
 
 
 @dataclass(frozen=True)
@@ -26,18 +40,11 @@ class Share:
     size: int = 1
 
     @classmethod
-    def here(cls, batch: int) -> Self:
-        """The share of this process; all there is where it trains alone. Raises MachineError where
-        a batch has fewer images than there are processes."""
+    def here(cls) -> Self:
+        """The share of this process; all there is where it trains alone."""
         if not distributed.is_initialized():
             return cls()
-        size = distributed.get_world_size()
-        if batch < size:
-            raise MachineError(
-                f"{size} processes cannot share batches of training.batch_size={batch}. At most "
-                f"{batch} would do, or a larger batch."
-            )
-        return cls(distributed.get_rank(), size)
+        return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property
     def is_first(self) -> bool:
@@ -69,5 +76,110 @@ class Share:
         distributed.all_reduce(whole)
         return whole
 
+    def decide(self, go_on: Callable[[], None]) -> None:
+        """Let the first process decide whether to go on: what it raises there ends the others,
+        too, with Stopped."""
+        if self.size == 1:
+            return go_on()
+        trouble: Exception | None = None
+        if self.is_first:
+            try:
+                go_on()
+            except Exception as error:
+                trouble = error
+        word = torch.tensor([int(trouble is not None)])
+        distributed.broadcast(word, 0)
+        if trouble:
+            raise trouble
+        if word:
+            raise Stopped
+        return None
+
 
 ALONE = Share()
+
+
+def in_processes(count: int, device: str, report: Report, function: Callable[..., Any],
+                 *arguments: Any) -> Any:  # fmt: skip
+    """What `function(*arguments, report)` returns in the first of `count` processes that run it
+    together, each on a GPU of its own where `device` is one; what it raises there is raised here.
+
+    Torch's elastic launcher starts them, in a thread: in the main one it would take over the
+    signals, which mean that the work is to be saved.
+    """
+    check_devices(count, device)
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)  # it warns of threads
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    stop = context.Event()
+    with tempfile.TemporaryDirectory() as logs, ThreadPoolExecutor(1) as pool:
+        config = LaunchConfig(
+            1, 1, count, logs_specs=DefaultLogsSpecs(logs), run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+            max_restarts=0,
+        )  # fmt: skip
+        launch = elastic_launch(config, _one_of_them)
+        ended = pool.submit(launch, device, theirs, stop, function, arguments)
+        try:
+            _pass_on(ours, stop, report, ended)
+            outcome = ended.result()[0]
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            raise RuntimeError(
+                f"process {rank} of {count} that train together ended: {failure.message}"
+            ) from error
+        finally:
+            stop.set()
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def check_devices(count: int, device: str) -> None:
+    """Raises MachineError where so many processes cannot have a device each."""
+    found = machine.find_device(device)
+    if found.type == "cuda" and found.index is not None:
+        raise MachineError(
+            f"each of {count} processes that train together takes a GPU of its own. Use --device "
+            f"cuda, not {device}."
+        )
+    if found.type == "cuda" and count > torch.cuda.device_count():
+        raise MachineError(
+            f"training.devices is {count}, and there are {torch.cuda.device_count()} GPUs. Use at "
+            "most as many, or --device cpu."
+        )
+
+
+def _pass_on(pipe: Connection, stop: Event, report: Report, ended: Future[Any]) -> None:
+    """Report what the first process reports until all have ended; tell it when to stop."""
+    last = Progress(0, 1)
+    while not ended.done() or pipe.poll():
+        if is_news := pipe.poll(SECONDS):
+            last = pipe.recv()
+        try:  # also without news: the work may have to stop before its first step
+            report(last if is_news else Progress(last.done, last.total))
+        except Stopped:
+            stop.set()
+
+
+def _one_of_them(
+    device: str, pipe: Connection, stop: Event, function: Callable[..., Any], arguments: Any
+) -> Any:
+    """What each process does; an error that a person can mend is its answer."""
+    leave_signals_to_the_driver()
+    on_gpus = machine.find_device(device).type == "cuda"
+    if on_gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=PATIENCE)
+    is_first = distributed.get_rank() == 0
+    try:
+        found = function(*arguments, reporting_to(pipe, stop))
+        return found if is_first else None
+    except (Stopped, HarnessError) as error:
+        return error if is_first else None
+    finally:
+        distributed.destroy_process_group()

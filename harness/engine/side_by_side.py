@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from harness.diffusion.objective import Network
-from harness.runtime import machine
+from harness.execute import machine
 
 MOST = 8  # parts at once: the interpreter works for one of them at a time, and would hold up more
 

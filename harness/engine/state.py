@@ -6,23 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.errors import DataError
-from harness.plan.work import Training
-from harness.runtime.store import replacing
+from harness.store import replacing
+from harness.work.cells import Training
+from harness.work.results import LossBin, LossPoint
 
 TIME_BINS = 20
+CURVE_POINTS = 200
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], told: dict[str, str]) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors as safetensors, which holds them row by row whatever their memory format."""
     packed = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(packed, temporary, metadata=told)
+        save_file(packed, temporary, metadata=metadata)
 
 
 @dataclass
@@ -69,9 +72,26 @@ class State:
             self.by_time[0].index_add_(0, bins, losses)
             self.by_time[1].index_add_(0, bins, torch.ones_like(losses))
 
+    def loss_curve(self) -> tuple[LossPoint, ...]:
+        """The losses so far, averaged over stretches of steps."""
+        losses = self.losses.numpy(force=True)
+        blocks = np.array_split(np.arange(len(losses)), min(CURVE_POINTS, len(losses)))
+        return tuple(LossPoint(int(block[-1]) + 1, float(losses[block].mean())) for block in blocks)
+
+    def loss_by_time(self) -> tuple[LossBin, ...]:
+        """The losses of the last tenth of the training by time, where there are any, with the
+        digits that float32 has."""
+        total, count = self.by_time.numpy(force=True)
+        edges = np.linspace(0, 1, TIME_BINS + 1)
+        return tuple(
+            LossBin(float(low), float(high), float(str(each / number)))
+            for low, high, each, number in zip(edges[:-1], edges[1:], total, count, strict=True)
+            if number
+        )
+
     def save(self, path: Path) -> None:
         """Write this state; safetensors, so that reading it back can run no code."""
-        told = {
+        metadata = {
             "step": str(self.step),
             "seconds": repr(self.seconds),
             "threads": str(self.threads),
@@ -79,24 +99,24 @@ class State:
             "compiled": str(self.is_compiled),
             "processes": str(self.processes),
         }
-        write_tensors(path, self._tensors(), told)
+        write_tensors(path, self._tensors(), metadata)
 
     def restore(self, path: Path) -> None:
         """Go on from a saved state. Raises SafetensorError where it cannot be read, and DataError
         where it was trained on other images."""
         with safe_open(path, framework="pt") as file:
-            told = file.metadata()
-            if told["data"] != self.data:
+            kept = file.metadata()
+            if kept["data"] != self.data:
                 raise DataError(
                     f"the unfinished training {path.parent.name} saw other images than there are "
-                    f"now. Put the old ones back, or remove {path} to begin again."
+                    f"now. Use the old ones again, or remove {path} to begin anew."
                 )
             for name, tensor in self._tensors(fill_optimizer=True).items():
                 tensor.copy_(file.get_tensor(name))
-        self.step, self.seconds = int(told["step"]), float(told["seconds"])
-        self.threads = int(told["threads"])
-        self.is_compiled = told.get("compiled") == "True"
-        self.processes = int(told.get("processes", 1))
+        self.step, self.seconds = int(kept["step"]), float(kept["seconds"])
+        self.threads = int(kept["threads"])
+        self.is_compiled = kept.get("compiled") == "True"
+        self.processes = int(kept.get("processes", 1))
 
     @torch.no_grad()
     def _tensors(self, fill_optimizer: bool = False) -> dict[str, Tensor]:

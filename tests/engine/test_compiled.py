@@ -1,35 +1,45 @@
 """Compiled networks: the same numbers within rounding, and none where there is no compiler."""
 
-import json
 import shutil
 from dataclasses import replace
 
+import made
 import numpy as np
 import pytest
 import torch
-import works
 
 from harness.engine import compiled as module
-from harness.engine import score as score_module
-from harness.engine import train as train_module
+from harness.engine import denoisers as denoisers_module
+from harness.engine import steps as steps_module
 from harness.engine.compiled import COST, GAIN, Compiled, compiled, pays
-from harness.engine.score import ScoreJob, network_of, score
+from harness.engine.denoisers import denoiser_of
+from harness.engine.score import ScoreJob, score
 from harness.engine.share import Share
 from harness.engine.train import TrainJob, train
+from harness.execute.progress import Stopped
 from harness.models.presets import MODELS
-from harness.runtime.progress import Stopped
-from harness.runtime.store import Store
+from harness.store import FEATURES, WEIGHTS, Store
+from harness.work.options import Workplace
 
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler here"
 )
-TRAINING = replace(works.TRAINING, training_steps=12, batch_size=8)
-CELL = replace(works.CELL, training=TRAINING, steps=3, images=70)
+TRAINING = replace(made.TRAINING, training_steps=12, batch_size=8)
+CELL = replace(made.CELL, training=TRAINING, steps=3, images=70)
 
 
 def quiet(progress):
     pass
+
+
+def train_in(folder, report=quiet, compile=False):
+    return train(TrainJob(TRAINING, 1, compile), Workplace(folder, folder, "cpu"), report)
+
+
+def score_in(folder, compile):
+    job = ScoreJob(CELL, ("kid",), compile=compile)
+    return score(job, Workplace(folder, folder, "cpu"), quiet)
 
 
 def network():
@@ -59,24 +69,24 @@ def test_without_a_compiler_the_network_is_used_as_it_is(monkeypatch):
 
 def test_a_network_that_cannot_be_compiled_still_trains(tmp_path, monkeypatch):
     monkeypatch.setattr(module.torch, "compile", lambda *_, **__: 1 / 0)
-    outcome = train(TrainJob(TRAINING, tmp_path / "a", tmp_path, "cpu", 1, compile=True), quiet)
-    assert "division by zero" in outcome["compiled"]
-    plain = train(TrainJob(TRAINING, tmp_path / "b", tmp_path, "cpu", 1), quiet)
-    assert plain["compiled"] == "False"
-    assert plain["metrics"]["loss"] == outcome["metrics"]["loss"]
+    result = train_in(tmp_path / "a", compile=True)
+    assert "division by zero" in result.provenance.compile_trouble
+    assert not result.provenance.is_compiled
+    plain = train_in(tmp_path / "b")
+    assert (plain.provenance.is_compiled, plain.provenance.compile_trouble) == (False, "")
+    assert plain.loss == result.loss
 
 
 def test_a_network_that_cannot_be_compiled_is_sampled_as_it_is_and_says_why(tmp_path, monkeypatch):
-    train(TrainJob(TRAINING, tmp_path, tmp_path, "cpu", 1), quiet)
+    train_in(tmp_path)
     monkeypatch.setattr(module.torch, "compile", lambda *_, **__: 1 / 0)
-    outcome = score(ScoreJob(CELL, ("kid",), tmp_path, tmp_path, "cpu", compile=True), quiet)
-    assert "division by zero" in outcome["compiled"]
-    trained = network_of(ScoreJob(CELL, ("kid",), tmp_path, tmp_path, "cpu", compile=True))
-    assert trained.compiled is None
+    made_by = score_in(tmp_path, compile=True).provenance
+    assert "division by zero" in made_by.compile_trouble
+    assert not made_by.is_compiled
 
 
 def test_batches_too_large_to_compile_are_halved(tmp_path, monkeypatch):
-    train(TrainJob(TRAINING, tmp_path, tmp_path, "cpu", 1), quiet)
+    train_in(tmp_path)
     tried = []
 
     def only_small(network, shapes, *arguments, **options):
@@ -85,8 +95,8 @@ def test_batches_too_large_to_compile_are_halved(tmp_path, monkeypatch):
             raise torch.OutOfMemoryError("too large")
         return Compiled(network, 1.0)
 
-    monkeypatch.setattr(score_module, "compiled", only_small)
-    made = network_of(ScoreJob(CELL, ("kid",), tmp_path, tmp_path, "cpu", compile=True))
+    monkeypatch.setattr(denoisers_module, "compiled", only_small)
+    made = denoiser_of(CELL, Workplace(tmp_path, tmp_path, "cpu"), compile=True)
     assert tried == [[70], [35], [18]]
     assert made.compile_seconds == 1.0
 
@@ -94,12 +104,12 @@ def test_batches_too_large_to_compile_are_halved(tmp_path, monkeypatch):
 def test_each_process_compiles_for_its_share_of_the_batch(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        train_module, "compiled", lambda network, shapes, *_, **__: seen.append(shapes)
+        steps_module, "compiled", lambda network, shapes, *_, **__: seen.append(shapes)
     )
-    setting = train_module.Setting.of(TRAINING, tmp_path, CPU)
+    setting = steps_module.Setting.of(TRAINING, Workplace(tmp_path, tmp_path, "cpu"))
     state = setting.first_state(1, is_compiled=True)
     for share in (Share(), Share(0, 3), Share(1, 3)):
-        train_module.ready(state, setting, share)
+        steps_module.ready(state, setting, share)
     assert seen == [[(8, 1, 8, 8)], [(2, 1, 8, 8)], [(3, 1, 8, 8)]]
 
 
@@ -121,13 +131,12 @@ def test_a_compiled_network_gives_the_same_numbers_and_keeps_its_weights():
 @needs_compiler
 def test_a_compiled_training_has_the_same_losses_and_resumes_to_the_same_bits(tmp_path):
     def run(folder, report=quiet, compile=True):
-        job = TrainJob(TRAINING, tmp_path / folder, tmp_path, "cpu", 1, compile=compile)
-        return train(job, report)
+        return train_in(tmp_path / folder, report, compile)
 
     plain, whole = run("plain", compile=False), run("whole")
-    assert whole["metrics"]["loss"] == pytest.approx(plain["metrics"]["loss"], rel=1e-4)
-    assert whole["compiled"] == "True"
-    assert whole["metrics"]["compile_seconds"] > 0
+    assert whole.loss == pytest.approx(plain.loss, rel=1e-4)
+    assert whole.provenance.is_compiled
+    assert whole.compile_seconds > 0
 
     def stop_half_way(progress):
         if progress.done == 6:
@@ -136,9 +145,9 @@ def test_a_compiled_training_has_the_same_losses_and_resumes_to_the_same_bits(tm
     with pytest.raises(Stopped):
         run("parts", stop_half_way)
     resumed = run("parts", compile=False)  # it goes on as it began
-    assert resumed["compiled"] == "True"
+    assert resumed.provenance.is_compiled
     weights = [
-        Store(tmp_path / folder).model(TRAINING.key, "weights.safetensors").read_bytes()
+        Store(tmp_path / folder).model(TRAINING.key, WEIGHTS).read_bytes()
         for folder in ("whole", "parts")
     ]
     assert weights[0] == weights[1]
@@ -147,12 +156,11 @@ def test_a_compiled_training_has_the_same_losses_and_resumes_to_the_same_bits(tm
 @pytest.mark.slow
 @needs_compiler
 def test_a_compiled_cell_has_the_same_images_within_rounding(tmp_path):
-    train(TrainJob(TRAINING, tmp_path / "store", tmp_path, "cpu", 1), quiet)
+    train_in(tmp_path / "store")
     shutil.copytree(tmp_path / "store", tmp_path / "other")
     features = []
     for folder, compile in (("store", False), ("other", True)):
-        job = ScoreJob(CELL, ("kid",), tmp_path / folder, tmp_path, "cpu", compile=compile)
-        json.dumps(score(job, quiet))
-        features.append(np.load(Store(tmp_path / folder).features(CELL.key)))
+        assert score_in(tmp_path / folder, compile).provenance.is_compiled == compile
+        features.append(np.load(Store(tmp_path / folder).cell(CELL.key, FEATURES)))
     # An image that is rounded to another byte moves its features a little.
     assert np.abs(features[0] - features[1]).mean() < 1e-2 * np.abs(features[0]).mean()

@@ -1,5 +1,6 @@
 """The table of the times that a cell is sampled along, against the equations of its schedules."""
 
+import io
 import math
 
 import numpy as np
@@ -8,13 +9,12 @@ import pytest
 import torch
 
 from harness.diffusion.schedules import SCHEDULES
-from harness.engine.curves import write_path
+from harness.engine.curves import path_csv
 
 
-def test_a_path_falls_from_noise_to_image_with_the_log_snr_of_its_betas(tmp_path):
+def test_a_path_falls_from_noise_to_image_with_the_log_snr_of_its_betas():
     times = torch.tensor([1.0, 0.5, 0.001, 0.0])
-    write_path(tmp_path / "path.csv", SCHEDULES["linear"](), times)
-    table = pd.read_csv(tmp_path / "path.csv")
+    table = pd.read_csv(io.BytesIO(path_csv(SCHEDULES["linear"](), times)))
     assert list(table.columns) == ["t", "log_snr"]
     assert table["t"].tolist() == pytest.approx(times.tolist())
     abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[[999, 499, 0]]  # Ho et al. 2020
@@ -22,9 +22,9 @@ def test_a_path_falls_from_noise_to_image_with_the_log_snr_of_its_betas(tmp_path
     assert table["log_snr"][3] == math.inf  # at 0 no noise is left
 
 
-def test_a_path_that_starts_without_signal_says_so(tmp_path):
+def test_a_path_that_starts_without_signal_says_so():
     schedule = SCHEDULES["linear"](zero_terminal_snr=True)
-    write_path(tmp_path / "path.csv", schedule, torch.tensor([1.0, 0.5, 0.0]))
-    first, middle, last = pd.read_csv(tmp_path / "path.csv")["log_snr"]
+    written = path_csv(schedule, torch.tensor([1.0, 0.5, 0.0]))
+    first, middle, last = pd.read_csv(io.BytesIO(written))["log_snr"]
     assert (first, last) == (-math.inf, math.inf)
     assert math.isfinite(middle)

@@ -4,10 +4,10 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 
+import made
 import numpy as np
 import pytest
 import torch
-import works
 
 from harness.data.datasets import DATASETS
 from harness.diffusion.samplers import SAMPLERS, evaluations
@@ -15,11 +15,11 @@ from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.engine.exact import Exact
 from harness.engine.sample import clamped_times, sample
-from harness.plan.work import Part
+from harness.work.cells import Part
 
 STD = 0.25
 TRAINING = replace(
-    works.TRAINING,
+    made.TRAINING,
     data=Part("gaussian"),
     model=Part("exact"),
     schedule=Part("linear"),
@@ -28,7 +28,7 @@ TRAINING = replace(
     ema=0.0,
 )
 CELL = replace(
-    works.CELL,
+    made.CELL,
     training=TRAINING,
     sample_schedule=Part("linear"),
     images=1000,
@@ -72,7 +72,7 @@ def test_images_of_a_mixture_come_in_its_proportions():
     model = exact("mixture", std=0.1)
     images = sampled(replace(CELL, images=2000, steps=50), model).images
     values = images.reshape(len(images), -1) / 127.5 - 1
-    law = model.images.law
+    law = model.images.distribution
     nearest = np.linalg.norm(values[:, None] - law.means.reshape(3, -1), axis=2).argmin(1)
     shares = np.bincount(nearest, minlength=3) / len(values)
     assert shares == pytest.approx(law.weights, abs=0.04)

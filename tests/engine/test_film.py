@@ -3,10 +3,10 @@
 import io
 from dataclasses import replace
 
+import made
 import numpy as np
 import pytest
 import torch
-import works
 from PIL import Image
 
 from harness.data.datasets import DATASETS
@@ -15,7 +15,7 @@ from harness.engine.network import build, to_bytes, with_weights
 from harness.engine.noise import starting_noise
 from harness.engine.pictures import Film, nearest_pairs, png, sheet
 from harness.engine.sample import sample
-from harness.plan.work import Part
+from harness.work.cells import Part
 
 SIDE = 2
 
@@ -113,12 +113,12 @@ def test_a_film_keeps_what_it_saw_though_a_sampler_goes_on_in_place():
 # The film of a cell.
 
 CPU = torch.device("cpu")
-TRAINING = replace(works.TRAINING, schedule=Part("linear"), training_steps=1, batch_size=1)
+TRAINING = replace(made.TRAINING, schedule=Part("linear"), training_steps=1, batch_size=1)
 
 
 def cell(sampler, steps):
     return replace(
-        works.CELL,
+        made.CELL,
         training=TRAINING,
         sample_schedule=TRAINING.schedule,
         sampler=Part(sampler),

@@ -2,19 +2,20 @@
 
 from dataclasses import replace
 
+import made
 import numpy as np
 import pytest
 import torch
-import works
 
 from harness.data.datasets import DATASETS
 from harness.engine.network import build, with_weights
 from harness.engine.sample import sample
 from harness.engine.train import TrainJob, train
-from harness.plan.work import Part
-from harness.runtime import machine
-from harness.runtime.progress import Stopped
-from harness.runtime.store import Store
+from harness.execute import machine
+from harness.execute.progress import Stopped
+from harness.store import Store
+from harness.work.cells import Part
+from harness.work.options import Workplace
 
 pytestmark = [
     pytest.mark.gpu,
@@ -22,7 +23,7 @@ pytestmark = [
 ]
 
 TRAINING = replace(
-    works.TRAINING,
+    made.TRAINING,
     model=Part("tiny"),
     training_steps=200,
     batch_size=64,
@@ -38,7 +39,7 @@ def quietly(progress):
 
 def cell(sampler):
     return replace(
-        works.CELL,
+        made.CELL,
         training=replace(TRAINING, precision="float32"),
         sampler=Part(sampler),
         images=100,
@@ -46,18 +47,18 @@ def cell(sampler):
 
 
 def test_training_learns_and_goes_on_after_a_stop(tmp_path):
-    job = TrainJob(TRAINING, tmp_path, tmp_path, "cuda", threads=1)
+    job, at = TrainJob(TRAINING, threads=1), Workplace(tmp_path, tmp_path, "cuda")
 
     def stop_half_way(progress):
         if progress.done == 100:
             raise Stopped
 
     with pytest.raises(Stopped):
-        train(job, stop_half_way)
-    outcome = train(job, quietly)
-    assert outcome["metrics"]["loss"] < 0.5
-    assert outcome["machine"] == torch.cuda.get_device_name()
-    assert outcome["precision"] == machine.find_precision("auto", torch.device("cuda"))
+        train(job, at, stop_half_way)
+    result = train(job, at, quietly)
+    assert result.loss < 0.5
+    assert result.provenance.machine == torch.cuda.get_device_name()
+    assert result.provenance.precision == machine.find_precision("auto", torch.device("cuda"))
     assert Store(tmp_path).has_model(TRAINING.key)
 
 

@@ -2,22 +2,22 @@
 
 from dataclasses import replace
 
+import made
 import numpy as np
 import pytest
 import torch
-import works
 
 from harness.data.datasets import DATASETS
 from harness.engine import sample as module
 from harness.engine.network import log_snr_range, make_schedule, to_bytes, to_signal, with_weights
 from harness.engine.pictures import sheet
-from harness.engine.sample import in_halves, preview, sample, spread
+from harness.engine.sample import NotFinite, in_halves, preview, sample
 from harness.errors import MachineError
-from harness.plan.work import Part
+from harness.work.cells import Part
 
 CPU = torch.device("cpu")
 TRAINING = replace(
-    works.TRAINING,
+    made.TRAINING,
     model=Part.of("tiny", {"widths": (8, 16)}),
     schedule=Part("linear"),
     training_steps=1,
@@ -27,7 +27,7 @@ TRAINING = replace(
 
 def cell(sampler="ddim", steps=4, images=150, **options):
     return replace(
-        works.CELL,
+        made.CELL,
         training=TRAINING,
         sample_schedule=TRAINING.schedule,
         sampler=Part.of(sampler, options),
@@ -117,9 +117,12 @@ def test_a_preview_is_a_picture(trained):
     assert preview(trained).startswith(b"\x89PNG")
 
 
-def test_a_spread_needs_three_values():
-    assert np.isnan(spread([1.0, 2.0]))
-    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(1.5)
+def test_images_that_are_not_finite_are_refused_by_the_name_of_their_cell(trained):
+    # beta rises to 0.5: at t = 1 the rate of the signal is 2e-67, and the estimate overflows.
+    schedule = Part.of("linear", {"beta_end": 0.5})
+    wanted = replace(cell(), sample_schedule=schedule)
+    with pytest.raises(NotFinite, match=f"cell {wanted.key} .*not finite.*Use "):
+        sample(wanted, trained, quietly)
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_so_are_those_that_follow():

@@ -1,29 +1,34 @@
-"""A scored cell: the files beside its numbers, and what it would be at its checkpoint."""
+"""A scored cell: its measurements, the files beside them, and what is kept of it."""
 
 import io
-import json
 import math
+import pickle
 import shutil
 from dataclasses import replace
 
+import made
 import numpy as np
-import pandas as pd
 import pytest
-import works
 from PIL import Image
 from safetensors.torch import load_file
 
 from harness.data.datasets import DATASETS
 from harness.engine import score as module
-from harness.engine.sample import last_abar, sample
-from harness.engine.score import ScoreJob, load_network, score
+from harness.engine.denoisers import final_denoiser
+from harness.engine.inputs import extractor, image_set
+from harness.engine.sample import NotFinite, last_abar, sample
+from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
-from harness.errors import DataError
-from harness.plan.work import Part
-from harness.runtime.store import Store
+from harness.errors import DataError, HarnessError
+from harness.execute import machine
+from harness.metrics.distances import METRICS
+from harness.store import CHECKPOINT, FEATURES, WEIGHTS, Store
+from harness.work.cells import Part
+from harness.work.options import Workplace
+from harness.work.results import PixelSpread
 
 TRAINING = replace(
-    works.TRAINING,
+    made.TRAINING,
     schedule=Part("linear"),
     seed=1,
     training_steps=30,
@@ -31,7 +36,7 @@ TRAINING = replace(
     learning_rate=5e-3,
 )
 CELL = replace(
-    works.CELL,
+    made.CELL,
     training=TRAINING,
     sample_schedule=TRAINING.schedule,
     sampler=Part("ddpm"),
@@ -40,21 +45,27 @@ CELL = replace(
     sampling_seed=2,
     clip=True,
 )
+EARLIER = replace(CELL, weights="0.9")
+SMALL = {"influence.npz", "samples.png", "film.png", "nearest.png", "path.csv"}
 
 
 def quietly(progress):
     pass
 
 
-def job(folder, cell=CELL, metrics=("kid", "fid"), at_checkpoint=True):
-    return ScoreJob(cell, metrics, folder, folder, "cpu", at_checkpoint=at_checkpoint)
+def at(folder):
+    return Workplace(folder, folder, "cpu")
+
+
+def scored(folder, cell=CELL, metrics=("kid", "fid"), **asked):
+    return score(ScoreJob(cell, metrics, **asked), at(folder), quietly)
 
 
 @pytest.fixture(scope="module")
 def once(tmp_path_factory):
     """The store of a finished training, to be copied."""
     folder = tmp_path_factory.mktemp("trained")
-    train(TrainJob(TRAINING, folder, folder, "cpu", threads=1), quietly)
+    train(TrainJob(TRAINING, threads=1), at(folder), quietly)
     return folder
 
 
@@ -65,17 +76,12 @@ def trained(once, tmp_path):
     return folder
 
 
-def weights_of(folder, name="weights.safetensors"):
+def weights_of(folder, name=WEIGHTS):
     return Store(folder).model(TRAINING.key, name)
 
 
-def influences(folder, cell=CELL):
-    with np.load(Store(folder).cell(cell.key, "influence.npz")) as file:
-        return dict(file)
-
-
-def read(folder, name, cell=CELL):
-    return Store(folder).cell(cell.key, name).read_bytes()
+def picture(result, name):
+    return np.asarray(Image.open(io.BytesIO(result.artifacts.read(name))))
 
 
 @pytest.fixture
@@ -86,169 +92,296 @@ def no_sampling(monkeypatch):
     monkeypatch.setattr(module, "sample", refuse)
 
 
+# What is kept.
+
+
+def test_the_result_is_kept_with_its_files_and_comes_with_them_in_memory(trained):
+    result = scored(trained)
+    assert Store(trained).cell_result(CELL.key) == result
+    assert {*result.artifacts.checksums} == {*SMALL, FEATURES}
+    shutil.rmtree(trained)
+    sent = pickle.loads(pickle.dumps(result))
+    assert sent == result
+    assert all(sent.artifacts.read(name) for name in SMALL)
+    assert sent.influence("kid").shape == (60,)
+
+
+def test_a_second_time_nothing_is_sampled_or_written(trained, request):
+    first = scored(trained)
+    request.getfixturevalue("no_sampling")
+    path = Store(trained).cell(CELL.key, "result.json")
+    before = path.stat().st_mtime_ns
+    again = scored(trained)
+    assert again == first
+    assert {*again.artifacts.checksums} == {*first.artifacts.checksums}
+    assert again.artifacts.read("samples.png") == first.artifacts.read("samples.png")
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_metric_that_is_added_later_comes_from_kept_features(trained, request):
+    first = scored(trained, metrics=("kid",))
+    request.getfixturevalue("no_sampling")
+    later = scored(trained, metrics=("kid", "precision"))
+    assert later.measurements["kid"] == first.measurements["kid"]
+    assert later.measurements["precision"].value == scored_alone(trained, "precision")
+    assert later.cost == first.cost
+    assert (later.influence("kid") == first.influence("kid")).all()
+    assert {"kid", "precision"} <= {*later.influences}
+
+
+def scored_alone(folder, name):
+    features = np.load(Store(folder).cell(CELL.key, FEATURES))
+    extract = extractor(folder, "cpu", CELL.extractor)
+    real = extract(DATASETS["digits"](None).train)
+    return METRICS[name].function(features.astype(np.float64), real.astype(np.float64))
+
+
+def test_the_error_of_the_reference_is_added_where_it_is_asked_for_later(trained, request):
+    first = scored(trained, metrics=("kid",))
+    assert first.measurements["kid"].reference_error is None
+    request.getfixturevalue("no_sampling")
+    later = scored(trained, metrics=("kid",), reference_variance=True).measurements["kid"]
+    assert later.reference_error > 0
+    assert replace(later, reference_error=None) == first.measurements["kid"]
+
+
+def test_what_was_sampled_stays_sampled_where_a_metric_fails(trained, monkeypatch, request):
+    def broken(*arguments, **keywords):
+        raise RuntimeError("a plug-in's own")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.engine.measure.evaluate", broken)
+        with pytest.raises(RuntimeError):
+            scored(trained)
+    assert Store(trained).cell_result(CELL.key).measurements == {}
+    request.getfixturevalue("no_sampling")
+    assert {*scored(trained).measurements} == {"kid", "fid"}
+
+
+def test_what_a_metric_cannot_say_of_so_few_images_is_said(trained):
+    result = scored(trained, metrics=("kid", "fid_infinity"))
+    assert {*result.measurements} == {"kid"}
+    assert "fid_infinity" in result.undefined
+    assert (
+        "1,024" in result.undefined["fid_infinity"] or "images" in result.undefined["fid_infinity"]
+    )
+    assert Store(trained).cell_result(CELL.key) == result
+
+
+def test_seconds_are_measured_again_where_that_is_asked(trained, monkeypatch):
+    first = scored(trained)
+    monkeypatch.setattr(machine, "name", lambda device: "another machine")
+    again = scored(trained, retime=True)
+    assert again.provenance.machine == "another machine"
+    assert again.cost.seconds_per_image != first.cost.seconds_per_image
+    assert again.measurements == first.measurements
+    assert Store(trained).cell_result(CELL.key) == again
+
+
+@pytest.mark.parametrize("damage", ["cut short", "one bit", "gone"])
+def test_features_that_are_damaged_are_set_aside_and_made_again(trained, damage, caplog):
+    first = scored(trained, metrics=("kid",))
+    path = Store(trained).cell(CELL.key, FEATURES)
+    content = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    else:
+        content[-1] ^= 1
+        path.write_bytes(content[:200] if damage == "cut short" else content)
+    again = scored(trained, metrics=("kid", "precision"))
+    assert again.measurements["kid"] == first.measurements["kid"]
+    assert ("was damaged" in caplog.text) == (damage != "gone")
+
+
+def test_reference_features_that_are_cut_short_are_made_again(trained):
+    first = scored(trained, metrics=("kid",))
+    path = Store(trained).reference(first.reference_features)
+    path.write_bytes(path.read_bytes()[:200])
+    later = scored(trained, metrics=("kid", "precision"))
+    assert later.measurements["precision"].value == scored_alone(trained, "precision")
+
+
+def test_influences_of_another_result_are_made_again_from_features(trained, request):
+    """As a kill leaves them between the file and the result that names its checksum."""
+    first = scored(trained, metrics=("kid",))
+    Store(trained).cell(CELL.key, "influence.npz").write_bytes(b"newer")
+    request.getfixturevalue("no_sampling")
+    later = scored(trained, metrics=("kid", "precision"))
+    assert later.measurements["kid"] == first.measurements["kid"]
+    assert (later.influence("kid") == first.influence("kid")).all()
+
+
+def test_kept_features_are_not_held_against_those_of_another_kind(trained):
+    result = scored(trained, metrics=("kid",))
+    other = replace(result.provenance, extractor_fingerprint="other weights")
+    Store(trained).keep(replace(result, provenance=other))
+    with pytest.raises(DataError, match="weights of the extractor"):
+        scored(trained, metrics=("kid", "fid"))
+
+
+def test_a_cell_refuses_weights_that_are_not_those_it_names(trained):
+    with pytest.raises(DataError, match="weights of the extractor 'digits'"):
+        scored(trained, replace(CELL, extractor_fingerprint="other weights"))
+
+
+def test_images_that_are_not_finite_fail_the_cell_that_they_are_of(tmp_path):
+    schedule = Part.of("linear", {"beta_end": 0.5})
+    exact = replace(TRAINING, model=Part("exact"), training_steps=0, schedule=schedule)
+    training = replace(exact, data=Part.of("gaussian", {"size": 8}), target="noise")
+    network = replace(TRAINING, schedule=schedule, training_steps=1)
+    train(TrainJob(network, threads=1), at(tmp_path), quietly)
+    cell = replace(CELL, training=network, sample_schedule=schedule, clip=False)
+    with pytest.raises(NotFinite, match=cell.key):
+        scored(tmp_path, cell)
+    assert Store(tmp_path).cell_result(cell.key) is None
+    fine = replace(CELL, training=training, sample_schedule=schedule, extractor=Part("pixels"))
+    assert math.isfinite(scored(tmp_path, fine).measurements["kid"].value)
+
+
+def test_features_that_are_not_finite_fail_the_cell(trained, monkeypatch):
+    def infinite(extract, images, device, report):
+        return np.full((len(images), 4), np.inf)
+
+    monkeypatch.setattr(module, "in_chunks", infinite)
+    with pytest.raises(HarnessError, match=f"cell {CELL.key} .* not finite"):
+        scored(trained)
+
+
 # At the checkpoint.
 
 
-@pytest.mark.parametrize("metrics", [("kid", "fid"), ("fid", "kid"), ("kid", "precision")])
-def test_a_checkpoint_with_the_final_weights_gives_the_cells_own_kid(trained, metrics):
-    shutil.copy(weights_of(trained), weights_of(trained, "checkpoint.safetensors"))
-    told = score(job(trained, metrics=metrics), quietly)["metrics"]
-    assert told["kid_checkpoint"] == told["kid"]
-    assert "fid_checkpoint" not in told
-    kept = influences(trained)
-    assert (kept["kid_checkpoint"] == kept["kid"]).all()
+@pytest.mark.parametrize("metric", ["kid", "fid"])
+def test_a_checkpoint_with_the_final_weights_gives_the_cells_own_value(trained, metric):
+    shutil.copy(weights_of(trained), weights_of(trained, CHECKPOINT))
+    unchecked(trained)
+    final, earlier = (scored(trained, cell, (metric,)) for cell in (CELL, EARLIER))
+    assert earlier.measurements[metric] == final.measurements[metric]
+    assert (earlier.influence(metric) == final.influence(metric)).all()
 
 
-def test_without_kid_it_is_fid_less_its_bias(trained):
-    shutil.copy(weights_of(trained), weights_of(trained, "checkpoint.safetensors"))
-    told = score(job(trained, metrics=("fid",)), quietly)["metrics"]
-    assert told["fid_checkpoint"] == told["fid_centre"] != told["fid"]
-    kept = influences(trained)
-    assert (kept["fid_checkpoint"] == kept["fid"]).all()
+def unchecked(folder):
+    """Let a test's own weights pass for those that were written."""
+    store = Store(folder)
+    result = store.training_result(TRAINING.key)
+    store.keep(replace(result, artifacts=replace(result.artifacts, checksums={})))
 
 
 def test_it_is_what_the_cell_would_be_with_those_weights(trained, tmp_path):
-    told = score(job(trained), quietly)["metrics"]
+    earlier, final = (scored(trained, cell, ("kid",)) for cell in (EARLIER, CELL))
     other = tmp_path / "other"
     shutil.copytree(trained / "models", other / "models")
-    shutil.copy(weights_of(other, "checkpoint.safetensors"), weights_of(other))
-    earlier = score(job(other, at_checkpoint=False), quietly)["metrics"]
-    assert told["kid_checkpoint"] == earlier["kid"]
-    assert told["kid"] != earlier["kid"]
-    assert (influences(trained)["kid_checkpoint"] == influences(other)["kid"]).all()
+    shutil.copy(weights_of(other, CHECKPOINT), weights_of(other))
+    unchecked(other)
+    final_denoiser.cache_clear()
+    expected = scored(other, metrics=("kid",))
+    final_denoiser.cache_clear()
+    assert earlier.measurements == expected.measurements != final.measurements
+    assert (earlier.influence("kid") == expected.influence("kid")).all()
 
 
-def test_it_changes_nothing_else(trained, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(trained, other)
-    with_it, without = (
-        score(job(folder, at_checkpoint=folder == trained), quietly) for folder in (trained, other)
-    )
-    assert with_it["metrics"].keys() - without["metrics"].keys() == {"kid_checkpoint"}
-    assert without["metrics"].keys() <= with_it["metrics"].keys()
-    mine, theirs = influences(trained), influences(other)
-    assert mine.keys() - theirs.keys() == {"kid_checkpoint"}
-    assert all((mine[name] == theirs[name]).all() for name in theirs)
-    assert read(trained, "samples.png") == read(other, "samples.png")
+def test_it_is_a_cell_of_its_own_without_pictures_and_timed_once(trained, monkeypatch):
+    asked = []
+
+    def noted(*arguments, **keywords):
+        asked.append(keywords["repeats"])
+        return sample(*arguments, **keywords)
+
+    monkeypatch.setattr(module, "sample", noted)
+    result = scored(trained, EARLIER, ("kid",))
+    assert asked == [1]
+    assert {*result.artifacts.checksums} == {"influence.npz", "path.csv", FEATURES}
+    assert result.cell.key != CELL.key
+    assert Store(trained).cell_result(CELL.key) is None
 
 
-def test_it_can_be_added_to_a_cell_that_was_scored_before(trained):
-    before = score(job(trained, at_checkpoint=False), quietly)["metrics"]
-    after = score(job(trained), quietly)["metrics"]
-    assert after.keys() - before.keys() == {"kid_checkpoint"}
-    assert {name: after[name] for name in before} == before
-    assert json.loads(read(trained, "outcome.json"))["metrics"] == after
-
-
-def test_a_second_time_nothing_is_sampled(trained, request):
-    first = score(job(trained), quietly)
-    request.getfixturevalue("no_sampling")
-    assert score(job(trained), quietly) == first
-
-
-def test_a_training_that_kept_no_checkpoint_is_told_of_and_fails_nothing(trained):
-    weights_of(trained, "checkpoint.safetensors").unlink()
-    told = score(job(trained), quietly)
-    assert math.isnan(told["metrics"]["kid_checkpoint"])
-    assert told["undefined"] == {"kid_checkpoint": "its training kept no checkpoint"}
-    assert math.isfinite(told["metrics"]["kid"])
-    assert "kid_checkpoint" not in influences(trained)
-    assert json.loads(read(trained, "outcome.json"))["undefined"] == told["undefined"]
-
-
-def test_nothing_is_added_where_no_metric_decides(trained):
-    told = score(job(trained, metrics=("precision",)), quietly)["metrics"]
-    assert "precision" in told
-    assert not [name for name in told if name.endswith("_checkpoint")]
-
-
-def test_a_checkpoint_is_not_held_against_features_of_another_kind(trained):
-    score(job(trained, at_checkpoint=False), quietly)
-    path = Store(trained).cell(CELL.key, "outcome.json")
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps(told | {"extractor_fingerprint": "other weights"}))
-    with pytest.raises(DataError, match="weights of the extractor"):
-        score(job(trained), quietly)
-
-
-# What is kept beside the numbers.
+def test_a_training_that_kept_no_checkpoint_is_told_of(trained):
+    weights_of(trained, CHECKPOINT).unlink()
+    with pytest.raises(DataError, match="kept no checkpoint"):
+        scored(trained, EARLIER, ("kid",))
 
 
 def test_the_checkpoint_of_a_training_is_not_its_end(trained):
-    early, late = (load_file(weights_of(trained, f"{name}.safetensors"))
-                   for name in ("checkpoint", "weights"))  # fmt: skip
+    early, late = (load_file(weights_of(trained, name)) for name in (CHECKPOINT, WEIGHTS))
     assert early.keys() == late.keys()
     assert any((early[name] != late[name]).any() for name in late)
 
 
+# Pictures and curves.
+
+
 def test_a_scored_cell_keeps_its_pictures_and_its_path(trained):
-    score(job(trained, at_checkpoint=False), quietly)
+    result = scored(trained)
     sheet, film, nearest = (
-        np.asarray(Image.open(io.BytesIO(read(trained, f"{name}.png"))))
-        for name in ("samples", "film", "nearest")
+        picture(result, f"{name}.png") for name in ("samples", "film", "nearest")
     )
     assert sheet.shape == (8 * 8, 8 * 8)  # 60 of 64 places
     assert film.shape == (4 * 8, 5 * 8)  # two images, held and estimated; 4 evaluations
     assert nearest.shape == (2 * 8, 8 * 8)
     assert (film[:8, -8:] == sheet[:8, :8]).all()
     assert (film[-8:, -8:] == sheet[:8, 8:16]).all()
-
-    images = DATASETS["digits"](None)
-    training = {image.tobytes() for image in images.train}
-    below = [nearest[8:, 8 * n : 8 * n + 8].tobytes() for n in range(8)]
-    assert {*below} <= training
-
-    path = pd.read_csv(io.BytesIO(read(trained, "path.csv")))
-    assert path["t"].tolist() == [1, 0.75, 0.5, 0.25, 0]
-    assert not Store(trained).cell(CELL.key, "schedule.csv").exists()  # the training has it
+    training = {image.tobytes() for image in DATASETS["digits"](None).train}
+    assert {nearest[8:, 8 * n : 8 * n + 8].tobytes() for n in range(8)} <= training
+    assert result.artifacts.table("path.csv")["t"].tolist() == [1, 0.75, 0.5, 0.25, 0]
+    assert "schedule.csv" not in result.artifacts.checksums  # the training has it
 
 
 @pytest.mark.parametrize(("reference", "kept"), [("all", True), ("held_out", False)])
 def test_nearest_images_are_training_images_or_none_at_all(trained, reference, kept):
-    cell = replace(CELL, reference=reference)
-    score(job(trained, cell, at_checkpoint=False), quietly)
-    assert Store(trained).cell(cell.key, "nearest.png").exists() == kept
+    result = scored(trained, replace(CELL, reference=reference))
+    assert ("nearest.png" in result.artifacts.checksums) == kept
     if kept:
-        picture = np.asarray(Image.open(io.BytesIO(read(trained, "nearest.png", cell))))
         training = {image.tobytes() for image in DATASETS["digits"](None).train}
-        assert {picture[8:, 8 * n : 8 * n + 8].tobytes() for n in range(8)} <= training
+        below = picture(result, "nearest.png")[8:]
+        assert {below[:, 8 * n : 8 * n + 8].tobytes() for n in range(8)} <= training
 
 
-def test_contrast_is_that_of_all_images_of_the_cell(trained):
-    told = score(job(trained, at_checkpoint=False), quietly)["metrics"]
-    network = load_network(Store(trained), TRAINING, trained, "cpu")
-    images = sample(CELL, network, quietly).images
+def test_pixel_spread_is_that_of_all_images_of_the_cell(trained):
+    found = scored(trained).pixel_spread
+    images = sample(CELL, final_denoiser(TRAINING, at(trained)), quietly).images
     real = DATASETS["digits"](None).train
     expected = images.astype(float).var(axis=0).mean() / real.astype(float).var(axis=0).mean()
-    assert told["contrast"] == pytest.approx(math.sqrt(expected), rel=1e-9)
-    assert 0.5 < told["contrast_theory"] < 1
+    assert found.value == pytest.approx(math.sqrt(expected), rel=1e-9)
+    assert 0.5 < found.predicted < 1
 
 
-def test_an_exact_denoiser_of_gaussian_data_has_the_contrast_that_theory_foresees(tmp_path):
+def test_an_exact_denoiser_of_gaussian_data_has_the_spread_that_is_predicted(tmp_path):
     data = Part.of("gaussian", {"size": 4})
     exact = replace(TRAINING, data=data, model=Part("exact"), training_steps=0)
     cell = replace(
         CELL, training=exact, sampler=Part("ddim"), images=1500, clip=False,
         extractor=Part("pixels"),
     )  # fmt: skip
-    told = score(job(tmp_path, cell), quietly)["metrics"]
-    assert told["contrast"] == pytest.approx(told["contrast_theory"], rel=0.02)
-    assert told["contrast_theory"] < 0.9
-    # There are no training images to be near to, only a law.
-    assert not Store(tmp_path).cell(cell.key, "nearest.png").exists()
-    assert Store(tmp_path).cell(cell.key, "schedule.csv").exists()
+    result = scored(tmp_path, cell)
+    assert isinstance(result.pixel_spread, PixelSpread)
+    assert result.pixel_spread.value == pytest.approx(result.pixel_spread.predicted, rel=0.02)
+    assert result.pixel_spread.predicted < 0.9
+    # There are no training images to be near to, only a distribution.
+    assert {*result.artifacts.checksums} == {*SMALL, "schedule.csv", FEATURES} - {"nearest.png"}
+
+
+# Costs.
 
 
 def test_images_are_without_energy_where_the_machine_does_not_tell(trained, monkeypatch):
-    monkeypatch.setattr("harness.runtime.machine.joules", lambda device: math.nan)
-    assert "joules_per_image" not in score(job(trained), quietly)["metrics"]
+    monkeypatch.setattr(machine, "joules", lambda device: math.nan)
+    assert scored(trained).cost.joules_per_image is None
 
 
 def test_energy_is_that_of_the_sampling_over_its_images(trained, monkeypatch):
     counter = iter([1000.0, 1090.0])
-    monkeypatch.setattr("harness.runtime.machine.joules", lambda device: next(counter))
-    told = score(job(trained, at_checkpoint=False), quietly)["metrics"]
-    assert told["joules_per_image"] == pytest.approx(90 / 60)
+    monkeypatch.setattr(machine, "joules", lambda device: next(counter))
+    assert scored(trained).cost.joules_per_image == pytest.approx(90 / 60)
+
+
+def test_cost_and_provenance_are_those_of_the_work(trained):
+    result = scored(trained)
+    assert result.cost.nfe == 4
+    assert len(result.cost.seconds_per_image) >= 3
+    assert result.feature_width == 64
+    assert result.provenance.data == image_set(trained, CELL.training.data).fingerprint
+    assert result.provenance.extractor == "digits"
+    assert result.provenance.precision == "float32"
+    assert result.path.clamped == 0
 
 
 @pytest.mark.parametrize(("schedule", "left"), [("linear", 1.0), ("cosine", 0.95**2)])
@@ -259,23 +392,27 @@ def test_the_last_time_of_a_cell_may_leave_noise(schedule, left):
 # The scale.
 
 
-def test_damaged_real_images_are_scored_as_the_real_ones_are(trained):
-    from harness.data.damage import half_resolution
-    from harness.engine.score import extractor
-    from harness.metrics.distances import METRICS
+def test_degraded_real_images_are_scored_as_the_real_ones_are(trained):
+    from harness.data.degraded import half_resolution
 
-    told = score(job(trained), quietly)["metrics"]
+    result = scored(trained)
     images = DATASETS["digits"](None)
     extract = extractor(trained, "cpu", CELL.extractor)
-    worse = half_resolution(images.held_out[: CELL.images])
-    expected = METRICS["kid"].function(
-        extract(worse).astype(np.float64), extract(images.train).astype(np.float64)
-    )
-    assert told["kid_half_resolution"] == pytest.approx(expected, rel=1e-9)
-    assert told["kid_half_resolution"] > told["kid_floor"]
-    assert {"kid_noisy", "fid_noisy"} & told.keys() == {"kid_noisy"}  # of the metric that decides
+    train, real = (extract(part).astype(np.float64) for part in (images.train, images.held_out))
+    worse = extract(half_resolution(images.held_out[: CELL.images])).astype(np.float64)
+    kid = result.measurements["kid"]
+    assert kid.baseline == pytest.approx(METRICS["kid"].function(real[:60], train), rel=1e-9)
+    expected = METRICS["kid"].function(worse, train)
+    assert kid.degraded["half_resolution"] == pytest.approx(expected, rel=1e-9)
+    assert kid.degraded["half_resolution"] > kid.baseline
+    assert {*kid.degraded} == {"half_resolution", "noisy"}
+    assert result.measurements["fid"].degraded == {}  # of the metric that decides alone
+    assert result.measurements["fid"].baseline_corrected < result.measurements["fid"].baseline
+    assert result.baseline_images == 60
 
 
 def test_without_other_real_images_there_is_no_scale(trained):
-    told = score(job(trained, replace(CELL, reference="all")), quietly)["metrics"]
-    assert not {"kid_half_resolution", "kid_noisy"} & told.keys()
+    result = scored(trained, replace(CELL, reference="all"))
+    assert result.measurements["kid"].degraded == {}
+    assert result.measurements["kid"].baseline is None
+    assert result.baseline_images is None

@@ -1,68 +1,61 @@
 """One training by several processes: the same losses and weights as by one, within rounding."""
 
-import multiprocessing
 import os
-import socket
-import subprocess
-import sys
+import signal
 from dataclasses import replace
 
+import made
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from harness.engine import train as module
-from harness.engine.share import Share
-from harness.engine.train import TrainJob, train
-from harness.plan.grid import expand, load_grid
-from harness.runtime.progress import Stopped
-from harness.runtime.store import Store
-from harness.runtime.together import crew, lead
+from harness.engine.share import Share, in_processes
+from harness.engine.train import Diverged, TrainJob, train
+from harness.errors import MachineError
+from harness.execute.here import here
+from harness.execute.progress import Stopped
+from harness.store import Store
+from harness.work.cells import Part
+from harness.work.options import Workplace
 
-GRID = """
-name: shared
-data: digits
-model: {name: tiny, widths: [8, 16]}
-training: {steps: 30, batch_size: 33, learning_rate: 2e-3, ema: 0.9, precision: float32}
-schedules: [cosine]
-samplers: [ddim]
-steps: [2]
-images: 10
-extractor: digits
-"""
+TRAINING = replace(
+    made.TRAINING,
+    model=Part.of("tiny", {"widths": (8, 16)}),
+    training_steps=30,
+    batch_size=33,
+    learning_rate=2e-3,
+)
+TOGETHER = TrainJob(TRAINING, threads=1, devices=2)
 
 
-@pytest.fixture(scope="module")
-def grid_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("grid") / "shared.yaml"
-    path.write_text(GRID)
-    return path
+def quietly(progress):
+    pass
 
 
-@pytest.fixture(scope="module")
-def training(grid_file):
-    return expand(load_grid(grid_file))[0].training
+def at(folder):
+    return Workplace(folder, folder, "cpu")
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, training):
-    """The store of the training that one process made."""
+def alone(tmp_path_factory):
+    """The folder of the training that one process made."""
     folder = tmp_path_factory.mktemp("alone")
-    train(TrainJob(training, folder, folder, "cpu", threads=1), lambda progress: None)
+    train(TrainJob(TRAINING, threads=1), at(folder), quietly)
     return folder
 
 
-def assert_trained_alike(folder, other, key):
+def assert_trained_alike(folder, other):
     """Losses and weights are those of the other store, but for rounding."""
     losses, expected = (
-        pd.read_csv(Store(each).model(key, "loss.csv")).loss for each in (folder, other)
+        [point.loss for point in Store(each).training_result(TRAINING.key).loss_curve]
+        for each in (folder, other)
     )
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
     weights, expected = (
-        load_file(Store(each).model(key, "weights.safetensors")) for each in (folder, other)
+        load_file(Store(each).model(TRAINING.key, "weights.safetensors"))
+        for each in (folder, other)
     )
     for name, value in expected.items():
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
@@ -81,78 +74,56 @@ def test_the_average_over_the_shares_is_the_mean_of_the_batch():
     torch.testing.assert_close(sum(means) / 3, losses.mean())
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs libuv there")
-def test_two_processes_that_torchrun_starts_train_as_one_does(
-    tmp_path, store_folder, grid_file, training, alone
-):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "harness", "run", str(grid_file), "--device", "cpu"]
-    command += ["--store", str(store_folder), "--report-dir", str(tmp_path / "report")]
-    told = subprocess.run(
-        command, capture_output=True, text=True, timeout=240, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+def test_two_processes_train_as_one_does_from_inside_a_worker(tmp_path, alone):
+    seen = []
+    job = replace(TOGETHER)
+    [(_, result)] = here(
+        train, [job], at(tmp_path), lambda _, progress: seen.append(progress), lambda: False,
+        workers=2,
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr[-3000:]
-    assert told.stdout.count("1 of 1 cells are finished") == 1
-    assert Store(store_folder).trained(training.key)["processes"] == 2
-    assert_trained_alike(store_folder, alone, training.key)
+    assert result == Store(tmp_path).training_result(TRAINING.key)
+    assert result.provenance.processes == 2
+    assert_trained_alike(tmp_path, alone)
+    sheets = [name for progress in seen for name in progress.files]
+    assert len(sheets) == 10
+    assert not Store(tmp_path).model(TRAINING.key, "state.safetensors").exists()
 
 
-def test_what_is_stopped_together_is_gone_on_with_and_what_fails_fails_once(
-    tmp_path, training, alone
-):
-    """The first process stops at step 11 and goes on, after a training that cannot be shared and
-    one that diverges; the other only does as it is told."""
-    context = multiprocessing.get_context("spawn")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    told, ours = context.Pipe(duplex=False)
-    pair = [
-        context.Process(target=one_of_two, args=(rank, port, tmp_path, training, ours))
-        for rank in range(2)
-    ]
-    for process in pair:
-        process.start()
-    assert told.poll(120), "nothing came of it"
-    reasons, stopped_at, outcome = told.recv()
-    for process in pair:
-        process.join(60)
-    assert [process.exitcode for process in pair] == [0, 0]
-    assert reasons[0] == (
-        "2 processes cannot share batches of training.batch_size=1. At most 1 would do, or a "
-        "larger batch."
-    )
-    assert "is no longer a number" in reasons[1]
-    assert stopped_at == 11
-    assert outcome["processes"] == 2
-    assert_trained_alike(tmp_path, alone, training.key)
+def test_what_is_stopped_together_is_gone_on_with(tmp_path, alone):
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop_after_the_first_picture(progress):
+        if progress.done >= 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(TOGETHER, at(tmp_path), stop_after_the_first_picture)
+    assert signal.getsignal(signal.SIGINT) == before  # which asks the work to stop
+    with safe_open(Store(tmp_path).model(TRAINING.key, "state.safetensors"), "pt") as file:
+        assert 3 <= int(file.metadata()["step"]) < 30
+    assert not Store(tmp_path).has_model(TRAINING.key)
+    train(TOGETHER, at(tmp_path), quietly)
+    assert_trained_alike(tmp_path, alone)
 
 
-def one_of_two(rank, port, folder, training, pipe):
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    module.LOOK_SECONDS = 1000.0 if rank == 0 else 0.0  # whoever looks first, the first tells
-    job = TrainJob(training, folder, folder, "cpu", threads=1)
-    asked = []
-
-    def after_eleven_steps():
-        asked.append(True)  # once before the first step, and once after each
-        return len(asked) > 11
-
-    with crew("cpu"):  # in which the other process stays
-        too_small = replace(job, training=replace(training, batch_size=1))
-        wild = replace(job, training=replace(training, learning_rate=1e8))
-        outcomes = lead(train, [too_small, wild], quietly, lambda: False)
-        reasons = [failure.reason for _, failure in outcomes]
-        with pytest.raises(Stopped):
-            list(lead(train, [job], quietly, after_eleven_steps))
-        with safe_open(Store(folder).model(training.key, "state.safetensors"), "pt") as file:
-            stopped_at = int(file.metadata()["step"])
-        [(_, outcome)] = lead(train, [job], quietly, lambda: False)
-        pipe.send((reasons, stopped_at, outcome))
+def test_what_fails_in_the_first_process_fails_the_job(tmp_path):
+    wild = replace(TOGETHER, training=replace(TRAINING, learning_rate=1e8))
+    with pytest.raises(Diverged, match="no longer a number"):
+        train(wild, at(tmp_path), quietly)
 
 
-def quietly(job, progress):
-    pass
+def test_more_devices_than_images_in_a_batch_are_refused(tmp_path):
+    small = replace(TOGETHER, training=replace(TRAINING, batch_size=1))
+    with pytest.raises(MachineError, match=r"batch_size=1\. Use at most 1"):
+        train(small, at(tmp_path), quietly)
+
+
+def die_in_the_second(report):
+    if os.environ["RANK"] == "1":
+        os._exit(7)
+    torch.distributed.barrier()
+
+
+def test_a_process_that_dies_ends_the_others_and_is_named():
+    with pytest.raises(RuntimeError, match=r"process 1 of 2 .* ended"):
+        in_processes(2, "cpu", quietly, die_in_the_second)

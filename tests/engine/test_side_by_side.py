@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.engine.score import features_of
+from harness.engine.reference import features_of
 from harness.engine.side_by_side import SideBySide, _threads, parts_of
-from harness.runtime import machine
+from harness.execute import machine
 
 
 @pytest.fixture(autouse=True)

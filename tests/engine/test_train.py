@@ -1,23 +1,32 @@
 """Training: that it learns, and that stopping and going on changes nothing."""
 
+import hashlib
+import io
+import pickle
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 
+import made
 import numpy as np
 import pytest
 import torch
-import works
 from PIL import Image
 from safetensors.torch import load_file
 
-from harness.engine.train import Diverged, TrainJob, learning_rate, train
-from harness.errors import DataError
-from harness.plan.work import Part
-from harness.runtime.progress import Stopped
-from harness.runtime.store import Store
+from harness.data.datasets import DATASETS
+from harness.engine.inputs import image_set
+from harness.engine.network import load
+from harness.engine.steps import learning_rate
+from harness.engine.train import Diverged, TrainJob, train
+from harness.errors import DataError, StoreError
+from harness.execute.progress import Stopped
+from harness.store import Store
+from harness.work.cells import Part
+from harness.work.options import Workplace
 
 TRAINING = replace(
-    works.TRAINING,
+    made.TRAINING,
     model=Part.of("tiny", {"widths": (8, 16)}),
     seed=3,
     training_steps=40,
@@ -27,12 +36,12 @@ TRAINING = replace(
 )
 
 
-def job(folder, training=TRAINING):
-    return TrainJob(training, folder, folder, "cpu", threads=1)
-
-
 def quietly(progress):
     pass
+
+
+def train_in(folder, report=quietly, training=TRAINING):
+    return train(TrainJob(training, threads=1), Workplace(folder, folder, "cpu"), report)
 
 
 class StopAt:
@@ -50,7 +59,7 @@ class StopAt:
 def straight(tmp_path_factory):
     """The store of a training that nothing interrupted."""
     folder = tmp_path_factory.mktemp("straight")
-    train(job(folder), quietly)
+    train_in(folder)
     return Store(folder)
 
 
@@ -58,9 +67,9 @@ def straight(tmp_path_factory):
 def test_a_stopped_training_ends_in_the_same_weights_bit_for_bit(tmp_path, straight, stops):
     for step in stops:
         with pytest.raises(Stopped):
-            train(job(tmp_path), StopAt(step))
+            train_in(tmp_path, StopAt(step))
         assert not Store(tmp_path).has_model(TRAINING.key)
-    train(job(tmp_path), quietly)
+    train_in(tmp_path)
 
     weights, expected = (
         load_file(store.model(TRAINING.key, "weights.safetensors"))
@@ -68,14 +77,15 @@ def test_a_stopped_training_ends_in_the_same_weights_bit_for_bit(tmp_path, strai
     )
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    losses, expected_losses = (
-        store.model(TRAINING.key, "loss.csv").read_text() for store in (Store(tmp_path), straight)
+    result, expected = (
+        store.training_result(TRAINING.key) for store in (Store(tmp_path), straight)
     )
-    assert losses == expected_losses
+    assert result.loss_curve == expected.loss_curve
+    assert result.loss_by_time == expected.loss_by_time
 
 
 def test_a_finished_training_leaves_no_unfinished_state(straight):
-    assert straight.trained(TRAINING.key)["metrics"]["loss"] > 0
+    assert straight.training_result(TRAINING.key).loss > 0
     assert not straight.model(TRAINING.key, "state.safetensors").exists()
 
 
@@ -88,10 +98,10 @@ def test_the_average_after_nine_tenths_of_a_training_is_kept(tmp_path, steps, ke
     short = replace(TRAINING, training_steps=steps, batch_size=4)
     if kept_at > 1:
         with pytest.raises(Stopped):
-            train(job(tmp_path, short), StopAt(kept_at - 1))
+            train_in(tmp_path, StopAt(kept_at - 1), short)
         assert not checkpoint_of(tmp_path, short).exists()
     with pytest.raises(Stopped):
-        train(job(tmp_path, short), StopAt(kept_at))
+        train_in(tmp_path, StopAt(kept_at), short)
     state = load_file(Store(tmp_path).model(short.key, "state.safetensors"))
     average = {name.removeprefix("average."): value for name, value in state.items()
                if name.startswith("average.")}  # fmt: skip
@@ -103,8 +113,8 @@ def test_the_average_after_nine_tenths_of_a_training_is_kept(tmp_path, steps, ke
 @pytest.mark.parametrize("stop", [20, 35, 36, 37])
 def test_a_stopped_training_keeps_the_same_checkpoint(tmp_path, straight, stop):
     with pytest.raises(Stopped):
-        train(job(tmp_path), StopAt(stop))
-    train(job(tmp_path), quietly)
+        train_in(tmp_path, StopAt(stop))
+    train_in(tmp_path)
     mine, theirs = load_file(checkpoint_of(tmp_path)), load_file(checkpoint_of(straight.root))
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
@@ -112,20 +122,60 @@ def test_a_stopped_training_keeps_the_same_checkpoint(tmp_path, straight, stop):
 
 def test_the_end_of_a_training_leaves_its_checkpoint_as_it_was(tmp_path, straight):
     with pytest.raises(Stopped):
-        train(job(tmp_path), StopAt(36))
+        train_in(tmp_path, StopAt(36))
     assert checkpoint_of(tmp_path).read_bytes() == checkpoint_of(straight.root).read_bytes()
     final = load_file(straight.model(TRAINING.key, "weights.safetensors"))
     kept = load_file(checkpoint_of(straight.root))
     assert any(not torch.equal(kept[name], final[name]) for name in final)
 
 
-def test_ten_sheets_are_drawn_on_the_way(straight):
-    assert len(list(straight.model(TRAINING.key, "sheets").iterdir())) == 10
+def test_ten_sheets_are_reported_on_the_way(tmp_path):
+    sheets = {}
+    train_in(tmp_path, lambda progress: sheets.update(progress.files))
+    assert list(sheets) == [f"sheets/step_{step:07d}.png" for step in range(4, 41, 4)]
+    assert all(Image.open(io.BytesIO(content)).size == (64, 16) for content in sheets.values())
+
+
+def test_the_result_is_kept_with_its_files_and_their_checksums(tmp_path):
+    result = train_in(tmp_path)
+    kept = Store(tmp_path).training_result(TRAINING.key)
+    assert kept == result
+    checksums = kept.artifacts.checksums
+    assert {*checksums} == {"weights.safetensors", "checkpoint.safetensors", "schedule.csv"}
+    for name, expected in checksums.items():
+        content = Store(tmp_path).model(TRAINING.key, name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == expected
+    assert list(result.artifacts.table("schedule.csv")) == ["t", "alpha", "sigma", "log_snr"]
+    assert pickle.loads(pickle.dumps(result)) == result
+
+
+def test_its_losses_are_means_over_all_steps_and_over_times(straight):
+    result = straight.training_result(TRAINING.key)
+    assert [point.step for point in result.loss_curve] == list(range(1, 41))
+    losses = [point.loss for point in result.loss_curve]
+    assert result.loss == pytest.approx(np.mean(losses[-4:]), rel=1e-6)  # of the last tenth
+    bins = result.loss_by_time
+    assert all(one.t_high - one.t_low == pytest.approx(0.05) for one in bins)
+    assert min(losses[-4:]) / 5 < np.mean([one.loss for one in bins]) < 5 * max(losses[-4:])
+
+
+def test_weights_that_a_training_does_not_have_or_that_are_damaged_are_refused(tmp_path, straight):
+    images = DATASETS["digits"](None)
+    with pytest.raises(StoreError, match="no finished training"):
+        load(TRAINING, Store(tmp_path), images, torch.device("cpu"))
+    store = Store(tmp_path / "copy")
+    shutil.copytree(straight.root, store.root)
+    path = store.model(TRAINING.key, "weights.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # one bit of one weight
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="checksum"):
+        load(TRAINING, store, images, torch.device("cpu"))
 
 
 def test_seeds_give_different_networks(tmp_path, straight):
     other = replace(TRAINING, seed=4)
-    train(job(tmp_path, other), quietly)
+    train_in(tmp_path, training=other)
     mine = load_file(Store(tmp_path).model(other.key, "weights.safetensors"))
     theirs = load_file(straight.model(TRAINING.key, "weights.safetensors"))
     assert any(not torch.equal(mine[name], theirs[name]) for name in mine)
@@ -146,9 +196,9 @@ def photographs(tmp_path):
 def test_colour_images_train_and_go_on_too(tmp_path, photographs):
     training = replace(TRAINING, data=photographs, training_steps=6, batch_size=4)
     with pytest.raises(Stopped):
-        train(job(tmp_path / "stopped", training), StopAt(3))
+        train_in(tmp_path / "stopped", StopAt(3), training)
     for folder in ("stopped", "straight"):
-        train(job(tmp_path / folder, training), quietly)
+        train_in(tmp_path / folder, training=training)
     weights, expected = (
         load_file(Store(tmp_path / folder).model(training.key, "weights.safetensors"))
         for folder in ("stopped", "straight")
@@ -159,29 +209,38 @@ def test_colour_images_train_and_go_on_too(tmp_path, photographs):
 @pytest.mark.parametrize("target", ["noise", "image", "velocity"])
 def test_training_lowers_the_loss(tmp_path, target):
     longer = replace(TRAINING, target=target, training_steps=120)
-    outcome = train(job(tmp_path, longer), quietly)
-    first = float(
-        Store(tmp_path).model(longer.key, "loss.csv").read_text().splitlines()[1].split(",")[1]
-    )
-    assert outcome["metrics"]["loss"] < 0.7 * first
+    result = train_in(tmp_path, training=longer)
+    assert result.loss < 0.7 * result.loss_curve[0].loss
 
 
 def test_an_unfinished_training_refuses_other_images(tmp_path, photographs):
     training = replace(TRAINING, data=photographs, training_steps=6, batch_size=4)
     with pytest.raises(Stopped):
-        train(job(tmp_path, training), StopAt(3))
+        train_in(tmp_path, StopAt(3), training)
     for number in range(5):
         (tmp_path / "photographs" / f"{number}.png").unlink()
+    image_set(tmp_path, photographs, is_fresh=True)
     with pytest.raises(DataError, match="saw other images"):
-        train(job(tmp_path, training), quietly)
+        train_in(tmp_path, training=training)
+
+
+def test_a_training_refuses_images_that_are_not_those_it_names(tmp_path, photographs):
+    training = replace(TRAINING, data=photographs, training_steps=2, batch_size=4)
+    named = replace(training, data_fingerprint=image_set(tmp_path, photographs).fingerprint)
+    (tmp_path / "photographs" / "0.png").unlink()
+    image_set(tmp_path, photographs, is_fresh=True)
+    with pytest.raises(DataError, match="not those that training"):
+        train_in(tmp_path, training=named)
+    now = replace(training, data_fingerprint=image_set(tmp_path, photographs).fingerprint)
+    assert train_in(tmp_path, training=now).provenance.data == now.data_fingerprint
 
 
 def test_half_a_saved_state_is_as_good_as_none(tmp_path, straight):
     with pytest.raises(Stopped):
-        train(job(tmp_path), StopAt(20))
+        train_in(tmp_path, StopAt(20))
     saved = Store(tmp_path).model(TRAINING.key, "state.safetensors")
     saved.write_bytes(saved.read_bytes()[:1000])
-    train(job(tmp_path), quietly)
+    train_in(tmp_path)
     mine, theirs = (
         load_file(store.model(TRAINING.key, "weights.safetensors"))
         for store in (Store(tmp_path), straight)
@@ -192,7 +251,7 @@ def test_half_a_saved_state_is_as_good_as_none(tmp_path, straight):
 def test_a_training_that_diverges_says_so(tmp_path):
     wild = replace(TRAINING, learning_rate=1e8, training_steps=60)
     with pytest.raises(Diverged, match="learning_rate"):
-        train(job(tmp_path, wild), quietly)
+        train_in(tmp_path, training=wild)
     assert not Store(tmp_path).has_model(wild.key)
 
 

@@ -63,5 +63,5 @@ def seconds_of(text: str) -> float:
         return float(text)
     found = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
     if not found or "".join(number + unit for number, unit in found) != text:
-        raise BadOption(f"'{text}' is no length of time; 90s, 9m or 1h30m would do")
+        raise BadOption(f"'{text}' is no length of time. Use 90s, 9m or 1h30m.")
     return sum(float(number) * units[unit] for number, unit in found)

@@ -1,9 +1,6 @@
-"""Where jobs run: in this process, or in a few worker processes of this machine.
+"""The executor of this machine: jobs run in this process, or in a few worker processes.
 
-A job is a function of one picklable value and of `report`, which it calls with its progress and
-which raises Stopped when the work should stop. `execute(function, jobs, ...)` yields each job with
-what came of it, in the order in which they end; a job that fails is a Failure and never stops the
-others. Workers return their results and write to the store; nothing else.
+Workers return their results and write to the store; nothing else.
 """
 
 from __future__ import annotations
@@ -12,58 +9,56 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
-from typing import Any, TypeVar
+from typing import Any
 
 from harness.errors import HarnessError
-from harness.runtime.progress import Progress, Report, Stopped
-
-Job = TypeVar("Job")
-Function = Callable[[Any, Report], Any]
-Outcomes = Generator[tuple[Job, Any]]
-OnProgress = Callable[[Job, Progress], None]
-ShouldStop = Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a piece of work has no result: one line for the screen, the whole for the record."""
-
-    reason: str
-    details: str = ""
-
-
-TELL_SECONDS = 0.2  # between two messages about one job: more would only cost the job its time
+from harness.execute.executor import (
+    Environments,
+    Function,
+    Job,
+    OnProgress,
+    Outcomes,
+    ShouldStop,
+)
+from harness.execute.progress import SECONDS, Progress, Report, Stopped, throttled
+from harness.work.options import Workplace
+from harness.work.results import Failure
 
 
 def here(
-    function: Function,
+    function: Function[Job, Any],
     jobs: Sequence[Job],
+    at: Workplace,
     on_progress: OnProgress[Job],
     should_stop: ShouldStop,
+    *,
     workers: int = 1,
-    environments: Sequence[Mapping[str, str]] = (),
-) -> Outcomes[Job]:
-    """Run the jobs here, `workers` side by side, each with its own of the `environments` where
-    there are some: what a process sees of the machine. Raises Stopped once all have stopped."""
+    environments: Environments = (),
+) -> Outcomes[Job, Any]:
+    """The Executor that starts no more than processes of its own."""
     if workers == 1:
-        return in_this_process(function, jobs, on_progress, should_stop)
-    return in_workers(function, jobs, on_progress, should_stop, workers, environments)
+        return in_this_process(function, jobs, at, on_progress, should_stop)
+    context = multiprocessing.get_context("spawn")
+    given = [*environments, *({} for _ in range(workers - len(environments)))]
+    calling = Calling(context, function, at, context.Event())
+    return in_workers(calling, jobs, on_progress, should_stop, given[: min(workers, len(jobs))])
 
 
 def in_this_process(
-    function: Function,
+    function: Function[Job, Any],
     jobs: Sequence[Job],
+    at: Workplace,
     on_progress: OnProgress[Job],
     should_stop: ShouldStop,
-    workers: int = 1,
-) -> Outcomes[Job]:
+    **_: object,
+) -> Outcomes[Job, Any]:
     for job in jobs:
         if should_stop():
             raise Stopped
@@ -78,7 +73,7 @@ def in_this_process(
                 raise Stopped from error
 
         try:
-            outcome = outcome_of(function, job, throttled(tell, should_stop))
+            outcome = outcome_of(function, job, at, throttled(tell, should_stop))
         except Stopped:
             if trouble:
                 raise trouble[0] from None
@@ -86,46 +81,47 @@ def in_this_process(
         yield job, outcome
 
 
+@dataclass(frozen=True)
+class Calling:
+    """What every worker of a crew does, and how they all learn that they should stop."""
+
+    context: SpawnContext
+    function: Function[Any, Any]
+    at: Workplace
+    stop: Event
+
+
 def in_workers(
-    function: Function,
+    calling: Calling,
     jobs: Sequence[Job],
     on_progress: OnProgress[Job],
     should_stop: ShouldStop,
-    workers: int,
-    environments: Sequence[Mapping[str, str]] = (),
-) -> Outcomes[Job]:
-    waiting = list(reversed(jobs))
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    given = [*environments, *({} for _ in range(workers - len(environments)))]
-    crew = [Worker(context, function, stop, own) for own in given[: min(workers, len(jobs))]]
+    environments: Environments,
+) -> Outcomes[Job, Any]:
+    waiting, stop = list(reversed(jobs)), calling.stop
+    crew = [Worker(calling, environment) for environment in environments]
     busy: dict[Connection, tuple[Worker, Job]] = {}
     try:
         idle = list(crew)
         while busy or (waiting and not stop.is_set()):
             while idle and waiting and not stop.is_set():
-                worker, job = idle.pop(), waiting.pop()
+                worker = idle.pop()
                 if not worker.process.is_alive():
                     crew.remove(worker)
-                    crew.append(worker := Worker(context, function, stop, worker.environment))
+                    crew.append(worker := Worker(calling, worker.environment))
+                job = waiting.pop()
                 worker.pipe.send(job)
                 busy[worker.pipe] = (worker, job)
-            for pipe in wait(list(busy), timeout=TELL_SECONDS):
+            for pipe in wait(list(busy), timeout=SECONDS):
                 worker, job = busy[pipe]  # type: ignore[index]  # the pipes are what we wait for
-                try:
-                    message = worker.pipe.recv()
-                except (EOFError, OSError):
-                    del busy[worker.pipe]
-                    yield job, worker.obituary()
-                    idle.append(worker)  # to be replaced if there is more to do
-                    continue
+                message = worker.hear()
                 if isinstance(message, Progress):
                     on_progress(job, message)
                     continue
                 del busy[worker.pipe]
-                idle.append(worker)
-                if not isinstance(message[0], Stopped):
-                    yield job, message[0]
+                idle.append(worker)  # to be replaced, where it ended, if there is more to do
+                if not isinstance(message, Stopped):
+                    yield job, message
             if should_stop():
                 stop.set()
         if stop.is_set():
@@ -137,19 +133,25 @@ def in_workers(
 
 
 class Worker:
-    """A process that does one job after another."""
+    """A process that does one job after another. It may start processes of its own."""
 
-    def __init__(
-        self, context: Any, function: Function, stop: Event, environment: Mapping[str, str]
-    ):
+    def __init__(self, calling: Calling, environment: Mapping[str, str]):
         self.environment = environment
-        self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(
-            target=serve, args=(theirs, function, stop), daemon=True
+        self.pipe, theirs = calling.context.Pipe()
+        self.process: BaseProcess = calling.context.Process(
+            target=serve, args=(theirs, calling.function, calling.at, calling.stop)
         )
         with environment_of(environment):  # the process takes it over as it starts
             self.process.start()
         theirs.close()
+
+    def hear(self) -> Any:
+        """Its next word about its job: progress, or what came of it."""
+        try:
+            message = self.pipe.recv()
+        except (EOFError, OSError):
+            return self.obituary()
+        return message if isinstance(message, Progress) else message[0]
 
     def obituary(self) -> Failure:
         """Why the process went away in the middle of a job."""
@@ -185,11 +187,28 @@ def environment_of(changes: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def serve(pipe: Connection, function: Function, stop: Event) -> None:
+def serve(pipe: Connection, function: Function[Any, Any], at: Workplace, stop: Event) -> None:
     """What a worker does: jobs until there are no more, or until the driver is gone."""
-    # These reach the whole group; the driver alone decides what they mean.
+    leave_signals_to_the_driver()
+    report = reporting_to(pipe, stop)
+    with contextlib.suppress(EOFError, OSError):
+        while (job := pipe.recv()) is not None:
+            try:
+                outcome = outcome_of(function, job, at, report)
+            except Stopped as stopped:
+                outcome = stopped
+            pipe.send((outcome,))
+
+
+def leave_signals_to_the_driver() -> None:
+    """Ignore what reaches a whole group of processes: the driver alone decides what it means."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def reporting_to(pipe: Connection, stop: Event) -> Report:
+    """The `report` of a job in a process of its own: it raises Stopped when it is asked to stop,
+    and when the process that started it is gone."""
     driver = multiprocessing.parent_process()
 
     def should_stop() -> bool:
@@ -201,39 +220,16 @@ def serve(pipe: Connection, function: Function, stop: Event) -> None:
         except OSError:
             raise Stopped from None  # the driver is gone: save and end
 
-    with contextlib.suppress(EOFError, OSError):
-        while (job := pipe.recv()) is not None:
-            try:
-                outcome = outcome_of(function, job, throttled(tell, should_stop))
-            except Stopped as stopped:
-                outcome = stopped
-            pipe.send((outcome,))
+    return throttled(tell, should_stop)
 
 
-def outcome_of(function: Function, job: Any, report: Report) -> Any:
+def outcome_of(function: Function[Any, Any], job: Any, at: Workplace, report: Report) -> Any:
     """What the job returns, or why it failed. Stopped goes through."""
     try:
-        return function(job, report)
+        return function(job, at, report)
     except Stopped:
         raise
     except HarnessError as error:
         return Failure(str(error))
     except Exception as error:
         return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
-
-
-def throttled(tell: Callable[[Progress], None], should_stop: ShouldStop) -> Report:
-    """The `report` a job is given: it passes on what matters and what is due, and raises Stopped
-    when the job should stop."""
-    last = 0.0
-
-    def report(progress: Progress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if progress.values or progress.files or now - last > TELL_SECONDS:
-            last = now
-            tell(progress)
-        if should_stop():
-            raise Stopped
-
-    return report

@@ -1,7 +1,8 @@
-"""How much of the data's contrast a cell's images have, and how much theory lets them have.
+"""The pixel standard deviation of a cell's images relative to that of real images, and what is
+predicted of it in closed form.
 
-Contrast is the spread of images around their mean: the root of the variance of a pixel, meant over
-pixels. Samplers lose some of it in a way that is known in closed form for Gaussian data.
+It is the root of the variance of a pixel over images, averaged over pixels. Samplers lose some of
+it in a way that is known exactly for Gaussian data.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from harness.data.images import Images, ImageSet
 from harness.diffusion.analytic import gains
 from harness.diffusion.samplers import SAMPLERS
 from harness.engine.sample import path_of
-from harness.plan.work import Cell
+from harness.work.cells import Cell
+from harness.work.results import PixelSpread
 
 CHUNK = 256  # images in float64 at a time
 SPECTRUM_IMAGES = 1000  # enough for a spectrum, and few enough for one matrix of them
@@ -26,31 +28,33 @@ SMALLEST = 1e-6  # of the total variance: smaller directions do not show
 PLACES = 24  # variances at which the closed form is worked out; between them it is smooth
 
 
-def contrast(images: Images, real: ImageSet) -> tuple[float, float]:
-    """The spread of the images over that of the training images, and its standard error; NaN where
-    those have none."""
+def pixel_spread(cell: Cell, images: Images, real: ImageSet) -> PixelSpread | None:
+    """Of a cell's images, relative to the training images; None where those are all the same."""
     spread = real_variance(real)
     if spread == 0:
-        return math.nan, math.nan
+        return None
     mean = sum(part.sum(0) for part in in_parts(images)) / len(images)
     each = np.concatenate([((part - mean) ** 2).mean((1, 2, 3)) for part in in_parts(images)])
     found = math.sqrt(float(each.mean()) / spread)
-    # Of a root: the error of what stands under it, over twice the root.
-    error = float(each.std(ddof=1)) / spread / len(images) ** 0.5 if len(images) > 1 else math.nan
-    return found, error / (2 * found) if found > 0 else math.nan
+    error = None
+    if len(images) > 1 and found > 0:
+        # Of a root: the error of what stands under it, over twice the root.
+        error = float(each.std(ddof=1)) / spread / len(images) ** 0.5 / (2 * found)
+    return PixelSpread(found, error, predicted_spread(cell, real))
 
 
-def foreseen_contrast(cell: Cell, real: ImageSet) -> float:
-    """The same by theory: for Gaussian data with the covariance of the training images, an exact
-    denoiser and the cell's own sampler, schedule and times; without clipping.
+def predicted_spread(cell: Cell, real: ImageSet) -> float | None:
+    """The same in closed form: for Gaussian data with the covariance of the training images, an
+    exact denoiser and the cell's own sampler, schedule and times; without clipping.
 
-    NaN for a sampler of another package, which need not be linear in what it is given.
+    None for a sampler of another package, which need not be linear in what it is given, and where
+    all training images are the same.
     """
     if SAMPLERS.origin(cell.sampler.name) != "built in":
-        return math.nan
+        return None
     variances = spectrum(real)
     if not len(variances):
-        return math.nan
+        return None
     schedule, times = path_of(cell)
     places = np.geomspace(variances[-1], variances[0], PLACES)
     factors = gains(
@@ -59,7 +63,8 @@ def foreseen_contrast(cell: Cell, real: ImageSet) -> float:
     )  # fmt: skip
     kept = factors.square().sum(1).numpy() / places
     each = np.interp(np.log(variances), np.log(places), kept)
-    return math.sqrt(float(variances @ each) / float(variances.sum()))
+    found = math.sqrt(float(variances @ each) / float(variances.sum()))
+    return found if math.isfinite(found) else None
 
 
 @lru_cache(maxsize=4)
@@ -87,7 +92,7 @@ def real_variance(real: ImageSet) -> float:
 
 
 def variance(images: Images, flip: bool = False) -> float:
-    """The variance of a pixel over images, meant over pixels."""
+    """The variance of a pixel over images, averaged over pixels."""
     total, squares = np.zeros(images.shape[1:]), 0.0
     for part in in_parts(images):
         total += part.sum(0)

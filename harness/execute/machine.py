@@ -63,14 +63,6 @@ def gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def processes() -> int:
-    """How many processes torchrun started for this run; 1 without it, whatever a job scheduler
-    calls the size of its world."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return 1
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def find_precision(wanted: str, device: torch.device) -> str:
     """`auto` is bfloat16 where the hardware computes in it, float32 elsewhere."""
     if wanted != "auto":

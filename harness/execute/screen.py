@@ -1,10 +1,8 @@
-"""What a job says while it works, and how a person sees it: bars on a terminal, or plain lines."""
+"""How a person sees the work: bars on a terminal, or plain lines."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -12,24 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from harness.execute.progress import Progress
+
 QUIET_SECONDS = 15.0  # between two plain lines about the same piece of work
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a piece of work is: `done` of `total`, with numbers to show or record."""
-
-    done: int
-    total: int
-    values: Mapping[str, float] = field(default_factory=dict)
-    files: tuple[str, ...] = ()  # newly complete files that are worth showing
-
-
-class Stopped(Exception):
-    """The work was asked to stop: raised by `report` in the job, which saves what it has."""
-
-
-Report = Callable[[Progress], None]
 
 
 class Screen:

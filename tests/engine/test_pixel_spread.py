@@ -1,26 +1,26 @@
-"""The contrast of images, and what theory foresees of it, against numpy and DDIM's closed form."""
+"""The pixel spread of images, and what is predicted of it, against numpy and DDIM's closed form."""
 
 import itertools
 import math
 from dataclasses import replace
 
+import made
 import numpy as np
 import pytest
 import torch
-import works
 
 from harness.data.images import ImageSet
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
-from harness.engine.contrast import (
+from harness.engine.pixel_spread import (
     CHUNK,
-    contrast,
-    foreseen_contrast,
+    pixel_spread,
+    predicted_spread,
     real_variance,
     spectrum,
     variance,
 )
-from harness.plan.work import Part
+from harness.work.cells import Part
 
 # DDIM on N(0, 1), by hand: how much of the target's standard deviation its images have.
 KNOWN = [
@@ -41,10 +41,10 @@ KNOWN = [
 
 def cell(schedule="linear", sampler="ddim", spacing="trailing", steps=10, **options):
     training = replace(
-        works.TRAINING, model=Part("tiny"), schedule=Part(schedule), training_steps=1, batch_size=1
+        made.TRAINING, model=Part("tiny"), schedule=Part(schedule), training_steps=1, batch_size=1
     )
     return replace(
-        works.CELL,
+        made.CELL,
         training=training,
         sample_schedule=Part(schedule),
         sampler=Part.of(sampler, options),
@@ -64,7 +64,8 @@ def plain(values):
 
 
 def draws(count, channels=2, size=4, seed=0, noise=0):
-    """Images of a law whose pixels have means and spreads of their own: `seed` makes the law and
+    """Images of a distribution whose pixels have means and spreads of their own: `seed` makes the
+    distribution and
     `noise` the images."""
     random = np.random.default_rng(seed)
     middle = random.uniform(60, 200, (channels, size, size))
@@ -82,6 +83,10 @@ def in_every_combination(*pairs):
 
 
 BLACK_AND_WHITE = image_set(in_every_combination(*[(0, 255)] * 9))  # -1 and 1: variance 1 exactly
+
+
+def spread_of(images, real):
+    return pixel_spread(cell(), images, real)
 
 
 def doubled(images):
@@ -106,37 +111,40 @@ def test_with_mirror_images_it_is_that_of_the_doubled_set():
     assert expected > 1.1 * variance(images)  # so that the two can be told apart
 
 
-# The contrast.
+# The spread.
 
 
-def test_contrast_is_the_ratio_of_standard_deviations():
+def test_it_is_the_ratio_of_standard_deviations():
     real = plain([88, 168, 88, 168])
-    found, _ = contrast(plain([108, 148, 108, 148]), image_set(real))
-    assert found == pytest.approx(0.5, rel=1e-12)
+    found = spread_of(plain([108, 148, 108, 148]), image_set(real))
+    assert found.value == pytest.approx(0.5, rel=1e-12)
 
 
 @pytest.mark.parametrize("count", [40, 3 * CHUNK - 5])
-def test_contrast_is_one_of_the_training_images_themselves(count):
+def test_it_is_one_for_the_training_images_themselves(count):
     images = draws(count)
-    assert contrast(images, image_set(images))[0] == pytest.approx(1, rel=1e-12)
-    mirrored = contrast(doubled(images), image_set(images, flip=True))
-    assert mirrored[0] == pytest.approx(1, rel=1e-12)
+    assert spread_of(images, image_set(images)).value == pytest.approx(1, rel=1e-12)
+    mirrored = spread_of(doubled(images), image_set(images, flip=True))
+    assert mirrored.value == pytest.approx(1, rel=1e-12)
 
 
-def test_a_difference_that_all_images_share_is_no_contrast():
+def test_a_difference_that_all_images_share_is_no_spread():
     real, other = draws(40), (draws(50, seed=1) // 2 + 100).astype(np.uint8)
     expected = other.astype(float).var(axis=0).mean() / real.astype(float).var(axis=0).mean()
-    assert contrast(other, image_set(real))[0] == pytest.approx(math.sqrt(expected), rel=1e-9)
+    assert spread_of(other, image_set(real)).value == pytest.approx(math.sqrt(expected), rel=1e-9)
 
 
-def test_the_error_of_contrast_is_how_much_it_varies_from_draw_to_draw():
+def test_its_error_is_how_much_it_varies_from_draw_to_draw():
     real = image_set(draws(2000))
-    found = np.array([contrast(draws(60, seed=0, noise=n), real) for n in range(1, 301)])
-    measured, told = found[:, 0].std(ddof=1), found[:, 1].mean()
-    assert told == pytest.approx(measured, rel=0.15)  # of 300 draws, known to 4 %
+    found = [spread_of(draws(60, seed=0, noise=n), real) for n in range(1, 301)]
+    # Of 300 draws, known to 4 %.
+    measured = np.std([one.value for one in found], ddof=1)
+    assert np.mean([one.standard_error for one in found]) == pytest.approx(
+        measured, rel=0.15
+    )  # of 300 draws, known to 4 %
 
 
-def test_the_error_of_contrast_is_about_that_of_a_jackknife():
+def test_its_error_is_about_that_of_a_jackknife():
     images, real = draws(200, noise=7), image_set(draws(500))
     spread = real.train.astype(float).var(axis=0).mean()
     left_out = [
@@ -144,22 +152,22 @@ def test_the_error_of_contrast_is_about_that_of_a_jackknife():
         for n in range(len(images))
     ]
     error = math.sqrt((len(images) - 1) * np.var(left_out))
-    assert contrast(images, real)[1] == pytest.approx(error, rel=0.02)
+    assert spread_of(images, real).standard_error == pytest.approx(error, rel=0.02)
 
 
 def test_one_image_alone_has_no_error():
-    found, error = contrast(draws(1), image_set(draws(20)))
-    assert found == pytest.approx(0, abs=1e-9)
-    assert math.isnan(error)
+    found = spread_of(draws(1), image_set(draws(20)))
+    assert found.value == pytest.approx(0, abs=1e-9)
+    assert found.standard_error is None
 
 
 @pytest.mark.parametrize("value", [0, 37, 100, 255])
 @pytest.mark.parametrize("flip", [False, True])
-def test_images_that_are_all_the_same_have_no_contrast_to_compare_with(value, flip):
+def test_images_that_are_all_the_same_have_no_spread_to_compare_with(value, flip):
     same = image_set(np.full((7, 1, 4, 4), value, np.uint8), flip)
-    assert all(map(math.isnan, contrast(draws(5, channels=1), same)))
+    assert spread_of(draws(5, channels=1), same) is None
     assert len(spectrum(same)) == 0
-    assert math.isnan(foreseen_contrast(cell(), same))
+    assert predicted_spread(cell(), same) is None
 
 
 def test_copies_of_a_detailed_image_have_no_spectrum_but_its_mirror_image_brings_one():
@@ -198,21 +206,21 @@ def test_the_mean_of_the_spectrum_is_the_variance_of_a_pixel():
     assert total / images[0].size == pytest.approx(variance(images), rel=1e-5)
 
 
-# What theory foresees.
+# What is predicted.
 
 
 @pytest.mark.parametrize(("schedule", "spacing", "steps", "known"), KNOWN)
-def test_contrast_of_white_noise_is_foreseen_as_known_by_hand(schedule, spacing, steps, known):
-    foreseen = foreseen_contrast(cell(schedule, spacing=spacing, steps=steps), BLACK_AND_WHITE)
-    assert foreseen == pytest.approx(known, abs=6e-4)
+def test_the_spread_of_white_noise_is_predicted_as_known_by_hand(schedule, spacing, steps, known):
+    predicted = predicted_spread(cell(schedule, spacing=spacing, steps=steps), BLACK_AND_WHITE)
+    assert predicted == pytest.approx(known, abs=6e-4)
 
 
 @pytest.mark.parametrize(("schedule", "spacing", "steps", "known"), KNOWN[::4])
 def test_random_black_and_white_pixels_come_near_that(schedule, spacing, steps, known):
     random = np.random.default_rng(0).integers(0, 2, (1000, 1, 4, 4)) * 255
     real = image_set(random.astype(np.uint8))
-    foreseen = foreseen_contrast(cell(schedule, spacing=spacing, steps=steps), real)
-    assert foreseen == pytest.approx(known, abs=0.005)
+    predicted = predicted_spread(cell(schedule, spacing=spacing, steps=steps), real)
+    assert predicted == pytest.approx(known, abs=0.005)
 
 
 def kept_by_ddim(lam, schedule, times):
@@ -234,13 +242,13 @@ def test_a_spectrum_loses_what_each_of_its_directions_loses():
     variances = [((high - low) / 255) ** 2 for low, high in pairs]
     total = sum(lam * kept_by_ddim(lam, schedule, times) ** 2 for lam in variances)
     expected = math.sqrt(total / sum(variances))
-    foreseen = foreseen_contrast(cell(steps=4), real)
-    assert foreseen == pytest.approx(expected, rel=2e-3)  # between its places it interpolates
+    predicted = predicted_spread(cell(steps=4), real)
+    assert predicted == pytest.approx(expected, rel=2e-3)  # between its places it interpolates
     alone = [kept_by_ddim(lam, schedule, times) for lam in variances]
     assert max(alone) - min(alone) > 0.1  # else any of them would do
 
 
-def test_fresh_noise_is_part_of_the_contrast():
+def test_fresh_noise_is_part_of_the_spread():
     """DDPM on N(0, 1), whose best estimate of x_0 is alpha x (Ho et al. 2020, eq. 7)."""
     schedule = SCHEDULES["linear"]()
     times = torch.tensor([1, 0.75, 0.5, 0.25, 0], dtype=torch.float64)
@@ -251,17 +259,17 @@ def test_fresh_noise_is_part_of_the_contrast():
         kept = a_s * beta / s_t**2 * a_t + a_t / a_s * (s_s / s_t) ** 2
         total = kept**2 * total + (s_s / s_t) ** 2 * beta
     expected = math.sqrt(rates[-2][0] ** 2 * total)
-    foreseen = foreseen_contrast(cell(sampler="ddpm", steps=4), BLACK_AND_WHITE)
-    assert foreseen == pytest.approx(expected, rel=1e-9)
+    predicted = predicted_spread(cell(sampler="ddpm", steps=4), BLACK_AND_WHITE)
+    assert predicted == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_cells_own_sampler_and_its_options_count():
-    deterministic = foreseen_contrast(cell(), BLACK_AND_WHITE)
-    fresh = foreseen_contrast(cell(eta=1.0), BLACK_AND_WHITE)
-    assert fresh == pytest.approx(foreseen_contrast(cell(sampler="ddpm"), BLACK_AND_WHITE))
+    deterministic = predicted_spread(cell(), BLACK_AND_WHITE)
+    fresh = predicted_spread(cell(eta=1.0), BLACK_AND_WHITE)
+    assert fresh == pytest.approx(predicted_spread(cell(sampler="ddpm"), BLACK_AND_WHITE))
     assert abs(fresh - deterministic) > 0.01
 
 
-def test_nothing_is_foreseen_of_a_sampler_of_another_package(monkeypatch):
+def test_nothing_is_predicted_of_a_sampler_of_another_package(monkeypatch):
     monkeypatch.setattr(SAMPLERS, "origin", lambda name: "another package")
-    assert math.isnan(foreseen_contrast(cell(), BLACK_AND_WHITE))
+    assert predicted_spread(cell(), BLACK_AND_WHITE) is None

@@ -1,0 +1,108 @@
+"""What images and weights are, by their content: the fingerprints in the keys of work.
+
+Files are read only where their sizes or times have changed since they were last looked at; what
+was found then is kept in the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from harness.data.datasets import DATASETS
+from harness.engine.inputs import image_set
+from harness.errors import StoreError
+from harness.metrics.features import EXTRACTORS
+from harness.registry import Registry
+from harness.store import Store, read_json, write_json
+from harness.work.cells import Part
+from harness.work.options import Workplace
+
+KEPT = "fingerprints.json"
+SETTLED = 2.0  # seconds without a change, after which a file's times tell the next one
+# Other versions may read other pixels from the same files, or make others.
+READERS = ("numpy", "pillow", "scikit-learn", "torchvision")
+
+
+def data_fingerprint(part: Part, at: Workplace, keep: bool = False) -> str:
+    """sha256 of the images of a data set. Raises DataError where they cannot be had."""
+
+    def look() -> str:
+        return image_set(at.data_dir, part, is_fresh=True).fingerprint
+
+    return _fingerprint(DATASETS, part, at, look, keep)
+
+
+def extractor_fingerprint(part: Part, at: Workplace, keep: bool = False) -> str:
+    """sha256 of the weights of an extractor. Raises DataError where they cannot be had."""
+
+    def look() -> str:
+        found: str = EXTRACTORS[part.name](at.data_dir, "cpu", **part.keywords).fingerprint
+        return found
+
+    return _fingerprint(EXTRACTORS, part, at, look, keep)
+
+
+def _fingerprint(
+    registry: Registry[Any],
+    part: Part,
+    at: Workplace,
+    look: Callable[[], str],
+    keep: bool,
+) -> str:
+    """What was found before, where the part's sources have not changed since; else what `look`
+    finds, kept where the store is there or `keep` asks for it."""
+    sources = getattr(registry[part.name], "sources", None)
+
+    def stamp(settled_by: float) -> str:
+        found = sources(at.data_dir, **part.keywords) if sources else None
+        return "" if found is None else _stamp(found, settled_by)
+
+    path = Store(at.store).root / KEPT
+    name = f"{part.name}-{_digest(json.dumps([registry.kind, asdict(part)], sort_keys=True))[:12]}"
+    before = read_json(path).get(name)
+    began = time.time()
+    if isinstance(before, dict) and before.get("sources") == stamp(began):
+        return str(before["fingerprint"])
+    fingerprint = look()
+    if (now := stamp(began - SETTLED)) and (keep or path.parent.is_dir()):
+        with suppress(StoreError):  # which may be read-only
+            write_json(path, read_json(path) | {name: {"sources": now, "fingerprint": fingerprint}})
+    return fingerprint
+
+
+def _stamp(files: Iterable[Path], settled_by: float) -> str:
+    """A digest of the names, sizes and times of files; empty where one was changed later than
+    that: a change that follows at once could leave the same time."""
+    files = [Path(file) for file in files]
+    above = os.path.commonpath([file.parent for file in files]) if files else ""
+    rows: list[tuple[str, int, int, int]] = []
+    for file in files:
+        found = file.stat()
+        if max(found.st_mtime, found.st_ctime) > settled_by:
+            return ""
+        name = str(file)[len(above) :].replace(os.sep, "/")
+        rows.append((name, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    return _digest(json.dumps([_versions(), sorted(rows)]))
+
+
+@cache
+def _versions() -> list[str]:
+    found = []
+    for package in READERS:
+        with suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

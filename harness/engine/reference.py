@@ -1,0 +1,184 @@
+"""The features that a cell is measured against: of real images, taken once for a whole store.
+
+Each set has a key that names what it was made from, so it serves every cell that it fits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.degraded import DEGRADATIONS
+from harness.data.images import Images, ImageSet
+from harness.engine.inputs import extractor_of, images_of, with_logits
+from harness.engine.sample import NotFinite
+from harness.engine.side_by_side import at_once, on_all_cores
+from harness.errors import DataError, NotDefined
+from harness.execute import machine
+from harness.execute.progress import Progress, Report
+from harness.metrics.distances import METRICS
+from harness.metrics.evaluation import value_of
+from harness.metrics.features import Extractor, Features
+from harness.store import Store, replacing
+from harness.work.cells import Cell
+from harness.work.options import Workplace
+
+CHUNK = 64  # images whose features are taken between two reports
+
+Baseline = tuple[float, float | None]  # a value, and less its bias where that can be told
+
+_baselines: dict[tuple[str, str, str], Baseline | None] = {}
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """The real images of a cell's data set, in the feature space of its extractor."""
+
+    cell: Cell
+    at: Workplace
+    report: Report
+
+    @property
+    def images(self) -> ImageSet:
+        return images_of(self.cell.training, self.at)
+
+    @property
+    def extract(self) -> Extractor:
+        return extractor_of(self.cell, self.at)
+
+    @property
+    def device(self) -> str:
+        return str(machine.find_device(self.at.device))
+
+    def key(self, which: str, count: int | None = None, degradation: str = "") -> str:
+        """The key of the features [M, d] of a part of the real images, or of its first `count`,
+        degraded or not; they are kept in the store from now on. On a CPU they may take longer
+        than all else."""
+        images, extract = self.images, self.extract
+        chosen = images.reference(which)[:count]
+        text = f"{images.fingerprint} {which} {len(chosen)} {extract.label} {extract.fingerprint}"
+        text += f" {degradation}" if degradation else ""
+        key = f"real-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        path = Store(self.at.store).reference(key)
+        if path.exists() and not is_readable(path):
+            set_aside(path)
+        if not path.exists():
+            chosen = DEGRADATIONS[degradation].do(chosen) if degradation else chosen
+            features = in_chunks(extract, chosen, self.device, self.report)
+            write_features(path, finite(features, f"the images of '{self.cell.training.data}'"))
+        return key
+
+    def features(self, key: str) -> Features:
+        return read_once(Store(self.at.store).reference(key))
+
+    def needed_by(self, name: str, features: Features) -> dict[str, Features]:
+        """What a metric takes beyond two sets of features, for the images of these features.
+        Raises DataError where that is lacking."""
+        given: dict[str, Features] = {}
+        for need in METRICS[name].needs:
+            if need == "held_out":
+                given[need] = self.features(self.key("held_out"))
+            elif need == "logits":
+                given[need] = with_logits(self.extract).logits_from(features)
+            else:
+                raise DataError(
+                    f"metric '{name}' needs '{need}', which nothing here gives. Use needs of "
+                    "'held_out' and 'logits' alone."
+                )
+        return given
+
+    def baseline(self, name: str, real: str, reference: str) -> Baseline | None:
+        """What real images score, both sets given by their keys; None where there are too few.
+        The same for all cells of a grid, so it is worked out once."""
+        if (name, real, reference) not in _baselines:
+            features = self.features(real)
+            given = self.needed_by(name, features)
+            try:
+                found = value_of(name, METRICS[name], features, self.features(reference), **given)
+            except NotDefined:
+                found = None
+            _baselines[name, real, reference] = found
+        return _baselines[name, real, reference]
+
+    def degraded(self, name: str, which: str, reference: str) -> dict[str, float]:
+        """What the real images score after each degradation, less the bias: the scale of the
+        distance. Nothing for draws from a known distribution, which are no pictures."""
+        if self.images.distribution is not None:
+            return {}
+        found = {}
+        for degradation in DEGRADATIONS:
+            real = self.key(which, self.cell.images, degradation)
+            if scored := self.baseline(name, real, reference):
+                value, corrected = scored
+                found[degradation] = value if corrected is None else corrected
+        return found
+
+
+def in_chunks(extract: Extractor, images: Images, device: str, report: Report) -> Features:
+    """The features of all images, telling how far it is."""
+    if device == "cpu":
+        extract(images[:1])  # loads the weights before several threads want them
+    found = []
+    for start in range(0, len(images), CHUNK):
+        report(Progress(start, len(images)))
+        found.append(features_of(extract, images[start : start + CHUNK], device))
+    return np.concatenate(found)
+
+
+def features_of(extract: Extractor, images: Images, device: str) -> Features:
+    """The features of a chunk; on a processor by all cores where the extractor is a large one."""
+    if device != "cpu" or not (most := getattr(extract, "at_a_time", 0)):
+        return extract(images)
+    size = min(most, -(-len(images) // at_once()))
+    pieces = [images[start : start + size] for start in range(0, len(images), size)]
+    return np.concatenate(on_all_cores(extract, pieces))
+
+
+def finite(features: Features, of: str) -> Features:
+    """The features, which must be finite. Raises NotFinite."""
+    if not np.isfinite(features).all():
+        raise NotFinite(
+            f"the features of {of} are not finite. Use another extractor, or get its weights once "
+            "more."
+        )
+    return features
+
+
+def write_features(path: Path, features: Features) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, features)
+
+
+def read_features(path: Path) -> Features:
+    """Kept features as the metrics want them: in float64, and read-only, so that what is known of
+    them stays true."""
+    features: Features = np.load(path, allow_pickle=False).astype(np.float64)
+    features.flags.writeable = False
+    return features
+
+
+@lru_cache(maxsize=4)
+def read_once(path: Path) -> Features:
+    """For features whose name is their content: a whole grid is held against the same ones."""
+    return read_features(path)
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a file of features is whole."""
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
+
+
+def set_aside(path: Path) -> None:
+    """Move a damaged file out of the way, and say so."""
+    aside = path.with_name(f"{path.name}.damaged")
+    path.replace(aside)
+    logging.getLogger("harness").warning("%s was damaged: it is made again; see %s", path, aside)

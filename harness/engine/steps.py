@@ -1,0 +1,122 @@
+"""The steps of a training: what stays the same over them, and how each is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from harness.data.images import ImageSet
+from harness.diffusion.objective import (
+    LOSSES,
+    TARGETS,
+    WEIGHTINGS,
+    training_losses,
+    training_times,
+)
+from harness.diffusion.schedules import Schedule
+from harness.engine.compiled import Compiled, compiled
+from harness.engine.inputs import images_of
+from harness.engine.network import Predictor, build, make_schedule, memory_format, to_signal
+from harness.engine.noise import Order, Purpose, generator, normal
+from harness.engine.share import ALONE, Share
+from harness.engine.state import State
+from harness.execute import machine
+from harness.work.cells import Training
+from harness.work.options import Workplace
+
+WARM_UP = 0.05  # share of the steps over which the learning rate rises
+GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What stays the same from the first step of a training to the last."""
+
+    training: Training
+    images: ImageSet
+    schedule: Schedule
+    precision: str
+    device: torch.device
+
+    @classmethod
+    def of(cls, training: Training, at: Workplace) -> Self:
+        device = machine.find_device(at.device)
+        return cls(
+            training,
+            images_of(training, at),
+            make_schedule(training.schedule),
+            machine.find_precision(training.precision, device),
+            device,
+        )
+
+    def first_state(self, threads: int, is_compiled: bool = False) -> State:
+        network = build(self.training, self.images.channels, self.images.size, self.device)
+        state = State.first(network, self.training, threads, self.images.fingerprint)
+        state.is_compiled = is_compiled
+        return state
+
+
+def ready(state: State, setting: Setting, share: Share = ALONE) -> Compiled:
+    """The state's network as its steps call it: compiled before the clock runs, where it is to
+    be."""
+    if not state.is_compiled:
+        return Compiled(state.network)
+    own = share.of(setting.training.batch_size)
+    shape = (own.stop - own.start, *setting.images.train.shape[1:])
+    return compiled(state.network, [shape], setting.precision, setting.device, for_training=True)
+
+
+def step_of(
+    setting: Setting,
+    network: Callable[[Tensor, Tensor], Tensor] | None = None,
+    share: Share = ALONE,
+) -> Callable[[State], tuple[Tensor, Tensor]]:
+    """The function that makes the state's next step, by `network` in the place of the state's own:
+    returns its times and losses, one an image."""
+    training, images, device = setting.training, setting.images, setting.device
+    data = torch.from_numpy(images.train).to(device)
+    order = Order(training.seed, len(data), training.batch_size)
+    target, weighting = TARGETS[training.target], WEIGHTINGS[training.weighting.name]
+    loss, layout = LOSSES[training.loss], memory_format(images.size, setting.precision, device)
+    size, own = training.batch_size, share.of(training.batch_size)
+
+    def weigh(log_snr: Tensor) -> Tensor:
+        weight: Tensor = weighting(log_snr, **training.weighting.keywords)
+        return weight
+
+    def one_step(state: State) -> tuple[Tensor, Tensor]:
+        draw = generator(Purpose.TRAINING, training.seed, state.step, 0)
+        t = training_times(setting.schedule, torch.from_numpy(draw.random(size)))
+        batch = to_signal(data[order(state.step)[own].to(device)]).contiguous(memory_format=layout)
+        if images.flip:
+            mirrored = torch.from_numpy(draw.random(size)[own] < 0.5).to(device)
+            batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
+        shape = (size, *batch.shape[1:])
+        eps = normal(shape, device, Purpose.TRAINING, training.seed, state.step, 1)[own]
+
+        predict = Predictor(state.network if network is None else network, setting.precision)
+        losses = training_losses(predict, setting.schedule, target, weigh, batch, t[own], eps, loss)
+        torch.autograd.backward(share.mean(losses, size))
+        nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
+        state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+        # Early on the average would remember the untrained weights for too long.
+        state.follow(min(training.ema, (1 + state.step) / (10 + state.step)))
+        return t, share.all_of(losses.detach(), size)
+
+    return one_step
+
+
+def learning_rate(training: Training, step: int) -> float:
+    """A short rise, then half a cosine down to 0."""
+    rise = max(1, round(WARM_UP * training.training_steps))
+    if step < rise:
+        return training.learning_rate * (step + 1) / rise
+    fall = (step - rise) / max(1, training.training_steps - rise)
+    return training.learning_rate * (1 + math.cos(math.pi * fall)) / 2

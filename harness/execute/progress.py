@@ -1,0 +1,43 @@
+"""What a job reports while it works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+SECONDS = 0.2  # between two messages about one job: more would only cost the job its time
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a piece of work is: `done` of `total`, with numbers to show or record."""
+
+    done: int
+    total: int
+    values: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)  # by name, newly made and worth seeing
+
+
+class Stopped(Exception):
+    """The work was asked to stop: raised by `report` in the job, which saves what it has."""
+
+
+Report = Callable[[Progress], None]
+
+
+def throttled(tell: Report, should_stop: Callable[[], bool]) -> Report:
+    """The `report` a job is given: it passes on what matters and what is due, and raises Stopped
+    when the job should stop."""
+    last = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if progress.values or progress.files or now - last > SECONDS:
+            last = now
+            tell(progress)
+        if should_stop():
+            raise Stopped
+
+    return report

@@ -1,0 +1,67 @@
+"""Images of a trained model on their own, and a probe of how fast it works."""
+
+from dataclasses import replace
+
+import made
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.engine.draw import draw
+from harness.engine.probe import probe
+from harness.engine.score import ScoreJob, score
+from harness.engine.train import TrainJob, train
+from harness.work.cells import Part
+from harness.work.options import Workplace
+
+TRAINING = replace(made.TRAINING, training_steps=10)
+CELL = replace(made.CELL, training=TRAINING, steps=3, images=64)
+
+
+def quietly(progress):
+    pass
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    at = Workplace(folder, folder, "cpu")
+    train(TrainJob(TRAINING, threads=1), at, quietly)
+    return at
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def test_a_sheet_shows_the_first_images_of_the_cell(place, tmp_path):
+    result = score(ScoreJob(CELL, ("kid",)), place, quietly)
+    (tmp_path / "kept.png").write_bytes(result.artifacts.read("samples.png"))
+    out = draw(CELL, place, tmp_path / "sheet.png", images=8)
+    assert out == tmp_path / "sheet.png"
+    found, expected = pixels(out).astype(int), pixels(tmp_path / "kept.png")[:8].astype(int)
+    assert np.abs(found - expected).max() <= 1  # another batch size may round otherwise
+
+
+def test_a_folder_has_a_picture_for_each_image_and_another_seed_other_ones(place, tmp_path):
+    for name, seed in (("own", None), ("other", 5)):
+        draw(CELL, place, tmp_path / name, images=3, seed=seed)
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == [
+            "00000.png", "00001.png", "00002.png"
+        ]  # fmt: skip
+    assert (pixels(tmp_path / "own/00000.png") != pixels(tmp_path / "other/00000.png")).any()
+
+
+def test_a_probe_measures_each_kind_of_work(tmp_path):
+    speeds = probe(CELL, Workplace(tmp_path / "no store", tmp_path, "cpu"))
+    assert min(speeds.train, speeds.evaluate, speeds.features, speeds.memory) > 0
+    assert speeds.width == 64
+    assert speeds.parameters > 1000
+    assert not (tmp_path / "no store").exists()
+
+
+def test_an_exact_denoiser_trains_nothing(tmp_path):
+    exact = replace(TRAINING, model=Part("exact"), training_steps=0)
+    speeds = probe(replace(CELL, training=exact), Workplace(tmp_path, tmp_path, "cpu"))
+    assert (speeds.train, speeds.parameters) == (0, 0)
+    assert speeds.evaluate > 0

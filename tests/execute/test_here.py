@@ -1,0 +1,66 @@
+"""Jobs in this process and in worker processes of this machine."""
+
+import os
+import time
+from functools import partial
+
+import pytest
+from executor_contract import AT, ExecutorContract, ignore, never, work
+
+from harness.execute.here import here
+from harness.work.results import Failure
+
+
+class TestInThisProcess(ExecutorContract):
+    @pytest.fixture
+    def execute(self):
+        return here
+
+
+class TestInTwoWorkers(ExecutorContract):
+    @pytest.fixture
+    def execute(self):
+        return partial(here, workers=2)
+
+
+def test_jobs_come_back_in_the_order_in_which_they_end():
+    outcomes = here(work, ["slow", "a", "b"], AT, ignore, never, workers=2)
+    assert [job for job, _ in outcomes][-1] == "slow"
+
+
+def test_a_process_that_dies_is_a_failure_and_is_replaced():
+    outcomes = dict(here(work, ["die", "a", "b", "c"], AT, ignore, never, workers=2))
+    assert "status 9" in outcomes["die"].reason
+    assert [outcomes[job] for job in "abc"] == [f"{job} done at the store" for job in "abc"]
+
+
+def seen(job, at, report):
+    time.sleep(0.3)  # long enough for every worker to get a job
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_each_worker_sees_an_environment_of_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    environments = [{"CUDA_VISIBLE_DEVICES": name} for name in ("0", "1")]
+    outcomes = dict(here(seen, range(6), AT, ignore, never, workers=2, environments=environments))
+    assert set(outcomes.values()) == {"0", "1"}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+
+
+def test_a_worker_that_is_replaced_keeps_its_environment(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    environments = [{"CUDA_VISIBLE_DEVICES": name} for name in ("0", "1")]
+    jobs = [("die", 0), *(("look", n) for n in range(5))]
+    outcomes = dict(
+        here(look_or_die, jobs, AT, ignore, never, workers=2, environments=environments)
+    )
+    assert isinstance(outcomes["die", 0], Failure)
+    assert {outcome for job, outcome in outcomes.items() if job[0] == "look"} == {"0", "1"}
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def look_or_die(job, at, report):
+    if job[0] == "die":
+        os._exit(3)
+    time.sleep(0.5)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")

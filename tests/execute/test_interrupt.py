@@ -1,0 +1,54 @@
+import os
+import signal
+
+import pytest
+
+from harness.errors import BadOption
+from harness.execute.interrupt import Interruption, seconds_of
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("9m", 540), ("1h30m", 5400), ("0.5h", 1800), ("1h1m1s", 3661)],
+)
+def test_lengths_of_time_are_read(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "9x", "m", "9 minutes", "-5m", "5m3", "1e3"])
+def test_what_is_no_length_of_time_is_refused(text):
+    with pytest.raises(BadOption, match="no length of time"):
+        seconds_of(text)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_the_work_to_stop(number):
+    said = []
+    with Interruption(None, said.append) as interruption:
+        assert not interruption.should_stop()
+        os.kill(os.getpid(), number)
+        assert interruption.should_stop()
+        assert interruption.should_stop()
+    assert interruption.status == 130
+    assert len(said) == 1
+    assert "Stopping" in said[0]
+
+
+def test_a_second_ctrl_c_ends_the_program():
+    with Interruption(None, lambda text: None):
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_old_handlers_come_back():
+    before = signal.getsignal(signal.SIGINT)
+    with Interruption(None, lambda text: None):
+        assert signal.getsignal(signal.SIGINT) != before
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_time_runs_out_with_a_status_of_its_own():
+    with Interruption(1e-9, lambda text: None) as interruption:
+        assert interruption.should_stop()
+    assert interruption.status == 75
