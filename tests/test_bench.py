@@ -1,4 +1,4 @@
-"""The bench: what it tells and how it counts. No test here depends on how fast a machine is."""
+"""The bench: what it reports and how it counts. No test here depends on how fast a machine is."""
 
 import json
 import time
@@ -10,15 +10,15 @@ from click.testing import CliRunner
 from harness import bench
 from harness.cli import main
 from harness.errors import BadOption
-from harness.run import Place
+from harness.work.options import Paths
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def place(tmp_path):
+def paths(tmp_path):
     store = tmp_path / "store"
-    return Place(store, f"sqlite:///{store / 'mlflow.db'}", tmp_path, tmp_path, "cpu")
+    return Paths(store, f"sqlite:///{store / 'mlflow.db'}", tmp_path, tmp_path, "cpu")
 
 
 @pytest.fixture
@@ -50,39 +50,39 @@ def test_operations_are_counted():
     assert bench.flops_of(lambda: a @ b) == 2 * 8 * 16 * 4
 
 
-def test_the_bench_tells_ratios_and_figures_of_this_machine(place, in_a_moment, monkeypatch):
+def test_the_bench_reports_ratios_and_figures_of_this_machine(paths, in_a_moment, monkeypatch):
     monkeypatch.setattr(bench, "run_cells", lambda folder, count: 1.0 + 0.05 * count)
-    told = bench.bench_here(None, place, lambda text: None)
-    assert told.machine["model"] == "tiny"
-    assert told.ratios["driver_seconds_per_cell"].value == pytest.approx(0.05)
+    report = bench.bench_here(None, paths, lambda text: None)
+    assert report.machine["model"] == "tiny"
+    assert report.ratios["driver_seconds_per_cell"].value == pytest.approx(0.05)
     assert {
         "training_loop", "sampling_ddim", "sampling_ddpm", "scoring", "driver_seconds_per_cell",
-    } <= told.ratios.keys()  # fmt: skip
-    assert all(ratio.value > 0 for ratio in told.ratios.values())
-    assert all(value > 0 for value in told.absolute.values())
-    assert json.loads(json.dumps(told.as_json())).keys() == {"machine", "ratios", "absolute"}
-    assert "at least 0.92" in told.as_text()
-    assert not place.store.exists()
+    } <= report.ratios.keys()  # fmt: skip
+    assert all(ratio.value > 0 for ratio in report.ratios.values())
+    assert all(value > 0 for value in report.absolute.values())
+    assert json.loads(json.dumps(report.as_json())).keys() == {"machine", "ratios", "absolute"}
+    assert "at least 0.92" in report.as_text()
+    assert not paths.store.exists()
 
 
-def test_a_grid_that_trains_nothing_is_refused(place, tmp_path):
+def test_a_grid_that_trains_nothing_is_refused(paths, tmp_path):
     (tmp_path / "exact.yaml").write_text(bench.ANALYTIC)
     with pytest.raises(BadOption, match="no network to measure"):
-        bench.bench_here(tmp_path / "exact.yaml", place, lambda text: None)
+        bench.bench_here(tmp_path / "exact.yaml", paths, lambda text: None)
 
 
-def test_how_cost_grows_is_told_by_the_number_of_cells():
-    told = bench.scaling_here(lambda text: None, (1, 2))
-    assert told.ratios.keys() == {"seconds_per_cell_growth", "memory_bytes_growth"}
-    assert told.absolute["seconds_per_cell_2"] > 0
+def test_how_cost_grows_is_reported_by_the_number_of_cells():
+    report = bench.scaling_here(lambda text: None, (1, 2))
+    assert report.ratios.keys() == {"seconds_per_cell_growth", "memory_bytes_growth"}
+    assert report.absolute["seconds_per_cell_2"] > 0
 
 
 def test_json_is_one_object_and_nothing_else(monkeypatch):
-    told = bench.Told({"name": "one"}, {"a": bench.Ratio("title", 0.5)}, {"b": 2.0})
+    report = bench.BenchReport({"name": "one"}, {"a": bench.Ratio("title", 0.5)}, {"b": 2.0})
 
-    def measured(grid, place, say):
+    def measured(grid, paths, say):
         say("measuring")
-        return told
+        return report
 
     monkeypatch.setattr(bench, "bench_here", measured)
     result = CliRunner().invoke(main, ["bench", "--json"])

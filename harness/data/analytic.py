@@ -1,20 +1,21 @@
-"""Data whose best denoiser is known: on it a sampler's error can be told from a network's.
+"""Data whose best denoiser is known: on it a sampler's error is distinct from a network's.
 
-Each set holds draws from its law, as any other data set holds images, so that a network can be
-trained on it too; the model `exact` needs none and asks the law itself.
+Each set holds draws from its distribution, as any other data set holds images, so that a network
+can be trained on it too; the model `exact` needs none and asks the distribution itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.images import Images, ImageSet, Law
+from harness.data.images import Distribution, Images, ImageSet, data_set, no_files
 from harness.errors import BadOption
-from harness.registry import Between
+from harness.registry import Between, Registry, about
 
 SEED = 20_260_101  # of the draws that make up a set: the same on every machine
 
@@ -24,6 +25,7 @@ Spread = Annotated[float, Between(0.01, 1)]
 Count = Annotated[int, Between(4, 100_000)]
 
 
+@data_set(sources=no_files)
 def gaussian(
     data_dir: Path,
     *,
@@ -37,10 +39,11 @@ def gaussian(
 
     `images` to train on and as many held out.
     """
-    law = Law(np.full((1, channels, size, size), mean), np.array([std**2]), np.ones(1))
-    return drawn("gaussian", law, images)
+    means = np.full((1, channels, size, size), mean)
+    return drawn("gaussian", Distribution(means, np.array([std**2]), np.ones(1)), images)
 
 
+@data_set(sources=no_files)
 def mixture(
     data_dir: Path,
     *,
@@ -61,33 +64,58 @@ def mixture(
         )
     weights = 1 / np.arange(1, components + 1)
     means = np.stack([wave(size, channels, k) for k in range(1, components + 1)])
-    law = Law(means, np.full(components, std**2), weights / weights.sum())
-    return drawn("mixture", law, images)
+    variances = np.full(components, std**2)
+    return drawn("mixture", Distribution(means, variances, weights / weights.sum()), images)
 
 
-def finite(
-    data_dir: Path, *, of: str = "digits", images: Annotated[int, Between(0, 10**6)] = 0
-) -> ImageSet:
-    """The training images of another data set and nothing else; the exact denoiser is known.
+def finite_of(sets: Callable[[], Registry[Callable[..., ImageSet]]]) -> Callable[..., ImageSet]:
+    """The data set `finite` over these sets, which it may be one of."""
 
-    All of them, or the first `images`, each as likely: every exact sample ends on one of them.
-    """
-    from harness.data.datasets import DATASETS
+    def other(of: str) -> Callable[..., ImageSet]:
+        if of == "finite":
+            raise BadOption("dataset 'finite': 'of' must name another data set. Use digits.")
+        try:
+            sets().check_options(of, {})
+        except BadOption as error:
+            raise BadOption(
+                f"dataset 'finite': '{of}' needs options, which 'of' cannot give. Use digits, or "
+                "another data set that needs none."
+            ) from error
+        return sets()[of]
 
-    if of == "finite":
-        raise BadOption("dataset 'finite': 'of' must name another data set, such as digits")
-    whole = DATASETS[of](data_dir)
-    return ImageSet("finite", whole.train[: images or None], whole.held_out)
+    def sources(data_dir: Path, *, of: str = "digits", **options: object) -> Sequence[Path] | None:
+        found: Callable[[Path], Sequence[Path] | None] = getattr(
+            other(of), "sources", lambda data_dir: None
+        )
+        return found(data_dir)
+
+    def check(*, of: str = "digits", **options: object) -> None:
+        other(of)
+
+    @about(check=check)
+    @data_set(sources=sources)
+    def finite(
+        data_dir: Path, *, of: str = "digits", images: Annotated[int, Between(0, 10**6)] = 0
+    ) -> ImageSet:
+        """The training images of another data set and nothing else; the exact denoiser is known.
+
+        All of them, or the first `images`, each as likely: every exact sample ends on one of them.
+        """
+        whole = other(of)(data_dir)
+        return ImageSet("finite", whole.train[: images or None], whole.held_out, notes=whole.notes)
+
+    return finite
 
 
-def drawn(name: str, law: Law, images: int) -> ImageSet:
+def drawn(name: str, distribution: Distribution, images: int) -> ImageSet:
     """So many images to train on and as many held out, rounded and cut off as a file would."""
     random = np.random.default_rng(SEED)
-    which = random.choice(len(law.weights), 2 * images, p=law.weights)
-    noise = random.standard_normal((2 * images, *law.means.shape[1:]))
-    signal = law.means[which] + np.sqrt(law.variances[which])[:, None, None, None] * noise
+    which = random.choice(len(distribution.weights), 2 * images, p=distribution.weights)
+    noise = random.standard_normal((2 * images, *distribution.means.shape[1:]))
+    spread = np.sqrt(distribution.variances[which])[:, None, None, None]
+    signal = distribution.means[which] + spread * noise
     pixels: Images = np.rint((signal + 1) * 127.5).clip(0, 255).astype(np.uint8)
-    return ImageSet(name, pixels[:images], pixels[images:], law=law)
+    return ImageSet(name, pixels[:images], pixels[images:], distribution=distribution)
 
 
 def wave(size: int, channels: int, number: int) -> NDArray[np.float64]:

@@ -1,12 +1,10 @@
-"""The data sets by name. To add one, write a function in this folder and name it here.
+"""The data sets by name. To add one, write a function in this folder and name it here."""
 
-A data set is a function of the folder that holds large files, and of its own options by keyword.
-It loads everything at once, or raises DataError that says which file belongs where.
-"""
+from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.data.analytic import finite, gaussian, mixture
+from harness.data.analytic import finite_of, gaussian, mixture
 from harness.data.classics import cifar10, fashion_mnist, mnist
 from harness.data.digits import digits
 from harness.data.flowers import flowers102
@@ -20,14 +18,22 @@ DATASETS: Registry[Callable[..., ImageSet]] = Registry(
         "cifar10": cifar10,
         "digits": digits,
         "fashion_mnist": fashion_mnist,
-        "finite": finite,
+        "finite": finite_of(lambda: DATASETS),
         "flowers102": flowers102,
         "folder": folder,
         "gaussian": gaussian,
         "mixture": mixture,
         "mnist": mnist,
     },
-    given=frozenset({"data_dir"}),
+    given=("data_dir",),
+    contract="""A function:
+
+    dataset(data_dir, *, option=default) -> harness.data.images.ImageSet
+
+data_dir is the folder (a Path) that holds large files. The set is loaded at once: train and
+held_out, both uint8 [N, C, side, side]. It raises DataError that says which file belongs where.
+Read from files, it is marked by @harness.data.images.data_set(sources=...), else loaded each time
+to see whether it is the same.""",
 )
 
 # Sets that are there for their exact denoiser: a grid that names one trains nothing unless told.

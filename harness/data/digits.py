@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.images import ImageSet, split_by_content
+from harness.data.images import ImageSet, data_set, no_files, split_by_content
 
 
+@data_set(sources=no_files)
 def digits(data_dir: Path) -> ImageSet:
     """1,797 handwritten digits, 8x8 grey, 500 held out; comes with scikit-learn."""
     from sklearn.datasets import load_digits

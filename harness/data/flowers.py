@@ -6,12 +6,20 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from harness.data.download import download
-from harness.data.files import read_images
-from harness.data.images import ImageSet, split_by_content
+from harness.data.files import image_files, read_images
+from harness.data.images import ImageSet, data_set, split_by_content
+from harness.downloads import download
+from harness.errors import DataError
 from harness.registry import Between
 
+PHOTOGRAPHS = 8189
 
+
+def files_of_flowers(data_dir: Path, *, image_size: int = 64) -> list[Path]:
+    return image_files(prepared(data_dir, image_size) or photographs_in(data_dir))
+
+
+@data_set(sources=files_of_flowers)
 def flowers102(data_dir: Path, *, image_size: Annotated[int, Between(1, 500)] = 64) -> ImageSet:
     """8,189 photographs of 102 kinds of flowers, a fifth of them held out.
 
@@ -36,10 +44,21 @@ def prepared(data_dir: Path, image_size: int) -> Path | None:
     return sides[min(enough)] if enough else None
 
 
+def photographs_in(data_dir: Path) -> Path:
+    """The folder of the original photographs, where torchvision puts them."""
+    return data_dir / "flowers-102" / "jpg"
+
+
 def downloaded(data_dir: Path, image_size: int) -> Path:
-    """The folder of the original photographs; nothing is fetched that is there already."""
-    photographs = data_dir / "flowers-102" / "jpg"
+    """The original photographs; nothing is fetched that is there already. Raises DataError where
+    some are missing, as after an interruption."""
+    photographs = photographs_in(data_dir)
     if photographs.is_dir():
+        if (found := len(image_files(photographs))) != PHOTOGRAPHS:
+            raise DataError(
+                f"{photographs} holds {found:,} of the {PHOTOGRAPHS:,} photographs. Delete it: the "
+                "same command then unpacks them once more."
+            )
         return photographs
     remedy = (
         f"Without a network, put flowers102-{image_size}.zip (the photographs, cut to squares of "

@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from harness.data.files import read_images
-from harness.data.images import ImageSet, split_by_content
+from harness.data.files import image_files, images_and_notes
+from harness.data.images import ImageSet, data_set, split_by_content
 from harness.errors import DataError
 from harness.registry import Between
 
 
+def files_of_folder(data_dir: Path, *, path: str, **options: object) -> list[Path]:
+    return image_files(found(path, data_dir))
+
+
+@data_set(sources=files_of_folder)
 def folder(
     data_dir: Path,
     *,
@@ -23,12 +28,12 @@ def folder(
     """A folder or zip of images of any size: the centre square of each, resized.
 
     A relative `path` is looked for from the working directory, then in the data folder.
-    `held_out` is the share of images that is never trained on. Raises DataError where the images
-    cannot be read or are fewer than two.
+    `held_out` is the share of images that is never trained on. What is transparent is composed on
+    white. Raises DataError where the images cannot be read or are fewer than two.
     """
-    images = read_images(found(path, data_dir), image_size, grey=grey)
+    images, notes = images_and_notes(found(path, data_dir), image_size, grey=grey)
     count = min(max(1, round(held_out * len(images))), len(images) - 1)
-    return split_by_content("folder", images, count, flip=flip)
+    return split_by_content("folder", images, count, flip=flip, notes=notes)
 
 
 def found(path: str, data_dir: Path) -> Path:

@@ -6,24 +6,27 @@ Images are uint8 from 0 to 255, [N, channels, side, side]: what a PNG holds is w
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import BadOption, DataError
-from harness.registry import suggestion
+from harness.errors import BadOption, DataError, suggestion
 
 Images = NDArray[np.uint8]
+Load = TypeVar("Load", bound=Callable[..., "ImageSet"])
 
 REFERENCES = ["train", "held_out", "all"]
 
 
 @dataclass(frozen=True, eq=False)
-class Law:
-    """The law that images were drawn from, in -1..1: round Gaussians, the k-th with this mean, this
-    variance in every direction and this share of the images."""
+class Distribution:
+    """The distribution that images were drawn from, in -1..1: a mixture of isotropic Gaussians of
+    these means, variances and weights."""
 
     means: NDArray[np.float64]  # [K, C, H, W]
     variances: NDArray[np.float64]  # [K]
@@ -38,7 +41,8 @@ class ImageSet:
     train: Images  # [N, C, H, W]
     held_out: Images  # [M, C, H, W]
     flip: bool = False  # whether a mirrored image is another image of the same kind
-    law: Law | None = None  # where it is known; else the law is that of the images themselves
+    distribution: Distribution | None = None  # where it is known; else that of the images
+    notes: tuple[str, ...] = ()  # which files were skipped or altered, in sentences
 
     def __post_init__(self) -> None:
         for part, images in [("train", self.train), ("held_out", self.held_out)]:
@@ -50,7 +54,7 @@ class ImageSet:
             if images.size == 0:
                 raise DataError(
                     f"data set '{self.name}': no image is left for the part '{part}': both parts "
-                    "need one. Give more images that differ, or change how many are held out."
+                    "need one. Use more images that differ, or change how many are held out."
                 )
         if self.train.shape[1:] != self.held_out.shape[1:]:
             raise DataError(
@@ -85,7 +89,31 @@ class ImageSet:
         return self.train if which == "train" else self.held_out
 
 
-def split_by_content(name: str, images: Images, held_out: int, *, flip: bool = False) -> ImageSet:
+def data_set(sources: Callable[..., Sequence[Path] | None]) -> Callable[[Load], Load]:
+    """Give a data set's function the attribute `sources`. Called with the same arguments, it gives
+    the files whose sizes and times tell whether the images may have changed: none for what is
+    embedded, computed or not downloaded yet; None where that cannot be told."""
+
+    def mark(load: Load) -> Load:
+        load.sources = sources  # type: ignore[attr-defined]
+        return load
+
+    return mark
+
+
+def no_files(data_dir: Path, **options: object) -> list[Path]:
+    """The sources of what is embedded or computed."""
+    return []
+
+
+def split_by_content(
+    name: str,
+    images: Images,
+    held_out: int,
+    *,
+    flip: bool = False,
+    notes: tuple[str, ...] = (),
+) -> ImageSet:
     """Hold out the `held_out` images whose pixels have the lowest sha256; images [N, C, H, W].
 
     So the parts and their order are fixed by the images alone, whatever the order of their files,
@@ -96,4 +124,4 @@ def split_by_content(name: str, images: Images, held_out: int, *, flip: bool = F
     order = np.argsort(digests, kind="stable")
     ranked = digests[order]
     cut = int(np.searchsorted(ranked, ranked[held_out - 1], side="right")) if held_out else 0
-    return ImageSet(name, train=images[order[cut:]], held_out=images[order[:cut]], flip=flip)
+    return ImageSet(name, images[order[cut:]], images[order[:cut]], flip, notes=notes)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from harness.metrics.arrays import Vector
 from harness.metrics.frechet import (
@@ -57,7 +58,6 @@ class Metric:
     """
 
     name: str
-    unit: str
     lower_is_better: bool
     description: str
     function: Callable[..., float]
@@ -77,6 +77,13 @@ class Metric:
     reference_variance: Callable[..., float] | None = None
     reference_influence: Callable[..., Vector] | None = None
     needs: frozenset[str] = frozenset()  # of "logits" and "held_out"
+    group: Literal["distance", "other"] = "distance"  # distances to real images stand together
+    explanation: str = ""  # the sentence of the report that says what it is, with its source
+
+    @property
+    def formula(self) -> str:
+        """The explanation, by the name that it has in other parts."""
+        return self.explanation
 
 
 METRICS = Registry(
@@ -84,19 +91,21 @@ METRICS = Registry(
     {
         "kid": Metric(
             name="KID",
-            unit="",
             lower_is_better=True,
-            description="Unbiased kernel distance over all images: 0 on average for equal laws",
+            description="Unbiased kernel distance over all images: 0 on average for equal "
+            "distributions",
             function=kid,
             influence=kid_influence,
             standard_error=kid_standard_error,
             difference_error=kid_difference_error,
             reference_variance=kid_reference_variance,
             reference_influence=kid_reference_influence,
+            explanation="KID is the unbiased squared maximum mean discrepancy between generated "
+            "and reference features, with the kernel (x·y/d + 1)³, over all images at once and "
+            "not over subsets. Being unbiased it may be below zero when two sets are alike.",
         ),
         "fid": Metric(
             name="FID",
-            unit="",
             lower_is_better=True,
             description="Frechet distance between Gaussians fitted to the features",
             function=fid,
@@ -107,64 +116,91 @@ METRICS = Registry(
             difference_error=fid_difference_error,
             reference_variance=fid_reference_variance,
             reference_influence=fid_reference_influence,
+            explanation="FID is the Fréchet distance between two Gaussians fitted to the "
+            "features, |m − m_r|² + tr(S + S_r − 2√(S S_r)). It is biased upwards by few images, "
+            "so it is stated with their number and never compared across numbers.",
         ),
         "fid_infinity": Metric(
             name="FID at infinity",
-            unit="",
             lower_is_better=True,
             description="Where a line through FID over 1/n ends: FID without its bias",
             function=fid_infinity,
             left_out=fid_infinity_left_out,
+            explanation="FID at infinity is where the line by least squares through FID over 1/n, "
+            "at eight sizes up to all images, meets 1/n = 0 (Chong & Forsyth 2020).",
         ),
         "precision": Metric(
             name="Precision",
-            unit="",
             lower_is_better=False,
             description="Share of images within the 3-neighbour balls of real images",
             function=precision,
             influence=precision_influence,
+            group="other",
+            explanation="Precision is the share of images within the ball of some reference "
+            "image, which reaches to that one's 3rd nearest neighbour among them (Kynkäänniemi et "
+            "al. 2019).",
         ),
         "recall": Metric(
             name="Recall",
-            unit="",
             lower_is_better=False,
             description="Share of real images within the 3-neighbour balls of the images",
             function=recall,
             left_out=recall_left_out,
+            group="other",
+            explanation="Recall is the share of reference images within the ball of some image, "
+            "which reaches to that one's 3rd nearest neighbour among the images (Kynkäänniemi et "
+            "al. 2019).",
         ),
         "density": Metric(
             name="Density",
-            unit="",
             lower_is_better=False,
             description="How many 5-neighbour balls of real images hold an image, over 5",
             function=density,
             influence=density_influence,
+            group="other",
+            explanation="Density counts in how many balls of reference images, each to the 5th "
+            "nearest neighbour, an image lies, over 5; it may exceed 1 (Naeem et al. 2020).",
         ),
         "coverage": Metric(
             name="Coverage",
-            unit="",
             lower_is_better=False,
             description="Share of real images with an image in their 5-neighbour ball",
             function=coverage,
             left_out=coverage_left_out,
+            group="other",
+            explanation="Coverage is the share of reference images that have an image within "
+            "their ball to the 5th nearest neighbour (Naeem et al. 2020).",
         ),
         "memorisation": Metric(
             name="Memorisation",
-            unit="",
             lower_is_better=True,
             description="Share of images nearer to a training image than 95 % of held-out ones are",
             function=memorisation,
             influence=memorisation_influence,
             needs=frozenset({"held_out"}),
+            group="other",
+            explanation="Memorisation is the share of images that are nearer to a training image "
+            "than 95 % of held-out images are: 0.05 where nothing is copied.",
         ),
         "inception_score": Metric(
             name="Inception Score",
-            unit="",
             lower_is_better=False,
             description="How surely a classifier tells the images apart, and into how many kinds",
             function=inception_score,
             influence=inception_score_influence,
             needs=frozenset({"logits"}),
+            group="other",
+            explanation="The Inception Score is exp of the mean of KL(p(c | x) ‖ p(c)), over all "
+            "images at once and not over splits; it grows with n (Salimans et al. 2016).",
         ),
     },
+    contract="""A harness.metrics.distances.Metric(name=..., lower_is_better=..., description=...,
+function=...), whose functions take two float64 arrays:
+
+    function(features [N, d], reference [M, d]) -> float
+    influence(features, reference) -> [N], how far each image moves the value (optional)
+
+and, by keyword, what is named in `needs`: logits [N, classes] of the images, held_out [H, d]
+features of held-out images. They raise ValueError for fewer than two images, for features that are
+not finite, and for two sets that have different numbers of features.""",
 )

@@ -5,7 +5,7 @@ The last trace is the sum of the singular values of A B', for any A and B with A
 B'B = S_ref. Of these there are two kinds: the centred rows over sqrt(n - 1), exact and small
 where there are fewer images than features; and else the symmetric root.
 
-The reference is held fixed; what its own luck adds is in `uncertainty`.
+The reference is held fixed; its own sampling error is in `uncertainty`.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ def fid_left_out(features: Matrix, reference: Matrix, *, groups: int = 50) -> Ve
     n = len(features)
     if groups < 2:
         raise ValueError(f"images are left out in at least 2 groups, not {groups}")
-    if n < 3:
-        raise NotDefined(f"FID needs 3 images for one to be left out, not {n}")
     groups = min(groups, n)
+    if n - -(-n // groups) < 2:  # without the largest group
+        raise NotDefined(f"FID needs 3 images, and 2 beside each group left out, not {n}")
     basis = half(reference)
     if n - n // groups < len(basis):
         return _left_out_of_few(features, reference, groups)

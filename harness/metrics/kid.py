@@ -1,7 +1,7 @@
 """KID: the unbiased squared maximum mean discrepancy under k(x, y) = (x.y / d + 1)^3
 (Binkowski et al. 2018), over all images at once rather than over random subsets.
 
-The reference is held fixed; what its own luck adds is in `uncertainty`.
+The reference is held fixed; its own sampling error is in `uncertainty`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def mean_over_pairs(sums: KernelSums) -> float:
 
 
 def kid(features: Matrix, reference: Matrix) -> float:
-    """Unbiased MMD^2: 0 on average for equal laws, so it may be negative. N, M >= 2."""
+    """Unbiased MMD^2: 0 on average for equal distributions, so it may be negative. N, M >= 2."""
     features, reference = checked(features, reference)
     inside = mean_over_pairs(within(features)) + mean_over_pairs(within(reference))
     return inside - 2 * float(across(features, reference).mean())

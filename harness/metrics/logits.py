@@ -1,6 +1,6 @@
 """Metrics of what a classifier calls the images, from its logits.
 
-    features    [N, d] float64, one row for each image that is judged
+    features    [N, d] float64, one row for each image that is evaluated
     reference   [M, d] float64, real images: only a metric that compares with them looks at it
     logits      [N, classes] float64, of the same images in the same order; the class probabilities
                 are their softmax

@@ -1,12 +1,12 @@
 """Whether two sets of images cover one another, and whether images are copies, by who is near whom.
 
-    features    [N, d] float64, one row for each image that is judged
+    features    [N, d] float64, one row for each image that is evaluated
     reference   [M, d] float64, one row for each image that it is held against; N and M may differ
 
 Around each image of one set lies a ball that reaches to its k-th nearest neighbour in that set, so
-the balls together stand for the law. The four metrics ask which images lie in whose balls, and one
-pass over the distances between the two sets answers all. To add a metric of that kind, count what
-it needs in `meeting` and write its functions below.
+the balls together stand for the distribution. The four metrics ask which images lie in whose balls,
+and one pass over the distances between the two sets answers all. To add a metric of that kind,
+count what it needs in `meeting` and write its functions below.
 
 Precision and recall are those of Kynkaanniemi et al. 2019, density and coverage those of Naeem et
 al. 2020. The reference is held fixed, as in `harness.metrics.distances`.
@@ -180,7 +180,7 @@ def met(features: Matrix, reference: Matrix, groups: int = GROUPS) -> Meeting:
 
 
 def precision(features: Matrix, reference: Matrix) -> float:
-    """Share of judged images in a ball of a reference image, edge included, k = 3; 0 to 1.
+    """Share of evaluated images in a ball of a reference image, edge included, k = 3; 0 to 1.
 
     Kynkaanniemi et al. 2019, eq. 1 and 2. Raises NotDefined where M <= 3.
     """
@@ -195,13 +195,13 @@ def precision_influence(features: Matrix, reference: Matrix) -> Vector:
 
 
 def recall(features: Matrix, reference: Matrix) -> float:
-    """Share of reference images in a ball of a judged image, edge included, k = 3; 0 to 1.
+    """Share of reference images in a ball of an evaluated image, edge included, k = 3; 0 to 1.
 
     Kynkaanniemi et al. 2019, eq. 1 and 2, with the sets exchanged. It grows with N: compare at
     equal N, M alone. Raises NotDefined where N <= 3.
     """
     features, reference = checked(features, reference)
-    refuse_few("recall", "judged", features, MANIFOLD)
+    refuse_few("recall", "evaluated", features, MANIFOLD)
     return float(met(features, reference).recalled.mean())
 
 
@@ -218,8 +218,8 @@ def recall_left_out(features: Matrix, reference: Matrix, *, groups: int = GROUPS
 
 
 def density(features: Matrix, reference: Matrix) -> float:
-    """In how many balls of reference images a judged image lies, edge left out, k = 5, over k:
-    1 on average for equal laws, 0 to M / k.
+    """In how many balls of reference images an evaluated image lies, edge left out, k = 5, over k:
+    1 on average for equal distributions, 0 to M / k.
 
     Naeem et al. 2020, eq. 5. Raises NotDefined where M <= 5.
     """
@@ -234,10 +234,10 @@ def density_influence(features: Matrix, reference: Matrix) -> Vector:
 
 
 def coverage(features: Matrix, reference: Matrix) -> float:
-    """Share of reference images with a judged image in their ball, edge left out, k = 5; 0 to 1.
+    """Share of reference images with an evaluated image in their ball, edge left out, k = 5; 0-1.
 
-    Naeem et al. 2020, eq. 6: 1 - 2^-k for equal laws and N = M, which grows with N / M: compare
-    at equal N, M alone. Raises NotDefined where M <= 5.
+    Naeem et al. 2020, eq. 6: 1 - 2^-k for equal distributions and N = M, which grows with N / M:
+    compare at equal N, M alone. Raises NotDefined where M <= 5.
     """
     features, reference = checked(features, reference)
     refuse_few("coverage", "reference", reference, DENSITY)
@@ -265,7 +265,7 @@ def refuse_few(metric: str, which: str, images: Matrix, neighbours: int) -> None
 
 
 def refuse_groups(metric: str, features: Matrix, groups: int, neighbours: int) -> None:
-    """More than `neighbours` judged images must remain without the largest group."""
+    """More than `neighbours` evaluated images must remain without the largest group."""
     n = len(features)
     if groups < 2 or groups > n or n - -(-n // groups) <= neighbours:
         raise NotDefined(
@@ -279,7 +279,7 @@ def refuse_groups(metric: str, features: Matrix, groups: int, neighbours: int) -
 
 
 def nearest(features: Matrix, reference: Matrix) -> tuple[Indices, Vector]:
-    """The reference image that each judged image is nearest to: its index [N], and the distance
+    """The reference image that each evaluated image is nearest to: its index [N], and the distance
     between the two in the units of the features [N]."""
     return found_nearest(*checked(features, reference))
 
@@ -294,14 +294,14 @@ def found_nearest(features: Matrix, reference: Matrix) -> tuple[Indices, Vector]
 
 
 def memorisation(features: Matrix, reference: Matrix, *, held_out: Matrix) -> float:
-    """Share of judged images that lie nearer to the reference than 95 % of the held-out images do,
+    """Share of evaluated images that lie nearer to the reference than 95 % of the held-out ones do,
     each measured to its nearest reference image, which must be those of the training: 0.05 on
     average where nothing was memorised, 1 where all are copies of training images.
 
-    Held-out images [H, d] are new draws of the same law, and so is what a model without memory
-    draws. Images that are near to everything, as blurred ones are in some features, raise it too:
-    look at the nearest images. Raises NotDefined where H < 19, or where so many held-out images
-    are themselves copies that nothing could be nearer.
+    Held-out images [H, d] are new draws of the same distribution, and so is what a model without
+    memory draws. Images that are near to everything, as blurred ones are in some features, raise it
+    too: look at the nearest images. Raises NotDefined where H < 19, or where so many held-out
+    images are themselves copies that nothing could be nearer.
     """
     return float(memorisation_influence(features, reference, held_out=held_out).mean())
 
@@ -320,7 +320,7 @@ def memorisation_influence(features: Matrix, reference: Matrix, *, held_out: Mat
     except ValueError as error:  # it speaks of features
         raise ValueError(f"of the held-out images: {error}") from error
     # Of the many definitions of a quantile, that below which a new draw lies with probability
-    # 0.05 exactly, whatever the law.
+    # 0.05 exactly, whatever the distribution.
     limit = np.quantile(usual, HELD_OUT_NEARER, method="weibull")
     if limit == 0:
         raise NotDefined(

@@ -1,6 +1,6 @@
 """How sure a distance is: the jackknife, errors of paired differences, the part of the reference.
 
-    features    [N, d] float64, the judged images; two sets `a` and `b` are paired: image j of both
+    features    [N, d] float64, evaluated images; two sets `a` and `b` are paired: image j of both
                 starts from the same noise, so they are equally many
     reference   [M, d] float64, held fixed except where a function is named for its variance
 
@@ -10,7 +10,6 @@ their squares. All raise ValueError as the distances do, and for pairs that are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,20 +112,6 @@ def kid_reference_variance(features: Matrix, reference: Matrix) -> float:
     return float(max(alone - twice, 0))
 
 
-def kid_difference_reference_variance(
-    features_a: Matrix, features_b: Matrix, reference: Matrix
-) -> float:
-    """The same for KID(a) - KID(b): g_a - g_b for g and the difference of kernels for z_xy; what
-    is within the reference is in both and cancels."""
-    features_a, features_b, reference = _paired(features_a, features_b, reference)
-    n, m = len(features_a), len(reference)
-    if min(n, m) < 4:
-        return float("nan")
-    between = crossing_difference(features_a, features_b, reference)
-    alone = (2 * between.columns).var(ddof=1) / m
-    return float(max(alone - 4 * between.interaction / (n * m), 0))
-
-
 def fid_reference_influence(features: Matrix, reference: Matrix) -> Vector:
     """psi_i = -2 (m - m_ref).x + x' (I - T^+) x for each image x_i of the reference, where
     x = x_i - m_ref; [M]. Of a difference: psi_a - psi_b.
@@ -143,16 +128,6 @@ def fid_reference_variance(features: Matrix, reference: Matrix) -> float:
     return float(psi.var(ddof=1) / len(psi))
 
 
-def fid_difference_reference_variance(
-    features_a: Matrix, features_b: Matrix, reference: Matrix
-) -> float:
-    """var(psi_a - psi_b)/m."""
-    features_a, features_b, reference = _paired(features_a, features_b, reference)
-    psi = fid_reference_influence(features_a, reference)
-    psi -= fid_reference_influence(features_b, reference)
-    return float(psi.var(ddof=1) / len(psi))
-
-
 @dataclass(frozen=True)
 class CrossSums:
     """What is kept of a matrix k_ij of n images against m of the reference."""
@@ -163,22 +138,10 @@ class CrossSums:
 
 @remembered
 def crossing(features: Matrix, reference: Matrix) -> CrossSums:
-    blocks = kernel_rows(features, reference)
-    return _cross_sums(blocks, across(features, reference), len(reference))
-
-
-@remembered
-def crossing_difference(a: Matrix, b: Matrix, reference: Matrix) -> CrossSums:
-    pairs = zip(kernel_rows(a, reference), kernel_rows(b, reference), strict=True)
-    blocks = ((rows, of_a - of_b) for (rows, of_a), (_, of_b) in pairs)
-    return _cross_sums(blocks, across(a, reference) - across(b, reference), len(reference))
-
-
-def _cross_sums(blocks: Iterator[tuple[slice, Matrix]], means: Vector, m: int) -> CrossSums:
-    """`means` are those of the rows, which are centred on them before they are squared, lest
-    rounding hide the little that remains."""
-    n, columns, squares = len(means), np.zeros(m), 0.0
-    for rows, block in blocks:
+    n, m, means = len(features), len(reference), across(features, reference)
+    columns, squares = np.zeros(m), 0.0
+    for rows, block in kernel_rows(features, reference):
+        # Centred before they are squared, lest rounding hide the little that remains.
         centred = block - means[rows, None]
         columns += centred.sum(axis=0) / n
         squares += float(np.vdot(centred, centred))

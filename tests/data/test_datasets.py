@@ -57,6 +57,44 @@ def test_every_data_set_is_square_images_in_two_parts_that_share_none(name, data
     assert load(name, data_dir).fingerprint == images.fingerprint
 
 
+def sources(name, data_dir, **options):
+    return DATASETS[name].sources(data_dir, **options)
+
+
+def test_the_sources_of_a_data_set_are_the_files_that_it_is_read_from(data_dir, pictures):
+    for name in ("digits", "finite", "gaussian", "mixture"):
+        assert sources(name, data_dir) == []
+    for name in ("cifar10", "mnist", "fashion_mnist"):
+        assert sources(name, data_dir) == [data_dir / f"{name}.zip"]
+    assert sources("flowers102", data_dir, image_size=32) == [data_dir / "flowers102-64.zip"]
+    assert sources("finite", data_dir, of="mnist") == [data_dir / "mnist.zip"]
+    assert sources("folder", data_dir, path="mine.zip") == [data_dir / "mine.zip"]
+    (data_dir / "own" / "kind").mkdir(parents=True)
+    names = ["own/b.png", "own/kind/a.jfif", "own/notes.txt"]
+    for name, content in zip(names, pictures(3), strict=True):
+        (data_dir / name).write_bytes(content)
+    found = sources("folder", data_dir, path="own", held_out=0.5, grey=True)
+    assert found == [data_dir / "own" / "b.png", data_dir / "own" / "kind" / "a.jfif"]
+    images = DATASETS["folder"](data_dir, path="own", held_out=0.5)
+    assert images.notes == ("1 file skipped (.txt)",)
+
+
+def test_the_sources_of_what_torchvision_unpacked_are_its_files(tmp_path):
+    assert sources("cifar10", tmp_path) == []
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"images")
+    assert sources("cifar10", tmp_path) == [tmp_path / "cifar-10-batches-py" / "test_batch"]
+
+
+def test_photographs_that_an_interruption_left_out_are_not_passed_over(tmp_path, pictures):
+    photographs = tmp_path / "flowers-102" / "jpg"
+    photographs.mkdir(parents=True)
+    (photographs / "image_00001.jpg").write_bytes(pictures(1)[0])
+    assert sources("flowers102", tmp_path) == [photographs / "image_00001.jpg"]
+    with pytest.raises(DataError, match="holds 1 of the 8,189 photographs"):
+        DATASETS["flowers102"](tmp_path)
+
+
 @pytest.mark.parametrize("name", DATASETS.names())
 def test_every_data_set_describes_itself(name):
     assert len(DATASETS.describe(name)) > 20

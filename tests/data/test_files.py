@@ -1,11 +1,12 @@
 import io
 import struct
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data.files import read_images
+from harness.data.files import image_files, images_and_notes, read_images
 from harness.errors import DataError
 
 
@@ -36,7 +37,69 @@ def test_what_is_hidden_or_no_image_is_passed_over(write_zip, pictures):
             "README": b"",
         },
     )
-    assert len(read_images(archive, 6)) == 1
+    images, notes = images_and_notes(archive, 6)
+    assert len(images) == 1
+    assert notes == ("2 files skipped (.csv, no suffix)",)
+
+
+def test_where_nothing_is_left_out_or_altered_nothing_is_said(write_zip, pictures):
+    _, notes = images_and_notes(write_zip("a.zip", {"a.png": pictures(1)[0]}), 6)
+    assert notes == ()
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG"])
+def test_every_usual_name_of_a_jpeg_is_read(tmp_path, suffix):
+    Image.new("RGB", (6, 6), "red").save(tmp_path / f"image{suffix}", "JPEG")
+    assert read_images(tmp_path, 6).shape == (1, 3, 6, 6)
+
+
+def test_links_to_folders_are_followed_and_each_folder_is_read_once(tmp_path, pictures):
+    for folder, contents in [("images/dog", pictures(2)), ("elsewhere", pictures(3))]:
+        (tmp_path / folder).mkdir(parents=True)
+        for number, content in enumerate(contents):
+            (tmp_path / folder / f"{number}.png").write_bytes(content)
+    images = tmp_path / "images"
+    (images / "cat").symlink_to(tmp_path / "elsewhere")
+    (images / "dog" / "back").symlink_to(images)  # it never ends, where links are followed blindly
+    assert len(read_images(images, 6)) == 5
+    assert [str(file.relative_to(images)) for file in image_files(images)] == [
+        "cat/0.png", "cat/1.png", "cat/2.png", "dog/0.png", "dog/1.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("grey", "white"), [(False, [255, 255, 255]), (True, [255])])
+def test_what_is_transparent_is_white_and_not_the_colour_beneath(tmp_path, grey, white):
+    pixels = np.zeros((16, 16, 4), np.uint8)
+    pixels[..., 0] = 255  # red, which nobody sees
+    pixels[4:12, 4:12] = [10, 200, 30, 255]
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    [image], notes = images_and_notes(tmp_path, 16, grey=grey)
+    assert image[:, 0, 0].tolist() == white
+    assert image[:, 8, 8].tolist() == ([124] if grey else [10, 200, 30])  # 0.299 R + ...
+    assert notes == ("1 image with transparent parts, composed on white",)
+
+
+def test_of_a_film_the_first_frame_is_taken_and_that_is_said(tmp_path):
+    red, blue = (Image.new("RGB", (6, 6), colour) for colour in ("red", "blue"))
+    red.save(tmp_path / "film.gif", save_all=True, append_images=[blue])
+    [image], notes = images_and_notes(tmp_path, 6)
+    assert image[:, 0, 0].tolist() == [255, 0, 0]
+    assert notes == ("1 image of several frames, of which the first is taken",)
+
+
+def test_an_image_too_large_for_memory_is_named_and_one_that_is_only_large_is_read(
+    tmp_path, monkeypatch
+):
+    Image.new("L", (50, 50)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(
+        DataError, match=r"huge\.png in .* has more than 2,000 pixels\. Use a smaller"
+    ):
+        read_images(tmp_path, 6)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_images(tmp_path, 6).shape == (1, 3, 6, 6)
 
 
 def test_the_square_in_the_centre_is_taken(tmp_path):

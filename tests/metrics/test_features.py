@@ -10,20 +10,15 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+from make_digits_extractor import labels, named
 from PIL import Image, ImageFilter
 
 from harness.data.datasets import DATASETS
 from harness.errors import BadOption, DataError
 from harness.metrics.distances import METRICS
-from harness.metrics.features import (
-    CLIP,
-    DINOV2,
-    EXTRACTORS,
-    LAST_BLOCK,
-    TORCH_FIDELITY,
-    UP_TO_768,
-    has_logits,
-)
+from harness.metrics.features import EXTRACTORS, digits_network, has_logits
+from harness.metrics.inception import LAST_BLOCK, TORCH_FIDELITY, UP_TO_768
+from harness.metrics.vision_transformers import CLIP, DINOV2, dinov2_positions
 
 SUITABLE = {
     "clip": (3, 16), "digits": (1, 8), "dinov2": (3, 16), "inception": (3, 16), "pixels": (2, 4),
@@ -60,7 +55,8 @@ def dinov2_dir(tmp_path_factory):
     """A folder with random weights of the smallest DINOv2, under their published name."""
     import torch
 
-    name, width, depth = DINOV2["vit-s-14"]
+    _, name = DINOV2["vit-s-14"]
+    width, depth = 384, 12
     torch.manual_seed(0)
 
     def layer(name, columns, rows):
@@ -115,7 +111,7 @@ def clip_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        torch.jit.trace(Clip().eval(), torch.randn(1, 3, 64, 64)).save(folder / CLIP["vit-b-32"])
+        torch.jit.trace(Clip().eval(), torch.randn(1, 3, 64, 64)).save(folder / CLIP["vit-b-32"][0])
     return folder
 
 
@@ -164,6 +160,14 @@ def test_every_extractor_names_its_quantity_and_its_weights(extractor):
     if extract.label != "pixels":  # any channel is a number like another to it
         with pytest.raises(DataError, match="channel"):
             extract.check(7, images.shape[2])
+
+
+def test_the_sources_of_an_extractor_are_its_files_of_weights(inception_dir, dinov2_dir):
+    start = {"layer": 192, "weights": "start.safetensors"}
+    found = EXTRACTORS["inception"].sources(inception_dir, **start)
+    assert found == [inception_dir / "start.safetensors"]
+    found = EXTRACTORS["dinov2"].sources(dinov2_dir, model="vit-s-14")
+    assert found == [dinov2_dir / DINOV2["vit-s-14"][1]]
 
 
 @pytest.mark.parametrize(
@@ -232,8 +236,6 @@ def noisy(images, spread):
 
 def without_classes(images, dropped):
     """Without those that show the highest `dropped` of the ten digits."""
-    from harness.metrics.make_digits_extractor import labels
-
     return images[labels(images).numpy() < 10 - dropped]
 
 
@@ -317,8 +319,6 @@ def test_the_logits_of_digits_name_the_digits(digits):
     from safetensors.torch import load_file
 
     import harness.metrics
-    from harness.metrics.features import digits_network
-    from harness.metrics.make_digits_extractor import labels, named
 
     extract, _, held_out = digits
     logits = extract.logits(held_out)
@@ -415,7 +415,7 @@ def test_without_weights_and_network_one_error_says_what_belongs_where(
         raise URLError("no route to host")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("torch.hub.urlopen", fail)
+    monkeypatch.setattr("requests.get", fail)
     with pytest.raises(DataError) as caught:
         EXTRACTORS["inception"](tmp_path / "data", "cpu", layer=layer)
     assert "no route to host" in str(caught.value)
@@ -537,9 +537,8 @@ def test_dinov2_equals_the_vision_transformer_of_torchvision(dinov2_dir):
     )
     from torchvision.models.vision_transformer import VisionTransformer
 
-    from harness.metrics.features import dinov2_positions
-
-    name, width, depth = DINOV2["vit-s-14"]
+    _, name = DINOV2["vit-s-14"]
+    width, depth = 384, 12
     weights = torch.load(dinov2_dir / name)
     theirs = {
         "conv_proj.weight": weights["patch_embed.proj.weight"],
@@ -589,8 +588,6 @@ def test_the_positions_of_dinov2_are_those_of_a_grid_larger_by_a_tenth_of_a_patc
     grid of 16 alone the last place would be off by 0.19."""
     import torch
 
-    from harness.metrics.features import dinov2_positions
-
     down, right = torch.meshgrid(torch.arange(37.0), torch.arange(37.0), indexing="ij")
     first = torch.tensor([[[-1.0, -2.0]]])
     learned = torch.cat([first, torch.stack([down, right], dim=-1).view(1, 37 * 37, 2)], dim=1)
@@ -607,7 +604,7 @@ def test_clip_equals_torch_fidelity_with_the_same_archive(clip_dir):
     import torch
     from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP
 
-    file = clip_dir / CLIP["vit-b-32"]
+    file = clip_dir / CLIP["vit-b-32"][0]
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 30, 30), dtype=np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -632,8 +629,8 @@ def test_colour_networks_take_grey_as_three_equal_channels(name, options, folder
 @pytest.mark.parametrize(
     ("name", "model", "file"),
     [
-        *(("dinov2", model, file) for model, (file, *_) in DINOV2.items()),
-        *(("clip", model, file) for model, file in CLIP.items()),
+        *(("dinov2", model, file) for model, (_, file) in DINOV2.items()),
+        *(("clip", model, file) for model, (file, _) in CLIP.items()),
     ],
 )
 def test_without_its_weights_and_network_a_model_says_what_belongs_where(
@@ -641,12 +638,12 @@ def test_without_its_weights_and_network_a_model_says_what_belongs_where(
 ):
     asked = []
 
-    def fail(request, *_args, **_options):
-        asked.append(request.full_url)
+    def fail(url, *_args, **_options):
+        asked.append(url)
         raise URLError("no route to host")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("torch.hub.urlopen", fail)
+    monkeypatch.setattr("requests.get", fail)
     with pytest.raises(DataError) as caught:
         EXTRACTORS[name](tmp_path / "data", "cpu", model=model)
     assert f"weights of the extractor '{name}' could not be downloaded (" in str(caught.value)
@@ -661,7 +658,7 @@ def test_without_its_weights_and_network_a_model_says_what_belongs_where(
     ("name", "cached"),
     [
         ("dinov2", "dinov2_vitl14_pretrain.pth"),
-        ("clip", f"clip-vit-b-32-{'0af1' * 16}.pt"),
+        ("clip", f"clip-vit-b-32-{CLIP['vit-b-32'][1]}.pt"),
     ],
 )
 def test_weights_that_torch_fidelity_downloaded_are_found_in_the_cache(
@@ -676,33 +673,29 @@ def test_weights_that_torch_fidelity_downloaded_are_found_in_the_cache(
         extract(np.zeros((1, 3, 8, 8), np.uint8))
 
 
-def test_a_cached_model_of_a_longer_name_is_not_taken_for_another(tmp_path, monkeypatch):
-    place = tmp_path / "hub" / "checkpoints" / f"clip-vit-l-14-336px-{'0af1' * 16}.pt"
-    place.parent.mkdir(parents=True)
-    place.write_bytes(b"weights")
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: (_ for _ in ()).throw(URLError("no")))
-    with pytest.raises(DataError, match=r"put ViT-L-14\.pt into"):
-        EXTRACTORS["clip"](tmp_path / "data", "cpu", model="vit-l-14")
+def test_dinov2_says_which_extra_brings_its_network(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.metrics.vision_transformers.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"Use pip install 'harness\[extractors\]'"):
+        EXTRACTORS["dinov2"](tmp_path, "cpu")
 
 
 def test_weights_of_another_model_are_refused(dinov2_dir, tmp_path):
     import torch
 
-    name, *_ = DINOV2["vit-s-14"]
+    _, name = DINOV2["vit-s-14"]
     image = np.zeros((1, 3, 8, 8), np.uint8)
     other = EXTRACTORS["dinov2"](dinov2_dir, "cpu", model="vit-b-14", weights=name)
-    with pytest.raises(DataError, match=r"does not hold weights of dinov2-vit-b-14.*1370, 384"):
+    with pytest.raises(DataError, match=r"does not hold weights of dinov2-vit-b-14.*mismatch.*384"):
         other(image)
     weights = torch.load(dinov2_dir / name)
     torch.save(weights | {"register_tokens": torch.zeros(1)}, tmp_path / "registers.pth")
     other = EXTRACTORS["dinov2"](tmp_path, "cpu", model="vit-s-14", weights="registers.pth")
-    with pytest.raises(DataError, match="first difference is layer register_tokens"):
+    with pytest.raises(DataError, match=r"does not hold weights .*register_tokens"):
         other(image)
     del weights["blocks.11.norm1.weight"]
     torch.save(weights, tmp_path / "short.pth")
     other = EXTRACTORS["dinov2"](tmp_path, "cpu", model="vit-s-14", weights="short.pth")
-    with pytest.raises(DataError, match=r"layer blocks\.11\.norm1\.weight"):
+    with pytest.raises(DataError, match=r"does not hold weights .*blocks\.11\.norm1\.weight"):
         other(image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

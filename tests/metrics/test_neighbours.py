@@ -288,7 +288,7 @@ def test_what_is_no_pair_of_sets_is_refused(function, features, reference, probl
     [
         (precision, 9, 3, "3 reference images. Take at least 4"),
         (precision_influence, 9, 3, "3 reference images. Take at least 4"),
-        (recall, 3, 9, "3 judged images. Take at least 4"),
+        (recall, 3, 9, "3 evaluated images. Take at least 4"),
         (density, 9, 5, "5 reference images. Take at least 6"),
         (density_influence, 9, 5, "5 reference images. Take at least 6"),
         (coverage, 9, 5, "5 reference images. Take at least 6"),

@@ -5,6 +5,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from programs import (
+    AsPeersCallIt,
+    diffusers_pipeline,
+    diffusers_sampling,
+    diffusers_training_step,
+    fidelity_metrics,
+    lucidrains_diffusion,
+    lucidrains_sampling,
+    lucidrains_training_step,
+)
 
 from harness.data.digits import digits
 from harness.diffusion.objective import TARGETS, Denoiser, Estimate
@@ -15,16 +25,6 @@ from harness.errors import HarnessError
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS
 from harness.models.presets import tiny
-from harness.peers import (
-    Told,
-    diffusers_pipeline,
-    diffusers_sampling,
-    diffusers_training_step,
-    fidelity_metrics,
-    lucidrains_diffusion,
-    lucidrains_sampling,
-    lucidrains_training_step,
-)
 
 BATCH = 16
 SHAPE = (1, 8, 8)
@@ -111,7 +111,9 @@ def test_sampling_gives_images(peer, network, sampler):
     evaluated = []
     sample = SAMPLINGS[peer](network, SHAPE, 5, 4, sampler)
     handle = torch.nn.modules.module.register_module_forward_hook(
-        lambda module, given, _: evaluated.append(given) if isinstance(module, Told) else None
+        lambda module, given, _: (
+            evaluated.append(given) if isinstance(module, AsPeersCallIt) else None
+        )
     )
     try:
         images = sample()
@@ -126,14 +128,14 @@ def test_sampling_gives_images(peer, network, sampler):
 
 def test_a_timestep_becomes_its_log_snr(peer, network):
     if peer == "diffusers":
-        told = diffusers_pipeline(network, SHAPE, "ddim").unet
+        ours = diffusers_pipeline(network, SHAPE, "ddim").unet
     else:
-        told = lucidrains_diffusion(network, SHAPE, 20).model
+        ours = lucidrains_diffusion(network, SHAPE, 20).model
     seen = []
-    told.network.register_forward_hook(lambda _, given, __: seen.append(given[1]))
+    ours.network.register_forward_hook(lambda _, given, __: seen.append(given[1]))
     with torch.inference_mode():
-        told(torch.zeros(1000, *SHAPE), torch.arange(1000))
-        told(torch.zeros(3, *SHAPE), torch.tensor(17))
+        ours(torch.zeros(1000, *SHAPE), torch.arange(1000))
+        ours(torch.zeros(3, *SHAPE), torch.tensor(17))
     expected = Linear().log_snr((torch.arange(1000, dtype=torch.float64) + 1) / 1000)
     assert torch.allclose(seen[0].double(), expected, rtol=0, atol=1e-4)
     assert torch.equal(seen[1], seen[0][17].expand(3))
@@ -163,10 +165,10 @@ def test_ddim_of_diffusers_is_our_ddim(network, spacing):
 
 def test_ddim_of_lucidrains_begins_and_ends_where_ours_does(network):
     pytest.importorskip("denoising_diffusion_pytorch", reason="pip install -e '.[peers]' brings it")
-    told = lucidrains_diffusion(network, SHAPE, 20)
+    theirs = lucidrains_diffusion(network, SHAPE, 20)
     asked = []
-    told.model.network.register_forward_hook(lambda _, given, __: asked.append(given[1][0]))
-    told.sample(batch_size=2)
+    theirs.model.network.register_forward_hook(lambda _, given, __: asked.append(given[1][0]))
+    theirs.sample(batch_size=2)
     assert torch.allclose(
         torch.stack(asked).double(),
         Linear().log_snr(SPACINGS["trailing"](Linear(), 20)[:-1]),
@@ -227,6 +229,6 @@ def test_colour_is_trained_on_and_sampled(peer, images):
 def test_what_is_missing_is_named_with_its_remedy(lacking, use, network, images, monkeypatch):
     monkeypatch.setitem(sys.modules, lacking, None)
     # Without the extra, another of its packages may be the first that is missed.
-    named = rf"({lacking}|accelerate).*pip install 'harness\[peers\]'"
+    named = rf"({lacking}|accelerate).*Use pip install -e '\.\[peers\]'"
     with pytest.raises(HarnessError, match=named):
         use(network, images)

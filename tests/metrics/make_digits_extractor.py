@@ -1,7 +1,7 @@
 """Make `digits.safetensors`, the weights of the extractor `digits`, and `digits-head.safetensors`,
 those of the layer that names the digit from its features:
 
-    python -m harness.metrics.make_digits_extractor
+    python tests/metrics/make_digits_extractor.py
 
 A small network learns to name the digits of the training part, half a minute on one core. The file
 that is shipped is the reference, for another processor rounds otherwise: made anew it gives other
@@ -19,12 +19,13 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
+import harness.metrics
 from harness.data.datasets import DATASETS
 from harness.data.images import Images
 from harness.metrics.features import digits_network
 
-FILE = Path(__file__).with_name("digits.safetensors")
-HEAD = Path(__file__).with_name("digits-head.safetensors")
+FILE = Path(harness.metrics.__file__).with_name("digits.safetensors")
+HEAD = FILE.with_name("digits-head.safetensors")
 SHAPES = {"first": (32, 1, 3, 3), "second": (64, 32, 3, 3), "last": (64, 64 * 4 * 4)}
 CLASSES, STEPS, BATCH, DROPPED = 10, 2000, 128, 0.3
 NEAR_CONSTANT = 0.05  # standard deviation of a feature that could be anything from -1 to 1

@@ -1,21 +1,21 @@
-"""Damaged images: alike in shape and kind, the same each time, and worse by as much as is said."""
+"""Degraded images: alike in shape and kind, the same each time, and worse by as much as is said."""
 
 import numpy as np
 import pytest
 
-from harness.data.damage import DAMAGES, NOISE, half_resolution, noisy
+from harness.data.degraded import DEGRADATIONS, NOISE, half_resolution, noisy
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values())
+@pytest.mark.parametrize("degradation", DEGRADATIONS.values())
 @pytest.mark.parametrize("shape", [(3, 1, 8, 8), (2, 3, 7, 7), (1, 5, 1, 1)])
-def test_a_damaged_image_is_an_image_of_the_same_kind(damage, shape):
+def test_a_degraded_image_is_an_image_of_the_same_kind(degradation, shape):
     images = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     before = images.copy()
-    worse = damage.do(images)
-    assert worse.shape == shape
-    assert worse.dtype == np.uint8
+    degraded = degradation.do(images)
+    assert degraded.shape == shape
+    assert degraded.dtype == np.uint8
     np.testing.assert_array_equal(images, before)
-    np.testing.assert_array_equal(damage.do(images), worse)
+    np.testing.assert_array_equal(degradation.do(images), degraded)
 
 
 def test_half_the_resolution_keeps_what_is_broad_and_loses_what_is_fine():

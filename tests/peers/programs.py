@@ -1,4 +1,4 @@
-"""Other people's programs doing the same work, for `harness bench` to time beside ours.
+"""Other people's programs doing the same work, for `compare.py` to time beside ours.
 
 Each function gives a callable that does one piece of a peer's work with our images, our batch and
 a copy of our network. Peers run as they come: float32 without autocast, not channels-last, nothing
@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from importlib.util import find_spec
 from io import StringIO
 from itertools import chain, repeat
 from pathlib import Path
@@ -34,11 +33,6 @@ Shape = tuple[int, ...]  # of one image: channels, height, width
 Predict = Callable[[Tensor, Tensor], Tensor]  # of images [N, C, H, W] and log SNR [N]
 
 
-def are_installed() -> bool:
-    """Whether the extra `peers` is here."""
-    return all(find_spec(name) for name in ("diffusers", "denoising_diffusion_pytorch"))
-
-
 @contextmanager
 def installed() -> Iterator[None]:
     """Around the import of a peer. Raises HarnessError where it is not there."""
@@ -46,14 +40,14 @@ def installed() -> Iterator[None]:
         yield
     except ImportError as error:
         raise HarnessError(
-            f"other programs to compare with are not all here ({error}): "
-            "pip install 'harness[peers]', or in a checkout pip install -e '.[peers]'"
+            f"other programs to compare with are not all here ({error}). "
+            "Use pip install -e '.[peers]'."
         ) from error
 
 
-class Told(nn.Module):
-    """A copy of our network, which is told log SNR, as peers call one: with timesteps from 0, each
-    an entry of their table of betas. The rest is what they ask a network for."""
+class AsPeersCallIt(nn.Module):
+    """A copy of our network, which takes log SNR, as peers call one: with timesteps from 0, each an
+    entry of their table of betas. The rest is what they ask a network for."""
 
     table: Tensor
     self_condition = random_or_learned_sinusoidal_cond = False
@@ -62,7 +56,7 @@ class Told(nn.Module):
         self, network: nn.Module, shape: Shape, betas: Tensor, predict: Predict | None = None
     ):
         super().__init__()
-        self.predict = predict  # in the place of the copy, which then only tells what it is
+        self.predict = predict  # in the place of the copy, which then only says what it is
         self.network = copy.deepcopy(network).to(memory_format=torch.contiguous_format).float()
         self.device, self.dtype = next(network.parameters()).device, torch.float32
         self.channels = self.out_dim = shape[0]
@@ -163,9 +157,9 @@ def diffusers_pipeline(
         import diffusers
 
     scheduler = getattr(diffusers, f"{sampler.upper()}Scheduler")(num_train_timesteps=T, **options)
-    told = Told(network, shape, scheduler.betas, predict).eval()
-    told.register_forward_hook(lambda _, __, noise: SimpleNamespace(sample=noise))
-    pipeline = getattr(diffusers, f"{sampler.upper()}Pipeline")(told, scheduler)
+    ours = AsPeersCallIt(network, shape, scheduler.betas, predict).eval()
+    ours.register_forward_hook(lambda _, __, noise: SimpleNamespace(sample=noise))
+    pipeline = getattr(diffusers, f"{sampler.upper()}Pipeline")(ours, scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -218,10 +212,10 @@ def lucidrains_diffusion(network: nn.Module, shape: Shape, steps: int, **options
         from denoising_diffusion_pytorch import GaussianDiffusion
         from denoising_diffusion_pytorch.denoising_diffusion_pytorch import linear_beta_schedule
 
-    told = Told(network, shape, linear_beta_schedule(T))
+    ours = AsPeersCallIt(network, shape, linear_beta_schedule(T))
     options |= {"timesteps": T, "objective": "pred_noise", "beta_schedule": "linear"}
     options |= {"image_size": shape[-1], "sampling_timesteps": steps}
-    return GaussianDiffusion(told, **options).to(told.device)
+    return GaussianDiffusion(ours, **options).to(ours.device)
 
 
 def fidelity_metrics(
@@ -233,7 +227,7 @@ def fidelity_metrics(
         import torch_fidelity
         from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-    class Ours(FeatureExtractorBase):  # type: ignore[misc]
+    class Ours(FeatureExtractorBase):
         get_provided_features_list = staticmethod(lambda: ("features",))
         get_default_feature_layer_for_metric = staticmethod(lambda metric: "features")
 

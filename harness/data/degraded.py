@@ -1,4 +1,4 @@
-"""Real images made a little worse: how far a distance is, in terms that a person can picture."""
+"""Degraded copies of real images: what a distance means, in terms that a person can picture."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def half_resolution(images: Images) -> Images:
 def noisy(images: Images) -> Images:
     """The images with a little Gaussian noise, the same each time."""
     noise = np.random.default_rng(0).normal(0, NOISE, images.shape)
-    worse: Images = (images + noise).round().clip(0, 255).astype(np.uint8)
-    return worse
+    degraded: Images = (images + noise).round().clip(0, 255).astype(np.uint8)
+    return degraded
 
 
 @dataclass(frozen=True)
-class Damage:
+class Degradation:
     """What is done to real images, and the words that end a sentence about what they score."""
 
     words: str
@@ -42,7 +42,7 @@ class Damage:
 
 
 # By the name that ends the column of their score: `kid_noisy`.
-DAMAGES = {
-    "half_resolution": Damage("at half their resolution", half_resolution),
-    "noisy": Damage(f"with Gaussian noise of {NOISE:g} of 255", noisy),
+DEGRADATIONS = {
+    "half_resolution": Degradation("at half their resolution", half_resolution),
+    "noisy": Degradation(f"with Gaussian noise of {NOISE:g} of 255", noisy),
 }

@@ -1,5 +1,4 @@
-"""Downloads by other libraries: their many ways to fail become one error, and none may be made
-where none is wanted."""
+"""Downloads: whole or not at all, none where none is wanted, and one error for all that fails."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from harness.errors import DataError
 
-PATIENCE = 30  # seconds without a byte; the libraries themselves would wait for ever
+PATIENCE = 30  # seconds without a byte; some libraries would wait for ever
 
 _forbidden = ContextVar("downloads are forbidden", default=False)
 
@@ -30,19 +29,36 @@ def no_downloads() -> Iterator[None]:
         _forbidden.reset(before)
 
 
+def fetch(what: str, url: str, file: Path, remedy: str, sha256: str = "") -> Path:
+    """The file, downloaded from `url` and of this checksum where one is published; raises what
+    `download` raises."""
+    with download(what, file.parent, remedy):
+        import pooch
+
+        pooch.get_logger().setLevel("WARNING")
+        pooch.retrieve(
+            url,
+            f"sha256:{sha256}" if sha256 else None,
+            file.name,
+            file.parent,
+            downloader=pooch.HTTPDownloader(timeout=PATIENCE),
+        )
+    return file
+
+
 @contextmanager
 def download(what: str, into: Path, remedy: str) -> Iterator[None]:
-    """Do a download inside. Raises DataError, whatever was raised there, that ends in `remedy`;
-    empty folders that it made in `into` are gone then."""
+    """Do a download inside, by any library. Raises DataError, whatever was raised there, that ends
+    in `remedy`; empty folders that it made in `into` are gone then."""
     if _forbidden.get():
         raise NotHereYet(f"{what} would be downloaded into {into} first")
-    there = folders_in(into)
+    present = folders_in(into)
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:
         yield
     except Exception as error:  # no network, half a file, a full disk, a moved server
-        for folder in folders_in(into) - there:
+        for folder in folders_in(into) - present:
             remove_empty(folder)
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{what} could not be downloaded ({reason}). {remedy}") from error
