@@ -1,54 +1,156 @@
-"""Everything that a grid file can name, from every registry."""
+"""Everything that a grid file can name, and what the report is made of, from every registry."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from harness.data.datasets import DATASETS
-from harness.diffusion.objective import TARGETS, WEIGHTINGS
+from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
+from harness.errors import UnknownName, suggestion
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
-from harness.registry import Registry
+from harness.registry import BUILT_IN, Registry, plural
+from harness.registry.signature import Option
 
+# Those that a grid file names; the report's own stand beside them in `registries`.
 REGISTRIES: tuple[Registry[Any], ...] = (
-    SCHEDULES, SAMPLERS, SPACINGS, TARGETS, WEIGHTINGS, MODELS, DATASETS, EXTRACTORS, METRICS,
+    SCHEDULES, SAMPLERS, SPACINGS, TARGETS, WEIGHTINGS, LOSSES, MODELS, DATASETS, EXTRACTORS,
+    METRICS,
 )  # fmt: skip
+WIDTH = 100
 
 
-def every_part() -> list[dict[str, Any]]:
-    """kind, name, description, origin and options (name -> default) of each part."""
-    return [
-        {
-            "kind": registry.kind,
-            "name": name,
-            "description": registry.describe(name),
-            "origin": registry.origin(name),
+@dataclass(frozen=True)
+class PartInfo:
+    """What is known of one part."""
+
+    kind: str
+    name: str
+    origin: str
+    description: str = ""
+    formula: str = ""
+    options: tuple[Option, ...] = ()
+    facts: tuple[str, ...] = ()  # what the program goes by, such as its order of convergence
+    source: str = ""  # distribution, version and digest of a part of another package
+    problem: str = ""  # why it cannot be used
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "description": self.description,
+            "origin": self.origin,
+            "source": self.source,
+            "formula": self.formula,
+            "facts": list(self.facts),
             "options": {
-                option.name: "required" if option.required else option.default
-                for option in registry.options(name)
+                option.name: option.schema | {"required": option.required}
+                for option in self.options
             },
+            "problem": self.problem,
         }
-        for registry in REGISTRIES
-        for name in registry
-    ]
 
 
-def as_text(found: list[dict[str, Any]]) -> str:
+def registries() -> tuple[Registry[Any], ...]:
+    # Plots are imported for this alone.
+    from harness.report.figures.catalogue import PLOTS
+    from harness.report.findings.catalogue import FINDINGS
+
+    return (*REGISTRIES, PLOTS, FINDINGS)
+
+
+def every_part() -> list[PartInfo]:
+    """Each part of each registry, by kind and name; a part that cannot be loaded says why."""
+    return [info(registry, name) for registry in registries() for name in registry]
+
+
+def info(registry: Registry[Any], name: str) -> PartInfo:
+    origin = registry.origin(name)
+    if problem := registry.problem(name):
+        return PartInfo(registry.kind, name, origin, problem=problem)
+    return PartInfo(
+        registry.kind,
+        name,
+        origin,
+        description=registry.describe(name),
+        formula=registry.formula(name),
+        options=tuple(registry.options(name)),
+        facts=tuple(facts_of(registry[name])),
+        source=registry.source(name),
+    )
+
+
+def facts_of(part: object) -> Iterable[str]:
+    """What a part's record says beyond its formula, in words."""
+    if (order := getattr(part, "order", None)) is not None:
+        yield f"converges with order {order}"
+    if like := getattr(part, "like", ""):
+        yield f"its first step is that of {like}"
+    if (lower := getattr(part, "lower_is_better", None)) is not None:
+        yield f"{'lower' if lower else 'higher'} is better"
+    if needs := getattr(part, "needs", ()):
+        yield f"needs {' and '.join(sorted(needs))}"
+
+
+def as_text(found: Iterable[PartInfo]) -> str:
     """The parts as a page of text, kind by kind."""
-    wide = max(len(part["name"]) for part in found)
-    lines: list[str] = []
-    kind = None
+    found = list(found)
+    wide: dict[str, int] = {}
     for part in found:
-        if part["kind"] != kind:
-            kind = part["kind"]
-            lines += ["", f"{kind}s"]
-        origin = "" if part["origin"] == "built in" else f"  [{part['origin']}]"
-        lines.append(f"  {part['name']:{wide}}  {part['description']}{origin}")
-        if part["options"]:
-            options = ", ".join(f"{name}={value}" for name, value in part["options"].items())
-            lines.append(f"  {'':{wide}}    {options}")
+        wide[part.kind] = max(wide.get(part.kind, 0), len(part.name))
+    lines: list[str] = []
+    kind = ""
+    for part in found:
+        if part.kind != kind:
+            kind = part.kind
+            lines += ["", plural(kind)]
+        origin = "" if part.origin == BUILT_IN else f"  [{part.origin}]"
+        told = f"cannot be used: {part.problem}" if part.problem else part.description
+        lines.append(f"  {part.name:{wide[kind]}}  {told}{origin}")
+        if part.options:
+            options = ", ".join(
+                f"{option.name}={'required' if option.required else option.default}"
+                for option in part.options
+            )
+            lines.append(f"  {'':{wide[kind]}}    {options}")
     return "\n".join(lines[1:])
+
+
+def as_json(found: Iterable[PartInfo]) -> list[dict[str, object]]:
+    return [part.as_json() for part in found]
+
+
+def one_part(name: str) -> str:
+    """All about the parts of this name, of whatever kind. Raises UnknownName."""
+    found = [registry for registry in registries() if name in registry]
+    if not found:
+        known = sorted({each for registry in registries() for each in registry})
+        raise UnknownName(f"there is no part '{name}'.{suggestion(name, known)}")
+    return "\n\n".join(in_full(registry, name) for registry in found)
+
+
+def in_full(registry: Registry[Any], name: str) -> str:
+    """One part with its options and their bounds, its formula, its source, and the contract that
+    parts of its kind keep."""
+    part = info(registry, name)
+    paragraphs = [f"{part.kind} {part.name}", part.description]
+    paragraphs += [f"It cannot be used: {part.problem}"] * bool(part.problem)
+    paragraphs += [f"Formula: {part.formula}"] * bool(part.formula)
+    paragraphs += [f"Known of it: {'; '.join(part.facts)}"] * bool(part.facts)
+    paragraphs.append(f"From: {part.source or part.origin}")
+    lines = [line for text in paragraphs if text for line in textwrap.wrap(text, WIDTH)]
+    if part.options:
+        lines += ["", "Options:"]
+        for option in part.options:
+            default = "required" if option.required else f"default {option.default!r}"
+            lines.append(f"  {option.name}: {option.wanted}; {default}")
+    if registry.contract:
+        lines += ["", f"What a {registry.kind} is:", textwrap.indent(registry.contract, "  ")]
+    return "\n".join(lines)

@@ -1,21 +1,25 @@
 """Registries: names, options, and parts that other packages offer."""
 
 import math
-import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import pytest
 import torch
+from annotated_types import Gt
+from installing import installer
 
-from harness.diffusion.objective import TARGETS, WEIGHTINGS
+from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES, Linear
 from harness.diffusion.times import SPACINGS
-from harness.errors import BadOption, HarnessError, UnknownName
-from harness.registry import Between, Registry, suggestion
+from harness.errors import BadOption, HarnessError, PartFailed, UnknownName, suggestion
+from harness.registry import Between, Registry, about
 
-EVERY_REGISTRY = [SCHEDULES, SPACINGS, SAMPLERS, TARGETS, WEIGHTINGS]
+EVERY_REGISTRY = [SCHEDULES, SPACINGS, SAMPLERS, TARGETS, WEIGHTINGS, LOSSES]
+
+if TYPE_CHECKING:
+    from nowhere import Pressure, Water
 
 
 def boil(
@@ -37,6 +41,7 @@ def boil(
 class Fry:
     """Fry in a pan."""
 
+    water: None
     fat: str
     heat: Annotated[int, Between(1, 9)] = 5
 
@@ -50,7 +55,7 @@ class Record:
 def ways():
     """A registry of ways to cook."""
     parts = {"boil": boil, "fry": Fry, "raw": Record("Eat as it is.\nIf you dare.")}
-    return Registry("way", parts, given=frozenset({"water"}))
+    return Registry("way", parts, given=("water",))
 
 
 # Names.
@@ -67,7 +72,7 @@ def test_an_unknown_name_is_refused_with_the_closest_there_is(ways):
     with pytest.raises(UnknownName) as refused:
         ways["boll"]
     assert str(refused.value) == (
-        "unknown way 'boll'. Did you mean 'boil'? Available: boil, fry, raw."
+        "there is no way 'boll'. Did you mean 'boil'? Available: boil, fry, raw."
     )
     assert isinstance(refused.value, HarnessError)
 
@@ -75,7 +80,7 @@ def test_an_unknown_name_is_refused_with_the_closest_there_is(ways):
 def test_a_name_like_no_other_is_refused_with_the_list_only(ways):
     with pytest.raises(UnknownName) as refused:
         ways["sous-vide"]
-    assert str(refused.value) == "unknown way 'sous-vide'. Available: boil, fry, raw."
+    assert str(refused.value) == "there is no way 'sous-vide'. Available: boil, fry, raw."
 
 
 def test_a_suggestion_takes_whatever_was_written():
@@ -85,11 +90,36 @@ def test_a_suggestion_takes_whatever_was_written():
 @pytest.mark.parametrize("registry", EVERY_REGISTRY, ids=lambda registry: registry.kind)
 def test_every_registry_of_the_method_refuses_a_slip_of_the_pen(registry):
     for name in registry:
-        with pytest.raises(UnknownName, match=f"unknown {registry.kind} '{name}x'. Did you mean"):
+        with pytest.raises(UnknownName, match=f"no {registry.kind} '{name}x'. Did you mean"):
             registry[f"{name}x"]
 
 
 # Descriptions.
+
+
+def test_a_formula_stands_with_the_part(ways):
+    assert SCHEDULES.formula("cosine").startswith("θ(t) = ")
+    assert ways.formula("boil") == ""
+
+
+def test_a_formula_of_a_part_that_is_not_installed_here_is_empty(ways):
+    assert ways.formula("sous-vide") == ""
+
+
+@pytest.mark.parametrize("registry", EVERY_REGISTRY, ids=lambda registry: registry.kind)
+def test_every_part_of_the_method_tells_its_formula(registry):
+    for name in registry:
+        assert registry.formula(name), name
+
+
+def test_what_is_claimed_of_a_schedule_is_not_claimed_of_one_made_from_it():
+    @dataclass(frozen=True)
+    class Steeper(Linear):
+        beta_end: float = 0.03
+
+    assert Steeper.formula == ""
+    assert Steeper.abar_at_1 is None
+    assert Linear.abar_at_1 == 4.0358e-5
 
 
 def test_a_part_is_described_by_the_first_line_of_its_docstring(ways):
@@ -200,6 +230,102 @@ def test_what_the_program_passes_is_no_option(ways):
         ways.check_options("boil", {"water": 1})
 
 
+def test_options_that_do_not_go_together_are_refused_by_the_part_itself():
+    def check(*, low: int = 0, high: int = 1) -> None:
+        if low > high:
+            raise BadOption("low must not be above high")
+
+    @about(formula="x in [low, high]", check=check)
+    def limit(*, low: int = 0, high: int = 1):
+        """Limit x."""
+
+    limits = Registry("limit", {"both": limit})
+    assert limits.formula("both") == "x in [low, high]"
+    assert limits.check_options("both", {"low": 1}) == {"low": 1}
+    with pytest.raises(BadOption, match="low must not be above high"):
+        limits.check_options("both", {"low": 2})
+
+
+def braise(
+    water: "Water",
+    *,
+    lid: Literal["on", "off"] = "on",
+    times: tuple[int, ...] = (),
+    weight: Annotated[float | None, Between(0, 9)] = None,
+    above: Annotated[float, Gt(0)] = 1.0,
+    under: "Pressure" = 1,
+    untold=0,
+):
+    """Braise under a lid."""
+
+
+@pytest.fixture
+def braised():
+    return Registry("way", {"braise": braise}, given=("water",))
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({"lid": "off"}, {"lid": "off"}),
+        ({"times": [1, 2]}, {"times": (1, 2)}),
+        ({"weight": 3}, {"weight": 3.0}),
+        ({"weight": None}, {}),
+        ({"under": "a lot"}, {"under": "a lot"}),
+        ({"untold": [1, "b"]}, {"untold": (1, "b")}),
+    ],
+    ids=str,
+)
+def test_an_option_takes_what_its_annotation_says_and_anything_where_that_is_unknown(
+    braised, given, taken
+):
+    assert braised.check_options("braise", given) == taken
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"lid": "up"}, "lid must be one of on, off, not 'up'"),
+        ({"times": [1.5]}, "times must be a list of whole numbers, not [1.5]"),
+        ({"times": [True]}, "times must be a list of whole numbers"),
+        ({"times": [[1]]}, "times must be a list of whole numbers"),
+        ({"weight": 10}, "weight must be a number between 0 and 9 or null, not 10"),
+        ({"above": 0}, "above must be a number above 0, not 0"),
+        ({"untold": {"a": 1}}, "untold must be a plain value"),
+    ],
+    ids=str,
+)
+def test_an_option_refuses_what_its_annotation_excludes(braised, given, wanted):
+    with pytest.raises(BadOption) as refused:
+        braised.check_options("braise", given)
+    assert wanted in str(refused.value)
+
+
+def test_the_schema_of_an_option_has_its_type_bounds_and_default(ways):
+    schemas = {option.name: option.schema for option in ways.options("boil")}
+    assert schemas["minutes"] == {"type": "number", "minimum": 1, "maximum": 20, "default": 5.0}
+    assert schemas["eggs"] == {"type": "integer", "default": 1}
+    assert schemas["salt"] == {"type": "boolean", "default": False}
+
+
+def test_an_annotation_of_what_the_program_passes_is_never_looked_at(braised):
+    assert [option.name for option in braised.options("braise")] == [
+        "lid", "times", "weight", "above", "under", "untold",
+    ]  # fmt: skip
+
+
+def test_the_author_of_a_part_is_told_what_its_first_arguments_must_be():
+    def mine(model, schedule, x, times, draw_noise):
+        """Mine."""
+
+    samplers = Registry("sampler", {"mine": mine}, given=SAMPLERS.given)
+    with pytest.raises(PartFailed) as refused:
+        samplers.check_options("mine", {})
+    assert str(refused.value).startswith(
+        "sampler 'mine': its first arguments must be denoise, schedule, x, times, draw_noise"
+    )
+
+
 def test_a_missing_option_that_must_be_given_is_asked_for(ways):
     with pytest.raises(BadOption, match="way 'fry' needs the option 'fat'"):
         ways.check_options("fry", {"heat": 3})
@@ -211,18 +337,7 @@ def test_a_missing_option_that_must_be_given_is_asked_for(ways):
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Installs a package: its one module and the entry points it declares."""
-
-    def install(module, entry_points):
-        (tmp_path / "kitchen_plugin.py").write_text(module)
-        info = tmp_path / "kitchen_plugin-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Name: kitchen-plugin\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(entry_points)
-        monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.delitem(sys.modules, "kitchen_plugin", raising=False)
-
-    return install
+    return installer(tmp_path, monkeypatch)
 
 
 def test_another_package_adds_a_part(ways, install):
@@ -254,10 +369,56 @@ def test_a_package_adds_only_to_the_kind_it_names(ways, install):
     assert "bake" in SCHEDULES
 
 
-def test_a_package_is_not_imported_before_its_part_is_asked_for(ways, install):
-    install("raise RuntimeError\n", "[harness.ways]\nbake = kitchen_plugin:bake\n")
+BAKE = "[harness.ways]\nbake = kitchen_plugin:bake\n"
+
+
+@pytest.mark.parametrize("module", ["import nothere\n", "raise SystemExit(3)\n", "\n"])
+def test_a_part_that_cannot_be_loaded_is_refused_where_it_is_used_and_nowhere_else(
+    ways, install, module
+):
+    install(module, BAKE)
     assert "bake" in ways.names()
     assert ways.check_options("boil", {}) == {}
+    assert ways.origin("bake") == "kitchen-plugin"
+    with pytest.raises(PartFailed) as refused:
+        ways["bake"]
+    for told in ("way 'bake'", "kitchen_plugin:bake", "kitchen-plugin"):
+        assert told in str(refused.value)
+    assert ways.problem("bake") == str(refused.value)
+    assert ways.problem("boil") == ""
+
+
+def test_a_part_whose_making_fails_is_refused_with_its_error(ways, install):
+    install("def bake():\n    return 1 / 0\n", BAKE)
+    with pytest.raises(PartFailed, match=r"'bake' cannot be made with .* division by zero"):
+        ways.make("bake", {})
+
+
+def test_one_name_of_two_packages_is_refused_naming_both(ways, install):
+    install("def bake(water): pass\n", BAKE)
+    install("def bake(water): pass\n", BAKE.replace("kitchen_", "oven_"), package="oven_plugin")
+    with pytest.raises(PartFailed) as refused:
+        ways["bake"]
+    assert "kitchen-plugin" in str(refused.value)
+    assert "oven-plugin" in str(refused.value)
+
+
+def test_the_source_of_a_part_is_its_distribution_version_and_code(ways, install):
+    install("def bake(water): return 1\n", BAKE)
+    first = ways.source("bake")
+    assert first.startswith("kitchen-plugin 1.0 #")
+    assert ways.source("bake") == first
+    install("def bake(water): return 2\n", BAKE)
+    assert ways.source("bake").startswith("kitchen-plugin 1.0 #")
+    assert ways.source("bake") != first
+    assert ways.source("boil") == ""
+
+
+def test_packages_are_looked_up_once(ways, install, monkeypatch):
+    install("def bake(water): pass\n", BAKE)
+    ways.names()
+    monkeypatch.setattr("harness.registry.entry_points", None)  # a second look would fail
+    assert "bake" in ways.names()
 
 
 def test_another_package_adds_a_schedule_that_samplers_can_use(install):
@@ -265,7 +426,7 @@ def test_another_package_adds_a_schedule_that_samplers_can_use(install):
         """
 from __future__ import annotations
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from harness.diffusion.schedules import Schedule
 from harness.registry import Between
 

@@ -1,15 +1,16 @@
 """Data whose best denoiser is known, so that a sampler's error can be told from a network's.
 
-Each function returns the exact `denoise(x, t)` = E[x_0 | x_t = x] for one law of the data under
-one schedule. x has any shape, batch first.
+Each function returns the exact `denoise(x, t)` = E[x_0 | x_t = x] for one distribution of the
+data under one schedule. x has any shape, batch first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from harness.diffusion.levels import rates
 from harness.diffusion.samplers import Denoise
-from harness.diffusion.schedules import Schedule, rates
+from harness.diffusion.schedules import Schedule
 from harness.lazy import torch
 
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from harness.diffusion.schedules import Schedule, rates
+from harness.diffusion.levels import rates
+from harness.diffusion.schedules import Schedule
 from harness.errors import BadOption
 from harness.lazy import torch
-from harness.registry import Between, Registry
+from harness.registry import Between, Registry, about
 
 LOG_SNR_LIMIT = 20.0  # the network's input is clamped here; schedules may be infinite at an end
 EVERYTHING = (-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
@@ -33,6 +34,7 @@ class Target:
     """(x, prediction, alpha, sigma) -> the x_0 that the prediction means"""
     error_ratio: Callable[[torch.Tensor], torch.Tensor]
     """SNR -> squared error of the target over squared error of x_0"""
+    formula: str = ""
 
 
 TARGETS = Registry(
@@ -40,31 +42,42 @@ TARGETS = Registry(
     {
         "noise": Target(
             "the noise eps (Ho et al. 2020)",
+            formula="the network predicts ε; x̂₀ = (x_t − σ ε̂)/α (Ho et al. 2020)",
             value=lambda x_0, eps, alpha, sigma: eps,
             image=lambda x, eps, alpha, sigma: (x - sigma * eps) / alpha,
             error_ratio=lambda snr: snr,
         ),
         "image": Target(
             "the clean image x_0",
+            formula="the network predicts x₀ itself",
             value=lambda x_0, eps, alpha, sigma: x_0,
             image=lambda x, x_0, alpha, sigma: x_0,
             error_ratio=lambda snr: snr**0,
         ),
         "velocity": Target(
             "v = alpha eps - sigma x_0 (Salimans & Ho 2022)",
+            formula="the network predicts v = α ε − σ x₀; x̂₀ = α x_t − σ v̂ (Salimans & Ho 2022)",
             value=lambda x_0, eps, alpha, sigma: alpha * eps - sigma * x_0,
             image=lambda x, v, alpha, sigma: alpha * x - sigma * v,
             error_ratio=lambda snr: snr + 1,
         ),
     },
+    contract="""A harness.diffusion.objective.Target of three functions of tensors, with alpha and
+sigma numbers or tensors that broadcast to the images:
+
+    value(x_0, eps, alpha, sigma) -> what the network should say of x_t = alpha x_0 + sigma eps
+    image(x_t, prediction, alpha, sigma) -> the x_0 that the prediction means
+    error_ratio(snr) -> squared error of the target over squared error of x_0""",
 )
 
 
+@about(formula="weight 1 on |ε̂ − ε|², which is SNR on |x̂₀ − x₀|² (Ho et al. 2020)")
 def simple(log_snr: torch.Tensor) -> torch.Tensor:
     """Weight 1 on the squared error of the noise (Ho et al. 2020, eq. 14)."""
     return log_snr.exp()
 
 
+@about(formula="weight min(SNR, γ) on |x̂₀ − x₀|², γ = 5 unless said otherwise (Hang et al. 2023)")
 def min_snr(
     log_snr: torch.Tensor, *, gamma: Annotated[float, Between(0.01, 1000)] = 5.0
 ) -> torch.Tensor:
@@ -72,11 +85,16 @@ def min_snr(
     return log_snr.exp().clamp(max=gamma)
 
 
+@about(formula="weight max(SNR, 1) on |x̂₀ − x₀|² (Salimans & Ho 2022)")
 def truncated_snr(log_snr: torch.Tensor) -> torch.Tensor:
     """max(SNR, 1) on the squared error of the image (Salimans & Ho 2022)."""
     return log_snr.exp().clamp(min=1)
 
 
+@about(
+    formula="weight S(b − log SNR) on |ε̂ − ε|², S the logistic function, b = 0 unless said "
+    "otherwise (Kingma & Gao 2023)",
+)
 def sigmoid(
     log_snr: torch.Tensor, *, bias: Annotated[float, Between(-20, 20)] = 0.0
 ) -> torch.Tensor:
@@ -84,12 +102,16 @@ def sigmoid(
     return log_snr.exp() * torch.sigmoid(bias - log_snr)
 
 
-# A weighting is a function of log SNR that weighs the squared error of the image x_0; what it
-# means for another target follows from Target.error_ratio.
 WEIGHTINGS = Registry(
     "weighting",
     {"simple": simple, "min_snr": min_snr, "truncated_snr": truncated_snr, "sigmoid": sigmoid},
-    given=frozenset({"log_snr"}),
+    given=("log_snr",),
+    contract="""A function:
+
+    weighting(log_snr, *, option=default) -> the weight of the squared error of the image x_0
+
+log_snr is a float64 tensor of any shape; so is the answer, positive and finite. What it means for
+another target follows from Target.error_ratio.""",
 )
 
 
@@ -102,16 +124,34 @@ class Loss:
     """prediction - target -> error, element by element"""
     weight: Callable[[torch.Tensor], torch.Tensor]
     """the weight of a squared error -> that of this error"""
+    formula: str = ""
 
 
 # A weighting says how much each time counts. On absolute errors its root means the same: an error
 # that is twice as large at one time counts there as it would at another.
-LOSSES = {
-    "mse": Loss("mean squared error", lambda error: error.square(), weight=lambda weight: weight),
-    "mae": Loss(
-        "mean absolute error", lambda error: error.abs(), weight=lambda weight: weight.sqrt()
-    ),
-}
+LOSSES = Registry(
+    "loss",
+    {
+        "mse": Loss(
+            "mean squared error",
+            error=lambda error: error.square(),
+            weight=lambda weight: weight,
+            formula="the mean over pixels of the weighted squared error, over images, times and "
+            "noise",
+        ),
+        "mae": Loss(
+            "mean absolute error",
+            error=lambda error: error.abs(),
+            weight=lambda weight: weight.sqrt(),
+            formula="the mean over pixels of the absolute error, times the root of the weight, "
+            "over images, times and noise",
+        ),
+    },
+    contract="""A harness.diffusion.objective.Loss of two functions of tensors of any shape:
+
+    error(prediction - target) -> the error, element by element
+    weight(weight of a squared error) -> the weight of this error""",
+)
 
 
 def check_target(target: str, schedule: Schedule) -> None:
@@ -119,8 +159,8 @@ def check_target(target: str, schedule: Schedule) -> None:
     if target == "noise" and schedule.ends_in_pure_noise:
         raise BadOption(
             "target 'noise' cannot be used with zero terminal SNR: at t = 1 no signal is left, so "
-            "knowing the noise tells nothing of the image (it would be divided by 0). Target "
-            "'velocity' or 'image' would do."
+            "knowing the noise tells nothing of the image (it would be divided by 0). Use "
+            "target 'velocity' or 'image'."
         )
 
 

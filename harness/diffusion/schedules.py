@@ -3,7 +3,7 @@
 A noisy image is x_t = alpha(t) x_0 + sigma(t) eps with alpha^2 + sigma^2 = 1, so one number per
 time says everything: the log signal-to-noise ratio, log(alpha^2 / sigma^2). The discrete papers
 write abar for alpha^2, the product of 1 - beta. To add a schedule, write one frozen dataclass
-with `log_snr` and name it in SCHEDULES.
+with `log_snr`, its options as fields, and name it in SCHEDULES.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ class Schedule(ABC):
     """
 
     table_steps: ClassVar[int | None] = None  # T where the schedule is a table of T steps
+    formula: ClassVar[str] = ""  # as in a paper, in plain letters
+    abar_at_1: ClassVar[float | None] = None  # of the defaults, worked out from the paper's formula
+
+    def __init_subclass__(cls) -> None:
+        """What is claimed of a schedule is not claimed of one that is made from it."""
+        cls.formula = vars(cls).get("formula", "")
+        cls.abar_at_1 = vars(cls).get("abar_at_1")
 
     @abstractmethod
     def log_snr(self, t: torch.Tensor) -> torch.Tensor:
@@ -109,6 +116,8 @@ class DiscreteSchedule(Schedule):
 class Linear(DiscreteSchedule):
     """beta grows evenly over 1,000 steps (Ho et al. 2020, section 4)."""
 
+    formula = "β_i even from 10⁻⁴ to 0.02 over 1,000 steps, α² = ∏(1 − β_i) (Ho et al. 2020)"
+    abar_at_1 = 4.0358e-5
     beta_start: Annotated[float, Between(1e-6, 0.5)] = 1e-4
     beta_end: Annotated[float, Between(1e-6, 0.5)] = 0.02
 
@@ -120,6 +129,10 @@ class Linear(DiscreteSchedule):
 class ScaledLinear(DiscreteSchedule):
     """The root of beta grows evenly over 1,000 steps (Rombach et al. 2022, latent diffusion)."""
 
+    formula = (
+        "√β_i even from √0.00085 to √0.012 over 1,000 steps, α² = ∏(1 − β_i) (Rombach et al. 2022)"
+    )
+    abar_at_1 = 4.6601e-3
     beta_start: Annotated[float, Between(1e-6, 0.5)] = 0.00085
     beta_end: Annotated[float, Between(1e-6, 0.5)] = 0.012
 
@@ -135,6 +148,11 @@ class Cosine(Schedule):
     which is `cosine_discrete`.
     """
 
+    formula = (
+        "θ(t) = (1 − t) arccos(max_signal) + t arccos(min_signal), α = cos θ, σ = sin θ, with "
+        "max_signal = 0.95 and min_signal = 0.02 unless said otherwise (the Keras DDIM example)"
+    )
+    abar_at_1 = 0.02**2
     max_signal: Annotated[float, Between(0, 1)] = 0.95
     min_signal: Annotated[float, Between(0, 1)] = 0.02
 
@@ -155,6 +173,11 @@ class Cosine(Schedule):
 class CosineDiscrete(DiscreteSchedule):
     """abar follows a squared quarter cosine over 1,000 steps (Nichol & Dhariwal 2021, eq. 17)."""
 
+    formula = (
+        "f(u) = cos²((u + 0.008) / 1.008 · π/2), β_i = min(1 − f(i/T) / f((i − 1)/T), 0.999), T = "
+        "1,000 (Nichol & Dhariwal 2021)"
+    )
+    abar_at_1 = 2.4288e-9
     offset: Annotated[float, Between(0, 1)] = 0.008
     max_beta: Annotated[float, Between(0.5, 0.9999)] = 0.999
 
@@ -168,6 +191,11 @@ class CosineDiscrete(DiscreteSchedule):
 class Sigmoid(Schedule):
     """abar falls from 1 along a piece of a sigmoid (Jabri et al. 2022, algorithm 1)."""
 
+    formula = (
+        "α² = (S(e) − S(s + t (e − s))) / (S(e) − S(s)), S the logistic function, s = −3 and e = 3 "
+        "unless said otherwise, at least 10⁻⁹ (Jabri et al. 2022)"
+    )
+    abar_at_1 = 1e-9
     start: Annotated[float, Between(-20, 20)] = -3.0
     end: Annotated[float, Between(-20, 20)] = 3.0
     tau: Annotated[float, Between(0.1, 10)] = 1.0  # the temperature: lower is steeper
@@ -197,6 +225,11 @@ class Laplace(Schedule):
     Most time is spent near its mean. Clamped to +-15, where the quantiles go on to infinity.
     """
 
+    formula = (
+        "log SNR = μ − b sgn(½ − t) log(1 − 2|t − ½|) within ±15, μ = 0 and b = ½ unless said "
+        "otherwise (Hang et al. 2024)"
+    )
+    abar_at_1 = 3.0590e-7
     mu: Annotated[float, Between(-4, 4)] = 0.0
     b: Annotated[float, Between(0.1, 1)] = 0.5
     limit: ClassVar[float] = 15.0
@@ -215,6 +248,11 @@ class ShiftedCosine(Schedule):
     Larger images need more noise to lose the same detail: by 2 log(64 / side) in log SNR.
     """
 
+    formula = (
+        "log SNR = −2 log tan(a + t (b − a)) + 2 log(64 / image_size), a and b where the first "
+        "term is ±15; image_size = 64 unless said otherwise (Hoogeboom et al. 2023)"
+    )
+    abar_at_1 = 3.0590e-7
     image_size: Annotated[int, Between(1, 16_384)] = 64
     limit: ClassVar[float] = 15.0  # |log SNR| at both ends before the shift
 
@@ -223,43 +261,6 @@ class ShiftedCosine(Schedule):
         angle = first + t.double() * (math.pi / 2 - 2 * first)
         shift = 2 * math.log(64 / self.image_size)
         return (shift - 2 * torch.log(torch.tan(angle))).to(t.dtype)
-
-
-@dataclass(frozen=True)
-class Level:
-    """A time and its rates as float64 numbers: so they neither change the dtype of what they
-    multiply nor wait for its device."""
-
-    t: torch.Tensor  # 0-d
-    alpha: float
-    sigma: float
-    log_snr: float
-
-    @property
-    def ratio(self) -> float:
-        """sigma / alpha: x / alpha moves along a straight line in it where the noise is known."""
-        return self.sigma / self.alpha
-
-    @property
-    def log_abar(self) -> float:
-        """log alpha^2, exact where alpha is close to 1."""
-        if self.log_snr < 0:
-            return self.log_snr - math.log1p(math.exp(self.log_snr))
-        return -math.log1p(math.exp(-self.log_snr))
-
-
-def levels(schedule: Schedule, times: torch.Tensor) -> list[Level]:
-    """The level at each of these times, [N]."""
-    exact = times.double()
-    columns = schedule.alpha(exact), schedule.sigma(exact), schedule.log_snr(exact)
-    rows = torch.stack(columns, dim=1).tolist()
-    return [Level(t, *row) for t, row in zip(times, rows, strict=True)]
-
-
-def rates(schedule: Schedule, t: torch.Tensor) -> tuple[float, float]:
-    """alpha and sigma at one time, as the numbers of its Level."""
-    t = t.double()
-    return float(schedule.alpha(t)), float(schedule.sigma(t))
 
 
 SCHEDULES = Registry(
@@ -273,4 +274,11 @@ SCHEDULES = Registry(
         "sigmoid": Sigmoid,
         "laplace": Laplace,
     },
+    contract="""A class (best a frozen dataclass), called with its options by keyword, that is a
+harness.diffusion.schedules.Schedule and has
+
+    log_snr(t) -> log(alpha^2 / sigma^2), falling strictly as t goes from 0 to 1
+
+t is a float tensor in [0, 1] of any shape, float32 or float64; the answer has its shape and dtype.
+alpha(t), sigma(t) and the inverse t(log_snr) follow from it.""",
 )

@@ -3,7 +3,7 @@
 A spacing is a function of the schedule and the number of steps that returns the times t_0 > t_1
 > ... > t_{N-1} before the end; 0 follows. N asked is N done. The choice is the commonest reason
 that published figures cannot be reproduced, so every row of results names it. To add one, write
-the rule under `@spacing(...)` and name it in SPACINGS.
+the rule under `@spacing(...)`, which says what must be known of it, and name it in SPACINGS.
 """
 
 from __future__ import annotations
@@ -32,9 +32,16 @@ class Spacing:
     """
 
     def __init__(
-        self, rule: Rule, fewest: int, most: int | None, from_signal: bool, check: Rule | None
+        self,
+        rule: Rule,
+        formula: str,
+        fewest: int,
+        most: int | None,
+        from_signal: bool,
+        check: Rule | None,
     ):
-        self.fewest, self.most, self._from_signal = fewest, most, from_signal
+        self.formula, self.fewest, self.most = formula, fewest, most
+        self._from_signal = from_signal
         self._rule, self._check = rule, check
         update_wrapper(self, rule)
 
@@ -44,11 +51,14 @@ class Spacing:
         if self._check:
             self._check(steps, **options)
         if steps < self.fewest:
-            raise BadOption(f"spacing '{name}' needs at least {self.fewest} steps, not {steps}")
+            raise BadOption(
+                f"spacing '{name}' needs at least {self.fewest} steps, not {steps}. Use more, or "
+                "spacing 'trailing'."
+            )
         if self.most is not None and steps > self.most:
             raise BadOption(
                 f"spacing '{name}' picks from a table of {self.most} times: {steps} steps are more "
-                "than it has. Spacing 'uniform' takes any number."
+                "than it has. Use spacing 'uniform', which takes any number."
             )
 
     def check_schedule(self, schedule: Schedule) -> None:
@@ -56,7 +66,7 @@ class Spacing:
         if self._from_signal and schedule.ends_in_pure_noise:
             raise BadOption(
                 f"spacing '{self._rule.__name__}' cannot begin where no signal is left (zero "
-                "terminal SNR): log SNR is infinite there. Spacing 'trailing' or 'angle' would do."
+                "terminal SNR): log SNR is infinite there. Use spacing 'trailing' or 'angle'."
             )
 
     def __call__(
@@ -69,30 +79,36 @@ class Spacing:
         if not bool((times.diff() < 0).all()):
             raise BadOption(
                 f"spacing '{self._rule.__name__}' has no {steps} times that differ under this "
-                "schedule. Fewer steps would do, or spacing 'trailing'."
+                "schedule. Use fewer steps, or spacing 'trailing'."
             )
         return times
 
 
 def spacing(
     *,
+    formula: str = "",
     fewest: int = 1,
     most: int | None = None,
     from_signal: bool = False,
     check: Rule | None = None,
 ) -> Callable[[Rule], Spacing]:
     """Makes a rule a spacing that refuses step counts outside these bounds; `from_signal` one that
-    refuses schedules with zero terminal SNR; `check(steps, **options)` may refuse more."""
-    return lambda rule: Spacing(rule, fewest, most, from_signal, check)
+    refuses schedules with zero terminal SNR; `check(steps, **options)` may refuse more. The
+    formula, as in a paper, is for the page."""
+    return lambda rule: Spacing(rule, formula, fewest, most, from_signal, check)
 
 
-@spacing()
+@spacing(formula="t_k = 1 − k/N")
 def uniform(schedule: Schedule, steps: int) -> Sequence[float]:
     """Even steps from t = 1 to 0."""
     return [1 - k / steps for k in range(steps)]
 
 
-@spacing(fewest=2, most=T)
+@spacing(
+    formula="t_k = (⌊T/N⌋ (N − 1 − k) + 1)/T, which never starts at pure noise",
+    fewest=2,
+    most=T,
+)
 def leading(schedule: Schedule, steps: int) -> Sequence[float]:
     """Every floor(T/N)-th table entry from the first: the DDPM and DDIM code; never starts at T.
 
@@ -101,14 +117,14 @@ def leading(schedule: Schedule, steps: int) -> Sequence[float]:
     return [((T // steps) * (steps - 1 - k) + 1) / T for k in range(steps)]
 
 
-@spacing(most=T)
+@spacing(formula="t_k = round(T − kT/N)/T", most=T)
 def trailing(schedule: Schedule, steps: int) -> Sequence[float]:
     """Every (T/N)-th table entry from the last, rounded (Lin et al. 2024, table 2)."""
     # Fractions round their exact value half to even; floats would round their own error.
     return [round(Fraction(T * (steps - k), steps)) / T for k in range(steps)]
 
 
-@spacing(most=T)
+@spacing(formula="N even values from T to 1, rounded, over T", most=T)
 def linspace(schedule: Schedule, steps: int) -> Sequence[float]:
     """Even steps from the last table entry to the first, both included, rounded."""
     if steps == 1:
@@ -116,7 +132,7 @@ def linspace(schedule: Schedule, steps: int) -> Sequence[float]:
     return [round(T - Fraction((T - 1) * k, steps - 1)) / T for k in range(steps)]
 
 
-@spacing(fewest=2, most=T)
+@spacing(formula="t_k = (u_k² + 1)/T, u_k even from √(0.8 T) down to 0", fewest=2, most=T)
 def quadratic(schedule: Schedule, steps: int) -> Sequence[float]:
     """Squares of even steps, dense near the image, from t = 0.801 (Song et al. 2021, CIFAR-10).
 
@@ -126,7 +142,10 @@ def quadratic(schedule: Schedule, steps: int) -> Sequence[float]:
     return [((root * (1 - k / (steps - 1))) ** 2 + 1) / T for k in range(steps)]
 
 
-@spacing(from_signal=True)
+@spacing(
+    formula="even in log SNR, from t = 1 to 1/T (to 0 where log SNR is finite there)",
+    from_signal=True,
+)
 def log_snr(schedule: Schedule, steps: int) -> Sequence[float]:
     """Even steps of log SNR (Lu et al. 2022, DPM-Solver) from t = 1 to the first table entry.
 
@@ -139,7 +158,11 @@ def log_snr(schedule: Schedule, steps: int) -> Sequence[float]:
     return _evenly(schedule, steps, place)
 
 
-@spacing(from_signal=True)
+@spacing(
+    formula="even in (σ/α)^(1/ρ) between the same ends, ρ = 7 unless said otherwise (Karras et "
+    "al. 2022)",
+    from_signal=True,
+)
 def karras(
     schedule: Schedule, steps: int, *, rho: Annotated[float, Between(1, 100)] = 7.0
 ) -> Sequence[float]:
@@ -155,7 +178,10 @@ def karras(
     return _evenly(schedule, steps, place)
 
 
-@spacing()
+@spacing(
+    formula="even in the angle atan2(σ, α c), c the standard deviation of the data, 1 unless said "
+    "otherwise",
+)
 def angle(
     schedule: Schedule, steps: int, *, data_std: Annotated[float, Between(1e-3, 100)] = 1.0
 ) -> Sequence[float]:
@@ -198,16 +224,17 @@ def _check_explicit(steps: int, *, times: Numbers = ()) -> Sequence[float]:
     if not (times and times[0] <= 1 and falls):
         raise BadOption(
             "spacing 'explicit': times must fall from at most 1 and stay above 0 (the last step to "
-            f"0 is not listed), not {list(times)}"
+            f"0 is not listed), not {list(times)}. Use such as [1.0, 0.6, 0.2]."
         )
     if steps != len(times):
         raise BadOption(
-            f"spacing 'explicit' lists {len(times)} times, which make so many steps, not {steps}"
+            f"spacing 'explicit' lists {len(times)} times, which make so many steps, not {steps}. "
+            f"Use steps: [{len(times)}]."
         )
     return times
 
 
-@spacing(check=_check_explicit)
+@spacing(formula="the times that are listed", check=_check_explicit)
 def explicit(schedule: Schedule, steps: int, *, times: Numbers = ()) -> Sequence[float]:
     """These times, written out: {name: explicit, times: [1.0, 0.6, 0.2]} for 3 steps."""
     return times
@@ -226,5 +253,14 @@ SPACINGS = Registry(
         "angle": angle,
         "explicit": explicit,
     },
-    given=frozenset({"schedule", "steps", "dtype"}),
+    given=("schedule", "steps", "dtype"),
+    contract="""A function, best under @spacing(...) of harness.diffusion.times:
+
+    spacing(schedule, steps, dtype=torch.float64, **options) -> times, a tensor [steps + 1]
+
+Under @spacing(...) the function need only give the times before 0:
+
+    rule(schedule, steps, *, option=default) -> steps numbers that fall from at most 1, all above 0
+
+schedule has log_snr(t), alpha(t), sigma(t) and the inverse t(log_snr). N steps asked are N.""",
 )

@@ -1,8 +1,6 @@
 """The sizes of network that a grid file names. To add one, write a function and name it in MODELS.
 
-A model part is called with its options and returns something with two methods: `check(size)`
-raises BadOption where it cannot take images of that side, and `build(channels, size)` returns a
-torch module `network(x [N,C,H,W], log_snr [N]) -> [N,C,H,W]`. A U-Net is given by the widths of
+A U-Net is given by the widths of
 its levels (each half the side of the one before), residual blocks per level, and the sides at
 which it attends. Nothing here imports torch: a grid file is checked without it.
 """
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import BadOption
-from harness.registry import Registry
+from harness.registry import Registry, about
 
 if TYPE_CHECKING:
     from harness.models.unet import UNet
@@ -47,8 +45,8 @@ class UNetShape:
         if size % 2**halvings:
             raise BadOption(
                 f"model: {len(self.widths)} levels halve the image {halvings} times, which a side "
-                f"of {size} pixels does not allow. Fewer widths, or an image_size that is a "
-                f"multiple of {2**halvings}, would do."
+                f"of {size} pixels does not allow. Use fewer widths, or an image_size that is "
+                f"a multiple of {2**halvings}."
             )
 
     def build(self, channels: int, size: int) -> UNet:
@@ -88,12 +86,26 @@ class Exact:
         raise BadOption("model 'exact' has no network to train")
 
 
+@about(
+    formula="no network: x̂₀ = E[x₀ | x_t], worked out from the distribution of the data where "
+    "that is known and from the training images as a finite set elsewhere. What it lacks is the "
+    "sampler's error",
+)
 def exact() -> Exact:
-    """No network: the exact denoiser of the data's law, or else of its images as a finite set.
+    """No network: the exact denoiser of the data's distribution, or of its images as a finite set.
 
     It needs no training, and what its samples lack is the sampler's own error.
     """
     return Exact()
 
 
-MODELS = Registry("model", {"tiny": tiny, "small": small, "base": base, "exact": exact})
+MODELS = Registry(
+    "model",
+    {"tiny": tiny, "small": small, "base": base, "exact": exact},
+    contract="""A function, called with its options by keyword, whose result has two methods:
+
+    check(size) raises BadOption where it cannot take square images of this side
+    build(channels, size) -> a torch module, network(x [N, C, H, W], log_snr [N]) -> [N, C, H, W]
+
+The network's first answer to everything should be near 0. Checking options must not need torch.""",
+)

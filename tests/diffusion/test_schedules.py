@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from harness.diffusion.schedules import SCHEDULES, levels, rates
+from harness.diffusion.levels import levels, rates
+from harness.diffusion.schedules import SCHEDULES
 
 TABLE = torch.arange(1, 1001, dtype=torch.float64) / 1000
 BETWEEN = torch.linspace(1e-4, 1, 777, dtype=torch.float64)

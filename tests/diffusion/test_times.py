@@ -86,7 +86,7 @@ def test_a_spacing_from_the_table_refuses_more_steps_than_the_table_has(name):
     with pytest.raises(BadOption) as refused:
         times_of(name, 1001)
     assert f"spacing '{name}' picks from a table of 1000 times: 1001 steps" in str(refused.value)
-    assert "Spacing 'uniform' takes any number." in str(refused.value)
+    assert "Use spacing 'uniform', which takes any number." in str(refused.value)
 
 
 @pytest.mark.parametrize("name", sorted(set(RULES) - set(MOST)))

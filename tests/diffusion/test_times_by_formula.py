@@ -151,7 +151,7 @@ def test_angle_is_uniform_where_the_schedule_is_made_of_even_angles():
         ("karras", {"rho": 0.5}, "rho must be a number between 1 and 100, not 0.5"),
         ("angle", {"data_std": 0}, "data_std must be a number between 0.001 and 100, not 0"),
         ("log_snr", {"rho": 7}, "spacing 'log_snr' has no option 'rho'. It has none."),
-        ("explicit", {"times": 0.5}, "times must be a list, not 0.5"),
+        ("explicit", {"times": 0.5}, "times must be a list of numbers, not 0.5"),
     ],
 )
 def test_an_option_that_a_spacing_cannot_take_is_refused(name, options, message):

@@ -107,7 +107,7 @@ def test_the_noise_says_nothing_of_the_image_where_no_signal_is_left(pair):
         check_target("noise", schedule)
     assert "target 'noise' cannot be used with zero terminal SNR" in str(refused.value)
     assert "divided by 0" in str(refused.value)
-    assert "Target 'velocity' or 'image' would do." in str(refused.value)
+    assert "Use target 'velocity' or 'image'." in str(refused.value)
     check_target("velocity", schedule)
     check_target("image", schedule)
     for name in TARGETS:

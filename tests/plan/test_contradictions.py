@@ -1,12 +1,12 @@
-"""What a grid says that does not go together is refused at the door, with what would do."""
+"""What a grid says that does not go together is refused at the door, with what to use."""
 
 import json
 
 import pytest
 
 from harness.errors import GridError
-from harness.plan.grid import budgets, expand, load_grid
-from harness.plan.work import Part, distinct_trainings
+from harness.plan.grid import expand, load_grid
+from harness.work.cells import Part, distinct_trainings
 
 SMALLEST = {
     "name": "t",
@@ -47,7 +47,7 @@ def refusal(load):
 def test_noise_prediction_is_refused_where_no_signal_is_left(refusal, load, field):
     told = refusal(**{field: [ZERO]})
     assert "target 'noise' cannot be used with zero terminal SNR" in told
-    assert "'velocity' or 'image' would do" in told
+    assert "Use target 'velocity' or 'image'" in told
     for target in ("velocity", "image"):
         load(**{field: [ZERO]}, training={"target": target})
 
@@ -65,7 +65,7 @@ def test_a_sampler_that_divides_by_the_signal_is_refused_where_there_is_none(
 ):
     told = refusal(schedules=[ZERO], training=VELOCITY, samplers=[sampler])
     assert f"sampler '{sampler}' divides by the signal rate" in told
-    assert "Spacing 'leading' begins later" in told
+    assert "Use spacing 'leading', which begins later" in told
     load(schedules=[ZERO], training=VELOCITY, samplers=[sampler], spacing=["leading"])
     load(schedules=["linear"], samplers=[sampler])
 
@@ -149,17 +149,25 @@ def test_an_included_model_may_be_another_network(load):
     [("ddim", 10, 10), ("heun", 10, 5), ("heun", 9, 5), ("heun", 1, 1), ("unipc", 25, 25)],
 )
 def test_a_budget_of_evaluations_buys_as_many_steps_as_it_can(load, sampler, allowed, steps):
-    grid = load(samplers=[sampler], steps=[allowed], budget="nfe")
-    [cell] = expand(grid)
+    [cell] = expand(load(samplers=[sampler], steps=[allowed], budget="nfe"))
     assert cell.steps == steps
-    assert budgets(grid, [cell]) == {cell.key: allowed}
+    assert cell.budget == allowed
 
 
 def test_a_cell_is_the_same_work_however_its_steps_were_asked_for(load):
     [bought] = expand(load(samplers=["heun"], steps=[10], budget="nfe"))
     [asked] = expand(load(samplers=["heun"], steps=[5]))
     assert bought.key == asked.key
-    assert budgets(load(), [asked]) == {}
+    assert asked.budget is None
+
+
+def test_a_cell_is_told_the_smallest_budget_that_affords_it(load):
+    cells = expand(load(samplers=["heun", "ddim"], steps=[9, 10], budget="nfe"))
+    assert [(cell.sampler.name, cell.steps, cell.budget) for cell in cells] == [
+        ("heun", 5, 9),
+        ("ddim", 9, 9),
+        ("ddim", 10, 10),
+    ]
 
 
 def test_a_budget_that_a_spacing_cannot_fill_is_refused(refusal):

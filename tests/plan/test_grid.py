@@ -9,12 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import yaml
+from installing import installer
+from ruamel.yaml import YAML
 
+from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.times import SPACINGS
 from harness.errors import GridError
 from harness.plan.grid import MOST_CELLS, Grid, expand, load_grid
-from harness.plan.work import Part, distinct_trainings
+from harness.work.cells import Part, distinct_trainings
 
 SMALLEST = {
     "name": "t",
@@ -24,6 +26,7 @@ SMALLEST = {
     "steps": [5],
     "extractor": "digits",
 }
+read_yaml = YAML(typ="safe", pure=True).load
 LIMITED = {"leading", "trailing", "linspace", "quadratic"}  # to the 1,000 times of a table
 
 
@@ -33,7 +36,7 @@ def load(tmp_path):
 
     def load(*overrides, text=None, **fields):
         path = tmp_path / "grid.yaml"
-        # JSON is YAML; yaml.dump would write aliases where a value occurs twice.
+        # JSON is YAML, without the aliases that a writer of YAML might use.
         path.write_text(text if text is not None else json.dumps(SMALLEST | fields))
         return load_grid(path, overrides)
 
@@ -185,11 +188,11 @@ def test_the_text_of_a_grid_says_what_was_changed(load):
     text = load("steps=[7]", "training.ema=0.5").text
     assert "steps=[7]" in text
     assert "training.ema=0.5" in text
-    assert yaml.safe_load(text) == SMALLEST
+    assert read_yaml(text) == SMALLEST
 
 
 def test_an_override_of_several_lines_leaves_the_text_readable(load):
-    assert yaml.safe_load(load("steps=\n- 7\n- 8").text) == SMALLEST
+    assert read_yaml(load("steps=\n- 7\n- 8").text) == SMALLEST
 
 
 # Numbers.
@@ -199,6 +202,15 @@ def test_an_override_of_several_lines_leaves_the_text_readable(load):
 def test_a_number_is_written_as_everywhere_else(load, written):
     grid = load(f"training.learning_rate={written}")
     assert grid.training.learning_rate == 0.001
+
+
+@pytest.mark.parametrize("written", ["yes", "on", "no"])
+def test_only_true_and_false_are_truths(refusal, written):
+    assert f"clip: '{written}' is neither true nor false" in refusal(f"clip={written}")
+
+
+def test_a_number_that_begins_with_0_is_decimal(load):
+    assert load("seeds=[010]").seeds == [10]
 
 
 @pytest.mark.parametrize(("value", "seed"), [("0", 0), ("4294967295", 2**32 - 1)])
@@ -284,7 +296,8 @@ def test_another_recipe_is_another_training(cells, field):
 def test_every_field_that_is_work_has_an_example_here():
     not_work = {"name", "metrics", "include", "exclude", "budget", "reference_variance"}
     assert {*Grid.model_fields} == OTHER_WORK.keys() | not_work
-    assert Grid.model_fields["training"].annotation.model_fields.keys() == OTHER_TRAINING.keys()
+    recipe = {*Grid.model_fields["training"].annotation.model_fields} - {"devices"}
+    assert recipe == {*OTHER_TRAINING}
 
 
 def test_cells_that_differ_in_sampling_share_their_training(cells):
@@ -420,8 +433,8 @@ BAD_FIELDS = {
     "list for a part": ({"data": ["digits"]}, "must be the name of a dataset"),
     "null for a part": ({"schedules": [None]}, "must be the name of a schedule"),
     "mapping without name": ({"samplers": [{"ddim": {"eta": 0}}]}, "name of a sampler"),
-    "text for a number": ({"images": "many"}, "integer"),
-    "number for a truth": ({"clip": 1}, "boolean"),
+    "text for a number": ({"images": "many"}, "whole number"),
+    "number for a truth": ({"clip": 1}, "true nor false"),
     "text for a mapping": ({"training": "fast"}, "training"),
     "empty schedules": ({"schedules": []}, "at least 1"),
     "empty samplers": ({"samplers": []}, "at least 1"),
@@ -430,17 +443,17 @@ BAD_FIELDS = {
     "empty metrics": ({"metrics": []}, "at least 1"),
     "empty included list": ({"include": [{"steps": []}]}, "at least 1"),
     "negative steps": ({"steps": [-5]}, "-5"),
-    "no steps": ({"steps": [0]}, "greater than or equal to 1"),
-    "half a step": ({"steps": [5.0]}, "integer"),
-    "true steps": ({"steps": [True]}, "integer"),
-    "quoted steps": ({"steps": ["5"]}, "integer"),
+    "no steps": ({"steps": [0]}, "0 is too low. Use 1 or more"),
+    "half a step": ({"steps": [5.0]}, "whole number"),
+    "true steps": ({"steps": [True]}, "whole number"),
+    "quoted steps": ({"steps": ["5"]}, "whole number"),
     "no training": ({"training": {"steps": 0}}, "training.steps"),
     "empty batches": ({"training": {"batch_size": 0}}, "training.batch_size"),
     "no learning": ({"training": {"learning_rate": 0}}, "training.learning_rate"),
     "an average that never moves": ({"training": {"ema": 1}}, "training.ema"),
-    "negative seed": ({"seeds": [-1]}, "seeds.0"),
-    "seed beyond 32 bits": ({"sampling_seeds": [2**32]}, "sampling_seeds.0"),
-    "one image": ({"images": 1}, "greater than or equal to 2"),
+    "negative seed": ({"seeds": [-1]}, "seeds: -1 is too low"),
+    "seed beyond 32 bits": ({"sampling_seeds": [2**32]}, "sampling_seeds: 4294967296 is too high"),
+    "one image": ({"images": 1}, "Use 2 or more"),
     "a path for a name": ({"name": "../up"}, "'../up'"),
     "a name with a space": ({"name": "my grid"}, "'my grid'"),
     "an empty name": ({"name": ""}, "name"),
@@ -454,7 +467,7 @@ BAD_FIELDS = {
 
 
 @pytest.mark.parametrize("case", BAD_FIELDS)
-def test_a_bad_field_is_refused_with_its_place_and_what_would_do(refusal, case):
+def test_a_bad_field_is_refused_with_its_place_and_what_to_use(refusal, case):
     fields, told = BAD_FIELDS[case]
     message = refusal(**fields)
     assert told in message
@@ -463,7 +476,7 @@ def test_a_bad_field_is_refused_with_its_place_and_what_would_do(refusal, case):
     assert len(message.splitlines()) == 2, f"one problem told more than once:\n{message}"
 
 
-GRID = yaml.safe_dump(SMALLEST)
+GRID = "".join(f"{name}: {json.dumps(value)}\n" for name, value in SMALLEST.items())
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefghi")
 )
@@ -483,7 +496,8 @@ BAD_TEXTS = {
     "a bomb": (BOMB, "aliases"),
     "deep brackets": ("name: " + "[" * 5000 + "]" * 5000, "grid.yaml"),
     "deep mappings": ("".join(f"{' ' * depth}a:\n" for depth in range(900)), "grid.yaml"),
-    "deep exclusions": (GRID + "exclude: [" + "[" * 200 + "]" * 200 + "]", "exclude"),
+    "deep exclusions": (GRID + "exclude: [" + "[" * 40 + "]" * 40 + "]", "exclude"),
+    "too deep exclusions": (GRID + "exclude: [" + "[" * 200 + "]" * 200 + "]", "deep"),
     "code": ("name: !!python/object/apply:os.getcwd []\n", "python/object"),
     "a list for a field": (f"{GRID}? [a, b]\n: 1\n", "grid.yaml"),
     "a mapping for a field": (f"{GRID}? {{a: b}}\n: 1\n", "grid.yaml"),
@@ -508,6 +522,21 @@ def test_a_text_that_is_no_grid_is_refused_at_once(refusal, case):
     assert len(message) < 1000
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        GRID + '"\\e[2J": 1\n',
+        GRID + 'metrics: ["\\e[2J"]\n',
+        GRID + 'exclude: [{"\\e[2J": 1}]\n',
+        GRID + 'model: {name: tiny, "\\e[2J": 1}\n',
+        GRID + '"\\e[2J": 1\n"\\e[2J": 2\n',
+        "name: t\n\x1b[2J: 1\n",
+    ],
+)
+def test_no_control_character_of_a_file_reaches_the_screen(refusal, text):
+    assert "\x1b" not in refusal(text=text)
+
+
 def test_a_file_that_is_not_text_is_refused(tmp_path):
     path = tmp_path / "grid.yaml"
     path.write_bytes(bytes(range(256)))
@@ -517,8 +546,8 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
 
 def test_a_large_file_is_refused_unread(tmp_path):
     path = tmp_path / "grid.yaml"
-    path.write_bytes(b"#" * 2_000_000)
-    with pytest.raises(GridError, match="larger than 1,000,000 bytes"):
+    path.write_bytes(b"#" * 400_000)
+    with pytest.raises(GridError, match="larger than 200,000 bytes"):
         load_grid(path)
 
 
@@ -576,20 +605,22 @@ def test_every_problem_is_told_at_once(refusal):
     assert sorted(places) == sorted(
         [
             "name", "data", "model", "training.steps", "training.stepz", "training.target",
-            "schedules.1", "samplers.0", "samplers.1", "spacing.0", "steps.1", "steps.2", "seeds",
-            "clip", "reference", "metrics.0", "include.0.steps.0", "include.1.sampler", "colour",
+            "schedules", "samplers", "samplers", "spacing", "steps", "steps", "seeds",
+            "clip", "reference", "metrics", "include.0.steps", "include.1.sampler", "colour",
         ]
     )  # fmt: skip
 
 
 def test_every_missing_field_is_told_at_once(refusal):
     told = refusal(text="name: t\n")
-    for field in ("data", "schedules", "samplers", "steps", "extractor"):
-        assert f"{field}: this field must be given" in told
+    assert "extractor is missing: for photos `inception` (downloads) or `pixels`" in told
+    assert "schedules is missing. Use such as schedules: [linear, cosine]." in told
+    for field in ("data", "samplers", "steps"):
+        assert f"{field} is missing. Use such as {field}: " in told
 
 
 def test_a_part_that_is_wrong_in_itself_is_told_with_its_place(refusal):
-    assert "schedules.1: " in refusal(schedules=["linear", {"name": "cosine", "max_signal": 0.01}])
+    assert "schedules: " in refusal(schedules=["linear", {"name": "cosine", "max_signal": 0.01}])
 
 
 def test_problems_between_fields_are_told_at_once(refusal):
@@ -620,6 +651,105 @@ def test_a_grid_that_comes_with_the_program_is_one(path):
     assert expand(grid)
 
 
+# Parts of other packages.
+
+STRAIGHT = """
+from dataclasses import dataclass
+from harness.diffusion.schedules import Schedule
+
+@dataclass(frozen=True)
+class Straight(Schedule):
+    highest: float = 10.0
+
+    def log_snr(self, t):
+        return self.highest * (1 - 2 * t)
+"""
+OFFERED = "[harness.schedules]\nstraight = kitchen_plugin:Straight\n"
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    return installer(tmp_path, monkeypatch)
+
+
+def test_a_part_of_another_package_whose_formula_changes_is_other_work(cells, install):
+    install(STRAIGHT, OFFERED)
+    [first] = cells(schedules=["straight"])
+    assert first.training.schedule.source.startswith("kitchen-plugin 1.0 #")
+    install(STRAIGHT.replace("10.0", "2.0"), OFFERED)
+    [formula] = cells(schedules=["straight"])
+    install(STRAIGHT, OFFERED, version="2.0")
+    [version] = cells(schedules=["straight"])
+    install(STRAIGHT, OFFERED)
+    [again] = cells(schedules=["straight"])
+    assert len({first.key, formula.key, version.key}) == 3
+    assert first.key == again.key
+
+
+def test_a_built_in_part_has_no_source(cells):
+    assert cells()[0].training.schedule == Part("cosine")
+
+
+def test_a_part_that_cannot_be_loaded_is_refused_only_by_a_grid_that_names_it(
+    load, refusal, install
+):
+    install("import nothere\n", OFFERED)
+    load()
+    told = refusal(schedules=["straight"])
+    assert "schedules: schedule 'straight' cannot be loaded" in told
+    assert "kitchen-plugin" in told
+    assert "No module named 'nothere'" in told
+    assert "straight" not in json.dumps(Grid.model_json_schema())
+
+
+def test_a_schedule_that_is_none_is_refused_at_the_door(refusal, install):
+    install(
+        "class Straight:\n    def log_snr(self, t): return 10 * (1 - 2 * t)\n",
+        OFFERED,
+    )
+    assert "schedule 'straight' of kitchen-plugin is no Schedule" in refusal(schedules=["straight"])
+
+
+def test_a_finite_set_of_a_data_set_that_needs_options_is_refused_at_the_door(refusal, load):
+    told = refusal(data={"name": "finite", "of": "folder"})
+    assert "data: dataset 'finite': " in told
+    assert "'folder' needs" in told
+    assert "Use digits" in told
+    assert "digit" in refusal(data={"name": "finite", "of": "digit"})
+    load(data={"name": "finite", "of": "digits"})
+
+
+# How, not what.
+
+
+def test_how_many_devices_train_together_is_no_part_of_the_work(load):
+    one, two = load(), load(training={"devices": 2})
+    assert (one.training.devices, two.training.devices) == (1, 2)
+    assert expand(one) == expand(two)
+    assert [cell.key for cell in expand(one)] == [cell.key for cell in expand(two)]
+
+
+# The schema.
+
+
+def test_the_schema_tells_every_option_of_every_part_with_its_bounds():
+    schema = Grid.model_json_schema()
+    by_name, in_full = schema["properties"]["samplers"]["items"]["anyOf"]
+    assert by_name["enum"] == SAMPLERS.names()
+    [ddim] = [each for each in in_full["oneOf"] if each["properties"]["name"]["const"] == "ddim"]
+    assert ddim["properties"]["eta"] == {
+        "type": "number", "minimum": 0, "maximum": 1, "default": 0.0,
+    }  # fmt: skip
+    assert ddim["additionalProperties"] is False
+    names, [*sets] = (
+        each.get("enum") or each["oneOf"] for each in schema["properties"]["data"]["anyOf"]
+    )
+    [folder] = [each for each in sets if each["properties"]["name"]["const"] == "folder"]
+    assert "path" in folder["required"]
+    assert "folder" not in names
+    assert schema["properties"]["spacing"]["default"] == ["trailing"]
+
+
 # The cost of looking at a grid.
 
 
@@ -632,6 +762,40 @@ def test_a_grid_is_read_without_torch_or_mlflow(load, tmp_path):
     )
     command = [sys.executable, "-c", script, str(tmp_path / "grid.yaml")]
     assert subprocess.check_output(command, text=True).strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"steps": [*range(1, 1001)], "seeds": [*range(1000)]},
+        {"include": [{"steps": [*range(1, 1001)], "seeds": [*range(1000)]}]},
+        {"seeds": [0] * 20_000},
+        {"metrics": ["kid"] * 20_000},
+        {"exclude": [{"steps": 5}] * 11_000},
+        {"steps": [*range(1, 1001)], "seeds": [*range(1000)], "schedules": ["cosin"] * 1000},
+    ],
+    ids=["product", "included product", "seeds", "metrics", "exclude", "unknown names"],
+)
+def test_lists_that_are_too_long_are_refused_before_anything_is_looked_up(refusal, fields):
+    began = time.monotonic()
+    told = refusal(**fields)
+    assert "Use " in told
+    assert len(told) < 1000
+    assert time.monotonic() - began < 10
+
+
+def test_many_exclusions_of_many_cells_take_seconds(load):
+    began = time.monotonic()
+    entries = [{"seed": seed, "steps": steps} for seed in range(10) for steps in range(1, 31)]
+    grid = load(steps=[*range(1, 501)], seeds=[*range(100)], exclude=entries)
+    assert len(expand(grid)) == 49_700
+    assert time.monotonic() - began < 15
+
+
+def test_a_grid_is_expanded_once(load, monkeypatch):
+    grid = load(seeds=[0, 1])
+    monkeypatch.setattr("harness.plan.grid.multiplied", None)
+    assert len(expand(grid)) == 2
 
 
 def test_a_large_grid_is_read_in_seconds(load):

@@ -1,0 +1,88 @@
+"""What a grid says that does not go together: each part is asked what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from functools import cache
+from typing import Any
+
+from harness.diffusion.objective import check_target
+from harness.diffusion.samplers import SAMPLERS
+from harness.diffusion.schedules import SCHEDULES, Schedule
+from harness.diffusion.times import SPACINGS
+from harness.errors import BadOption, PartFailed
+from harness.metrics.distances import METRICS
+from harness.work.cells import Cell, Part
+
+
+def contradictions(
+    cells: Collection[Cell], own_steps: Collection[int], metrics: Collection[str]
+) -> Iterator[str]:
+    """What in these cells and metrics does not go together, and what to use."""
+    for spacing, steps in dict.fromkeys((cell.spacing, cell.steps) for cell in cells):
+        if told := refusal(SPACINGS[spacing.name], "check_steps", steps, **spacing.keywords):
+            yield told if steps in own_steps else f"{told} (in include)"
+    under = {
+        (cell.training.target, schedule)
+        for cell in cells
+        if not cell.training.is_exact
+        for schedule in (cell.training.schedule, cell.sample_schedule)
+    }
+    for target, schedule in sorted(under, key=str):
+        if told := refused(check_target, target, made_schedule(schedule)):
+            yield told
+    yield from starts_refused(cells)
+    if any(cell.reference != "train" for cell in cells):
+        for name in metrics:
+            if "held_out" in METRICS[name].needs:
+                yield (
+                    f"metric '{name}' compares with the training images. Use reference: train, or "
+                    "leave the metric out."
+                )
+
+
+def starts_refused(cells: Collection[Cell]) -> Iterator[str]:
+    """Spacings and samplers that cannot begin where no signal is left."""
+    paths = dict.fromkeys(
+        (cell.sample_schedule, cell.spacing, cell.steps, cell.sampler.name)
+        for cell in cells
+        if made_schedule(cell.sample_schedule).ends_in_pure_noise
+    )
+    for schedule, spacing, steps, sampler in paths:
+        made, rule = made_schedule(schedule), SPACINGS[spacing.name]
+        if told := refusal(rule, "check_schedule", made):
+            yield told
+        elif not refusal(rule, "check_steps", steps, **spacing.keywords):
+            at = first_log_snr(schedule, spacing, steps)
+            if told := refusal(SAMPLERS[sampler], "check_start", at):
+                yield told
+
+
+@cache
+def first_log_snr(schedule: Part, spacing: Part, steps: int) -> float:
+    made = made_schedule(schedule)
+    return float(made.log_snr(SPACINGS[spacing.name](made, steps, **spacing.keywords)[:1]))
+
+
+def refusal(part: Any, check: str, *given: object, **options: object) -> str:
+    """What a part says against something, where it can be asked; empty where it agrees."""
+    return refused(getattr(part, check, lambda *given, **options: None), *given, **options)
+
+
+def refused(check: Callable[..., object], *given: object, **options: object) -> str:
+    try:
+        check(*given, **options)
+    except BadOption as error:
+        return str(error)
+    return ""
+
+
+@cache
+def made_schedule(part: Part) -> Schedule:
+    made = SCHEDULES.make(part.name, part.keywords)
+    if not isinstance(made, Schedule):
+        raise PartFailed(
+            f"schedule '{part.name}' of {SCHEDULES.origin(part.name)} is no Schedule. Use "
+            "harness.diffusion.schedules.Schedule as its base class."
+        )
+    return made

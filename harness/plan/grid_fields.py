@@ -1,0 +1,242 @@
+"""The fields of a grid file: their types, bounds and defaults, each with what it means.
+
+`harness schema` prints them. What they say together is checked in `grid.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from harness.data.datasets import ANALYTIC, DATASETS
+from harness.data.images import REFERENCES
+from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
+from harness.diffusion.samplers import SAMPLERS
+from harness.diffusion.schedules import SCHEDULES
+from harness.diffusion.times import SPACINGS
+from harness.errors import suggestion
+from harness.execute.machine import PRECISIONS
+from harness.metrics.distances import METRICS
+from harness.metrics.features import EXTRACTORS
+from harness.models.presets import MODELS
+from harness.registry import Registry
+from harness.registry.signature import Schema, shown
+from harness.work.cells import EXACT, Part
+
+LONGEST_LIST = 10_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PartOf:
+    """Marks a field that names a registered part: its name, or a mapping with `name` and its
+    options. A part that is `made` from its options alone checks what they are together; `word` may
+    stand in the part's place."""
+
+    registry: Registry[Any]
+    made: bool = False
+    word: str = ""
+
+    def read(self, value: object) -> Part | str:
+        if isinstance(value, Part) or (self.word and value == self.word):
+            return value
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping) or not isinstance(name := value.get("name"), str):
+            kind = self.registry.kind
+            raise ValueError(
+                f"must be the name of a {kind} or {{name: ..., option: ...}}, not {shown(value)}."
+                f"{suggestion('', self.registry.names())}"
+            )
+        options = {str(key): item for key, item in value.items() if key != "name"}
+        checked = self.registry.check_options(name, options)
+        if self.made:
+            self.registry.make(name, checked)
+        return Part.of(name, checked, self.registry.source(name))
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> Schema:
+        """A name, or exactly one of the parts with its own options."""
+        usable = [name for name in self.registry if not self.registry.problem(name)]
+        needy = {
+            name
+            for name in usable
+            if any(option.required for option in self.registry.options(name))
+        }
+        names = [*([self.word] if self.word else []), *(n for n in usable if n not in needy)]
+        return {
+            "description": f"A {self.registry.kind}: its name, or {{name: ..., option: ...}}",
+            "anyOf": [
+                {"type": "string", "enum": names},
+                {"oneOf": [part_schema(self.registry, name) for name in usable]},
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class NameOf:
+    """Marks a field that is the plain name of a registered part."""
+
+    registry: Registry[Any]
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError(
+                f"must be the name of a {self.registry.kind}, not {shown(value)}."
+                f"{suggestion('', self.registry.names())}"
+            )
+        self.registry[value]
+        return value
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.read)
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> Schema:
+        return {"type": "string", "enum": self.registry.names()}
+
+
+def part_schema(registry: Registry[Any], name: str) -> Schema:
+    """The JSON schema of a part with its options."""
+    options = registry.options(name)
+    return {
+        "type": "object",
+        "description": registry.describe(name),
+        "properties": {
+            "name": {"const": name},
+            **{option.name: option.schema for option in options},
+        },
+        "required": ["name", *(option.name for option in options if option.required)],
+        "additionalProperties": False,
+    }
+
+
+ModelPart = Annotated[Part, PartOf(MODELS, made=True)]
+SchedulePart = Annotated[Part, PartOf(SCHEDULES, made=True)]
+SampleSchedule = Annotated[Part | Literal["same"], PartOf(SCHEDULES, made=True, word="same")]
+SamplerPart = Annotated[Part, PartOf(SAMPLERS)]
+SpacingPart = Annotated[Part, PartOf(SPACINGS)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Steps = Annotated[int, Field(ge=1, le=100_000)]
+Some = Annotated[list[T], Field(min_length=1, max_length=LONGEST_LIST)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class TrainingFields(Strict):
+    """How each network is trained."""
+
+    steps: int = Field(20_000, ge=1, le=10**9, description="Steps of the optimiser")
+    batch_size: int = Field(128, ge=1, le=10**6, description="Images in a step")
+    learning_rate: float = Field(2e-4, gt=0, lt=10, description="Of AdamW, at its highest")
+    ema: float = Field(0.999, ge=0, lt=1, description="Decay of the average of the weights")
+    target: Annotated[str, NameOf(TARGETS)] = Field(
+        "noise", description="What the network predicts"
+    )
+    weighting: Annotated[Part, PartOf(WEIGHTINGS)] = Field(
+        "simple", validate_default=True, description="How much each time counts in the loss"
+    )
+    loss: Annotated[str, NameOf(LOSSES)] = Field(
+        "mse", description="Mean squared or mean absolute error"
+    )
+    precision: Literal[PRECISIONS] = Field(  # type: ignore[valid-type]
+        "auto", description="auto is bfloat16 where the hardware computes in it"
+    )
+    devices: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Devices, or processes on a CPU, that train one network together: how it is "
+        "trained and not what, so the results are the same work",
+    )
+
+
+class Axes(Strict):
+    """Lists that multiply, and the network. Here each may be left out, to take the grid's own."""
+
+    model: ModelPart | None = None
+    schedules: Some[SchedulePart] | None = None
+    sample_schedules: Some[SampleSchedule] | None = None
+    samplers: Some[SamplerPart] | None = None
+    spacing: Some[SpacingPart] | None = None
+    steps: Some[Steps] | None = None
+    seeds: Some[Seed] | None = None
+    sampling_seeds: Some[Seed] | None = None
+
+
+class GridFields(Strict):
+    """Every combination of the lists is one cell of the benchmark."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Names the MLflow experiment and the report's folder",
+        examples=["digits-at-few-steps"],
+    )
+    data: Annotated[Part, PartOf(DATASETS)] = Field(
+        description="The images to learn", examples=["digits"]
+    )
+    model: ModelPart | None = Field(
+        None, description="The network; tiny, or exact where the data's best denoiser is known"
+    )
+    training: TrainingFields = Field(default_factory=lambda: TrainingFields.model_validate({}))
+    schedules: Some[SchedulePart] = Field(
+        description="Noise schedules to train under", examples=[["linear", "cosine"]]
+    )
+    sample_schedules: Some[SampleSchedule] = Field(
+        ["same"], description="Schedules to sample under; `same` is the one trained under"
+    )
+    samplers: Some[SamplerPart] = Field(description="Samplers", examples=[["ddim", "ddpm"]])
+    spacing: Some[SpacingPart] = Field(
+        ["trailing"],
+        validate_default=True,
+        description="At which times a sampler evaluates the network",
+    )
+    steps: Some[Steps] = Field(description="Numbers of sampling steps", examples=[[5, 10, 50]])
+    budget: Literal["steps", "nfe"] = Field(
+        "steps",
+        description="What `steps` counts: nfe makes it network evaluations, so that each sampler "
+        "takes as many steps as it can afford",
+    )
+    seeds: Some[Seed] = Field([0], description="Training seeds: one network each")
+    sampling_seeds: Some[Seed] = Field([0], description="Seeds of the sampling noise")
+    images: int = Field(1_000, ge=2, le=1_000_000, description="Images sampled in each cell")
+    clip: bool = Field(False, description="Keep every estimate of x_0 within the data's range")
+    extractor: Annotated[Part, PartOf(EXTRACTORS)] = Field(
+        description="The network whose features are compared", examples=["inception", "pixels"]
+    )
+    reference: Literal[tuple(REFERENCES)] = Field(  # type: ignore[valid-type]
+        "train", description="Which real images are compared with"
+    )
+    metrics: Some[Annotated[str, NameOf(METRICS)]] = Field(
+        ["kid", "fid"], description="What is computed from features"
+    )
+    reference_variance: bool = Field(
+        False, description="Whether intervals cover the choice of the reference images too"
+    )
+    include: list[Axes] = Field(
+        [], max_length=1000, description="More cells: lists that take the place of these"
+    )
+    exclude: list[dict[str, Any]] = Field(
+        [], max_length=1000, description="Fewer cells: those of which all that an entry says holds"
+    )
+
+    @property
+    def network(self) -> Part:
+        """The model, whether given or not."""
+        return self.model or Part(EXACT if self.data.name in ANALYTIC else "tiny")

@@ -1,0 +1,189 @@
+"""A grid file as it is read: YAML 1.2 to plain values, and what is wrong with them in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, MaxDepthExceededError
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent
+
+from harness.errors import GridError, suggestion
+from harness.registry.signature import shown
+
+LARGEST_FILE = 200_000  # bytes
+DEEPEST = 50  # lists and mappings within each other
+MOST_PROBLEMS = 30  # told at once
+
+
+class WithoutAliases(Composer):
+    """Refuses aliases: a small file could stand for a huge one."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.parser.check_event(AliasEvent):
+            raise MarkedYAMLError(
+                problem="aliases (*name) are not read here. Use the value itself.",
+                problem_mark=self.parser.peek_event().start_mark,
+            )
+        return super().compose_node(parent, index)
+
+
+def refused(message: str) -> GridError:
+    """The error with this message, in which no control character of the file is left."""
+    letters = (each if each.isprintable() or each == "\n" else "?" for each in message)
+    return GridError("".join(letters))
+
+
+def read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)  # /dev/zero has no end
+        if len(content) > LARGEST_FILE:
+            raise refused(
+                f"{path} is larger than {LARGEST_FILE:,} bytes and no grid file. Use a smaller one."
+            )
+        return content.decode("utf-8")
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise refused(f"the grid {path} is not text in UTF-8. Use that encoding.") from None
+        told = getattr(error, "strerror", None) or error
+        raise refused(f"the grid {path} cannot be read: {told}") from None
+
+
+def fields_of(text: str, path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """The fields of a grid file with what the command line changes."""
+    fields = parsed(text, str(path))
+    if not isinstance(fields, dict):
+        raise refused(f"{path} is not a valid grid. Use `field: value` lines.")
+    for override in overrides:
+        apply(fields, override)
+    return fields
+
+
+def parsed(text: str, where: str) -> Any:
+    """YAML to plain values. Raises GridError with the line."""
+    reader = YAML(typ="safe", pure=True)
+    reader.Composer = WithoutAliases
+    reader.max_depth = DEEPEST
+    try:
+        return reader.load(text)
+    except (MaxDepthExceededError, RecursionError):
+        raise refused(f"{where} is not a grid: it is nested too deeply") from None
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        told = str(error.problem or error.note or error)
+        if isinstance(error, DuplicateKeyError):
+            told = re.sub(
+                r'.*?duplicate key "(.*?)" with.*', r"the field '\1' is given twice", told
+            )
+        raise refused(f"{where}{line}: {told.splitlines()[0]}") from None
+    except Exception as error:  # the parser's own constructors raise what they happen to
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise refused(f"{where} is not YAML: {told}") from None
+
+
+def apply(fields: dict[str, Any], override: str) -> None:
+    """Set one `field.field=value`."""
+    name, equals, value = override.partition("=")
+    if not equals or not name:
+        raise refused(
+            f"'{override}' is not of the form field=value. Use such as training.steps=200."
+        )
+    *above, last = name.split(".")
+    for step in above:
+        fields = fields.setdefault(step, {})
+        if not isinstance(fields, dict):
+            raise refused(f"'{override}': '{step}' has no fields within it. Use {step}=....")
+    fields[last] = parsed(value, f"'{override}'")
+
+
+def changed(overrides: Sequence[str]) -> str:
+    """Comment lines that tell what the command line changed."""
+    return "".join(
+        f"# changed on the command line: {line}\n"
+        for override in overrides
+        for line in override.splitlines()
+    )
+
+
+def words_of(
+    error: ValidationError,
+    path: Path,
+    model: type[BaseModel],
+    within: Mapping[str, type[BaseModel]],
+) -> str:
+    """Every problem that was found with the fields of a model; some hold fields `within`."""
+    found = error.errors(include_url=False)
+    told = at_most([in_words(each, model, within) for each in found])
+    return "\n  ".join([f"{path} is not a valid grid:", *told])
+
+
+def at_most(problems: list[str]) -> list[str]:
+    """As many problems as a person reads, and how many more there are."""
+    more = len(problems) - MOST_PROBLEMS
+    return [*problems[:MOST_PROBLEMS], f"... and {more:,} more"] if more > 0 else problems
+
+
+PLAINLY = {
+    "list_type": "must be a list, not {given}. Use such as [a, b].",
+    "too_short": "must have at least 1 item, not {given}. Use such as [a].",
+    "too_long": "has too many items. Use at most {max_length}.",
+    "model_type": "must be fields, not {given}. Use such as {{steps: 200}}.",
+    "string_pattern_mismatch": "cannot be {given}. Use 1 to 100 letters, digits, '.', '_' or '-', "
+    "beginning with a letter or digit.",
+    "greater_than_equal": "{given} is too low. Use {ge} or more.",
+    "greater_than": "{given} is too low. Use more than {gt}.",
+    "less_than_equal": "{given} is too high. Use {le} or less.",
+    "less_than": "{given} is too high. Use less than {lt}.",
+    "int_type": "{given} is not a whole number. Use one without quotes or a point.",
+    "float_type": "{given} is not a number. Use one without quotes.",
+    "bool_type": "{given} is neither true nor false. Use one of these.",
+    "string_type": "{given} is not a text. Use quotes around it.",
+    "literal_error": "cannot be {given}. Use {expected}.",
+}
+MISSING = {"extractor": "for photos `inception` (downloads) or `pixels` (a quick look)"}
+
+
+def in_words(
+    error: ErrorDetails, model: type[BaseModel], within: Mapping[str, type[BaseModel]]
+) -> str:
+    """One problem as a person reads it: where, what was given, what to use."""
+    path = [step for step in error["loc"] if not is_machinery(step)]
+    last = str(error["loc"][-1]) if error["loc"] else ""
+    if len(path) > 1 and isinstance(path[-1], int):
+        path.pop()  # the value itself is quoted
+    place = ".".join(map(str, path))
+    if error["type"] == "extra_forbidden":
+        model = within.get(str(error["loc"][0]), model) if len(error["loc"]) > 1 else model
+        return f"{place}: there is no such field.{suggestion(last, list(model.model_fields))}"
+    if error["type"] == "missing":
+        if place in MISSING:
+            return f"{place} is missing: {MISSING[place]}"
+        [example, *_] = model.model_fields[last].examples or ["..."]
+        return f"{place} is missing. Use such as {place}: {written(example)}."
+    if error["type"] in PLAINLY:
+        words = PLAINLY[error["type"]].format(
+            **error.get("ctx", {}), given=shown(error.get("input"))
+        )
+        return f"{place}: {words}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] != "value_error":
+        message = f"{message[0].lower()}{message[1:]}, not {shown(error.get('input'))}"
+    return f"{place}: {message}" if place else message
+
+
+def written(example: object) -> str:
+    """An example as YAML writes it."""
+    return f"[{', '.join(map(str, example))}]" if isinstance(example, list) else str(example)
+
+
+def is_machinery(step: int | str) -> bool:
+    """Whether a step of pydantic's path names a branch of a type and not a field."""
+    return isinstance(step, str) and bool(re.search(r"[\[\](]|^literal|^function", step))
