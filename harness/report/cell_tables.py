@@ -3,124 +3,119 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
-from harness.plan.work import EXACT
-from harness.report.table import (
-    OF_THE_SAMPLING,
-    OF_THE_TRAINING,
-    Measure,
-    Results,
-    column_of,
-    labels,
-    learned,
-    numbers,
-)
+from harness.analysis.configurations import MetricInfo, total_error
+from harness.analysis.study import Study
 from harness.report.tables import (
+    NOTHING,
     Column,
-    Run,
+    Source,
     Table,
     Value,
-    counts,
-    finite,
     heading,
-    name_of,
-    plain,
+    numbers,
+    sources,
+    title_of,
+    whole,
     words,
+    yes_or_no,
 )
-from harness.report.words import decimals_for, duration, number
+from harness.report.wording import decimals_for, duration, number
+from harness.work.cells import Param
+from harness.work.results import CellResult, Experiment, Measurement, Run
+
+# The settings that have a column where the cells differ in them.
+OF_THE_TRAINING = ("target", "weighting", "loss_function", "training_steps", "batch_size",
+                   "learning_rate", "ema")  # fmt: skip
+SETTINGS = ("spacing", "clip", "model", *OF_THE_TRAINING, "sampling_seed", "weights")
 
 
-def every_cell(results: Results) -> Table:
+def every_cell(study: Study) -> Table:
     """One row for each cell, with all in which the cells differ."""
-    cells = results.cells
-    measures = results.present()
-    is_exact = column_of(cells, "model") == EXACT
-    seconds = 1e3 * numbers(cells, "seconds_per_image")
-    sampled = labels(cells, "sample_schedule")
-    is_away = bool(((sampled != "") & (sampled != labels(cells, "schedule"))).any())
+    results = study.results
+    cells = [one.cell for one in results]
+    sampled = [cell.sample_schedule for cell in cells]
+    seeds = [None if cell.training.is_exact else cell.training.seed for cell in cells]
     columns = [
-        words("schedule", labels(cells, "schedule")),
-        *([words("sampled under", sampled)] if is_away else []),
-        words("sampler", labels(cells, "sampler")),
-        *_what_varies(results),
-        counts("steps", numbers(cells, "steps")),
-        counts("seed", numbers(cells, "seed").mask(is_exact)),
-        *(_measured(results, measure, n == 0) for n, measure in enumerate(measures)),
-        Column("ms per image", [plain(value) for value in seconds]),
+        words("schedule", [cell.training.schedule for cell in cells]),
+        *([] if all(cell.is_matched for cell in cells) else [words("sampled under", sampled)]),
+        words("sampler", [cell.sampler for cell in cells]),
+        *_settings(study),
+        numbers("steps", [cell.steps for cell in cells], whole),
+        numbers("seed", seeds, whole),
+        *(_measured(study, metric, n == 0) for n, metric in enumerate(study.metrics)),
+        numbers("ms per image", [1e3 * one.cost.seconds for one in results]),
     ]
-    ids = column_of(cells, "run_id")
-    return Table(heading(results), columns, [[Run(run_id)] for run_id in ids])
+    runs = sources(study)
+    return Table(heading(study), columns, [[runs[cell.key]] for cell in cells])
 
 
-def trainings(results: Results) -> Table | None:
+def trainings(experiment: Experiment) -> Table | None:
     """One row for each model that was trained."""
-    frame = results.trainings
-    if frame.empty:
+    found = sorted(experiment.trainings, key=lambda one: (one.training.title, one.training.key))
+    if not found:
         return None
-    seconds = numbers(frame, "seconds")
+    compiling = [one.compile_seconds + _compiling(experiment, one.training.key) for one in found]
     columns = [
-        words("schedule", labels(frame, "schedule")),
-        counts("seed", numbers(frame, "seed")),
-        counts("parameters", numbers(frame, "parameters")),
-        Column("final loss", [plain(value) for value in numbers(frame, "loss")]),
-        Column("time", [Value(duration(value), number=finite(value)) for value in seconds]),
-        Column("images/s", [plain(value) for value in numbers(frame, "images_per_second")]),
-        *_compiling(results),
-        words("machine", column_of(frame, "machine")),
+        words("schedule", [one.training.schedule for one in found]),
+        numbers("seed", [one.training.seed for one in found], whole),
+        numbers("parameters", [one.parameters for one in found], whole),
+        numbers("final loss", [one.loss for one in found]),
+        numbers("time", [one.seconds for one in found], duration),
+        numbers("images/s", [one.images_per_second for one in found]),
+        *([numbers("compiling", compiling, duration)] if any(compiling) else []),
+        words("machine", [one.provenance.machine for one in found]),
     ]
-    runs = [[Run(run_id)] for run_id in column_of(frame, "run_id")]
-    return Table("Trainings", columns, runs)
+    ids = [experiment.runs.get(one.training.key, Run()).id for one in found]
+    return Table("Trainings", columns, [[Source(run_id)] for run_id in ids])
 
 
-def _compiling(results: Results) -> list[Column]:
-    """How long each training's network took to compile, for its own steps and for its cells:
-    seconds that are in none of the others. No column where nothing was compiled."""
-    frame, cells = results.trainings, results.cells
-    total = numbers(frame, "compile_seconds").fillna(0.0)
-    if "training_key" in cells and "key" in frame:
-        of_cells = numbers(cells, "compile_seconds").groupby(cells["training_key"]).max()
-        total = total + frame["key"].map(of_cells).fillna(0.0).astype(float)
-    if not total.any():
-        return []
-    return [Column("compiling", [Value(duration(value), number=value) for value in total])]
+def _compiling(experiment: Experiment, training_key: str) -> float:
+    """How long compiling a network took for its cells: seconds that are in none of the others."""
+    of_cells = [
+        one.cost.compile_seconds
+        for one in experiment.cells
+        if one.cell.training.key == training_key
+    ]
+    return max(of_cells, default=0.0)
 
 
-def _what_varies(results: Results) -> list[Column]:
+def _settings(study: Study) -> list[Column]:
     """A column for each setting in which the cells or their trainings differ. An exact denoiser
     has no training, which is no difference."""
-    trained = learned(results.cells).index
+    compared = {one.cell.key for one in study.cells}
     columns = []
-    for name in (*OF_THE_SAMPLING, *OF_THE_TRAINING, "sampling_seed"):
-        values = _setting(results, name)
-        if (values if name == "model" else values[trained]).nunique() > 1:
+    for name in SETTINGS:
+        values = [_setting(one, name) for one in study.results]
+        of_networks = [
+            value
+            for value, one in zip(values, study.results, strict=True)
+            if one.cell.key in compared
+        ]
+        if len({*(of_networks if name in OF_THE_TRAINING else values)}) > 1:
             columns.append(words(name.replace("_", " "), values))
     return columns
 
 
-def _setting(results: Results, name: str) -> pd.Series[str]:
-    """A setting of each cell, which its training may know where the cell does not."""
-    cells, trainings = results.cells, results.trainings
-    if name in cells or not {"key", name} <= {*trainings.columns} or "training_key" not in cells:
-        return labels(cells, name)
-    known = labels(trainings, name).set_axis(trainings["key"])
-    return cells["training_key"].map(known[~known.index.duplicated()]).astype(object).fillna("")
+def _setting(result: CellResult, name: str) -> Param:
+    if name == "weights":
+        return result.cell.weights
+    value = result.cell.fields()[name]
+    return yes_or_no(value) if isinstance(value, bool) else value
 
 
-def _measured(results: Results, measure: Measure, with_error: bool) -> Column:
-    cells = results.cells
-    values = numbers(cells, measure.column)
-    sampling = numbers(cells, f"{measure.column}_se")
-    reference = numbers(cells, f"{measure.column}_reference_se").fillna(0.0)
-    errors = np.hypot(sampling, reference) if with_error else sampling * np.nan
-    shown = [_with_error(value, error) for value, error in zip(values, errors, strict=True)]
-    return Column(name_of(measure, results), shown)
+def _measured(study: Study, metric: MetricInfo, with_error: bool) -> Column:
+    measured = [one.measurements.get(metric.key) for one in study.results]
+    return Column(title_of(metric, study), [_shown(each, with_error) for each in measured])
 
 
-def _with_error(value: float, error: float) -> Value:
+def _shown(measured: Measurement | None, with_error: bool) -> Value:
     """`0.1623 ± 0.0041`, both to the decimals that the error leaves meaningful."""
-    if not np.isfinite([value, error]).all():
-        return plain(value)
+    if measured is None:
+        return Value(NOTHING)
+    value, error = measured.value, total_error(measured)
+    if not (with_error and np.isfinite([value, error]).all()):
+        return Value(number(value), number=value)
     decimals = max(decimals_for(error, 2), decimals_for(value, 2))
     error_text = f"± {number(error, decimals=decimals)}"
-    return Value(number(value, decimals=decimals), error_text, finite(value))
+    return Value(number(value, decimals=decimals), error_text, value)

@@ -4,38 +4,35 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from inspect import getdoc
 from typing import Any
 
-import pandas as pd
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.report import method, plots, style
+from harness.analysis.comparisons import comparisons
+from harness.analysis.configurations import best
+from harness.analysis.study import Study, studies
+from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
+from harness.diffusion.samplers import SAMPLERS
+from harness.diffusion.schedules import SCHEDULES
+from harness.diffusion.times import SPACINGS
+from harness.models.presets import MODELS
+from harness.registry import Registry
 from harness.report.cell_tables import every_cell, trainings
-from harness.report.family import family
-from harness.report.findings import answers, found
-from harness.report.limits import limits
-from harness.report.phrases import pairs, signed
-from harness.report.places import SHORTENED
+from harness.report.figures import style
+from harness.report.figures.catalogue import FigureFailed, caption, drawn, in_page_order
+from harness.report.findings.catalogue import answers, found
+from harness.report.findings.finding import Finding
+from harness.report.limitations import limitations, with_what_is_there
 from harness.report.quality_tables import quality
-from harness.report.table import (
-    Results,
-    column_of,
-    comparable,
-    labels,
-    learned,
-    numbers,
-    text_of,
-    tidy,
-)
-from harness.report.tables import Table, heading
-from harness.report.words import listed
+from harness.report.redaction import SHORTENED
+from harness.report.tables import Table, heading, title_of, yes_or_no
+from harness.report.wording import described, estimate, listed, pairs, signed
+from harness.work.results import Experiment
 
-YES_OR_NO = {"True": "yes", "False": "no"}
 MOST_ANSWERS = 3  # sentences that open the page
 LEAD = "quality_by_steps"  # the figure that shows the answer
 TITLE = "Which schedule, which sampler, how many steps?"
@@ -55,87 +52,123 @@ class Picture:
 
 @dataclass(frozen=True)
 class Group:
-    """One comparable group in numbers."""
+    """One study in numbers."""
 
     heading: str
     quality: list[Table]
     every: Table
 
 
-def contents(results: Results) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Contents:
     """Everything a template may ask for, by the name it asks by."""
-    groups = comparable(results)
-    main = groups[0] if groups else results
-    measures = main.present()
-    frame = tidy(main, measures[0]) if measures else pd.DataFrame()
-    pictures = _pictures(main)
-    return {
-        "title": TITLE,
-        "name": results.name,
-        "answer": _answer(frame),
-        "findings": found(frame) if len(frame) else [],
-        "lead": next((p for p in pictures if p.name == LEAD), None),
-        "pictures": pictures,
-        "groups": [
-            Group(heading(group), quality(group), every_cell(group))
-            for group in groups
-            if group.present()
-        ],
-        "compared": _compared(main),
-        "formulae": _formulae(main),
-        "metrics": [method.METRICS[m.column] for m in measures if m.column in method.METRICS],
-        "trainings": trainings(results),
-        "limits": limits(results, groups),
-        "covers_reference": any(
-            column.endswith("_reference_se") for column in results.cells.columns
+
+    experiment: Experiment  # without the files that could not be read
+    answer: list[str]
+    scope: str  # the metric that decides, its extractor and reference, named once
+    findings: list[Finding]
+    lead: Picture | None
+    pictures: list[Picture]
+    groups: list[Group]
+    compared: dict[str, str]
+    formulae: list[tuple[str, str, str]]
+    metrics: list[str]
+    trainings: Table | None
+    limitations: list[str]
+    covers_reference: bool
+    is_whole: bool  # whether all files of the results could be read
+    title: str = TITLE
+    shortened: str = SHORTENED  # what a path in a text begins with where it was cut
+
+
+def contents(experiment: Experiment) -> Contents:
+    """What the pages say of an experiment."""
+    experiment, missing = with_what_is_there(experiment)
+    groups = studies(experiment)
+    measured = [study for study in groups if study.metrics]
+    main = next(iter(measured or groups), Study((), experiment.trainings, experiment.runs))
+    pictures, undrawn = _pictures(main)
+    return Contents(
+        experiment=experiment,
+        answer=_answer(main),
+        scope=_scope(main) if main.metrics else "",
+        findings=found(main) if main.metrics else [],
+        lead=next((one for one in pictures if one.name == LEAD), None),
+        pictures=[one for one in pictures if one.name != LEAD],
+        groups=[Group(heading(study), quality(study), every_cell(study)) for study in measured],
+        compared=_compared(main) if main.cells else {},
+        formulae=_formulae(main),
+        metrics=[metric.explanation for metric in main.metrics if metric.explanation],
+        trainings=trainings(experiment),
+        limitations=[*undrawn, *limitations(experiment, groups, missing)],
+        covers_reference=any(
+            measurement.reference_error is not None
+            for one in experiment.cells
+            for measurement in one.measurements.values()
         ),
-        "failures": [
-            {column: text_of(value) for column, value in row.items()}
-            for row in results.failures.to_dict("records")
-        ],
-        "grid_text": results.grid_text.rstrip(),
-        "grid_file": f"{results.name}.yaml",
-        "grid_is_cut": SHORTENED in results.grid_text,
-        "versions": sorted(results.versions.items()),
-        "commit": results.commit,
-    }
+        is_whole=not missing,
+    )
 
 
-def verdicts(results: Results) -> list[str]:
+def verdicts(experiment: Experiment) -> list[str]:
     """Every comparison of the report in a line, as the tracker keeps them."""
-    groups = comparable(results)
-    measures = groups[0].present() if groups else []
-    if not measures:
-        return []
+    experiment, _ = with_what_is_there(experiment)
+    main = next((study for study in studies(experiment) if study.metrics), None)
     return [
-        f"{pairs([contrast])}: {contrast.comparison.verdict}, {signed(contrast.comparison)} in "
-        f"{measures[0].title}" + (f" ({reason})" if (reason := contrast.comparison.reason) else "")
-        for contrast in family(tidy(groups[0], measures[0]))
+        f"{pairs([one])}: {one.difference.verdict}, {signed(one.difference)} in "
+        f"{one.first.metric.title}"
+        + (f" ({one.difference.reason})" if one.difference.reason else "")
+        for one in (comparisons(main) if main else ())
     ]
 
 
-def _answer(frame: pd.DataFrame) -> list[str]:
+def _answer(study: Study) -> list[str]:
     """The sentences that open the page."""
-    told = answers(frame) if len(frame) else []
-    return [finding.sentence for finding in told[:MOST_ANSWERS]]
+    if not study.cells:
+        return ["No cell has a result yet, so there is no answer."]
+    if not study.metrics:
+        return ["No cell has a value of a metric, so there is no answer."]
+    told = [finding.sentence for finding in answers(study)[:MOST_ANSWERS]]
+    if told:
+        return told
+    everything = study.configurations()
+    one = best(everything)
+    which = "only configuration" if len(everything) == 1 else f"best of {len(everything)}"
+    value = estimate(one.mean, one.interval.low, one.interval.high)
+    return [f"The {which}, {described(one)}, has {one.metric.title} {value}."]
 
 
-def _pictures(results: Results) -> list[Picture]:
-    names = [*plots.BUILT_IN, *(name for name in plots.PLOTS if name not in plots.BUILT_IN)]
-    figures = ((name, plots.drawn(name, results)) for name in names)
-    return [_picture(name, figure) for name, figure in figures if figure is not None]
+def _scope(study: Study) -> str:
+    """`KID on digits features, lower is better; 500 images a cell against the train reference.`"""
+    of, better = study.quantity, "lower" if study.metric.lower_is_better else "higher"
+    return (
+        f"{title_of(study.metric, study)} on {of.extractor} features, {better} is better; "
+        f"{of.images:,} images a cell, compared with the {of.reference} reference."
+    )
+
+
+def _pictures(study: Study) -> tuple[list[Picture], list[str]]:
+    """The figures that have something to show, and a sentence for each that could not be drawn."""
+    pictures, undrawn = [], []
+    for name in in_page_order():
+        try:
+            if (figure := drawn(name, study)) is not None:
+                pictures.append(_picture(name, figure))
+        except FigureFailed as error:
+            undrawn.append(str(error)[:1].upper() + str(error)[1:])
+    return pictures, undrawn
 
 
 def _picture(name: str, figure: Figure) -> Picture:
-    caption, _, reading = (getdoc(plots.PLOTS[name]) or name).partition("\n")
+    shows, reading = caption(name)
     is_raster = style.is_raster(figure)
     png = style.saved(figure, "png")
     png = _smaller(png) if is_raster else png
     data = png if is_raster else style.saved(figure, "svg")
     return Picture(
         name=name,
-        caption=caption,
-        reading=" ".join(reading.split()),
+        caption=shows,
+        reading=reading,
         png=png,
         source=f"data:image/{'png' if is_raster else 'svg+xml'};base64,"
         + base64.b64encode(data).decode(),
@@ -159,59 +192,57 @@ def _smaller(png: bytes) -> bytes:
     return min(png, file.getvalue(), key=len)
 
 
-def _compared(results: Results) -> dict[str, str]:
+def _compared(study: Study) -> dict[str, str]:
     """What was compared, one line for each thing that was chosen."""
-    cells = learned(results.cells)
-    if cells.empty:
-        return {}
-    allowed = [budget for key, budget in results.budgets.items() if key in {*cells["key"]}]
-    models = {*_distinct(results.trainings, "model"), *_distinct(results.cells, "model")}
-    seeds = sorted(set(numbers(cells, "seed").dropna().astype(int)))
+    cells = [one.cell for one in study.cells]
+    of = study.quantity
     lines = {
-        "data": listed(_distinct(cells, "data")),
-        "model": listed(sorted(models)),
-        "schedules": listed(_distinct(cells, "schedule")),
-        "samplers": listed(_distinct(cells, "sampler")),
-        "spacing": listed(_distinct(cells, "spacing")),
-        "steps": _counted(cells, "steps"),
-        "evaluations allowed": listed(f"{budget:,}" for budget in sorted({*allowed})),
-        "training seeds": listed(seeds),
-        "training steps": _counted(cells, "training_steps"),
-        "target": listed(_distinct(cells, "target")),
-        "loss": listed(_distinct(results.trainings, "loss_function")),
-        "images per cell": _counted(cells, "images"),
-        "features": listed(_distinct(cells, "extractor")),
-        "reference": listed(_distinct(cells, "reference")),
-        "precision": listed(_distinct(cells, "precision")),
-        "estimate clipped": listed(YES_OR_NO.get(clip, clip) for clip in _distinct(cells, "clip")),
-        "machine": listed(_distinct(cells, "machine")),
+        "data": of.data,
+        "model": _distinct(one.cell.training.model for one in study.results),
+        "schedules": _distinct(cell.training.schedule for cell in cells),
+        "samplers": _distinct(cell.sampler for cell in cells),
+        "spacing": _distinct(cell.spacing for cell in cells),
+        "steps": _counted(cell.steps for cell in cells),
+        "evaluations allowed": _counted(cell.budget for cell in cells if cell.budget),
+        "training seeds": _counted(cell.training.seed for cell in cells),
+        "training steps": _counted(cell.training.training_steps for cell in cells),
+        "target": _distinct(cell.training.target for cell in cells),
+        "loss": _distinct(one.training.loss for one in study.trainings),
+        "images per cell": f"{of.images:,}",
+        "features": of.extractor,
+        "reference": of.reference,
+        "precision": of.precision,
+        "estimate clipped": _distinct(yes_or_no(cell.clip) for cell in cells),
+        "machine": _distinct(one.provenance.machine for one in study.cells),
     }
     return {name: value for name, value in lines.items() if value}
 
 
-def _counted(cells: pd.DataFrame, column: str) -> str:
-    return listed(f"{value:,.0f}" for value in sorted(set(numbers(cells, column).dropna())))
+def _counted(numbers: Iterable[int]) -> str:
+    return listed(f"{number:,}" for number in sorted({*numbers}))
 
 
-def _distinct(frame: pd.DataFrame, role: str) -> list[str]:
-    """The different parts in a role, with their options."""
-    return sorted(set(labels(frame, role)) - {""})
+def _distinct(parts: Iterable[object]) -> str:
+    return listed(sorted({str(part) for part in parts} - {""}))
 
 
-def _formulae(results: Results) -> list[tuple[str, str, str]]:
+def _formulae(study: Study) -> list[tuple[str, str, str]]:
     """(kind, name, formula) of the parts that were used and have a formula."""
-    known: list[tuple[str, pd.DataFrame, str, Mapping[str, str]]] = [
-        ("schedule", results.cells, "schedule", method.SCHEDULES),
-        ("sampler", results.cells, "sampler", method.SAMPLERS),
-        ("spacing", results.cells, "spacing", method.SPACINGS),
-        ("model", results.cells, "model", method.MODELS),
-        ("target", results.cells, "target", method.TARGETS),
-        ("weighting", results.trainings, "weighting", method.WEIGHTINGS),
-        ("loss", results.trainings, "loss_function", method.LOSSES),
-    ]
+    cells = [one.cell for one in study.results]
+    trained = [cell.training for cell in cells]
+    used: list[tuple[Registry[Any], Iterable[str]]] = [
+        (SCHEDULES, (part.name for cell in cells
+                     for part in (cell.training.schedule, cell.sample_schedule))),
+        (SAMPLERS, (cell.sampler.name for cell in cells)),
+        (SPACINGS, (cell.spacing.name for cell in cells)),
+        (MODELS, (training.model.name for training in trained)),
+        (TARGETS, (training.target for training in trained)),
+        (WEIGHTINGS, (one.training.weighting.name for one in study.trainings)),
+        (LOSSES, (one.training.loss for one in study.trainings)),
+    ]  # fmt: skip
     return [
-        (kind, name, formulae[name])
-        for kind, frame, column, formulae in known
-        for name in sorted({part.partition("(")[0] for part in column_of(frame, column)})
-        if name in formulae
+        (registry.kind, name, formula)
+        for registry, names in used
+        for name in sorted({*names})
+        if (formula := registry.formula(name))
     ]

@@ -1,206 +1,147 @@
-"""The written report: report.md, report.html, results.csv and .parquet, and figures, from results
-alone.
+"""The written report: report.md, report.html, results.csv and .parquet, and figures, from an
+experiment alone.
 
-The same results give the same bytes, and a report whose results have not changed is not written
-again: a fingerprint of everything it was made from stands in report.md.
+Equal experiments give equal bytes, and a report of the same experiment is not written again: a
+fingerprint of everything it was made from stands in report.md.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import os
+import json
 import re
-import tempfile
-from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from harness.errors import BadOption, HarnessError
-from harness.report.table import Results
+import harness
+from harness.errors import BadOption
+from harness.store import write_bytes
+from harness.work.results import Experiment, Result, Run, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
-    from markupsafe import Markup
 
-
+TABLES = ("results.csv", "results.parquet")
+FIRST_COLUMNS = [
+    "data", "extractor", "reference", "images", "precision", "schedule", "schedule_options",
+    "sample_schedule", "sample_schedule_options", "target", "training_steps", "sampler",
+    "sampler_options", "spacing", "spacing_options", "clip", "steps", "seed", "sampling_seed",
+    "machine", "key",
+]  # fmt: skip
 OF_ONE_TYPE = {"string", "boolean", "integer", "floating", "empty"}  # as pandas infers them
 
 
-def write(results: Results, folder: Path) -> list[Path]:
+def write(experiment: Experiment, folder: Path) -> list[Path]:
     """Write the report into a folder, made if need be; returns the files, report.md last.
 
-    Raises HarnessError with the reason where the folder cannot be written, and BadOption where
-    the address of the tracker's pages is none.
+    Raises StoreError with the reason where the folder cannot be written, and BadOption where the
+    address of the tracker's pages is none.
     """
     # Figures and scipy take seconds to load, which finding a report current must not.
     from harness.report.contents import contents
-    from harness.report.places import without_places
+    from harness.report.redaction import without_paths
+    from harness.report.render import as_html, as_markdown
 
-    fingerprint = results.fingerprint()
-    link = _link(results.ui_url, results.experiment)
-    results = without_places(results).ordered()
-    content = contents(results)
-    content["anchors"] = _anchors(finding.question for finding in content["findings"])
-    content["link"] = link
-    files = {f"figures/{picture.name}.png": picture.png for picture in content["pictures"]}
-    files["results.csv"] = results.cells.to_csv(index=False, lineterminator="\n").encode()
-    files["results.parquet"] = _parquet(results.cells)
-    files["report.html"] = _rendered("report.html.j2", content).encode()
+    check_address(experiment.ui_url)
+    shown = without_paths(experiment)
+    content = contents(shown)
+    pictures = [*([content.lead] if content.lead else []), *content.pictures]
+    table = _table(shown)
+    csv, parquet = table.to_csv(index=False, lineterminator="\n").encode(), _parquet(table)
+    files = {f"figures/{picture.name}.png": picture.png for picture in pictures}
+    files |= dict(zip(TABLES, (csv, parquet), strict=True))
+    files["report.html"] = as_html(content).encode()
     # Last, and with the fingerprint: where it stands, the rest is complete.
-    files["report.md"] = f"{_rendered('report.md.j2', content)}\n{_mark(fingerprint)}\n".encode()
-    try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            _write_atomically(folder / name, data)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise HarnessError(f"the report cannot be written to '{folder}': {reason}") from error
+    mark = _mark(fingerprint(experiment), content.is_whole)
+    files["report.md"] = f"{as_markdown(content)}\n{mark}\n".encode()
+    for name, data in files.items():
+        write_bytes(folder / name, data)
     return [folder / name for name in files]
 
 
-def is_current(results: Results, folder: Path) -> bool:
-    """Whether the folder holds, complete, the report that these results would give."""
+def is_current(experiment: Experiment, folder: Path) -> bool:
+    """Whether the folder holds, complete, the report that this experiment would give."""
     try:
         page = (folder / "report.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    if not page.endswith(f"{_mark(results.fingerprint())}\n"):
+    if not page.endswith(f"{_mark(fingerprint(experiment))}\n"):
         return False
-    tables = {"results.csv", "results.parquet"}
-    needed = {"report.html", *tables, *re.findall(r"\]\((figures/\w+\.png)\)", page)}
+    needed = {"report.html", *TABLES, *re.findall(r"\]\((figures/\w+\.png)\)", page)}
     return all((folder / name).is_file() for name in needed)
-
-
-def _parquet(cells: pd.DataFrame) -> bytes:
-    """The cells with the types they have. A column that mixes types has none, and becomes text."""
-    from pandas.api.types import infer_dtype
-
-    mixed: dict[str, Any] = {
-        str(column): cells[column].map(str, na_action="ignore")
-        for column in cells
-        if cells[column].dtype == object
-        and infer_dtype(cells[column], skipna=True) not in OF_ONE_TYPE
-    }
-    data: bytes = cells.assign(**mixed).to_parquet(None, index=False)
-    return data
 
 
 def check_address(ui_url: str) -> None:
     """Raises BadOption where this is not empty and no address of pages."""
-    if not ui_url:
-        return
     try:
         parts = urlsplit(ui_url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
         is_address = False
-    if not is_address or not ui_url.isprintable() or set(ui_url) & set(" \"'<>\\"):
+    if ui_url and (not is_address or not ui_url.isprintable() or set(ui_url) & set(" \"'<>\\")):
         raise BadOption(
-            f"--ui-url is '{ui_url}'. Give the address at which MLflow's pages are open, as in "
+            f"--ui-url is '{ui_url}'. Use the address at which MLflow's pages are open, as in "
             "http://127.0.0.1:5000"
         )
 
 
-def _link(ui_url: str, experiment: str) -> Callable[[str], str]:
-    """What gives the address of a run in the tracker's pages; nothing where they are nowhere."""
-    check_address(ui_url)
-    if not ui_url:
-        return lambda run_id: ""
-    runs = f"{ui_url.rstrip('/')}/#/experiments/{quote(experiment, safe='')}/runs/"
-    return lambda run_id: runs + quote(run_id, safe="") if experiment and run_id else ""
+def verdicts(experiment: Experiment) -> list[str]:
+    """Every comparison of the report in a line, as the tracker keeps them."""
+    from harness.report import contents
+
+    return contents.verdicts(experiment)
 
 
-def _anchors(texts: Iterable[str]) -> list[str]:
-    """An anchor for each finding, made from its question, no two alike."""
-    anchors: list[str] = []
-    for text in texts:
-        first = _anchor(f"finding {text}")
-        named, n = first, 1
-        while named in anchors:
-            n += 1
-            named = f"{first}-{n}"
-        anchors.append(named)
-    return anchors
+def fingerprint(experiment: Experiment) -> str:
+    """One number for all that the report depends on: the experiment, its files by their checksums,
+    and the code that words it. Equal fingerprints mean equal pages, byte for byte."""
+    failures = tuple(sorted(experiment.failures, key=lambda one: (one.kind, one.key)))
+    rest = asdict(replace(experiment, cells=(), trainings=(), failures=failures))
+    found: list[Result] = [*experiment.cells, *experiment.trainings]
+    results = [json.loads(to_json(one)) for one in sorted(found, key=lambda one: one.work.key)]
+    values = json.dumps([rest, *results], sort_keys=True)
+    text = f"{harness.__version__} {_digest_of_the_code()}\n{values}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _rendered(template: str, content: dict[str, Any]) -> str:
-    import jinja2
-    from markupsafe import Markup
-
-    loader = jinja2.PackageLoader("harness.report")
-    environment = jinja2.Environment(
-        loader=loader,
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "md": _markdown, "fence": _fenced, "anchor": _anchor, "inline": _inline,
-        "breakable": _breakable,
-    }  # fmt: skip
-    script, _, _ = loader.get_source(environment, "report.js")
-    own = {"script": Markup(script), "script_hash": _script_hash(script)}
-    return environment.get_template(template).render(content | own)
+@cache
+def _digest_of_the_code() -> str:
+    """Changes with the wording: a report is stale when code that it may come from has changed."""
+    home = Path(harness.__file__).parent
+    sources = sorted([*home.rglob("*.py"), *home.glob("report/templates/*")])
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
 
 
-def _script_hash(script: str) -> str:
-    """By which a browser tells the page's own script from any that got into it."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+def _mark(made_from: str, is_whole: bool = True) -> str:
+    """Where files could not be read, a report is never current: they may come back."""
+    return f"<!-- made from {made_from}{'' if is_whole else ', some files were missing'} -->"
 
 
-def _markdown(text: object) -> str:
-    """Text that Markdown shows as it is, also inside a table."""
-    plain = " ".join(str(text).split())
-    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    plain = re.sub(r"([\\`*|])", r"\\\1", plain)
-    plain = re.sub(r"\](?=[(\[:])", r"\\]", plain)  # only what would make a link of [brackets]
-    # Underscores inside a word are harmless there, and names are full of them.
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", plain)
+def _table(experiment: Experiment) -> pd.DataFrame:
+    """One row for each cell, in an order that does not depend on who finished first."""
+    import pandas as pd
+
+    from harness.work.projection import row_of
+
+    runs = experiment.runs
+    frame = pd.DataFrame([row_of(o, runs.get(o.cell.key, Run())) for o in experiment.cells])
+    first = [column for column in FIRST_COLUMNS if column in frame]
+    frame = frame[[*first, *sorted({*frame.columns} - {*first})]]
+    return frame.sort_values(first, kind="stable", ignore_index=True) if first else frame
 
 
-def _fenced(text: str, language: str = "") -> str:
-    """A code block whose fence is longer than any in the text."""
-    longest = max(map(len, re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
+def _parquet(table: pd.DataFrame) -> bytes:
+    """The cells with the types they have. A column that mixes types has none, and becomes text."""
+    from pandas.api.types import infer_dtype
 
-
-def _inline(text: str) -> Markup:
-    """A formula with its subscripts (x_t, σ_s²) set as such."""
-    from markupsafe import Markup
-
-    escaped = str(Markup.escape(text))
-    return Markup(re.sub(r"_([a-z])(?![a-z])", r"<sub>\1</sub>", escaped))
-
-
-def _breakable(text: str) -> Markup:
-    """A name that may go on in the next line before its options and between them."""
-    from markupsafe import Markup
-
-    escaped = str(Markup.escape(text))
-    return Markup(escaped.replace("(", "<wbr>(").replace(",", ",<wbr>"))
-
-
-def _anchor(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def _mark(fingerprint: str) -> str:
-    return f"<!-- made from {fingerprint} -->"
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """A reader sees the old file or the new one, never half of one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    mixed = {
+        str(column): table[column].map(str, na_action="ignore")
+        for column in table
+        if table[column].dtype == object
+        and infer_dtype(table[column], skipna=True) not in OF_ONE_TYPE
+    }
+    data: bytes = table.assign(**mixed).to_parquet(None, index=False)
+    return data

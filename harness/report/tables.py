@@ -1,15 +1,17 @@
-"""A table of a report, as values: what each place shows, what it sorts by, which runs it is of."""
+"""A table of a page, as values: what each place shows, what it sorts by, which runs it is of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.plan.work import EXACT
-from harness.report.table import Measure, Results, numbers, quantity_of
-from harness.report.words import number
+from harness.analysis.configurations import MetricInfo
+from harness.analysis.study import Study
+from harness.report.wording import number
+from harness.work.cells import EXACT
+from harness.work.results import Run
 
 NOTHING = "–"
 
@@ -20,7 +22,11 @@ class Value:
 
     text: str
     interval: str = ""
-    number: float | None = None  # what it sorts by, where that is not its text
+    number: float = np.nan  # what it sorts by in a column of numbers
+
+    @property
+    def key(self) -> str:
+        return f"{self.number:.9g}" if np.isfinite(self.number) else ""
 
     @property
     def whole(self) -> str:
@@ -28,21 +34,12 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A recorded cell, or training, that a row rests on."""
+class Source:
+    """A recorded run that a row rests on."""
 
     id: str
+    name: str = ""  # tells it from the others of its row: the seeds
     seed: str = ""  # of its training
-    noise: str = ""  # its sampling seed, where cells differ in that
-
-    @property
-    def name(self) -> str:
-        """What tells it from the others of its row."""
-        return f"{self.seed}/{self.noise}" if self.noise else self.seed
-
-    @property
-    def short(self) -> str:
-        return self.id[:8]
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Row:
     """One line of a table."""
 
     values: list[Value]
-    runs: list[Run] = field(default_factory=list)
+    runs: list[Source]
     is_best: bool = False
 
     @property
@@ -66,7 +63,7 @@ class Column:
 
     title: str
     values: list[Value]
-    floor: str = ""
+    baseline: str = ""
     is_number: bool = True
 
 
@@ -76,9 +73,9 @@ class Table:
 
     heading: str
     columns: list[Column]
-    runs: list[list[Run]]  # row by row
+    runs: list[list[Source]] = field(default_factory=list)  # row by row
     best: int | None = None  # the row to point out
-    floor: str = ""  # what the line of floors is called; empty where there is none
+    baseline: str = ""  # what the line of baselines is called; empty where there is none
     title: str = ""
 
     @property
@@ -90,40 +87,55 @@ class Table:
         ]
 
     @property
-    def before_floors(self) -> int:
-        """How many columns come before the first with a floor: there is room for its name."""
-        return next((n for n, column in enumerate(self.columns) if column.floor), 0)
+    def before_baselines(self) -> int:
+        """How many columns come before the first with a baseline: there is room for its name."""
+        return next((n for n, column in enumerate(self.columns) if column.baseline), 0)
 
 
-def heading(group: Results) -> str:
+def sources(study: Study) -> dict[str, Source]:
+    """The run of each cell, by key."""
+    several = len({one.cell.sampling_seed for one in study.results}) > 1
+    found = {}
+    for cell in (one.cell for one in study.results):
+        seed = EXACT if cell.training.is_exact else f"{cell.training.seed}"
+        name = f"{seed}/{cell.sampling_seed}" if several else seed
+        found[cell.key] = Source(study.runs.get(cell.key, Run()).id, name, seed)
+    return found
+
+
+def heading(study: Study) -> str:
     """`digits data, digits features, train reference, 2,000 images, bfloat16`."""
-    shared = quantity_of(group)
-    words = {"data": "{} data", "extractor": "{} features", "reference": "{} reference"}
-    parts = [words.get(key, "{}").format(value) for key, value in shared.items() if value]
-    return ", ".join(parts)
+    of = study.quantity
+    return (
+        f"{of.data} data, {of.extractor} features, {of.reference} reference, "
+        f"{of.images:,} images, {of.precision}"
+    )
 
 
-def name_of(measure: Measure, group: Results) -> str:
-    images = numbers(group.cells, "images").fillna(0)
-    return f"{measure.title} at n = {int(images.iloc[0]):,}" if measure.biased else measure.title
+def title_of(metric: MetricInfo, study: Study) -> str:
+    """`FID at n = 2,000`: of a biased metric with the number of images."""
+    return f"{metric.title} at n = {study.quantity.images:,}" if metric.is_biased else metric.title
 
 
-def words(title: str, values: Iterable[str]) -> Column:
-    return Column(title, [Value(value) for value in values], is_number=False)
+def words(title: str, values: Iterable[object]) -> Column:
+    return Column(title, [Value(str(value)) for value in values], is_number=False)
 
 
-def counts(title: str, values: Iterable[float]) -> Column:
-    return Column(title, [Value(whole(value), number=finite(value)) for value in values])
-
-
-def plain(value: float) -> Value:
-    return Value(number(value), number=finite(value))
-
-
-def finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def numbers(
+    title: str,
+    values: Iterable[float | None],
+    shown: Callable[[float], str] = number,
+    baseline: str = "",
+) -> Column:
+    """A column of numbers, each as `shown` writes it; None is not known."""
+    known = [np.nan if value is None else float(value) for value in values]
+    return Column(title, [Value(shown(value), number=value) for value in known], baseline)
 
 
 def whole(value: float) -> str:
     """Evaluations are counted; only a mean over unequal cells has decimals."""
     return f"{value:,.0f}" if float(value).is_integer() else number(value)
+
+
+def yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"

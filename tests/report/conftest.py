@@ -1,25 +1,40 @@
-"""Results as a tracker would give them, without a tracker: plausible, small and the same each time.
+"""Experiments as a tracker would give them, made by hand: plausible, small and the same each time.
 
 The numbers follow a trial on handwritten digits: DDIM ahead at few steps, DDPM at many, cosine
 below linear throughout, and training seeds that matter three times as much as sampling.
 """
 
 import io
+import re
+from dataclasses import replace
 from itertools import product
 
+import made
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from harness.report.table import Results
+from harness.report import page
+from harness.work.cells import EXACT, Part
+from harness.work.results import (
+    Cost,
+    Experiment,
+    LossBin,
+    LossPoint,
+    PixelSpread,
+    Run,
+    SamplingPath,
+)
 
-MACHINE = "Intel(R) Xeon(R) Processor, 2 cores"
 LIMIT = {"linear": 0.030, "cosine": 0.013}  # what remains at many steps
 SLOPE = {("linear", "ddim"): 1.1, ("cosine", "ddim"): 0.40,
          ("linear", "ddpm"): 2.3, ("cosine", "ddpm"): 0.75}  # fmt: skip
 EXTRA = {"ddim": 0.012, "ddpm": 0.0}  # deterministic sampling keeps its errors
+NETWORK = replace(made.PROVENANCE, precision="bfloat16")
+OF_THE_TRAINING = {"training_steps": 1200, "batch_size": 128, "ema": 0.1, "precision": "bfloat16",
+                   "model": Part("tiny")}  # fmt: skip
 
 
 def build(
@@ -33,34 +48,41 @@ def build(
     crossed=False,
     exact=False,
 ):
-    """Results of a full grid; `gain` scales the luck of training. `crossed` samples every network
-    under every schedule; `exact` puts the exact denoiser beside the networks."""
+    """The experiment of a full grid; `gain` scales the variance between seeds. `crossed` samples
+    every network under every schedule; `exact` puts the exact denoiser beside the networks."""
     draw = np.random.default_rng(7)
-    trainings = [training(draw, schedule, seed) for schedule, seed in product(schedules, seeds)]
-    luck = {row["key"]: draw.normal(0, 0.05 * gain) for row in trainings}
-    cells = [
-        cell(draw, row, luck[row["key"]], sampler, count)
-        for row, sampler, count in product(trainings, samplers, steps)
+    places = [*product(schedules, seeds)]
+    numbers = [draw.normal(0, 1, 3) for _ in places]
+    luck = [draw.normal(0, 0.05 * gain) for _ in places]
+    rows = [
+        (schedule, sampler, count, seed, network_cell(draw, schedule, sampler, count, seed, each))
+        for (schedule, seed), each in zip(places, luck, strict=True)
+        for sampler, count in product(samplers, steps)
     ]
-    if crossed:
-        cells += [elsewhere(row, other) for row in cells for other in schedules
-                  if other != row["schedule"]]  # fmt: skip
-    if exact:
-        at_home = [row for row in cells if row["sample_schedule"] == row["schedule"]]
-        cells += [exactly(row) for row in at_home if row["seed"] == seeds[0]]
-    return Results(
+    cells = {f"c-{schedule}-{sampler}-{count}-{seed}": one
+             for schedule, sampler, count, seed, one in rows}  # fmt: skip
+    crossing = {
+        f"c-{schedule}-{sampler}-{count}-{seed}-as-{other}": mismatched(one, other)
+        for schedule, sampler, count, seed, one in rows
+        for other in schedules
+        if crossed and other != schedule
+    }
+    beside = {
+        f"c-{schedule}-{sampler}-{count}-{seed}-exact": exactly(one)
+        for schedule, sampler, count, seed, one in rows
+        if exact and seed == seeds[0]
+    }
+    cells |= crossing | beside
+    trainings = {f"t-{schedule}-{seed}": training(draw, schedule, seed, each)
+                 for (schedule, seed), each in zip(places, numbers, strict=True)}  # fmt: skip
+    runs = {one.work.key: Run(f"run-{run}", forecast=forecast(one))
+            for run, one in (trainings | cells).items()}  # fmt: skip
+    return Experiment(
         name=name,
-        cells=pd.DataFrame(cells),
-        trainings=pd.DataFrame(trainings),
-        failures=pd.DataFrame(columns=["kind", "key", "what", "reason"]),
-        losses={row["key"]: loss_curve(draw, row["schedule"]) for row in trainings},
-        time_losses={row["key"]: loss_by_time(draw, row["schedule"]) for row in trainings},
-        schedules={schedule: schedule_curve(schedule) for schedule in schedules},
-        sheets={row["key"]: sheet(row["kid"], row["seed"]) for row in cells},
-        films={row["key"]: film(row["kid"], row["steps"]) for row in cells},
-        nearest={row["key"]: neighbours(row["kid"], row["seed"]) for row in cells},
-        paths={row["key"]: path(row["sample_schedule"], row["steps"]) for row in cells},
-        experiment="1",
+        cells=tuple(cells.values()),
+        trainings=tuple(trainings.values()),
+        runs=runs,
+        id="1",
         grid_text=f"name: {name}\ndata: digits\nschedules: [{', '.join(schedules)}]\n",
         expected_cells=len(cells),
         versions={"harness": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
@@ -68,58 +90,75 @@ def build(
     )
 
 
-def training(draw, schedule, seed):
-    return {
-        "key": f"t-{schedule}-{seed}", "run_id": f"run-t-{schedule}-{seed}", "machine": MACHINE,
-        "data": "digits", "model": "tiny", "schedule": schedule, "seed": seed, "target": "noise",
-        "weighting": "simple", "training_steps": 1200, "batch_size": 128, "learning_rate": 1e-3,
-        "ema": 0.1, "precision": "bfloat16", "parameters": 252_113,
-        "loss": 0.055 + 0.002 * draw.standard_normal(), "seconds": 41 + draw.normal(),
-        "images_per_second": 3700 + 40 * draw.normal(), "reused": False,
-        "forecast_seconds": "38.0",
-    }  # fmt: skip
+def part(text):
+    """`ddim(eta=0.5)`; a name that no part would have is taken as it stands."""
+    return made.part(text) if re.fullmatch(r"\w+(\(.*\))?", text) else Part(text)
 
 
-def cell(draw, row, luck, sampler, steps):
-    schedule = row["schedule"]
+def training(draw, schedule, seed, numbers):
+    of = made.cell("x", seed=seed, **OF_THE_TRAINING).training
+    return made.trained(
+        replace(of, schedule=part(schedule)),
+        {"schedule.csv": csv(schedule_curve(schedule))},
+        loss=0.055 + 0.002 * numbers[0],
+        loss_curve=loss_curve(draw, schedule),
+        loss_by_time=loss_by_time(draw, schedule),
+        seconds=41 + numbers[1],
+        provenance=replace(NETWORK, extractor="", extractor_fingerprint="", threads=1),
+    )
+
+
+def network_cell(draw, schedule, sampler, steps, seed, luck):
     slope = SLOPE.get((schedule, sampler.split("(")[0]), 1.0)
     truth = LIMIT.get(schedule, 0.02) + EXTRA.get(sampler, 0.006) + slope / steps**1.15
     kid = truth * (1 + luck + draw.normal(0, 0.01)) - 0.004
     per_image = (0.21 + 0.83 * steps) * (1 + 0.02 * draw.normal()) * 1e-3
-    return {
-        "key": f"c-{schedule}-{sampler}-{steps}-{row['seed']}",
-        "run_id": f"run-c-{schedule}-{sampler}-{steps}-{row['seed']}", "machine": MACHINE,
-        "data": "digits", "model": "tiny", "schedule": schedule, "sample_schedule": schedule,
-        "sampler": sampler,
-        "eta": 0.0 if sampler == "ddim" else np.nan, "spacing": "leading", "steps": steps,
-        "seed": row["seed"], "sampling_seed": 0, "images": 2000, "target": "noise",
-        "precision": "bfloat16", "clip": False, "extractor": "digits", "reference": "train",
-        "training_key": row["key"], "training_steps": 1200, "reused": False,
-        "kid": kid, "kid_se": 0.0012 + 0.01 * truth, "kid_floor": -0.0068,
-        "fid": 0.2 + 21 * truth * (1 + luck + draw.normal(0, 0.01)),
-        "fid_se": 0.02 + 0.2 * truth, "fid_floor": 0.22, "floor_images": 2000,
-        "nfe": float(steps), "seconds_per_image": per_image,
-        "seconds_per_image_spread": 0.01 * per_image, "images_per_second": 1 / per_image,
-        "peak_memory_bytes": 4.1e8, "first_abar": 4.1e-5, "feature_seconds_per_image": 1e-4,
-        "forecast_seconds": str(2000 * (0.9e-3 * steps + 1e-4)),
-        "contrast": 1 - 0.9 / steps, "contrast_theory": 1 - 1.0 / steps,
-    }  # fmt: skip
+    fid = 0.2 + 21 * truth * (1 + luck + draw.normal(0, 0.01))
+    of = made.cell("x", "x", steps, seed, images=2000, spacing=Part("leading"), **OF_THE_TRAINING)
+    named = part(schedule)
+    return made.result(
+        replace(of, training=replace(of.training, schedule=named), sample_schedule=named,
+                sampler=part(sampler)),
+        pictures(kid, seed, steps) | {"path.csv": csv(path(schedule, steps))},
+        kid=made.measured(kid, 0.0012 + 0.01 * truth, baseline=-0.0068),
+        fid=made.measured(fid, 0.02 + 0.2 * truth, baseline=0.22),
+        cost=Cost(steps, (0.99 * per_image, per_image, 1.01 * per_image), 1e-4, 410_000_000),
+        provenance=NETWORK,
+        pixel_spread=PixelSpread(1 - 0.9 / steps, None, 1 - 1.0 / steps),
+        baseline_images=2000,
+    )  # fmt: skip
 
 
-def elsewhere(row, other):
+def with_metric(result, key, **changes):
+    """The result with a changed measurement: `value`, and with it `corrected`, or others."""
+    if "value" in changes:
+        changes.setdefault("corrected", changes["value"])
+    measured = replace(result.measurements.get(key, made.measured(0.0)), **changes)
+    return replace(result, measurements={**result.measurements, key: measured})
+
+
+def mismatched(result, other):
     """The same network sampled under another schedule: half as far again from the data."""
-    return row | {
-        "key": f"{row['key']}-as-{other}", "run_id": f"{row['run_id']}-as-{other}",
-        "sample_schedule": other, "kid": 1.5 * row["kid"] + 0.01, "clamped_times": 2.0,
-    }  # fmt: skip
+    return replace(
+        with_metric(result, "kid", value=1.5 * result.measurements["kid"].value + 0.01),
+        cell=replace(result.cell, sample_schedule=part(other)),
+        path=SamplingPath(4.1e-5, 1.0, 2),
+    )
 
 
-def exactly(row):
+def exactly(result):
     """What the exact denoiser reaches in the same way: a third of the distance."""
-    return row | {
-        "key": f"{row['key']}-exact", "run_id": f"{row['run_id']}-exact", "model": "exact",
-        "training_key": "none", "precision": "float32", "seed": 0, "kid": row["kid"] / 3,
-    }  # fmt: skip
+    of = replace(result.cell.training, model=Part(EXACT), training_steps=0, seed=0)
+    return replace(
+        with_metric(result, "kid", value=result.measurements["kid"].value / 3),
+        cell=replace(result.cell, training=of),
+        provenance=replace(NETWORK, precision="float32"),
+    )
+
+
+def forecast(result):
+    cell = getattr(result, "cell", None)
+    return 2000 * (0.9e-3 * cell.steps + 1e-4) if cell else 38.0
 
 
 def schedule_curve(schedule):
@@ -139,7 +178,7 @@ def loss_curve(draw, schedule):
     end = 0.055 if schedule == "linear" else 0.085
     loss = end + 0.9 * np.exp(-step / 60) + 0.1 * np.exp(-step / 400)
     loss = loss * (1 + 0.06 * draw.standard_normal(len(step)))
-    return pd.DataFrame({"step": step, "loss": loss, "images_per_second": 3700.0})
+    return tuple(LossPoint(int(n), float(each)) for n, each in zip(step, loss, strict=True))
 
 
 def loss_by_time(draw, schedule):
@@ -148,7 +187,7 @@ def loss_by_time(draw, schedule):
     height = 0.4 if schedule == "linear" else 0.6
     loss = height * np.exp(-middle / 0.18) + 0.01
     loss = loss * (1 + 0.05 * draw.standard_normal(20))
-    return pd.DataFrame({"t_low": edges[:-1], "t_high": edges[1:], "loss": loss})
+    return tuple(LossBin(*map(float, each)) for each in zip(edges, edges[1:], loss, strict=False))
 
 
 def path(schedule, steps):
@@ -157,23 +196,23 @@ def path(schedule, steps):
     return pd.DataFrame({"t": t, "log_snr": np.interp(t, curve["t"], curve["log_snr"])})
 
 
-def film(kid, steps):
-    """Two images in at most seven evaluations and as they end: what is held, what is estimated."""
+def csv(frame):
+    return frame.to_csv(index=False).encode()
+
+
+def pictures(kid, seed, steps):
+    """Blobs that drown in noise as KID grows; tile i has the same blob in every cell. Of the film
+    two images in at most seven evaluations and as they end: what is held, what is estimated."""
     evaluations = np.unique(np.linspace(1, steps, min(7, steps)).round().astype(int))
-    pixels = np.concatenate(
+    film = np.concatenate(
         [blobs(kid + 1 - i / len(evaluations), 0, (4, 1)) for i in range(len(evaluations) + 1)],
         axis=1,
     )
-    return png(pixels, evaluations=" ".join(map(str, evaluations)))
-
-
-def neighbours(kid, seed):
-    return png(blobs(kid, seed, (2, 8)))
-
-
-def sheet(kid, seed, side=8, tiles=64):
-    """Blobs that drown in noise as KID grows; tile i has the same blob in every cell."""
-    return png(blobs(kid, seed, (tiles // 8, 8), side))
+    return {
+        "samples.png": png(blobs(kid, seed, (8, 8))),
+        "nearest.png": png(blobs(kid, seed, (2, 8))),
+        "film.png": png(film, evaluations=" ".join(map(str, evaluations))),
+    }
 
 
 def blobs(kid, seed, shape, side=8):
@@ -198,13 +237,13 @@ def png(pixels, **texts):
 
 @pytest.fixture(name="build", scope="session")
 def _build():
-    """Makes Results of a grid with the axes it is given."""
+    """Makes the experiment of a grid with the axes it is given."""
     return build
 
 
 @pytest.fixture(scope="session")
 def everything():
-    """Results in which every figure and every finding has something to say."""
+    """An experiment in which every figure and every finding has something to say."""
     return build(crossed=True, exact=True)
 
 
@@ -212,3 +251,27 @@ def everything():
 def results():
     """Two schedules, two samplers, four step counts, three training seeds."""
     return build()
+
+
+@pytest.fixture(scope="session")
+def written(results, tmp_path_factory):
+    """The folder of the report of these results."""
+    folder = tmp_path_factory.mktemp("report")
+    page.write(results, folder)
+    return folder
+
+
+@pytest.fixture
+def change():
+    """Changes the cells of an experiment, each by a function of it and its place; what a cell was
+    recorded as stays."""
+
+    def change(experiment, function):
+        cells = tuple(function(one, n) for n, one in enumerate(experiment.cells))
+        moved = {
+            new.cell.key: experiment.runs.get(old.cell.key, Run())
+            for new, old in zip(cells, experiment.cells, strict=True)
+        }
+        return replace(experiment, cells=cells, runs={**experiment.runs, **moved})
+
+    return change

@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from harness.report import page
-
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -117,10 +115,8 @@ def visit(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def html(results, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    page.write(results, folder)
-    return (folder / "report.html").read_text()
+def html(written):
+    return (written / "report.html").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,22 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
+import made
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import part, with_metric
 
 from harness.errors import HarnessError
 from harness.report import contents, page
+from harness.work.cells import Part
+from harness.work.results import Artifacts, FailedWork, LossPoint, Run
 
+GOLDEN = Path(__file__).parent / "golden" / "report.md"
 ATTRIBUTES = {
     "alt", "aria-label", "charset", "class", "colspan", "content", "data-run", "data-runs",
     "data-value", "href", "http-equiv", "id", "lang", "name", "rel", "role", "scope", "src",
@@ -48,17 +55,10 @@ class Tags(HTMLParser):
             self.broken.append(tag)
 
 
-@pytest.fixture(scope="module")
-def written(results, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    page.write(results, folder)
-    return folder
-
-
 @pytest.fixture
 def without_figures(monkeypatch):
     """For tests of words alone: figures are most of the time."""
-    monkeypatch.setattr(contents, "_pictures", lambda results: [])
+    monkeypatch.setattr(contents, "_pictures", lambda study: ([], []))
 
 
 def bytes_of(folder):
@@ -69,14 +69,28 @@ def bytes_of(folder):
     }
 
 
-def test_a_report_is_the_same_bytes_when_built_again_from_shuffled_results(
+def without_fingerprint(text):
+    return re.sub(r"<!-- made from \w+ -->", "<!-- made from ... -->", text)
+
+
+def test_the_page_reads_as_it_should(written):
+    """The words of the whole page. `HARNESS_GOLDEN=write pytest tests/report/test_page.py` writes
+    them anew, to be read in the difference that git shows."""
+    text = without_fingerprint((written / "report.md").read_text())
+    if os.environ.get("HARNESS_GOLDEN") == "write":
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(text)
+    assert text == GOLDEN.read_text()
+
+
+def test_equal_experiments_give_the_same_bytes_in_whatever_order_they_come(
     results, written, tmp_path
 ):
     shuffled = replace(
         results,
-        cells=results.cells.sample(frac=1, random_state=3),
+        cells=results.cells[::-1],
         trainings=results.trainings[::-1],
-        sheets=dict(reversed(results.sheets.items())),
+        runs=dict(reversed(results.runs.items())),
     )
     page.write(shuffled, tmp_path)
     assert bytes_of(tmp_path) == bytes_of(written)
@@ -92,38 +106,60 @@ def test_what_is_written_is_what_is_returned_and_the_page_comes_last(
     )
 
 
-def test_a_report_is_current_until_its_results_change_or_a_file_is_gone(results, tmp_path):
+def test_a_report_is_current_until_its_results_change_or_a_file_is_gone(results, written, tmp_path):
     assert not page.is_current(results, tmp_path)
-    page.write(results, tmp_path)
-    assert page.is_current(results, tmp_path)
-    assert not page.is_current(replace(results, commit="def5678"), tmp_path)
+    assert page.is_current(results, written)
+    assert not page.is_current(replace(results, commit="def5678"), written)
     for name in ("figures/losses.png", "results.csv", "results.parquet", "report.html"):
-        data = (tmp_path / name).read_bytes()
-        (tmp_path / name).unlink()
-        assert not page.is_current(results, tmp_path)
-        (tmp_path / name).write_bytes(data)
-    assert page.is_current(results, tmp_path)
+        data = (written / name).read_bytes()
+        (written / name).unlink()
+        assert not page.is_current(results, written)
+        (written / name).write_bytes(data)
+    assert page.is_current(results, written)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: replace(r, name="other"),
+        lambda r: replace(r, grid_text=r.grid_text + " "),
+        lambda r: replace(r, expected_cells=r.expected_cells + 1),
+        lambda r: replace(r, versions={**r.versions, "torch": "2.14.0"}),
+        lambda r: replace(r, ui_url="http://127.0.0.1:5000"),
+        lambda r: replace(r, runs={}),
+        lambda r: replace(r, failures=(FailedWork("cell", "k", "cosine", "why"),)),
+        lambda r: replace(
+            r, cells=(with_metric(r.cells[0], "kid", value=0.1 + 1e-12), *r.cells[1:])
+        ),
+        lambda r: replace(
+            r, cells=(replace(r.cells[0], artifacts=Artifacts.of({"samples.png": b"another"})),
+                      *r.cells[1:])),
+        lambda r: replace(
+            r, trainings=(replace(r.trainings[0], loss_curve=(LossPoint(1, 0.5),)),
+                          *r.trainings[1:])),
+    ],
+)  # fmt: skip
+def test_the_fingerprint_changes_with_every_input(results, change):
+    assert page.fingerprint(change(results)) != page.fingerprint(results)
+
+
+def test_the_fingerprint_needs_no_file_of_the_results(results):
+    elsewhere = replace(results, cells=tuple(
+        replace(one, artifacts=replace(one.artifacts, read_from=None)) for one in results.cells
+    ))  # fmt: skip
+    assert page.fingerprint(elsewhere) == page.fingerprint(results)
 
 
 def test_the_tables_beside_the_page_hold_every_cell(results, written):
     parquet = pd.read_parquet(written / "results.parquet")
     assert len(parquet) == len(results.cells)
-    assert parquet["steps"].dtype == results.cells["steps"].dtype
+    assert pd.api.types.is_integer_dtype(parquet["steps"])
     csv = pd.read_csv(written / "results.csv")
     assert [*parquet.columns] == [*csv.columns]
     assert [*parquet["key"]] == [*csv["key"]]
     np.testing.assert_allclose(parquet["kid"], csv["kid"], rtol=1e-12)
-
-
-def test_a_column_of_mixed_types_becomes_text(results, tmp_path, without_figures):
-    cells = results.cells.assign(
-        mixed=[1, "two", 3.5, None, *[True] * 44], listed=[[1, 2]] * 48, empty=None
-    )
-    page.write(replace(results, cells=cells), tmp_path)
-    parquet = pd.read_parquet(tmp_path / "results.parquet")
-    assert set(parquet["mixed"].dropna()) == {"1", "two", "3.5", "True"}
-    assert set(parquet["listed"]) == {"[1, 2]"}
-    assert parquet["mixed"].isna().sum() == 1
+    measured = {one.cell.key: one.measurements["kid"].value for one in results.cells}
+    assert dict(zip(parquet["key"], parquet["kid"], strict=True)) == measured
 
 
 def test_the_page_loads_nothing_from_outside(written):
@@ -166,6 +202,20 @@ def test_the_page_is_whole_and_can_be_used_without_eyes(written):
     )
 
 
+def test_both_pages_say_the_same(written):
+    """Each paragraph of the Markdown stands in the HTML too, but for what leads to other files."""
+
+    def letters(text):
+        return re.sub(r"[\W_]", "", unescape(text))
+
+    html = letters(re.sub(r"<[^>]+>", "", (written / "report.html").read_text()))
+    prose = (written / "report.md").read_text().split("```")[0]
+    paragraphs = re.split(r"\n\n|\n- ", re.sub(r"!\[.*\)|^- ", "", prose, flags=re.M))
+    own = [p for p in paragraphs if "](" not in p and not p.startswith("|")]
+    assert len(own) > 40
+    assert [p for p in own if letters(p) not in html] == []
+
+
 def test_the_markdown_links_to_its_figures_and_its_tables_are_even(written):
     text = (written / "report.md").read_text()
     figures = re.findall(r"!\[[^\]]+\]\((figures/[^)]+)\)", text)
@@ -179,29 +229,26 @@ def test_the_markdown_links_to_its_figures_and_its_tables_are_even(written):
         assert len(widths) == 1
 
 
-def test_the_first_screen_has_the_question_the_answer_and_the_figure_that_shows_it(written):
-    lines = (written / "report.md").read_text().splitlines()
-    assert lines[0] == "# Which schedule, which sampler, how many steps?"
-    assert "cosine schedule is best" in lines[2]
-    assert "quality_by_steps.png" in lines[4]
-
-
 def test_names_from_users_are_escaped(build, tmp_path):
-    evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
+    evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>\n\n![x](http://x)<!--0-->'
     results = build(
         name=evil, schedules=(evil, "a|b](http://x)"), samplers=("ddim", "ddpm"), steps=(5, 10)
     )
-    failure = {"kind": "cell", "key": "k", "what": evil, "reason": f"a|b\n```\n{evil}"}
+
+    def elsewhere(one):
+        return replace(one, provenance=replace(one.provenance, machine=evil))
+
     results = replace(
         results,
-        cells=results.cells.assign(run_id=evil, machine=evil),
-        failures=pd.DataFrame([failure]),
-        trainings=results.trainings.assign(machine=evil, run_id=evil),
+        cells=tuple(map(elsewhere, results.cells)),
+        trainings=tuple(map(elsewhere, results.trainings)),
+        runs=dict.fromkeys(results.runs, Run(evil)),
+        failures=(FailedWork("cell", "k", evil, f"a|b\n```\n\n{evil}"),),
         grid_text=f"```\n{evil}",
         commit=evil,
         versions={evil: evil},
         left_out={evil: 2},
-        experiment=evil,
+        id=evil,
         ui_url="http://127.0.0.1:5000",
     )
     page.write(results, tmp_path)
@@ -224,90 +271,120 @@ def test_names_from_users_are_escaped(build, tmp_path):
     assert "\n````yaml\n```\n" in text
 
 
-def test_only_fid_is_enough_for_a_report(results, tmp_path, without_figures):
-    kept = [column for column in results.cells.columns if not column.startswith("kid")]
-    page.write(replace(results, cells=results.cells[kept]), tmp_path)
+def without_kid(one, n):
+    return replace(one, measurements={"fid": one.measurements["fid"]})
+
+
+def test_only_fid_is_enough_for_a_report(results, change, tmp_path, without_figures):
+    page.write(change(results, without_kid), tmp_path)
     text = (tmp_path / "report.md").read_text()
-    assert "FID (n = 2,000) on digits features" in text
+    assert "FID at n = 2,000 on digits features, lower is better" in text
     assert "KID" not in text
 
 
-def test_a_third_metric_has_its_column(results, tmp_path, without_figures):
-    cells = results.cells.assign(fid_infinity=0.5, fid_infinity_se=0.1)
-    page.write(replace(results, cells=cells), tmp_path)
-    assert "| KID | FID at n = 2,000 | fid_infinity |" in (tmp_path / "report.md").read_text()
+def test_a_metric_of_a_package_that_is_not_here_has_its_values_in_the_tables(
+    results, change, tmp_path, without_figures
+):
+    bare = made.measured(0.5, error=None)  # a correct minimal metric: a value and nothing else
+    shown = change(results, lambda one, n: replace(
+        one, measurements={**one.measurements, "mine": bare}))  # fmt: skip
+    page.write(shown, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "| KID | FID at n = 2,000 | mine |" in text
+    assert len(re.findall(r"\| \**0\.5\d* \[0\.5\d*, 0\.5\d*\]\** \|", text)) == 16
+    assert "mine is a metric of a package that is not installed here" in text
+
+
+def test_a_value_without_an_error_is_shown_without_an_interval(build, change, tmp_path):
+    results = build(schedules=("cosine",), seeds=(0,), steps=(5, 10))
+    bare = change(results, lambda one, n: with_metric(one, "kid", standard_error=None))
+    page.write(bare, tmp_path)
+    rows = re.findall(r"^\| \W*cosine.*", (tmp_path / "report.md").read_text(), flags=re.M)
+    means = {f"{one.measurements['kid'].value:.3f}" for one in results.cells}
+    assert {row.split("|")[5].strip(" *")[:5] for row in rows[:4]} == means
 
 
 @pytest.mark.parametrize(
-    "missing",
+    "lacking",
     [
-        ["kid_se", "kid_floor", "floor_images", "fid_se", "fid_floor"],
-        ["nfe"],
-        ["seconds_per_image", "machine"],
-        ["eta", "spacing", "clip", "target", "precision", "reference", "extractor", "images"],
+        lambda one: with_metric(one, "kid", standard_error=None, baseline=None),
+        lambda one: replace(one, baseline_images=None, pixel_spread=None),
+        lambda one: replace(one, provenance=replace(one.provenance, machine="")),
+        lambda one: replace(one, artifacts=Artifacts()),
     ],
 )
-def test_a_report_comes_out_whatever_column_is_missing(results, tmp_path, missing):
-    page.write(replace(results, cells=results.cells.drop(columns=missing)), tmp_path)
-    assert "schedule is best" in (tmp_path / "report.md").read_text()
-
-
-def test_a_report_comes_out_when_all_metrics_of_some_cells_are_missing(results, tmp_path):
-    cells = results.cells.copy()
-    cells.loc[::3, ["kid", "fid", "seconds_per_image", "nfe"]] = np.nan
-    page.write(replace(results, cells=cells), tmp_path)
-    assert "nan" not in re.sub(r"```.*?```", "", (tmp_path / "report.md").read_text(), flags=re.S)
-
-
-def test_cells_without_any_number_make_a_report_without_an_answer(results, tmp_path):
-    cells = results.cells.assign(kid=np.nan, fid=np.nan)
-    page.write(replace(results, cells=cells), tmp_path)
-    assert "There is no cell with a number" in (tmp_path / "report.md").read_text()
-
-
-def test_one_cell_makes_a_report_that_claims_nothing_between_cells(build, tmp_path):
-    page.write(build(schedules=("cosine",), samplers=("ddim",), steps=(10,), seeds=(0,)), tmp_path)
+def test_a_report_comes_out_whatever_a_result_lacks(results, change, tmp_path, lacking):
+    page.write(change(results, lambda one, n: lacking(one)), tmp_path)
     text = (tmp_path / "report.md").read_text()
+    assert "cosine is ahead" in text or "cosine is best" in text
+    assert "could not be drawn" not in text
+
+
+def test_a_report_comes_out_when_some_cells_have_no_metric(results, change, tmp_path):
+    some = change(results, lambda one, n: one if n % 3 else replace(one, measurements={}))
+    page.write(some, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "nan" not in re.sub(r"```.*?```", "", text, flags=re.S)
+
+
+def test_cells_without_any_number_make_a_report_without_an_answer(results, change, tmp_path):
+    page.write(change(results, lambda one, n: replace(one, measurements={})), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "**No cell has a value of a metric, so there is no answer.**" in text
+    assert "There is no cell with a number" in text
+
+
+def test_the_answer_of_a_single_cell_is_its_value(build, tmp_path):
+    page.write(build(schedules=("cosine",), samplers=("ddim",), steps=(10,), seeds=(0,)), tmp_path)
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert "**The only configuration, cosine with ddim at 10 steps, has KID 0.0" in lines[2]
+    text = "\n".join(lines)
     assert "better" not in text.split("## Findings")[1]
     assert "One training seed gives no verdict about schedules" in text
+
+
+def test_samplers_of_equal_images_are_the_same_and_no_traceback(build, change, tmp_path):
+    moves = {"kid": np.linspace(-1, 1, 50, dtype=np.float32)}
+    results = build(schedules=("cosine",), steps=(1,), seeds=(0,))
+    equal = change(results, lambda one, n: replace(
+        with_metric(one, "kid", value=0.25),
+        artifacts=Artifacts.of({"influence.npz": made.npz(moves)})))  # fmt: skip
+    page.write(equal, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "nan" not in text
+    assert "could not be drawn" not in text
+    assert "the images are the same" in text
+    assert any("inconclusive" in line for line in page.verdicts(equal))
 
 
 @pytest.mark.parametrize("trainings", [True, False])
 def test_a_report_of_failures_alone_says_so(results, tmp_path, trainings):
     reason = "the GPU fell off the bus"
-    failed = pd.DataFrame([{"kind": "cell", "key": "k", "what": "cosine, 5", "reason": reason}])
-    empty = replace(
-        results, cells=pd.DataFrame(), failures=failed, sheets={},
-        trainings=results.trainings if trainings else pd.DataFrame(),
-        losses=results.losses if trainings else {}, time_losses={},
-    )  # fmt: skip
+    failed = FailedWork("cell", "k", "cosine, 5", reason)
+    empty = replace(results, cells=(), failures=(failed,),
+                    trainings=results.trainings if trainings else ())  # fmt: skip
     page.write(empty, tmp_path)
     for name in ("report.md", "report.html"):
         text = (tmp_path / name).read_text()
         assert "No cell has a result yet" in text
         assert reason in text
+        assert "could not be drawn" not in text
     assert "48 cells of 48 are missing" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "figures/losses.png").exists() == trainings
     assert page.is_current(empty, tmp_path)
 
 
-def test_limits_name_what_is_missing_reused_mixed_and_not_comparable(
+def test_every_comparison_stands_in_a_line_for_the_tracker(results):
+    lines = page.verdicts(results)
+    assert lines[0].startswith("cosine against linear at 5 steps: better, a difference of −0.1")
+    assert len(lines) == len({*lines})
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_with_its_reason(
     results, tmp_path, without_figures
 ):
-    cells = results.cells.copy()
-    cells["reused"] = [True, *[False] * 47]
-    cells["machine"] = ["another machine", *cells["machine"][1:]]
-    cells["images"] = [*[500] * 3, *[2000] * 45]
-    page.write(replace(results, cells=cells, expected_cells=50), tmp_path)
-    limits = (tmp_path / "report.md").read_text().split("## Limits")[1]
-    assert "2 cells of 50 are missing" in limits
-    assert "1 cell was measured by an earlier run and reused" in limits
-    assert "measured on 2 machines" in limits
-    assert "2 groups" in limits
-
-
-def test_a_folder_that_cannot_be_written_is_an_error_with_its_reason(results, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(HarnessError, match=r"cannot be written to '.*file'"):
+    with pytest.raises(HarnessError, match=r"file.* cannot be written"):
         page.write(results, tmp_path / "file")
 
 
@@ -330,20 +407,21 @@ def test_a_failed_write_leaves_the_old_report_and_no_litter(
     assert (tmp_path / "report.html").read_bytes() == before["report.html"]
 
 
-def test_checking_a_report_needs_neither_torch_nor_figures():
-    script = (
-        "import sys, harness.report.page, harness.report.table;"
-        "heavy = {'torch', 'mlflow', 'yaml', 'matplotlib', 'seaborn', 'scipy'} & set(sys.modules);"
-        "sys.exit(', '.join(heavy) or 0)"
-    )
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
-
-
-def test_writing_a_report_needs_neither_torch_nor_mlflow():
-    script = (
-        "import sys, harness.report.page, harness.report.plots, harness.report.findings;"
-        "sys.exit(', '.join({'torch', 'mlflow', 'yaml'} & set(sys.modules)) or 0)"
-    )
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        ("harness.report.page", {"torch", "mlflow", "yaml", "matplotlib", "seaborn", "scipy"}),
+        ("harness.report.contents, harness.report.render", {"torch", "mlflow", "yaml"}),
+    ],
+)
+def test_a_report_loads_no_more_than_it_needs(modules, heavy):
+    """Checking one needs no figures; writing one needs neither torch nor MLflow."""
+    script = f"""import sys, {modules}
+from harness.work.results import Experiment
+from pathlib import Path
+harness.report.page.is_current(Experiment("x", ()), Path("none")) if {"scipy" in heavy} else 0
+harness.report.page.fingerprint(Experiment("x", ())) if {"scipy" in heavy} else 0
+sys.exit(", ".join({heavy} & set(sys.modules)) or 0)"""
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
@@ -355,3 +433,16 @@ def test_a_wide_grid_is_reported_in_seconds(build, tmp_path):
     start = time.process_time()
     page.write(results, tmp_path)
     assert time.process_time() - start < 15
+
+
+def test_parts_that_have_a_formula_stand_with_it(build, tmp_path, without_figures):
+    results = build(schedules=("cosine",), steps=(5,), seeds=(0,))
+    other = replace(results, cells=tuple(
+        replace(one, cell=replace(one.cell, sampler=Part("ddpm" if n else "nobodys")))
+        for n, one in enumerate(results.cells)
+    ))  # fmt: skip
+    page.write(other, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "- sampler **ddpm**: draws x_s from the posterior" in text
+    assert "**nobodys**" not in text
+    assert str(part("ddim(eta=0.5)")) == "ddim(eta=0.5)"

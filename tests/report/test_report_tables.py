@@ -5,21 +5,26 @@ import time
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import made
 import numpy as np
 import pytest
+from conftest import with_metric
 
+from harness.analysis.study import studies
 from harness.errors import BadOption
 from harness.report import contents, page
 from harness.report.cell_tables import every_cell, trainings
 from harness.report.quality_tables import OTHER, quality
-from harness.report.table import FID, KID, Measure, comparable
+from harness.report.render import anchors
+from harness.work.cells import Part
+from harness.work.results import Run
 
-SHARES = ("coverage", "density", "precision_score", "recall")
+SHARES = ("coverage", "density", "precision", "recall")
 
 
 @pytest.fixture(autouse=True)
 def _without_figures(monkeypatch):
-    monkeypatch.setattr(contents, "_pictures", lambda results: [])
+    monkeypatch.setattr(contents, "_pictures", lambda study: ([], []))
 
 
 class Rows(HTMLParser):
@@ -54,20 +59,37 @@ def written(results, folder):
     return Rows((folder / "report.html").read_text()).tables
 
 
-def with_shares(results):
-    """The same with measures that are no distances."""
-    columns = {name: 0.5 + 0.001 * np.arange(len(results.cells)) for name in SHARES}
-    errors = {f"{name}_se": 0.01 for name in SHARES}
-    measures = (KID, FID, *(Measure(name, name.title(), lower_is_better=False) for name in SHARES))
-    return replace(results, cells=results.cells.assign(**columns, **errors), measures=measures)
+@pytest.fixture
+def with_shares(change):
+    """The same with metrics that are no distances."""
+
+    def with_shares(results):
+        def shares(one, n):
+            for name in SHARES:
+                one = with_metric(one, name, value=0.5 + 0.001 * n, standard_error=0.01)
+            return one
+
+        return change(results, shares)
+
+    return with_shares
+
+
+def main_of(results):
+    return studies(results)[0]
 
 
 def titles(table):
     return [column.title for column in table.columns]
 
 
-def test_measures_that_are_no_distances_have_a_table_of_their_own_with_the_same_rows(results):
-    first, second = quality(comparable(with_shares(results))[0])
+def column(table, title):
+    return next(each for each in table.columns if each.title == title)
+
+
+def test_metrics_that_are_no_distances_have_a_table_of_their_own_with_the_same_rows(
+    results, with_shares
+):
+    first, second = quality(main_of(with_shares(results)))
     assert titles(first) == [
         "schedule", "sampler", "steps", "NFE", "KID", "FID at n = 2,000", "ms per image",
     ]  # fmt: skip
@@ -78,12 +100,35 @@ def test_measures_that_are_no_distances_have_a_table_of_their_own_with_the_same_
     assert [row.is_best for row in first.rows] == [row.is_best for row in second.rows]
 
 
-def test_only_the_first_measure_may_be_no_distance_in_the_first_table(results):
-    shares = with_shares(results)
-    first, second = quality(replace(shares, measures=shares.measures[::-1]))
-    assert titles(first)[4:5] == ["Recall"]
-    assert len(titles(first)) == 6 + len(["KID", "FID"]) - 2
-    assert {"KID", "FID at n = 2,000"} <= {*titles(second)}
+def test_what_decides_stands_in_the_first_table_though_it_is_no_distance(results, change):
+    alone = made.measured(0.7)
+    only = change(results, lambda one, n: replace(one, measurements={"recall": alone}))
+    [table] = quality(main_of(only))
+    assert "Recall" in titles(table)
+
+
+def test_a_bias_corrected_value_stands_beside_the_value_as_measured(results, change):
+    def biased(one, n):
+        return with_metric(one, "fid", value=2.0, corrected=1.5, baseline_corrected=0.1)
+
+    table = quality(main_of(change(results, biased)))[0]
+    raw, corrected = column(table, "FID at n = 2,000"), column(table, "FID, bias-corrected")
+    assert {value.number for value in raw.values} == {2.0}
+    assert {value.number for value in corrected.values} == {1.5}
+    assert (raw.baseline, corrected.baseline) == ("0.22", "0.10")
+
+
+def test_the_exact_denoiser_has_a_column_beside_the_networks(everything):
+    table = quality(main_of(everything))[0]
+    values = column(table, "KID of the exact denoiser").values
+    twins = {
+        (str(one.cell.training.schedule), str(one.cell.sampler), one.cell.steps):
+            one.measurements["kid"].value
+        for one in everything.cells if one.cell.training.is_exact
+    }  # fmt: skip
+    rows = zip(*(each.values for each in table.columns[:3]), values, strict=True)
+    shown = {(a.text, b.text, c.number): d.number for a, b, c, d in rows}
+    assert {name: shown[name] for name in twins} == pytest.approx(twins)
 
 
 def test_a_row_is_of_the_runs_of_its_cells(results, tmp_path):
@@ -98,7 +143,7 @@ def test_a_row_is_of_the_runs_of_its_cells(results, tmp_path):
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:5000", "https://lab.example/mlflow/"])
 def test_with_an_address_each_run_is_a_link(results, tmp_path, address):
-    tables = written(replace(results, ui_url=address, experiment="7"), tmp_path)
+    tables = written(replace(results, ui_url=address, id="7"), tmp_path)
     start = f"{address.rstrip('/')}/#/experiments/7/runs/"
     seeds = tables[0][1]["cells"][-1]["links"]
     assert [link["href"] for link in seeds] == [
@@ -107,7 +152,7 @@ def test_with_an_address_each_run_is_a_link(results, tmp_path, address):
     every = [row["cells"][-1] for row in tables[1][1:]]
     assert len(every) == len(results.cells)
     assert {cell["links"][0]["href"] for cell in every} == {
-        start + run_id for run_id in results.cells["run_id"]
+        start + results.runs[one.cell.key].id for one in results.cells
     }
     assert all(link["rel"] == "noopener" for link in seeds)
 
@@ -124,88 +169,93 @@ def test_an_address_that_is_none_is_refused_before_anything_is_written(results, 
 
 
 def test_every_cell_has_a_row_with_all_that_tells_it_from_the_others(everything):
-    group = comparable(everything)[0]
-    table = every_cell(group)
+    study = main_of(everything)
+    table = every_cell(study)
     assert titles(table) == [
         "schedule", "sampled under", "sampler", "model", "steps", "seed", "KID",
         "FID at n = 2,000", "ms per image",
     ]  # fmt: skip
     rows = [tuple(value.text for value in row.values[:6]) for row in table.rows]
-    assert len({*rows}) == len(rows) == len(group.cells)
-    assert [row.runs[0].id for row in table.rows] == [*group.cells["run_id"]]
+    assert len({*rows}) == len(rows) == len(everything.cells)
+    assert [row.runs[0].id for row in table.rows] == [
+        everything.runs[one.cell.key].id for one in study.results
+    ]
     assert {row[5] for row in rows if row[3] == "exact"} == {"–"}
 
 
-def test_spacing_has_a_column_where_it_varies(results):
-    cells = results.cells.copy()
-    assert "spacing" not in titles(every_cell(results))
-    cells.loc[::2, "spacing"] = "trailing"
-    assert "spacing" in titles(every_cell(replace(results, cells=cells)))
+def test_settings_have_a_column_where_they_vary(results, change):
+    def varied(one, n):
+        if n % 2:
+            return one
+        training = replace(one.cell.training, learning_rate=2e-4)
+        other = {"spacing": Part("trailing"), "clip": True, "sampling_seed": 1}
+        return replace(one, cell=replace(one.cell, training=training, **other))
+
+    names = {"spacing", "clip", "sampling seed", "learning rate"}
+    assert not names & {*titles(every_cell(main_of(results)))}
+    table = every_cell(main_of(change(results, varied)))
+    assert names <= {*titles(table)}
+    assert {value.text for value in column(table, "clip").values} == {"yes", "no"}
+    assert {value.text for value in column(table, "sampling seed").values} == {"0", "1"}
 
 
-def test_a_cell_is_given_with_its_standard_error(results):
-    cells = results.cells.assign(kid=0.16234, kid_se=0.00412)
-    table = every_cell(replace(results, cells=cells))
-    value = table.columns[titles(table).index("KID")].values[0]
+def test_cells_of_the_weights_before_the_end_are_told_apart(results):
+    early = replace(results.cells[0], cell=replace(results.cells[0].cell, weights="0.9"))
+    table = every_cell(main_of(replace(results, cells=(*results.cells, early))))
+    assert [value.text for value in column(table, "weights").values].count("0.9") == 1
+
+
+def test_a_cell_is_given_with_its_standard_error(results, change):
+    known = change(results, lambda one, n: with_metric(
+        one, "kid", value=0.16234, standard_error=0.00412))  # fmt: skip
+    value = column(every_cell(main_of(known)), "KID").values[0]
     assert value.whole == "0.1623 ± 0.0041"
     assert value.number == 0.16234
 
 
-def test_the_error_of_a_cell_includes_that_of_the_reference_where_it_is_known(results):
-    cells = results.cells.assign(kid=0.5, kid_se=0.03, kid_reference_se=0.04)
-    table = every_cell(replace(results, cells=cells))
-    assert table.columns[titles(table).index("KID")].values[0].whole == "0.500 ± 0.050"
+def test_the_error_of_a_cell_includes_that_of_the_reference_where_it_is_known(results, change):
+    known = change(results, lambda one, n: with_metric(
+        one, "kid", value=0.5, standard_error=0.03, reference_error=0.04))  # fmt: skip
+    assert column(every_cell(main_of(known)), "KID").values[0].whole == "0.500 ± 0.050"
 
 
-def test_numbers_are_sorted_by_their_value_and_what_is_unknown_by_none(results, tmp_path):
-    cells = results.cells.copy()
-    cells.loc[cells["steps"] == 5, "seconds_per_image"] = np.nan
-    table = written(replace(results, cells=cells), tmp_path)[0]
-    place = [cell["text"] for cell in table[0]["cells"]].index("ms per image")
+def test_numbers_are_sorted_by_their_value_and_what_is_unknown_by_none(results, change, tmp_path):
+    unknown = change(results, lambda one, n: one if one.cell.steps > 5 else replace(
+        one, measurements={"kid": one.measurements["kid"]}))  # fmt: skip
+    table = written(unknown, tmp_path)[0]
+    place = [cell["text"] for cell in table[0]["cells"]].index("FID at n = 2,000")
     values = {row["cells"][place]["data-value"] for row in table[1:-1]}
     assert "" in values
     assert all(float(value) > 0 for value in values - {""})
     assert "data-value" not in table[1]["cells"][0]
 
 
-def test_a_group_of_its_own_has_tables_of_its_own(results, tmp_path):
-    cells = results.cells.copy()
-    cells.loc[:11, "images"] = 500
-    page.write(replace(with_shares(results), cells=with_shares(results).cells.assign(
-        images=cells["images"])), tmp_path)  # fmt: skip
+def test_a_group_of_its_own_has_tables_of_its_own(results, change, with_shares, tmp_path):
+    grouped = change(with_shares(results), lambda one, n: one if n > 11 else replace(
+        one, cell=replace(one.cell, images=500)))  # fmt: skip
+    page.write(grouped, tmp_path)
     html = (tmp_path / "report.html").read_text()
     names = re.findall(r' id="([^"]+)"', html)
     assert len(names) == len({*names})
-    assert {"every-cell", "every-cell-2", "fidelity-diversity-and-memory-2"} <= {*names}
+    assert {"every-cell", "every-cell-2", "fidelity-diversity-and-memorisation-2"} <= {*names}
     assert "<summary>Every cell (36)</summary>" in html
 
 
 def test_findings_have_names_that_stay_and_differ(results, tmp_path):
-    assert page._anchors(["Which is best?", "Which is best?", "Which is best? 2", "?"]) == [
-        "finding-which-is-best", "finding-which-is-best-2", "finding-which-is-best-2-2", "finding",
+    assert anchors(["Which is best?", "Which is best?", "Which is best? 2", "?"]) == [
+        "which-is-best", "which-is-best-2", "which-is-best-2-2", "",
     ]  # fmt: skip
     page.write(results, tmp_path)
     html = (tmp_path / "report.html").read_text()
-    name = "finding-which-combination-is-best-whatever-it-costs"
-    assert f'<h3 id="{name}"><a href="#{name}">Which combination is best' in html
-
-
-def test_what_was_left_out_is_told_with_its_reason(results, tmp_path):
-    left_out = {"they were made by an earlier recipe of the program": 3, "it is older": 1}
-    page.write(replace(results, left_out=left_out), tmp_path)
-    limits = (tmp_path / "report.md").read_text().split("## Limits")[1]
-    assert (
-        "- 3 recorded cells are left out: they were made by an earlier recipe of the program.\n"
-        in limits
-    )
-    assert "- 1 recorded cell is left out: it is older.\n" in limits
+    name = "finding-which-configuration-is-best-whatever-it-costs"
+    assert f'<h3 id="{name}"><a href="#{name}">Which configuration is best' in html
 
 
 def test_the_sections_come_in_the_order_of_a_paper(results, tmp_path):
     page.write(results, tmp_path)
     sections = [
         "What was compared, and how", "Quality by schedule, sampler and steps", "Figures",
-        "Findings", "Trainings", "Limits", "How to rebuild",
+        "Findings", "Trainings", "Limitations", "How to rebuild",
     ]  # fmt: skip
     text = (tmp_path / "report.md").read_text()
     assert re.findall(r"^## (.*)$", text, flags=re.M) == sections
@@ -213,27 +263,36 @@ def test_the_sections_come_in_the_order_of_a_paper(results, tmp_path):
     assert re.findall(r"<h2[^>]*><a[^>]*>([^<]*)", html) == sections
 
 
-def test_a_thousand_cells_are_set_in_tables_in_seconds(build, tmp_path, monkeypatch):
+def test_a_thousand_cells_are_set_in_tables_in_seconds(build, with_shares, tmp_path, monkeypatch):
     for name in ("found", "answers"):
-        monkeypatch.setattr(contents, name, lambda frame: [])
-    results = build(
+        monkeypatch.setattr(contents, name, lambda study: [])
+    results = with_shares(build(
         schedules=("linear", "cosine", "sigmoid", "laplace", "scaled_linear"),
         samplers=("ddim", "ddpm", "heun", "ab2", "unipc"),
         steps=(5, 8, 10, 15, 20, 30, 50, 100), seeds=(0, 1, 2, 3, 4),
-    )  # fmt: skip
+    ))  # fmt: skip
     start = time.process_time()
-    page.write(with_shares(results), tmp_path)
+    page.write(results, tmp_path)
     assert time.process_time() - start < 3
     assert (tmp_path / "report.html").stat().st_size < 2e6
 
 
-def test_seconds_of_compiling_are_told_apart_where_there_are_any(results):
-    assert "compiling" not in [column.title for column in trainings(results).columns]
+def test_seconds_of_compiling_are_told_apart_where_there_are_any(results, change):
+    assert "compiling" not in titles(trainings(results))
+    compiled = change(results, lambda one, n: replace(
+        one, cost=replace(one.cost, compile_seconds=40.0)))  # fmt: skip
+    compiled = replace(compiled, trainings=tuple(
+        replace(one, compile_seconds=20.0) for one in results.trainings))  # fmt: skip
+    values = column(trainings(compiled), "compiling").values
+    assert {value.number for value in values} == {60.0}  # the 40 once for all cells of a training
 
-    compiled = replace(
-        results,
-        trainings=results.trainings.assign(compile_seconds=20.0),
-        cells=results.cells.assign(compile_seconds=40.0),  # once for all cells of a training
-    )
-    column = next(each for each in trainings(compiled).columns if each.title == "compiling")
-    assert {value.number for value in column.values} == {60.0}
+
+def test_seeds_are_named_with_the_sampling_seed_where_there_are_several(build, change):
+    results = build(schedules=("cosine",), samplers=("ddim",), steps=(5,), seeds=(0, 1))
+    again = [replace(one, cell=replace(one.cell, sampling_seed=1)) for one in results.cells]
+    runs = {**results.runs, **{one.cell.key: Run("again") for one in again}}
+    both = replace(results, cells=(*results.cells, *again), runs=runs)
+    [row] = quality(main_of(both))[0].rows
+    assert [run.name for run in row.runs] == ["0/0", "0/1", "1/0", "1/1"]
+    assert row.seeds == "2"
+    assert np.isfinite(row.values[4].number)

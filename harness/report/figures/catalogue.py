@@ -1,0 +1,86 @@
+"""All figures by their names, in the order of the page.
+
+A figure function takes a study and returns a matplotlib figure, or None where there is nothing to
+show. The first line of its docstring is the caption and the alternative text, the rest says how to
+read it. To add one, write the function in the file of its kind and name it in FIGURES; another
+package uses the entry point `harness.plots`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import getdoc
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from harness.analysis.study import Study
+from harness.errors import HarnessError
+from harness.registry import Registry
+from harness.report.figures.comparisons import main_comparisons
+from harness.report.figures.cost import forecast_and_actual_seconds, quality_by_cost
+from harness.report.figures.curves import loss_by_time, losses, schedule_curves, snr_by_step
+from harness.report.figures.images import best_samples, film, nearest_images, samples
+from harness.report.figures.matrix import trained_by_sampled
+from harness.report.figures.quality import quality_by_seconds, quality_by_steps
+from harness.report.figures.style import STYLE
+
+FIGURES: dict[str, Callable[[Study], Figure | None]] = {
+    "quality_by_steps": quality_by_steps,
+    "samples": samples,
+    "best_samples": best_samples,
+    "film": film,
+    "train_by_sample": trained_by_sampled,
+    "quality_by_seconds": quality_by_seconds,
+    "pareto_front": quality_by_cost,
+    "comparisons": main_comparisons,
+    "schedule_curves": schedule_curves,
+    "snr_by_step": snr_by_step,
+    "losses": losses,
+    "loss_by_time": loss_by_time,
+    "nearest_images": nearest_images,
+    "forecast": forecast_and_actual_seconds,
+}
+
+PLOTS = Registry(
+    "plot",
+    FIGURES,
+    ("study",),
+    contract="""A function:
+
+    plot(study) -> matplotlib.figure.Figure, or None where there is nothing to show
+
+study is a harness.analysis.study.Study; its configurations() are what was compared, each with mean
+and interval. The first line of the docstring is the caption, the rest says how to read the figure.
+pyplot is not used: it keeps every figure.""",
+)
+
+
+class FigureFailed(HarnessError):
+    """A figure, most likely one of another package, that could not be drawn."""
+
+
+def in_page_order() -> list[str]:
+    """The names of all figures: the built-in ones first."""
+    return [*FIGURES, *(name for name in PLOTS if name not in FIGURES)]
+
+
+def drawn(name: str, study: Study) -> Figure | None:
+    """The figure of this name in the style of all figures, or None where it has nothing to show.
+    Raises FigureFailed where it raises anything, so that a report can go on without it."""
+    origin = PLOTS.origin(name)
+    try:
+        with mpl.rc_context(STYLE):
+            return PLOTS[name](study)
+    except Exception as error:
+        raise FigureFailed(
+            f"the figure '{name}' ({origin}) could not be drawn: {type(error).__name__}: {error}. "
+            "Use the report without it, and tell its author."
+        ) from error
+
+
+def caption(name: str) -> tuple[str, str]:
+    """What a figure shows, and how to read it."""
+    text = getdoc(PLOTS[name]) or name
+    shows, _, reading = text.partition("\n")
+    return shows, " ".join(reading.split())

@@ -1,0 +1,238 @@
+"""Figures made of images: samples, how they come about, and the images they are nearest to."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from harness.analysis.configurations import Configuration, best_of_each
+from harness.analysis.study import Study
+from harness.report.figures import style
+from harness.report.wording import at_steps, wrapped
+
+MOST_ROWS = 24  # beyond this a figure is wallpaper
+MOST_FILMS = 10  # each of two lines
+MOST_STEPS = 50  # of a film: with more, neighbouring evaluations look the same
+MOST_SCHEDULES = 3
+SHEET_COLUMNS = 8  # of tiles in a row: fewer are not made larger
+GAP = 1 / 12  # between tiles, of their size
+
+Raster = NDArray[np.uint8]
+Pictures = Mapping[Configuration, bytes]
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """Images side by side, with what stands beside and above them."""
+
+    pixels: Raster
+    names: Sequence[str] = ()  # beside, evenly from top to bottom
+    title: str = ""
+    heads: Sequence[str] = ()  # above, evenly from left to right over all columns
+    what: str = ""  # the heads are
+
+
+def samples(study: Study) -> Figure | None:
+    """Samples: a row for each schedule and sampler, a column for each number of steps.
+
+    The first images of each cell, from the first training seed and not chosen. Down a column every
+    row starts from the same noise. Small images are enlarged without smoothing. Of many rows 24
+    are shown, with each schedule the samplers that have the best configurations.
+    """
+    found = _first_pictures(study, "samples.png")
+    if not found:
+        return None
+    columns = sorted({one.steps for one in found})
+    tiles = max(1, min(4, 16 // len(columns)))
+    strips = {
+        (one.schedule, one.sampler, one.steps): _spaced(_tiles(picture, SHEET_COLUMNS)[:1, :tiles])
+        for one, picture in found.items()
+    }
+    blank = np.full_like(next(iter(strips.values())), 255)
+    gap = blank[:, : max(2, len(blank) // 8)]
+    rows = []
+    for pair in _best_pairs(found, MOST_ROWS):
+        parts = [part for n in columns for part in (strips.get((*pair, n), blank), gap)][:-1]
+        rows.append(ImageRow(np.hstack(parts), [wrapped(", ".join(pair), 32)]))
+    heads = [f"{n:,}" for n in columns]
+    return _stacked([replace(rows[0], heads=heads, what=f"{study.unit}s"), *rows[1:]])
+
+
+def best_samples(study: Study) -> Figure | None:
+    """Samples of the best configuration of each schedule.
+
+    All images that are kept of that cell, from the first training seed and not chosen; of more than
+    three schedules those with the best configurations. Images in the same place start from the same
+    noise. Small images are enlarged without smoothing.
+    """
+    return _stacked(
+        [
+            ImageRow(
+                _spaced(_in_columns(_tiles(picture, SHEET_COLUMNS), 2 * SHEET_COLUMNS)),
+                title=_title(one),
+            )
+            for one, picture in _best_of_each_schedule(study, "samples.png").items()
+        ]
+    )
+
+
+def film(study: Study) -> Figure | None:
+    """How an image comes about: a row for each schedule and sampler.
+
+    The upper line is what the sampler holds at the network evaluation whose number stands above,
+    the lower what the network then takes the image to be. The numbers hold down to where there are
+    others. All rows have the same number of steps and start from the same noise. Of many rows 10
+    are shown, with each schedule the samplers that have the best configurations.
+    """
+    found = _first_pictures(study, "film.png")
+    if not found:
+        return None
+    steps = _steps_of_films([one.steps for one in found])
+    found = {one: picture for one, picture in found.items() if one.steps == steps}
+    films = {(one.schedule, one.sampler): _film(picture) for one, picture in found.items()}
+    order = list(dict.fromkeys(heads for _, heads in films.values()))
+    # Those with the same numbers stand together, so that the numbers need not be repeated.
+    shown = _best_pairs(found, MOST_FILMS)
+    shown.sort(key=lambda pair: order.index(films[pair][1]))
+    rows: list[ImageRow] = []
+    for pair, before in zip(shown, [None, *shown], strict=False):
+        pixels, heads = films[pair]
+        row = ImageRow(pixels, [wrapped(", ".join(pair), 22)])
+        is_headed = before is None or films[before][1] != heads
+        rows.append(replace(row, heads=heads, what="evaluation") if is_headed else row)
+    return _stacked(rows)
+
+
+def nearest_images(study: Study) -> Figure | None:
+    """Generated images beside the training images they are nearest to.
+
+    For each schedule (three at most) in its best configuration, those 8 images that are nearest to
+    a training image by their features, the nearest first, and below each that training image. Where
+    the two are the same picture, the network has memorised it.
+    """
+    return _stacked(
+        [
+            ImageRow(
+                _spaced(_tiles(picture, lines=2), SHEET_COLUMNS),
+                ["generated", "training"],
+                _title(one),
+            )
+            for one, picture in _best_of_each_schedule(study, "nearest.png").items()
+        ]
+    )
+
+
+def _stacked(rows: Sequence[ImageRow]) -> Figure | None:
+    """A figure with these rows below each other, all at one scale."""
+    if not rows:
+        return None
+    wide = max(row.pixels.shape[1] for row in rows)
+    shares = [len(row.pixels) for row in rows]
+    # Higher than needed: the layout moves the rows together, and saving cuts off what is over.
+    high = style.WIDTH * sum(shares) / wide + len(rows)
+    figure = Figure(figsize=(style.WIDTH, high))
+    pad = min(0.1, max(0.03, style.WIDTH * max(shares) / wide / 16))
+    figure.set_layout_engine("compressed", h_pad=pad)
+    grid = figure.subplots(len(rows), squeeze=False, height_ratios=shares)[:, 0]
+    for axes, row in zip(grid, rows, strict=True):
+        beside = ((0, 0), (0, wide - row.pixels.shape[1]), (0, 0))
+        pixels = np.pad(row.pixels, beside, constant_values=255)
+        axes.imshow(pixels, interpolation="nearest")
+        axes.set_title(row.title, loc="left", fontsize=9)
+        axes.set_yticks(_middles(len(pixels), len(row.names)), row.names, fontsize=9)
+        axes.set_xticks(_middles(wide, len(row.heads)), row.heads, fontsize=9)
+        axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
+        axes.set_xlabel(row.what)
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def _middles(length: int, parts: int) -> list[float]:
+    """The middles of so many equal parts of a length in pixels."""
+    return [length * (i + 0.5) / parts - 0.5 for i in range(parts)]
+
+
+def _first_pictures(study: Study, name: str) -> Pictures:
+    """The picture of each configuration that has one at hand: that of its first such cell."""
+    first = {
+        one: next(filter(None, (cell.artifacts.read(name) for cell in one.cells)), None)
+        for one in study.configurations()
+    }
+    return {one: picture for one, picture in first.items() if picture}
+
+
+def _best_of_each_schedule(study: Study, name: str) -> Pictures:
+    found = _first_pictures(study, name)
+    best = best_of_each(found, lambda one: one.labels.trained)[:MOST_SCHEDULES]
+    return {one: found[one] for one in best}
+
+
+def _best_pairs(found: Pictures, most: int) -> list[tuple[str, str]]:
+    """So many schedules with samplers at most, in the order of their names: with each schedule the
+    sampler that has its best configuration, then with each the next."""
+    ranked = best_of_each(found, lambda one: one.label)
+    before = [[one.schedule for one in ranked[:place]] for place in range(len(ranked))]
+    turns = [before[place].count(one.schedule) for place, one in enumerate(ranked)]
+    chosen = sorted(range(len(ranked)), key=lambda place: (turns[place], place))[:most]
+    return sorted((ranked[place].schedule, ranked[place].sampler) for place in chosen)
+
+
+def _steps_of_films(counts: Sequence[int]) -> int:
+    """The number of steps that most films have; of several the largest that is not too many."""
+    most = max(map(counts.count, counts))
+    shared = sorted({steps for steps in counts if counts.count(steps) == most})
+    return max((steps for steps in shared if steps <= MOST_STEPS), default=shared[0])
+
+
+def _title(one: Configuration) -> str:
+    return wrapped(f"{one.schedule}, {one.sampler} {at_steps([one.steps], one.unit)}", 70)
+
+
+def _film(picture: bytes) -> tuple[Raster, tuple[str, ...]]:
+    """The first image of a film, which has two, each of two lines; and what stands above its
+    columns."""
+    tiles = _tiles(picture, lines=4)[:2]
+    with Image.open(io.BytesIO(picture)) as image:
+        told = getattr(image, "text", {}).get("evaluations", "")
+    last = tiles.shape[1] - 1
+    heads = [*(f"{int(number):,}" for number in told.split()), *[""] * SHEET_COLUMNS]
+    return _spaced(tiles, SHEET_COLUMNS), (
+        *heads[:last],
+        "result",
+        *[""] * (SHEET_COLUMNS - 1 - last),
+    )
+
+
+def _tiles(picture: bytes, columns: int = 0, lines: int = 0) -> Raster:
+    """The square tiles of a picture [lines, columns, side, side, 3], of which one is given."""
+    with Image.open(io.BytesIO(picture)) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    high, wide, _ = pixels.shape
+    side = wide // columns if columns else high // lines
+    return pixels.reshape(high // side, side, wide // side, side, 3).swapaxes(1, 2)
+
+
+def _in_columns(tiles: Raster, columns: int) -> Raster:
+    """The same tiles in other columns, white where there are none left."""
+    flat = tiles.reshape(-1, *tiles.shape[2:])
+    over = -len(flat) % columns
+    padded = np.pad(flat, ((0, over), (0, 0), (0, 0), (0, 0)), constant_values=255)
+    return padded.reshape(-1, columns, *tiles.shape[2:])
+
+
+def _spaced(tiles: Raster, least: int = 0) -> Raster:
+    """Tiles with white between them, and beside them up to the least number of columns."""
+    lines, columns, side = tiles.shape[:3]
+    gap, all_columns = max(1, round(side * GAP)), max(columns, least)
+    around = ((0, 0), (0, all_columns - columns), (0, gap), (0, gap), (0, 0))
+    apart = np.pad(tiles, around, constant_values=255).swapaxes(1, 2)
+    return apart.reshape(lines * (side + gap), all_columns * (side + gap), 3)[:-gap, :-gap]

@@ -1,0 +1,185 @@
+"""What the pages do not say, and what was left out of them: one function for each limitation.
+
+A function yields its sentences, none where the limitation does not apply. To add one, write it and
+name it in LIMITATIONS.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from harness.analysis.study import Study
+from harness.errors import StoreError
+from harness.metrics.distances import METRICS
+from harness.report.tables import heading
+from harness.report.wording import count, listed
+from harness.work.results import CellResult, Experiment, R
+
+FEWEST_IMAGES_A_FEATURE = 5  # below it the jackknife leaves a part of FID's bias, by simulation
+NOT_COVERED = (
+    "Not covered: another data set, network, size or length of training; the choice of the "
+    "reference images; what the features do not see. The best of many cells is picked by the "
+    "numbers it is evaluated by, so it is a little flattered."
+)
+QUANTITY = {  # what each field of analysis.study.Quantity is called
+    "data": "data", "data_fingerprint": "the images of a data set of one name",
+    "extractor": "extractor", "extractor_fingerprint": "the weights of an extractor of one name",
+    "reference": "reference", "images": "number of images", "precision": "precision",
+}  # fmt: skip
+
+Missing = Counter[tuple[str, str]]  # how many results lack a file: (its name, what is wrong)
+
+
+def limitations(experiment: Experiment, studies: Sequence[Study], missing: Missing) -> list[str]:
+    """Every limitation of an experiment whose results fall into these studies, and of which these
+    files are not there."""
+    found = [each for one in LIMITATIONS for each in one(experiment, studies)]
+    return [*found, *_files(missing), NOT_COVERED]
+
+
+def with_what_is_there(experiment: Experiment) -> tuple[Experiment, Missing]:
+    """The experiment without the files that cannot be read, so that nothing asks for them; and
+    which those are."""
+    missing: Missing = Counter()
+
+    def kept(result: R) -> R:
+        known = result.artifacts.checksums
+        troubles = {name: trouble for name in known if (trouble := _trouble(result, name))}
+        missing.update(troubles.items())
+        if not troubles:
+            return result
+        checksums = {name: known[name] for name in known if name not in troubles}
+        return replace(result, artifacts=replace(result.artifacts, checksums=checksums))
+
+    cells = tuple(map(kept, experiment.cells))
+    trainings = tuple(map(kept, experiment.trainings))
+    return replace(experiment, cells=cells, trainings=trainings), missing
+
+
+def _trouble(result: R, name: str) -> str:
+    try:
+        return "missing" if result.artifacts.read(name) is None else ""
+    except StoreError:
+        return "damaged"
+
+
+def _files(missing: Missing) -> Iterator[str]:
+    if missing:
+        files = [
+            f"{name} of {count(results, 'result')} ({trouble})"
+            for (name, trouble), results in sorted(missing.items())
+        ]
+        yield (
+            f"Files could not be read: {listed(files)}. Figures that show them lack these, and "
+            "intervals that are paired image by image without them are wider. Use harness run with "
+            "--redo to make them again, or put them back."
+        )
+
+
+def _not_done(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+    done = sum(one.cell.weights == "final" for one in experiment.cells)
+    missing = experiment.expected_cells - done
+    if missing > 0:
+        yield (
+            f"{count(missing, 'cell')} of {experiment.expected_cells:,} "
+            f"{'is' if missing == 1 else 'are'} missing; what is said holds for the rest."
+        )
+
+
+def _left_out(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+    for reason, cells in sorted(experiment.left_out.items()):
+        are = "is" if cells == 1 else "are"
+        yield f"{count(cells, 'recorded cell')} {are} left out: {reason.rstrip('.')}."
+
+
+def _not_comparable(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+    if len(studies) > 1:
+        first = studies[0].quantity
+        differing = {name for one in studies[1:] for name in first.differences(one.quantity)}
+        what = listed(words for name, words in QUANTITY.items() if name in differing)
+        names = "; ".join(f"{count(len(one.results), 'cell')} with {heading(one)}"
+                          for one in studies)  # fmt: skip
+        yield (
+            f"The cells fall into {len(studies)} groups that differ in {what} and are not "
+            f"comparable ({names}). Answer, figures and findings are about the first; the others "
+            "have their own tables."
+        )
+
+
+def _several_machines(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+    machines = sorted({one.provenance.machine for one in experiment.cells} - {""})
+    if len(machines) > 1:
+        yield (
+            f"Cells were measured on {len(machines)} machines ({listed(machines)}). Quality is "
+            "compared across them, seconds are not: those shown are of the machine with most cells."
+        )
+
+
+def _reused(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+    runs = [experiment.runs.get(one.cell.key) for one in experiment.cells]
+    reused = sum(run.is_reused for run in runs if run)
+    if reused:
+        were = "was" if reused == 1 else "were"
+        yield f"{count(reused, 'cell')} {were} measured by an earlier run and reused."
+
+
+def _undefined(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+    reasons: dict[str, set[str]] = {}
+    for one in experiment.cells:
+        for name, reason in one.undefined.items():
+            reasons.setdefault(name, set()).add(reason)
+    for name, given in sorted(reasons.items()):
+        yield f"No {name} is given for some cells: {min(given)}"
+
+
+def _unknown_metrics(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+    measured = {name for one in experiment.cells for name in one.measurements}
+    unknown = sorted(name for name in measured if name not in METRICS)
+    if unknown:
+        are, they = ("is a metric", "it") if len(unknown) == 1 else ("are metrics", "they")
+        yield (
+            f"{listed(unknown)} {are} of a package that is not installed here: {they} "
+            f"{'is' if they == 'it' else 'are'} taken to be better where lower."
+        )
+
+
+def _few_images(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+    def is_thin(one: CellResult) -> bool:
+        return one.cell.images < FEWEST_IMAGES_A_FEATURE * one.feature_width
+
+    thin = next((o for study in studies for o in study.results if is_thin(o)), None)
+    if thin and any("fid" in one.measurements for one in experiment.cells):
+        yield (
+            f"FID of {thin.cell.images:,} images with {thin.feature_width:,} features is hardly "
+            "known: its bias is larger than its correction, and its error rough. Use about "
+            f"{FEWEST_IMAGES_A_FEATURE * thin.feature_width:,} images, or KID, which is unbiased."
+        )
+
+
+def _clamped(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+    clamped = sum(one.path.clamped > 0 for one in experiment.cells)
+    if clamped:
+        yield (
+            f"{count(clamped, 'cell')}, sampled under another schedule than trained under, asked "
+            f"{'its' if clamped == 1 else 'their'} network about noise levels that it was not "
+            "trained on; the nearest that it was trained on took their place (`clamped_times` in "
+            "the results counts them)."
+        )
+
+
+def _few_seeds(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+    trained = [one.cell.training for one in experiment.cells if not one.cell.training.is_exact]
+    seeds = len({training.seed for training in trained})
+    if 0 < seeds <= 2:
+        yield (
+            "One training seed gives no verdict about schedules; two almost never can: "
+            f"here {'is one' if seeds < 2 else 'are two'}."
+        )
+
+
+LIMITATIONS: tuple[Callable[[Experiment, Sequence[Study]], Iterator[str]], ...] = (
+    _not_done, _left_out, _not_comparable, _several_machines, _reused, _undefined,
+    _unknown_metrics, _few_images, _clamped, _few_seeds,
+)  # fmt: skip

@@ -1,0 +1,58 @@
+"""Figures are drawn from studies, which are made from experiments made by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness.analysis.study import Study, studies
+from harness.report.figures import catalogue
+from harness.work.results import Artifacts, Experiment
+
+
+@pytest.fixture(scope="session")
+def study_of():
+    """The study of an experiment, or of results in a list."""
+
+    def study_of(results):
+        return studies(results)[0] if isinstance(results, Experiment) else Study.of(results)
+
+    return study_of
+
+
+@pytest.fixture(scope="session")
+def drawn(study_of):
+    """Draws a figure by its name."""
+
+    def drawn(name, results):
+        return catalogue.drawn(name, study_of(results))
+
+    return drawn
+
+
+@pytest.fixture(scope="session")
+def with_files():
+    """An experiment whose cells have other files: `files` by name, or a function of a cell. A file
+    that is None is no longer there."""
+
+    def with_files(experiment, files):
+        def changed(one):
+            kept = {name: one.artifacts.read(name) for name in one.artifacts.checksums}
+            kept |= files(one) if callable(files) else files
+            kept = {name: content for name, content in kept.items() if content is not None}
+            return replace(one, artifacts=Artifacts.of(kept))
+
+        return replace(experiment, cells=tuple(map(changed, experiment.cells)))
+
+    return with_files
+
+
+@pytest.fixture(scope="session")
+def legend():
+    """What the legend of a figure names, in its order, each with its line."""
+
+    def legend(figure):
+        [found] = figure.legends
+        return dict(zip([each.get_text() for each in found.get_texts()], found.get_lines(),
+                        strict=True))  # fmt: skip
+
+    return legend

@@ -1,0 +1,125 @@
+"""What a page says that it does not say, or that it left out."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import with_metric
+
+from harness.analysis.study import studies
+from harness.report import contents, page
+from harness.report.limitations import limitations, with_what_is_there
+from harness.work.results import Run
+
+
+def said(experiment):
+    known, missing = with_what_is_there(experiment)
+    return " ".join(limitations(known, studies(known), missing))
+
+
+def test_results_without_limitations_have_the_general_one(results):
+    assert said(results).startswith("Not covered: another data set")
+
+
+def test_limitations_name_what_is_missing_reused_and_measured_elsewhere(results, change):
+    def elsewhere(one, n):
+        return one if n else replace(one, provenance=replace(one.provenance, machine="another"))
+
+    moved = change(results, elsewhere)
+    reused = {**moved.runs, moved.cells[0].cell.key: Run("r", is_reused=True)}
+    text = said(replace(moved, runs=reused, expected_cells=50))
+    assert "2 cells of 50 are missing" in text
+    assert "1 cell was measured by an earlier run and reused" in text
+    assert "measured on 2 machines" in text
+
+
+def test_cells_at_the_checkpoint_are_none_of_those_that_a_grid_has(results):
+    cell = replace(results.cells[0].cell, weights="0.9")
+    beside = replace(results, cells=(*results.cells[1:], replace(results.cells[0], cell=cell)))
+    assert "1 cell of 48 is missing" in said(beside)
+
+
+def test_groups_that_cannot_be_compared_are_told_with_what_they_differ_in(results, change):
+    def fewer(one, n):
+        return one if n > 2 else replace(one, cell=replace(one.cell, images=500))
+
+    text = said(change(results, fewer))
+    assert "2 groups that differ in number of images and are not comparable (45 cells with" in text
+
+    def changed(one, n):
+        return one if n > 2 else replace(one, provenance=replace(one.provenance, data="other"))
+
+    text = said(change(results, changed))
+    assert "2 groups that differ in the images of a data set of one name" in text
+
+
+def test_what_was_left_out_is_told_with_its_reason(results):
+    left_out = {"they were made by an earlier version of the program": 3, "it is older.": 1}
+    text = said(replace(results, left_out=left_out))
+    assert "3 recorded cells are left out: they were made by an earlier version of" in text
+    assert "1 recorded cell is left out: it is older. " in text
+
+
+def test_a_metric_without_a_value_is_told_with_the_reason(results, change):
+    why = "recall needs more than 3 images."
+    text = said(change(results, lambda one, n: replace(one, undefined={"recall": why})))
+    assert f"No recall is given for some cells: {why}" in text
+
+
+def test_metrics_of_packages_that_are_not_installed_are_named(results, change):
+    text = said(change(results, lambda one, n: with_metric(one, "mine", value=1.0)))
+    assert "mine is a metric of a package that is not installed here" in text
+
+
+def test_a_report_says_where_fid_has_too_few_images_to_be_known(results, change):
+    def wide(width):
+        return said(change(results, lambda one, n: replace(one, feature_width=width)))
+
+    assert "FID of 2,000 images with 768 features is hardly known" in wide(768)
+    assert "Use about 3,840 images" in wide(768)
+    assert "hardly known" not in wide(64)
+
+
+def test_noise_levels_that_a_network_was_not_trained_on_are_told(everything):
+    assert "48 cells, sampled under another schedule than trained under" in said(everything)
+
+
+@pytest.mark.parametrize(("seeds", "words"), [((0,), "is one"), ((0, 1), "are two")])
+def test_few_training_seeds_are_told(build, seeds, words):
+    assert f"two almost never can: here {words}." in said(build(steps=(5,), seeds=seeds))
+
+
+def test_files_that_are_gone_or_damaged_are_told_and_no_longer_asked_for(results, tmp_path):
+    def gone(name):
+        return None if name == "film.png" else b"something else"
+
+    first = replace(results.cells[0], artifacts=replace(results.cells[0].artifacts, read_from=gone))
+    broken = replace(results, cells=(first, *results.cells[1:]))
+    text = said(broken)
+    assert "film.png of 1 result (missing)" in text
+    assert "samples.png of 1 result (damaged)" in text
+    known, _ = with_what_is_there(broken)
+    assert not known.cells[0].artifacts.checksums
+    assert known.cells[1] is broken.cells[1]
+
+
+def test_a_report_that_lacks_files_is_written_again_once_they_are_back(
+    results, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(contents, "_pictures", lambda study: ([], []))
+    first = replace(results.cells[0], artifacts=replace(results.cells[0].artifacts, read_from=None))
+    page.write(replace(results, cells=(first, *results.cells[1:])), tmp_path)
+    assert "Files could not be read" in (tmp_path / "report.md").read_text()
+    assert not page.is_current(results, tmp_path)
+    page.write(results, tmp_path)
+    assert page.is_current(results, tmp_path)
+
+
+def test_a_figure_that_cannot_be_drawn_is_told(results, tmp_path, monkeypatch):
+    def drawn(name, study):
+        raise contents.FigureFailed(f"the figure '{name}' could not be drawn: boom.")
+
+    monkeypatch.setattr(contents, "in_page_order", lambda: ["mine"])
+    monkeypatch.setattr(contents, "drawn", drawn)
+    page.write(results, tmp_path)
+    told = (tmp_path / "report.md").read_text().split("## Limitations")[1]
+    assert "- The figure 'mine' could not be drawn: boom." in told
