@@ -8,17 +8,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.run import Place, Wishes
-    from harness.runtime.progress import Screen
+    from harness.execute.screen import Screen
+    from harness.work.options import Options, Paths
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,15 +136,15 @@ def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> 
         harness run runs/digits.yaml
         harness run runs/digits.yaml --only schedule=cosine,steps=[5,10]
         harness run runs/digits.yaml training.steps=200 --time-limit 9m
-        torchrun --standalone --nproc-per-node 2 -m harness run runs/flowers.yaml
+        harness run runs/flowers.yaml training.devices=2
     """
     from harness.plan.grid import load_grid
 
     checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
     from harness.run import run_grid
 
-    with crew(given["device"]), screen(as_json) as shown:
-        summary = run_grid(checked, place(checked.name, **given), wishes(**given), shown)
+    with screen(as_json) as shown:
+        summary = run_grid(checked, paths(checked.name, **given), options_of(**given), shown)
     if as_json:
         click.echo(json.dumps(summary.as_json(), indent=1))
     else:
@@ -172,29 +171,33 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
     checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
     from harness.run import plan_grid
 
-    planned = plan_grid(checked, place(checked.name, **given), wishes(**given))
+    planned = plan_grid(checked, paths(checked.name, **given), options_of(**given))
     click.echo(json.dumps(planned.as_json(), indent=1) if as_json else planned.text())
 
 
 @main.command()
-@GRID
+@click.argument("grid", metavar="GRID|NAME")
 @OVERRIDES
 @options(STORE, TRACKING, REPORT_DIR, UI_URL)
 @JSON
-def report(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Write the report of GRID again, from what MLflow has.
+def report(grid: str, overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Write the report of GRID again, or of the grid NAME as it was last run, from what MLflow has:
+    with a NAME neither the grid file nor the store is needed.
 
     \b
     Example:
         harness report runs/digits.yaml --report-dir digits-report
+        harness report digits --tracking-uri http://127.0.0.1:5000
     """
-    from harness.plan.grid import load_grid
+    from harness.plan.grid import expand, load_grid
 
-    checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
+    is_file = grid.endswith((".yaml", ".yml")) or overrides or Path(grid).is_file()
+    checked = load_grid(Path(grid), overrides) if is_file else None
+    name = checked.name if checked else grid
     from harness.run import report_grid
 
     with screen(as_json) as shown:
-        written = report_grid(checked, place(checked.name, **given), shown)
+        written = report_grid(name, paths(name, **given), shown, expand(checked) if checked else ())
     if as_json:
         click.echo(json.dumps({"report": str(written)}))
 
@@ -258,9 +261,11 @@ def sample(
         harness sample 39fbf463 --out digits.png
         harness sample schedule=cosine,sampler=ddim,steps=50,seed=0 --out images/ -n 500
     """
-    from harness.sampling import sample_to
+    from harness.stored import sample_cell
+    from harness.work.options import Workplace
 
-    written = sample_to(store, data_dir or user_data(), device, cell, out, images, seed)
+    at = Workplace(store, data_dir or user_data(), device)
+    written = sample_cell(cell, at, out, images, seed)
     click.echo(f"{written}")
 
 
@@ -285,25 +290,32 @@ def compare(
         harness compare schedule=cosine schedule=linear --only data=digits,sampler=ddim,steps=5
         harness compare 39fbf463 51c0 --metric fid
     """
-    from harness.comparing import compare
+    from harness.stored import compare_cells
 
-    told = compare(store, first, second, metric, only)
-    click.echo(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+    found = compare_cells(store, first, second, metric, only)
+    click.echo(json.dumps(found.as_json(), indent=1) if as_json else found.as_text())
 
 
 @main.command()
+@click.argument("name", required=False)
 @JSON
-def parts(as_json: bool) -> None:
-    """List everything that a grid file can name, with its options and where it comes from.
+def parts(name: str | None, as_json: bool) -> None:
+    """List everything that a grid file can name, or tell all of NAME: its options with their
+    bounds, its formula, and what a part of its kind is called with.
 
     \b
     Example:
         harness parts
+        harness parts ddim
     """
-    from harness.parts import as_text, every_part
+    from harness.parts import as_json as json_of
+    from harness.parts import as_text, every_part, one_part
 
-    found = every_part()
-    click.echo(json.dumps(found, indent=1) if as_json else as_text(found))
+    if name and not as_json:
+        click.echo(one_part(name))
+        return
+    found = [part for part in every_part() if name in (None, part.name)]
+    click.echo(json.dumps(json_of(found), indent=1) if as_json else as_text(found))
 
 
 @main.command()
@@ -314,11 +326,11 @@ def parts(as_json: bool) -> None:
     show_default=True,
     help="In which the samplers compute.",
 )
-@options(DEVICE)
+@options(DATA_DIR, DEVICE)
 @JSON
-def verify(precision: str, device: str, as_json: bool) -> None:
-    """Check the mathematics on this machine: closed forms and identities of every schedule,
-    spacing, sampler and target, those of other packages included.
+def verify(precision: str, data_dir: Path | None, device: str, as_json: bool) -> None:
+    """Check the mathematics on this machine: closed forms, identities and contracts of every
+    registered part of every kind, those of other packages included.
 
     Exit status: 0 all hold; 1 some do not.
 
@@ -327,9 +339,9 @@ def verify(precision: str, device: str, as_json: bool) -> None:
         harness verify
         harness verify --device cuda --precision float32
     """
-    from harness.verify import verify_here
+    from harness.contracts.verify import verify_here
 
-    told = verify_here(precision, device)
+    told = verify_here(precision, device, data_dir or user_data())
     click.echo(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
     sys.exit(not told.holds)
 
@@ -346,8 +358,6 @@ def verify(precision: str, device: str, as_json: bool) -> None:
 @JSON
 def bench(grid: Path | None, scaling: bool, as_json: bool, store: Path, **given: Any) -> None:
     """Measure how fast the work is on this machine, next to the bare network: ratios of one run.
-    With the extra `peers` (pip install -e '.[peers]') also next to diffusers, lucidrains' trainer
-    and torch-fidelity, as they come.
 
     \b
     Example:
@@ -361,7 +371,7 @@ def bench(grid: Path | None, scaling: bool, as_json: bool, store: Path, **given:
         if scaling:
             told = scaling_here(shown.say)
         else:
-            told = bench_here(grid, place("bench", store, None, None, **given), shown.say)
+            told = bench_here(grid, paths("bench", store, None, None, **given), shown.say)
     click.echo(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
 
 
@@ -378,19 +388,19 @@ def schema() -> None:
     click.echo(json.dumps(Grid.model_json_schema(), indent=1))
 
 
-def place(
+def paths(
     name: str,
     store: Path,
-    tracking_uri: str | None,
-    report_dir: Path | None,
+    tracking_uri: str | None = None,
+    report_dir: Path | None = None,
     data_dir: Path | None = None,
     device: str = "auto",
     ui_url: str | None = None,
     **others: Any,
-) -> Place:
-    from harness.run import Place
+) -> Paths:
+    from harness.work.options import Paths
 
-    return Place(
+    return Paths(
         store=store,
         tracking_uri=tracking_uri or database(store),
         report_dir=report_dir or Path("reports") / name,
@@ -400,22 +410,20 @@ def place(
     )
 
 
-def wishes(
+def options_of(
     only: str | None,
     redo: str | None,
     retime: bool,
     time_limit: str | None = None,
     fail_fast: bool = False,
-    compile: str = "auto",
+    compile: Literal["auto", "on", "off"] = "auto",
     **others: Any,
-) -> Wishes:
-    from harness.plan.work import Filter
-    from harness.run import Wishes
-    from harness.runtime.interrupt import seconds_of
-    from harness.runtime.machine import processes
+) -> Options:
+    from harness.execute.interrupt import seconds_of
+    from harness.work.filters import Filter
+    from harness.work.options import Options
 
-    return Wishes(
-        processes=processes(),
+    return Options(
         only=None if only is None else Filter(only),
         redo=None if redo is None else Filter(redo),
         retime=retime,
@@ -425,30 +433,19 @@ def wishes(
     )
 
 
-def crew(device: str) -> AbstractContextManager[None]:
-    """Around a run: the other processes, where torchrun started several."""
-    from harness.runtime.machine import processes
-
-    if processes() == 1:
-        return nullcontext()
-    from harness.runtime import together
-
-    return together.crew(device)
-
-
 def screen(as_json: bool) -> Screen:
     """Progress on standard output, or out of the way of the JSON that goes there."""
     from rich.console import Console
 
-    from harness.runtime.progress import Screen
+    from harness.execute.screen import Screen
 
     return Screen(Console(stderr=as_json))
 
 
 def database(store: Path) -> str:
     if "?" in str(store):  # it would end the file's name in the URI
-        raise HarnessError(f"the store {store} cannot be used: give --store a name without '?'")
-    return f"sqlite:///{store / 'mlflow.db'}"
+        raise HarnessError(f"the store {store} cannot be used. Use a --store without '?'.")
+    return f"sqlite:///{str(store / 'mlflow.db').replace('%', '%25')}"
 
 
 def user_data() -> Path:

@@ -1,41 +1,40 @@
-"""The finished cells of a store, found by their keys or by filters."""
+"""Finished cells of a store, compared and sampled: what `harness compare` and `harness sample` do."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from harness.analysis.groups import GroupComparison, compare, the_one
 from harness.errors import StoreError
-from harness.plan.work import Cell, Filter
-from harness.runtime.store import Store
-
-SHOWN = 8  # cells listed where several are meant and one is wanted
-
-
-def finished_cells(store: Store) -> list[Cell]:
-    """The cells of a store that came to an end. Raises StoreError where there are none."""
-    outcomes = [store.outcome(key) for key in store.keys("cells")]
-    cells = [Cell.from_canonical(outcome["cell"]) for outcome in outcomes if outcome]
-    if not cells:
-        raise StoreError(f"the store {store.root} has no finished cells; run a grid first")
-    return cells
+from harness.store import Store
+from harness.work.options import Workplace
+from harness.work.results import CellResult
 
 
-def named(cells: list[Cell], wanted: str, store: Store) -> list[Cell]:
-    """The cells that a key, its beginning or a filter names; at least one. Raises StoreError or
-    BadOption."""
-    if "=" in wanted:
-        return Filter(wanted).choose(cells, "store")
-    found = [cell for cell in cells if cell.key.startswith(wanted)]
-    if not found:
+def compare_cells(
+    store: Path, first: str, second: str, metric: str, only: str | None = None
+) -> GroupComparison:
+    """What may be said of two cells or groups of cells of a store against each other."""
+    return compare(finished(store), first, second, metric, only)
+
+
+def sample_cell(wanted: str, at: Workplace, out: Path, images: int, seed: int | None) -> Path:
+    """Sample images as a finished cell does: one sheet where `out` ends in .png, else one PNG an
+    image in a folder. Returns what was written."""
+    cells = [one.cell for one in finished(at.store) if one.cell.weights == "final"]
+    cell = the_one(cells, wanted)
+    from harness.engine.draw import draw
+
+    return draw(cell, at, out, images, seed)
+
+
+def finished(folder: Path) -> list[CellResult]:
+    """What came of the finished cells of a store. Raises StoreError where there are none."""
+    store = Store(folder)
+    store.check_version()
+    results = store.cell_results()
+    if not results:
         raise StoreError(
-            f"no finished cell of the store {store.root} has a key that begins with '{wanted}'. "
-            f"A filter such as schedule=cosine,steps=50 would do; it has {len(cells)} cells."
+            f"the store {folder} has no finished cells. Use `harness run` with a grid first."
         )
-    return found
-
-
-def the_one(cells: list[Cell], wanted: str, store: Store) -> Cell:
-    """The one cell that a key or filter names. Raises StoreError where it names several."""
-    found = named(cells, wanted, store)
-    if len(found) > 1:
-        some = "\n".join(f"  {cell.key}  {cell.title}" for cell in found[:SHOWN])
-        raise StoreError(f"'{wanted}' names {len(found)} cells; name one of them:\n{some}")
-    return found[0]
+    return results

@@ -13,26 +13,29 @@ from mlflow import MlflowClient
 from rich.console import Console
 from safetensors.torch import load_file
 
-from harness.errors import BadOption
+from harness.errors import BadOption, StoreError
+from harness.execute.here import in_this_process
+from harness.execute.screen import Screen
 from harness.metrics.distances import METRICS
 from harness.plan.grid import expand, load_grid
-from harness.plan.work import Filter
+from harness.plan.preflight import identified
 from harness.report import page
-from harness.results import read_results
-from harness.run import Place, Wishes, plan_grid, report_grid, run_grid
-from harness.runtime.execute import Failure, in_this_process
-from harness.runtime.progress import Screen
-from harness.runtime.store import Store
-from harness.tracking import Tracker, column_of
+from harness.run import plan_grid, report_grid, run_grid
+from harness.store import Store
+from harness.tracking import Tracker
+from harness.work.filters import Filter
+from harness.work.options import Options, Paths
+from harness.work.projection import column_of
+from harness.work.results import Failure
 
 
-def in_turn(function, jobs, on_progress, should_stop, workers=1):
+def in_turn(function, jobs, at, on_progress, should_stop, **how):
     """Everything in this process: a worker would take seconds to load torch."""
-    return in_this_process(function, jobs, on_progress, should_stop)
+    return in_this_process(function, jobs, at, on_progress, should_stop)
 
 
-def place_in(folder):
-    return Place(
+def paths_in(folder):
+    return Paths(
         store=folder / "store",
         tracking_uri=f"sqlite:///{folder / 'store' / 'mlflow.db'}",
         report_dir=folder / "report",
@@ -41,11 +44,11 @@ def place_in(folder):
     )
 
 
-def go(grid_file, place, overrides=(), execute=in_turn, **wishes):
+def go(grid_file, paths, overrides=(), execute=in_turn, **options):
     said = io.StringIO()
     with Screen(Console(file=said, width=200)) as screen:
         grid = load_grid(grid_file, overrides)
-        summary = run_grid(grid, place, Wishes(**wishes), screen, execute)
+        summary = run_grid(grid, paths, Options(**options), screen, execute)
     return summary, said.getvalue()
 
 
@@ -56,13 +59,20 @@ def finished(tmp_path_factory, database, small_grid):
     (folder / "small.yaml").write_text(small_grid)
     (folder / "store").mkdir()
     shutil.copy(database, folder / "store" / "mlflow.db")
-    summary, said = go(folder / "small.yaml", place_in(folder))
+    summary, said = go(folder / "small.yaml", paths_in(folder))
     assert summary.status == 0, said
     return folder
 
 
+def cells_of(grid_file, overrides=(), at=None):
+    """The cells of a grid with the keys that a run gives them."""
+    return identified(
+        expand(load_grid(grid_file, overrides)), at or paths_in(grid_file.parent).workplace
+    )
+
+
 def tracker_of(folder, name="small"):
-    return Tracker(place_in(folder).tracking_uri, name)
+    return Tracker(paths_in(folder).tracking_uri, name)
 
 
 def test_every_cell_has_its_numbers_and_its_floor(finished):
@@ -92,17 +102,15 @@ def test_runs_keep_their_files(finished):
         assert tracker.artifact(cell.run_id, "path.csv").startswith(b"t,log_snr")
         influence = np.load(io.BytesIO(tracker.artifact(cell.run_id, "influence.npz")))
         shapes = {"kid": (80,), "fid": (80,), "fid_left_out": (40,)}
-        if (cell.sampler, cell.steps) == ("ddim", 3):  # one of each training
-            shapes["kid_checkpoint"] = (80,)
         assert {name: influence[name].shape for name in influence} == shapes
+        assert tracker.artifact(cell.run_id, "result.json")
     for run_id in tracker.trainings()["run_id"]:
-        assert tracker.artifact(run_id, "loss.csv").startswith(b"step,loss")
         assert tracker.artifact(run_id, "weights.safetensors")
         assert tracker.artifact(run_id, "schedule.csv").startswith(b"t,alpha,sigma,log_snr")
 
 
 def test_the_report_is_with_the_parent_run(finished):
-    client = MlflowClient(place_in(finished).tracking_uri)
+    client = MlflowClient(paths_in(finished).tracking_uri)
     experiment = client.get_experiment_by_name("small").experiment_id
     [parent] = [
         run for run in client.search_runs([experiment]) if run.data.tags["harness.kind"] == "grid"
@@ -115,7 +123,7 @@ def test_the_report_is_with_the_parent_run(finished):
 
 def test_a_second_run_does_nothing_and_says_so(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
-    summary, said = go(finished / "small.yaml", place_in(finished))
+    summary, said = go(finished / "small.yaml", paths_in(finished))
     after = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     assert "Nothing to do" in said
     assert "up to date" in said
@@ -141,27 +149,26 @@ finally:
 
 def test_the_report_is_the_same_bytes_when_it_is_built_again(finished, tmp_path):
     with Screen(Console(file=io.StringIO())) as screen:
-        grid = load_grid(finished / "small.yaml")
-        report_grid(grid, replace(place_in(finished), report_dir=tmp_path / "again"), screen)
+        report_grid("small", replace(paths_in(finished), report_dir=tmp_path / "again"), screen)
     for path in sorted((finished / "report").rglob("*.*")):
         again = tmp_path / "again" / path.relative_to(finished / "report")
         assert again.read_bytes() == path.read_bytes(), path.name
 
 
 def test_the_report_links_each_cell_to_its_run_where_that_is_asked(finished, tmp_path):
-    told = replace(place_in(finished), report_dir=tmp_path, ui_url="http://127.0.0.1:5000/")
+    told = replace(paths_in(finished), report_dir=tmp_path, ui_url="http://127.0.0.1:5000/")
     with Screen(Console(file=io.StringIO())) as screen:
-        report_grid(load_grid(finished / "small.yaml"), told, screen)
+        report_grid("small", told, screen)
     html = (tmp_path / "report.html").read_text()
     for run_id in tracker_of(finished).table()["run_id"]:
         assert f"http://127.0.0.1:5000/#/experiments/1/runs/{run_id}" in html
 
 
 def test_a_wrong_address_of_the_pages_is_refused_before_any_work(tmp_path, grid_file):
-    place = replace(place_in(tmp_path), ui_url="ftp://pages")
+    paths = replace(paths_in(tmp_path), ui_url="ftp://pages")
     with pytest.raises(BadOption, match="--ui-url is 'ftp://pages'"):
-        go(grid_file, place)
-    assert not (place.store / "models").exists()
+        go(grid_file, paths)
+    assert not (paths.store / "models").exists()
 
 
 @pytest.fixture
@@ -179,14 +186,14 @@ def copied(finished, tmp_path, without_report):
 
 
 def test_more_steps_reuse_the_trained_networks(copied):
-    summary, said = go(copied / "small.yaml", place_in(copied), ["steps=[2,3,4]"])
+    summary, said = go(copied / "small.yaml", paths_in(copied), ["steps=[2,3,4]"])
     assert summary.status == 0, said
     assert "training 1/" not in said
     assert len(tracker_of(copied).table()) == 12
 
 
 def test_another_grid_reuses_what_the_store_knows(copied):
-    summary, said = go(copied / "small.yaml", place_in(copied), ["name=other", "samplers=[ddim]"])
+    summary, said = go(copied / "small.yaml", paths_in(copied), ["name=other", "samplers=[ddim]"])
     assert summary.status == 0, said
     table = tracker_of(copied, "other").table()
     assert len(table) == 4
@@ -195,7 +202,7 @@ def test_another_grid_reuses_what_the_store_knows(copied):
 
 
 def test_a_metric_added_later_is_computed_from_kept_features(copied):
-    first = place_in(copied)
+    first = paths_in(copied)
     go(copied / "small.yaml", first, ["name=late", "metrics=[kid]", "sampling_seeds=[9]"])
     assert "fid" not in tracker_of(copied, "late").table()
     pictures = {path: path.stat().st_mtime_ns for path in copied.glob("store/cells/*/samples.png")}
@@ -209,7 +216,7 @@ def test_a_metric_added_later_is_computed_from_kept_features(copied):
 def test_every_metric_can_be_added_later_with_its_error_and_its_floor(copied):
     metrics = [name for name in METRICS if name != "fid_infinity"]
     changed = [f"metrics=[{','.join(metrics)},fid_infinity]", "reference_variance=true"]
-    summary, said = go(copied / "small.yaml", place_in(copied), changed)
+    summary, said = go(copied / "small.yaml", paths_in(copied), changed)
     assert summary.status == 0, said
     table = tracker_of(copied).table()
     for name in metrics:
@@ -222,18 +229,15 @@ def test_every_metric_can_be_added_later_with_its_error_and_its_floor(copied):
     # 64 features would need 1,024 images: what has no meaning here is said, and nothing fails.
     assert table["fid_infinity"].isna().all()
     assert table["undefined_fid_infinity"].str.contains("1,024 images, not 80").all()
-    results = read_results("small", "", expand(load_grid(copied / "small.yaml")),
-                           tracker_of(copied))  # fmt: skip
-    page.write(results, copied / "report")
+    page.write(tracker_of(copied).read(), copied / "report")
     report = (copied / "report" / "report.md").read_text()
-    assert "No fid_infinity is given for some cells: FID at infinitely many images" in report
-    assert "includes the luck of which images the reference holds" in report
-    _, said = go(copied / "small.yaml", place_in(copied), changed)
+    assert "FID at infinitely many images" in report
+    _, said = go(copied / "small.yaml", paths_in(copied), changed)
     assert "Nothing to do" in said
 
 
 def test_the_verdicts_of_the_report_are_tags_of_the_parent_run(finished):
-    client = MlflowClient(place_in(finished).tracking_uri)
+    client = MlflowClient(paths_in(finished).tracking_uri)
     experiment = client.get_experiment_by_name("small").experiment_id
     [parent] = [
         run for run in client.search_runs([experiment]) if run.data.tags["harness.kind"] == "grid"
@@ -245,7 +249,7 @@ def test_the_verdicts_of_the_report_are_tags_of_the_parent_run(finished):
 
 
 def test_only_some_cells_can_be_asked_for(tmp_path, grid_file, store_folder, without_report):
-    summary, _ = go(grid_file, place_in(tmp_path), only=Filter("schedule=cosine,steps=3"))
+    summary, _ = go(grid_file, paths_in(tmp_path), only=Filter("schedule=cosine,steps=3"))
     assert summary.cells == summary.done == 2
     table = tracker_of(tmp_path).table()
     assert set(table["schedule"]) == {"cosine"}
@@ -254,7 +258,7 @@ def test_only_some_cells_can_be_asked_for(tmp_path, grid_file, store_folder, wit
 
 def test_cells_are_done_again_when_that_is_asked(copied):
     before = tracker_of(copied).table().set_index("key")
-    summary, said = go(copied / "small.yaml", place_in(copied), redo=Filter("sampler=ddim,steps=2"))
+    summary, said = go(copied / "small.yaml", paths_in(copied), redo=Filter("sampler=ddim,steps=2"))
     assert summary.status == 0, said
     after = tracker_of(copied).table().set_index("key")
     redone = before.index[(before["sampler"] == "ddim") & (before["steps"] == 2)]
@@ -266,15 +270,15 @@ def test_cells_are_done_again_when_that_is_asked(copied):
 
 
 def test_a_training_is_done_again_where_all_its_cells_are(copied):
-    _, said = go(copied / "small.yaml", place_in(copied), redo=Filter("schedule=cosine"))
+    _, said = go(copied / "small.yaml", paths_in(copied), redo=Filter("schedule=cosine"))
     assert "training 1/1" in said
-    assert "cell 4/4" in said
+    assert "cell 5/5" in said  # one at its checkpoint
     assert len(tracker_of(copied).trainings()) == 2
 
 
 def test_seconds_are_measured_again_without_new_images(copied):
     before = tracker_of(copied).table().set_index("key")
-    _, said = go(copied / "small.yaml", place_in(copied), retime=True, only=Filter("steps=2"))
+    _, said = go(copied / "small.yaml", paths_in(copied), retime=True, only=Filter("steps=2"))
     after = tracker_of(copied).table().set_index("key")
     assert "cell 4/4" in said
     again = before["steps"] == 2
@@ -287,8 +291,8 @@ def test_seconds_are_measured_again_without_new_images(copied):
 def failing_for(which):
     """An executor under which the chosen pieces of work fail."""
 
-    def execute(function, jobs, on_progress, should_stop, workers=1):
-        for job, outcome in in_turn(function, jobs, on_progress, should_stop):
+    def execute(function, jobs, at, on_progress, should_stop, **how):
+        for job, outcome in in_turn(function, jobs, at, on_progress, should_stop):
             yield job, Failure("it broke") if which(job.work) else outcome
 
     return execute
@@ -297,66 +301,53 @@ def failing_for(which):
 def test_a_failing_cell_is_named_and_the_others_finish(
     tmp_path, grid_file, store_folder, without_report
 ):
-    broken = expand(load_grid(grid_file))[3]
-    summary, _ = go(grid_file, place_in(tmp_path), execute=failing_for(lambda work: work == broken))
+    broken = cells_of(grid_file)[3]
+    summary, _ = go(grid_file, paths_in(tmp_path), execute=failing_for(lambda work: work == broken))
     assert summary.status == 1
     assert summary.done == 7
     assert [work.key for work, _ in summary.failed] == [broken.key]
     assert broken.key in summary.text()
     assert "it broke" in summary.text()
-    [told] = tracker_of(tmp_path).failures().to_dict("records")
-    assert told["key"] == broken.key
+    [failed] = tracker_of(tmp_path).failures()
+    assert failed.key == broken.key
 
-    shutil.rmtree(tmp_path / "store" / "cells" / broken.key)  # a real failure leaves no outcome
-    summary, _ = go(grid_file, place_in(tmp_path))
+    shutil.rmtree(tmp_path / "store" / "cells" / broken.key)  # a real failure leaves no result
+    summary, _ = go(grid_file, paths_in(tmp_path))
     assert summary.status == 0
-    assert tracker_of(tmp_path).failures().empty
+    assert tracker_of(tmp_path).failures() == ()
 
 
 def test_a_failure_outside_the_grid_is_not_in_its_report(tmp_path, grid_file, store_folder):
-    place = place_in(tmp_path)
-    go(grid_file, place, only=Filter("steps=2"))
-    go(grid_file, place, ["steps=[5]"], execute=failing_for(lambda work: getattr(work, "steps", 0)))
-    assert len(tracker_of(tmp_path).failures()) == 4
-    summary, _ = go(grid_file, place, only=Filter("steps=2"))
+    paths = paths_in(tmp_path)
+    go(grid_file, paths, only=Filter("steps=2"))
+    go(grid_file, paths, ["steps=[5]"], execute=failing_for(lambda work: getattr(work, "steps", 0)))
+    assert len(tracker_of(tmp_path).failures()) == 6
+    summary, _ = go(grid_file, paths, only=Filter("steps=2"))
     assert summary.status == 0
     assert "it broke" not in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-
-
-def test_features_of_other_weights_are_never_compared(copied):
-    place = place_in(copied)
-    changed = ["name=late", "metrics=[kid]", "sampling_seeds=[9]", "samplers=[ddim]"]
-    go(copied / "small.yaml", place, changed)
-    for path in (copied / "store").glob("cells/*/outcome.json"):
-        told = json.loads(path.read_text())
-        path.write_text(json.dumps(told | {"extractor_fingerprint": "other weights"}))
-    changed[1] = "metrics=[kid,fid]"
-    summary, _ = go(copied / "small.yaml", place, changed)
-    assert summary.status == 1
-    assert all("--redo" in failure.reason for _, failure in summary.failed)
 
 
 def test_a_failing_training_fails_its_cells_and_no_others(
     tmp_path, grid_file, store_folder, without_report
 ):
-    broken = expand(load_grid(grid_file))[0].training
+    broken = cells_of(grid_file)[0].training
 
-    def fails(function, jobs, on_progress, should_stop, workers=1):
+    def fails(function, jobs, at, on_progress, should_stop, **how):
         done = [job for job in jobs if job.work != broken]
-        yield from in_turn(function, done, on_progress, should_stop)
+        yield from in_turn(function, done, at, on_progress, should_stop)
         yield from ((job, Failure("no memory")) for job in jobs if job.work == broken)
 
-    summary, _ = go(grid_file, place_in(tmp_path), execute=fails)
+    summary, _ = go(grid_file, paths_in(tmp_path), execute=fails)
     assert summary.status == 1
     assert summary.done == 4
     reasons = [failure.reason for work, failure in summary.failed if work != broken]
-    assert reasons == ["its training failed: no memory"] * 4
+    assert reasons == ["its training failed: no memory"] * 5  # one at its checkpoint
 
 
 def test_the_first_failure_can_stop_the_run(tmp_path, grid_file, store_folder, without_report):
     summary, _ = go(
         grid_file,
-        place_in(tmp_path),
+        paths_in(tmp_path),
         execute=failing_for(lambda work: True),
         fail_fast=True,
     )
@@ -367,13 +358,13 @@ def test_the_first_failure_can_stop_the_run(tmp_path, grid_file, store_folder, w
 def test_a_run_out_of_time_says_so_and_goes_on_later(
     tmp_path, grid_file, store_folder, finished, without_report
 ):
-    place = place_in(tmp_path)
-    summary, said = go(grid_file, place, time_limit=0.02)
+    paths = paths_in(tmp_path)
+    summary, said = go(grid_file, paths, time_limit=0.02)
     assert summary.status == 75
     assert "time limit" in said
-    summary, _ = go(grid_file, place)
+    summary, _ = go(grid_file, paths)
     assert summary.status == 0
-    for training in {cell.training for cell in expand(load_grid(grid_file))}:
+    for training in {cell.training for cell in cells_of(grid_file)}:
         mine, theirs = (
             load_file(Store(folder / "store").model(training.key, "weights.safetensors"))
             for folder in (tmp_path, finished)
@@ -384,44 +375,134 @@ def test_a_run_out_of_time_says_so_and_goes_on_later(
 def test_a_plan_tells_what_is_done_and_writes_nothing(copied):
     before = sorted(copied.rglob("*"))
     grid = load_grid(copied / "small.yaml", ["steps=[2,3,4]"])
-    plan = plan_grid(grid, place_in(copied), Wishes())
+    plan = plan_grid(grid, paths_in(copied), Options())
     assert plan.text().startswith(
-        "small: 2 trainings, 12 cells; 0 to train, 4 to sample and score."
+        "small: 2 trainings, 12 cells; 0 to train, 6 to sample and score."
     )
     states = [row["state"] for row in plan.as_json()["cells"]]
-    assert states.count("to do") == 4
+    assert states.count("to do") == 6  # two of them at their checkpoint
     assert states.count("finished") == 8
-    assert plan.evaluations == (4 + 2) * 80 * 4  # two of them at their checkpoint, too
+    assert plan.evaluations == (4 + 2) * 80 * 4
     assert sorted(copied.rglob("*")) == before
 
 
-def test_changed_images_under_an_old_name_are_refused(
-    tmp_path, store_folder, small_grid, without_report
-):
+@pytest.fixture
+def own_images(tmp_path, store_folder, small_grid):
+    """A grid of a folder of images, and how to fill that anew."""
     from PIL import Image
 
     folder = tmp_path / "pictures"
     folder.mkdir()
-    draw = np.random.default_rng(0)
 
-    def add(count):
-        for number in range(count):
+    def fill(seed):
+        draw = np.random.default_rng(seed)
+        for number in range(100):
             pixels = draw.integers(0, 256, (8, 8), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{number:03}.png")
 
-    add(100)
     grid_file = tmp_path / "own.yaml"
     own = f"data: {{name: folder, path: {folder}, image_size: 8, grey: true}}"
-    grid_file.write_text(small_grid.replace("data: digits", own))
-    assert go(grid_file, place_in(tmp_path))[0].status == 0
-    add(100)
-    from harness.engine import score
+    one = {"[linear, cosine]": "[linear]", "[ddpm, ddim]": "[ddim]", "steps: [2, 3]": "steps: [2]"}
+    for before, after in {"data: digits": own, **one}.items():
+        small_grid = small_grid.replace(before, after)
+    grid_file.write_text(small_grid)
+    fill(1)
+    return grid_file, fill
 
-    score.image_set.cache_clear()
-    score.load_network.cache_clear()
-    summary, _ = go(grid_file, place_in(tmp_path), ["steps=[5]"])
-    assert summary.status == 1
-    assert "are not those that training" in summary.failed[0][1].reason
+
+def test_changed_images_under_an_old_name_are_other_work(own_images, tmp_path, without_report):
+    grid_file, fill = own_images
+    assert go(grid_file, paths_in(tmp_path))[0].status == 0
+    first = tracker_of(tmp_path).table()
+    fill(2)
+    summary, said = go(grid_file, paths_in(tmp_path))
+    assert summary.status == 0
+    assert "training 1/1" in said
+    both = tracker_of(tmp_path).table()
+    assert len(both) == 2
+    assert both["data_fingerprint"].nunique() == 2
+    experiment = tracker_of(tmp_path).read()
+    assert {one.cell.key for one in experiment.cells} == {*both["key"]} - {*first["key"]} | {
+        one.cell.key for one in experiment.cells if one.cell.weights != "final"
+    }
+    assert sum(experiment.left_out.values()) == 1
+
+
+def test_the_same_images_written_again_are_the_same_work(own_images, tmp_path, without_report):
+    grid_file, fill = own_images
+    go(grid_file, paths_in(tmp_path))
+    fill(1)
+    assert "Nothing to do" in go(grid_file, paths_in(tmp_path))[1]
+
+
+# A store that is moved, copied, read-only, or of an earlier version.
+
+
+def test_a_moved_store_gives_the_same_report_and_goes_on_there(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copied")
+    moved = (tmp_path / "copied").rename(tmp_path / "moved")
+    paths = replace(paths_in(moved), report_dir=tmp_path / "again")
+    with Screen(Console(file=io.StringIO())) as screen:
+        report_grid("small", paths, screen)
+    for path in sorted((finished / "report").rglob("*.*")):
+        again = tmp_path / "again" / path.relative_to(finished / "report")
+        assert again.read_bytes() == path.read_bytes(), path.name
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    summary, _ = go(moved / "small.yaml", paths_in(moved), ["steps=[2,3,4]"], report=False)
+    assert summary.status == 0
+    assert len(tracker_of(moved).table()) == 12
+    after = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    assert before == after
+
+
+def test_two_stores_are_joined_by_copying_one_into_the_other(copied, tmp_path, without_report):
+    grid_file = copied / "small.yaml"
+    other = replace(
+        paths_in(tmp_path),
+        store=tmp_path / "other",
+        tracking_uri=f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}",
+    )
+    shutil.copytree(copied / "store" / "models", tmp_path / "other" / "models")
+    shutil.copytree(copied / "store" / "cells", tmp_path / "other" / "cells")
+    shutil.copy(copied / "store" / "store.json", tmp_path / "other")
+    summary, said = go(grid_file, other)
+    assert summary.status == 0
+    assert "training 1/" not in said
+    assert "cell 1/" not in said
+    assert len(Tracker(other.tracking_uri, "small").table()) == 8
+
+
+def test_a_report_needs_no_grid_file_and_no_store(finished, tmp_path):
+    shutil.copytree(finished / "store", tmp_path / "there")
+    for name in ("models", "cells", "features"):
+        shutil.rmtree(tmp_path / "there" / name)
+    uri = f"sqlite:///{tmp_path / 'there' / 'mlflow.db'}"
+    elsewhere = Paths(tmp_path / "none", uri, tmp_path / "report", tmp_path / "data")
+    with Screen(Console(file=io.StringIO())) as screen:
+        report_grid("small", elsewhere, screen)
+    for name in ("report.md", "results.csv", "report.html"):
+        assert (tmp_path / "report" / name).read_bytes() == (
+            finished / "report" / name
+        ).read_bytes()
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_report_of_fewer_cells_can_be_asked_for_with_a_grid(finished, tmp_path):
+    paths = replace(paths_in(finished), report_dir=tmp_path)
+    cells = expand(load_grid(finished / "small.yaml", ["steps=[3]"]))
+    with Screen(Console(file=io.StringIO())) as screen:
+        report_grid("small", paths, screen, cells)
+    table = (tmp_path / "results.csv").read_text().splitlines()
+    assert len(table) == 1 + 4
+
+
+def test_a_store_of_an_earlier_version_is_refused_before_any_work(tmp_path, grid_file):
+    old = tmp_path / "store" / "cells" / "abc" / "outcome.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    with pytest.raises(StoreError, match="another version of harness"):
+        go(grid_file, paths_in(tmp_path))
+    assert old.read_text() == "{}"
 
 
 @pytest.mark.faults
@@ -445,7 +526,7 @@ def test_a_killed_run_ends_in_the_same_weights(tmp_path, grid_file, number):
 
     assert start("straight").wait(300) == 0
     running = start("killed")
-    while not list((tmp_path / "killed").glob("models/*/sheets/*40.png")):
+    while not list((tmp_path / "killed").glob("artifacts/*/artifacts/sheets/*40.png")):
         assert running.poll() is None
         time.sleep(0.05)
     os.killpg(running.pid, getattr(signal, f"SIG{number}"))
@@ -460,6 +541,6 @@ def test_a_killed_run_ends_in_the_same_weights(tmp_path, grid_file, number):
     for paths in pairs("models/*/weights.safetensors"):
         straight, killed = map(load_file, paths)
         assert all((straight[name] == killed[name]).all() for name in straight)
-    for paths in pairs("cells/*/outcome.json"):
-        straight, killed = (json.loads(path.read_text())["metrics"] for path in paths)
+    for paths in pairs("cells/*/result.json"):
+        straight, killed = (json.loads(path.read_text())["measurements"] for path in paths)
         assert straight["kid"] == killed["kid"]

@@ -1,44 +1,41 @@
-"""Which cells are also sampled with their network as it was a tenth before its training's end.
+"""Which cells are also sampled with the weights that their network had at 90 % of its training.
 
-One of each training, the same way of sampling in all where there is one: it tells whether the
-training was long enough, at the price of one cheap cell.
+One of each training, with the same sampler configuration in all where there is one: it tells
+whether the training was long enough, at the price of one cheap cell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from harness.diffusion.samplers import evaluations
-from harness.plan.work import Cell
+from harness.work.cells import Cell
 
 ENOUGH = 20  # evaluations: with fewer, the sampler's error hides the network's
 
 
-def cells_at_checkpoints(cells: Iterable[Cell]) -> frozenset[str]:
-    """Keys of one cell of each training that trains a network: sampled under its own schedule, in
-    the way that most trainings have, with the fewest evaluations that are enough or else the most
-    there are."""
-    own = [
-        cell
-        for cell in cells
-        if not cell.training.is_exact and cell.sample_schedule == cell.training.schedule
-    ]
-    having: dict[tuple[object, ...], set[str]] = {}
-    for cell in own:
-        having.setdefault(_way(cell), set()).add(cell.training.key)
+def checkpoint_cells(cells: Iterable[Cell]) -> list[Cell]:
+    """Select one cell per training to score again with its weights at 90 % of the training: matched
+    schedule, the sampler configuration that most trainings share, the smallest NFE of at least 20,
+    else the largest."""
+    matched = [cell for cell in cells if not cell.training.is_exact and cell.is_matched]
+    sharing: dict[tuple[object, ...], set[str]] = {}
+    for cell in matched:
+        sharing.setdefault(_configuration(cell), set()).add(cell.training.key)
 
     def preference(cell: Cell) -> tuple[object, ...]:
         made = evaluations(cell.sampler.name, cell.steps)
         is_few = made < ENOUGH
-        of_time = -made if is_few else made
-        return (is_few, -len(having[_way(cell)]), of_time, *_way(cell), cell.key)
+        shared = len(sharing[_configuration(cell)])
+        return (is_few, -shared, -made if is_few else made, *_configuration(cell), cell.key)
 
     chosen: dict[str, Cell] = {}
-    for cell in own:
+    for cell in matched:
         key = cell.training.key
         chosen[key] = min(chosen.get(key, cell), cell, key=preference)
-    return frozenset(cell.key for cell in chosen.values())
+    return [replace(cell, weights="0.9") for cell in chosen.values()]
 
 
-def _way(cell: Cell) -> tuple[object, ...]:
+def _configuration(cell: Cell) -> tuple[object, ...]:
     return str(cell.sampler), str(cell.spacing), cell.steps, cell.clip, cell.sampling_seed

@@ -1,176 +1,95 @@
-"""What a run would do and what it would cost, before it does it.
-
-Speeds come from earlier work of the same kind in this store on this machine; where there is none,
-from a probe of a few seconds.
-"""
+"""What pending work will take: seconds, memory and disk, by speeds that were measured here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from harness.diffusion.samplers import evaluations
-from harness.plan.work import Cell, Part, Training
-from harness.runtime.store import Store
+from harness.store import Store
+from harness.work.cells import Cell, Part, Training
+from harness.work.speeds import Speeds
 
 NUMBER = 4  # bytes
-KEPT_WEIGHTS = 3  # times: in the store, at the checkpoint, in the tracker
+KEPT_WEIGHTS = 2  # times: in the store, and at the checkpoint
 KEPT_INFLUENCES = 6  # numbers an image, in the store and in the tracker
-LISTED = 60  # lines of cells on the screen; --json has all
 NOISE_FLOOR = 0.01  # of abar at the first time: above it sampling starts from what never was noise
 
 
 @dataclass(frozen=True)
-class Speeds:
-    """How long the pieces of work with one model take on one machine."""
+class Forecast:
+    """The speeds of the work with each model, and how much of it goes side by side."""
 
-    train: float  # seconds per image and training step, of one training at work among `side`
-    evaluate: float  # seconds per image and network evaluation
-    features: float  # seconds per image
-    source: str
-    memory: float = 0.0  # bytes that one process holds
-    parameters: float = 0.0  # of the network
-    width: float = 0.0  # features of an image
+    speeds: Mapping[Part, Speeds]  # by model
+    side_by_side: int = 1  # trainings at a time
+    devices: int = 1  # that share each training
 
-
-@dataclass(frozen=True)
-class Plan:
-    """The work of a grid, what of it is done, and what the rest will cost."""
-
-    name: str
-    trainings: list[Training]
-    cells: list[Cell]
-    to_train: frozenset[str]
-    to_score: frozenset[str]
-    known: frozenset[str]
-    speeds: Mapping[Part, Speeds]  # by model; none where nothing is left to do, or it is not known
-    side_by_side: int  # trainings at a time
-    warnings: tuple[str, ...] = ()
-    twice: frozenset[str] = frozenset()  # cells to sample at their training's checkpoint, too
-    processes: int = 1  # that share each training
-
-    def seconds(self, work: Training | Cell) -> float:
-        """What one piece of work will take; 0 where that is not known."""
-        if (speeds := self._speeds(work)) is None:
-            return 0.0
+    def seconds(self, work: Training | Cell) -> float | None:
+        """What one piece of work will take; None where that is not known."""
+        model = work.model if isinstance(work, Training) else work.training.model
+        if (speeds := self.speeds.get(model)) is None:
+            return None
         if isinstance(work, Training):
-            return speeds.train * work.training_steps * work.batch_size / self.processes
-        return work.images * (evaluations_of(work) * speeds.evaluate + speeds.features)
+            return speeds.train * work.training_steps * work.batch_size / self.devices
+        evaluated = evaluations(work.sampler.name, work.steps) * speeds.evaluate
+        return work.images * (evaluated + speeds.features)
 
-    @property
-    def memory(self) -> float:
-        """Bytes, with as many processes as work side by side; 0 where that is not known."""
-        most = max((speeds.memory for speeds in self.speeds.values()), default=0.0)
-        return most * (self.side_by_side * self.processes if self.to_train else 1)
-
-    @property
-    def disk(self) -> float:
-        """Bytes that the rest will add to the store and the tracker, pictures not counted."""
-
-        def added(work: Training | Cell) -> float:
-            if (speeds := self._speeds(work)) is None:
-                return 0.0
-            if isinstance(work, Training):
-                return NUMBER * KEPT_WEIGHTS * speeds.parameters
-            return NUMBER * work.images * (speeds.width + KEPT_INFLUENCES)
-
-        todo: list[Training | Cell] = [one for one in self.trainings if one.key in self.to_train]
-        todo += [cell for cell in self.cells if cell.key in self.to_score]
-        return sum(map(added, todo))
-
-    @property
-    def training_seconds(self) -> float:
+    def training_seconds(self, trainings: Sequence[Training]) -> float:
         """On the clock, with several trainings side by side."""
-        each = [self.seconds(one) for one in self.trainings if one.key in self.to_train]
+        each = [self.seconds(one) or 0.0 for one in trainings]
         rounds = [each[i : i + self.side_by_side] for i in range(0, len(each), self.side_by_side)]
         return sum(max(some) for some in rounds)
 
-    @property
-    def sampling_seconds(self) -> float:
-        return sum(self.seconds(cell) for cell in self._samplings())
+    def sampling_seconds(self, cells: Iterable[Cell]) -> float:
+        return sum(self.seconds(cell) or 0.0 for cell in cells)
 
-    @property
-    def evaluations(self) -> int:
-        """Network evaluations of single images still to be made for samples."""
-        return sum(cell.images * evaluations_of(cell) for cell in self._samplings())
+    def memory(self, trainings: Sequence[Training]) -> float:
+        """Bytes, with as many processes as work side by side; 0 where that is not known."""
+        most = max((speeds.memory for speeds in self.speeds.values()), default=0.0)
+        return most * (self.side_by_side * self.devices if trainings else 1)
 
-    def _speeds(self, work: Training | Cell) -> Speeds | None:
-        return self.speeds.get((work if isinstance(work, Training) else work.training).model)
-
-    def _samplings(self) -> list[Cell]:
-        """Each cell as often as it is still to be sampled."""
-        todo = [cell for cell in self.cells if cell.key in self.to_score]
-        return [*todo, *(cell for cell in todo if cell.key in self.twice)]
+    def disk(self, trainings: Iterable[Training], cells: Iterable[Cell]) -> float:
+        """Bytes that the work will add to the store and the tracker, pictures not counted."""
+        models = [self.speeds.get(one.model) for one in trainings]
+        weights = sum(NUMBER * KEPT_WEIGHTS * one.parameters for one in models if one)
+        widths = [(cell.images, self.speeds.get(cell.training.model)) for cell in cells]
+        return weights + sum(
+            NUMBER * images * (one.width + KEPT_INFLUENCES) for images, one in widths if one
+        )
 
     @property
     def source(self) -> str:
         """Where the speeds come from."""
         return " and ".join(sorted({speeds.source for speeds in self.speeds.values()}))
 
-    def state(self, work: Training | Cell) -> str:
-        if work.key in self.to_train or work.key in self.to_score:
-            return "to do"
-        return "in the store" if work.key in self.known else "finished"
-
-    def text(self) -> str:
-        """For a person."""
-        lines = [
-            f"{self.name}: {count(len(self.trainings), 'training')}, "
-            f"{count(len(self.cells), 'cell')}; "
-            f"{len(self.to_train)} to train, {len(self.to_score)} to sample and score."
-        ]
-        if self.speeds:
-            lines.append(self.cost())
-        elif not self.to_train and not self.to_score:
-            lines.append("Nothing to do.")
-        lines += [f"Note: {warning}" for warning in self.warnings]
-        everything: list[Training | Cell] = [*self.trainings, *self.cells]
-        rows = [(work.key, self.state(work), work.title) for work in everything]
-        lines += ["", *(f"  {key}  {state:12}  {what}" for key, state, what in rows[:LISTED])]
-        if len(rows) > LISTED:
-            lines.append(f"  ... and {len(rows) - LISTED} more (--json lists all)")
-        return "\n".join(lines)
-
-    def cost(self) -> str:
-        """What the rest will take, in a sentence."""
-        total = self.training_seconds + self.sampling_seconds
+    def sentence(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> str:
+        """What this work will take, in a sentence."""
+        training, sampling = self.training_seconds(trainings), self.sampling_seconds(cells)
+        made = sum(cell.images * evaluations(cell.sampler.name, cell.steps) for cell in cells)
+        several = f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else ""
+        shared = f" ({self.devices} devices for each)" if self.devices > 1 else ""
+        room = ""
+        if memory := self.memory(trainings):
+            room = f"; {size(memory)} of memory and {size(self.disk(trainings, cells))} of disk"
         return (
-            f"About {duration(total)} here: training {duration(self.training_seconds)}"
-            + (f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else "")
-            + (f" (by {self.processes} processes together)" if self.processes > 1 else "")
-            + f", sampling and scoring {duration(self.sampling_seconds)} "
-            f"({self.evaluations:,} network evaluations)"
-            + (
-                f"; {size(self.memory)} of memory and {size(self.disk)} of disk"
-                if self.memory
-                else ""
-            )
-            + f". From {self.source}."
+            f"About {duration(training + sampling)} here: training {duration(training)}{several}"
+            f"{shared}, sampling and scoring {duration(sampling)} ({made:,} network evaluations)"
+            f"{room}. From {self.source}."
         )
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> Mapping[str, Any]:
         return {
-            "name": self.name,
-            "trainings": [self._row(training) for training in self.trainings],
-            "cells": [self._row(cell) for cell in self.cells],
-            "forecast": {
-                "training_seconds": self.training_seconds,
-                "sampling_seconds": self.sampling_seconds,
-                "network_evaluations": self.evaluations,
-                "memory_bytes": self.memory,
-                "disk_bytes": self.disk,
-                "source": self.source or None,
-            },
-            "warnings": list(self.warnings),
+            "training_seconds": self.training_seconds(trainings),
+            "sampling_seconds": self.sampling_seconds(cells),
+            "network_evaluations": sum(
+                cell.images * evaluations(cell.sampler.name, cell.steps) for cell in cells
+            ),
+            "memory_bytes": self.memory(trainings),
+            "disk_bytes": self.disk(trainings, cells),
+            "source": self.source or None,
         }
-
-    def _row(self, work: Training | Cell) -> dict[str, Any]:
-        row = {"key": work.key, "state": self.state(work), **work.params()}
-        if isinstance(work, Cell):
-            row["nfe"] = evaluations_of(work)
-        return row | {"forecast_seconds": self.seconds(work)}
 
 
 def measured_speeds(
@@ -183,63 +102,51 @@ def measured_speeds(
     side with one core each, one alone has them all.
     """
 
-    def alike(training: dict[str, Any]) -> bool:
-        mine = like.canonical()
-        return all(
-            training[name] == mine[name] for name in ("data", "model", "precision", "batch_size")
-        )
+    def is_alike(training: Training) -> bool:
+        fields = ("data", "model", "precision", "batch_size")
+        return all(getattr(training, name) == getattr(like, name) for name in fields)
 
-    trained = [store.trained(key) for key in store.keys("models")]
+    trained = [one for one in store.training_results() if is_alike(one.training)]
     trains = [
-        one.get("processes", 1) / one["metrics"]["images_per_second"]
+        one.provenance.processes / one.images_per_second
         for one in trained
-        if one and one["machine"] == machine and alike(one["training"])
-        if threads is None or one["threads"] == threads
+        if one.provenance.machine == machine
+        if threads is None or one.provenance.threads == threads
     ]
-    scored = [store.outcome(key) for key in store.keys("cells")]
     same = [
-        one["metrics"]
-        for one in scored
-        if one and one["machine"] == machine and alike(one["cell"]["training"])
+        one
+        for one in store.cell_results()
+        if one.provenance.machine == machine and is_alike(one.cell.training)
     ]
     if not same or not (trains or like.is_exact):
         return None
-    of_trainings = [one["metrics"] for one in trained if one and alike(one["training"])]
     return Speeds(
         median(trains) if trains else 0.0,
-        median(each["seconds_per_image"] / each["nfe"] for each in same),
-        median(each.get("feature_seconds_per_image", 0.0) for each in same),
+        median(one.cost.seconds / one.cost.nfe for one in same),
+        median(one.cost.feature_seconds_per_image for one in same),
         "earlier runs on this machine",
-        memory=max(each.get("peak_memory_bytes", 0.0) for each in same),
-        parameters=max((each.get("parameters", 0.0) for each in of_trainings), default=0.0),
-        width=max(each.get("features", 0.0) for each in same),
+        memory=max(one.cost.peak_memory_bytes for one in same),
+        parameters=max((one.parameters for one in trained), default=0),
+        width=max(one.feature_width for one in same),
     )
 
 
 def warnings_of(cell: Cell, first_abar: float, clamped: int) -> list[str]:
     """What a researcher would want to know of a cell before spending hours on it."""
     warnings = []
+    steps = f"{cell.steps:,} step{'' if cell.steps == 1 else 's'}"
     if first_abar > NOISE_FLOOR:
         warnings.append(
-            f"{cell.sample_schedule} with spacing {cell.spacing} at {count(cell.steps, 'step')} "
-            f"starts where abar is {first_abar:.3f}, not from pure noise"
+            f"{cell.sample_schedule} with spacing {cell.spacing} at {steps} starts where abar is "
+            f"{first_abar:.3f}, not from pure noise"
         )
     if clamped:
         warnings.append(
             f"trained under {cell.training.schedule}, sampled under {cell.sample_schedule} with "
-            f"spacing {cell.spacing}: {clamped} of {count(cell.steps, 'step')} ask the network "
-            "about a log SNR that it was not trained on, and get its answer for the nearest"
+            f"spacing {cell.spacing}: {clamped} of {steps} evaluate the network outside the log "
+            "SNR that it was trained on, and get its answer for the nearest"
         )
     return warnings
-
-
-def evaluations_of(cell: Cell) -> int:
-    """Network evaluations for one image."""
-    return evaluations(cell.sampler.name, cell.steps)
-
-
-def count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def size(amount: float) -> str:

@@ -1,27 +1,26 @@
-"""The forecast: what a run would do, what it would cost, and where its speeds come from."""
+"""The forecast: what work will take, by speeds that were measured here."""
 
 import json
 from dataclasses import replace
 
+import made
 import pytest
-import works
 
 from harness.plan.forecast import (
-    LISTED,
     NOISE_FLOOR,
-    Plan,
+    Forecast,
     Speeds,
-    count,
     duration,
     measured_speeds,
     size,
     warnings_of,
 )
-from harness.plan.work import Part, distinct_trainings
-from harness.runtime.store import Store, write_bytes, write_json
+from harness.plan.pending import LISTED, Plan
+from harness.store import Store, write_bytes
+from harness.work.cells import Part, distinct_trainings
 
-TRAINING = replace(works.TRAINING, model=Part("tiny"), precision="auto")
-CELL = replace(works.CELL, training=TRAINING)
+TRAINING = replace(made.TRAINING, model=Part("tiny"), precision="auto")
+CELL = replace(made.CELL, training=TRAINING)
 SPEEDS = Speeds(train=0.01, evaluate=0.002, features=0.003, source="a guess")
 
 
@@ -33,20 +32,28 @@ def cells_of(seeds=(0, 1, 2), steps=(5, 10)):
     ]
 
 
-def plan_of(cells, to_train=None, to_score=None, known=(), speeds=SPEEDS, side_by_side=1):
+def plan_of(cells, to_train=None, to_score=None, kept=(), speeds=SPEEDS, side_by_side=1, devices=1):
     models = {cell.training.model for cell in cells}
     trainings = distinct_trainings(cells)
+    known = Forecast(dict.fromkeys(models, speeds), side_by_side, devices) if speeds else None
     return Plan(
         "t",
-        trainings,
-        cells,
-        to_train=frozenset(work.key for work in (trainings if to_train is None else to_train)),
-        to_score=frozenset(work.key for work in (cells if to_score is None else to_score)),
-        known=frozenset(work.key for work in known),
-        speeds=dict.fromkeys(models, speeds) if speeds else {},
-        side_by_side=side_by_side,
+        tuple(cells),
+        tuple(cells),
+        to_train=tuple(trainings if to_train is None else to_train),
+        to_score=tuple(cells if to_score is None else to_score),
+        to_record=tuple(kept),
+        forecast=known,
         warnings=("beware",),
     )
+
+
+def training_seconds(plan):
+    return plan.as_json()["forecast"]["training_seconds"]
+
+
+def sampling_seconds(plan):
+    return plan.as_json()["forecast"]["sampling_seconds"]
 
 
 # What it will cost.
@@ -55,33 +62,32 @@ def plan_of(cells, to_train=None, to_score=None, known=(), speeds=SPEEDS, side_b
 @pytest.mark.parametrize(("side_by_side", "rounds"), [(1, 3), (2, 2), (3, 1), (8, 1)])
 def test_trainings_side_by_side_take_the_time_of_one(side_by_side, rounds):
     plan = plan_of(cells_of(), side_by_side=side_by_side)
-    assert plan.training_seconds == pytest.approx(rounds * 0.01 * 100 * 10)
+    assert training_seconds(plan) == pytest.approx(rounds * 0.01 * 100 * 10)
 
 
-def test_a_training_that_processes_share_takes_its_part_of_the_time_one_after_the_other():
-    alone = plan_of(cells_of())
-    plan = replace(alone, processes=4)
-    assert plan.training_seconds == pytest.approx(alone.training_seconds / 4)
-    assert plan.sampling_seconds == alone.sampling_seconds
-    assert "by 4 processes together" in plan.cost()
+def test_a_training_that_devices_share_takes_its_part_of_the_time_one_after_the_other():
+    alone, plan = plan_of(cells_of()), plan_of(cells_of(), devices=4)
+    assert training_seconds(plan) == pytest.approx(training_seconds(alone) / 4)
+    assert sampling_seconds(plan) == sampling_seconds(alone)
+    assert "4 devices for each" in plan.cost()
 
 
 def test_the_longest_of_those_side_by_side_counts():
     long, short = replace(TRAINING, training_steps=400), TRAINING
     plan = plan_of([replace(CELL, training=each) for each in (long, short)], side_by_side=2)
-    assert plan.training_seconds == pytest.approx(0.01 * 400 * 10)
+    assert training_seconds(plan) == pytest.approx(0.01 * 400 * 10)
 
 
 def test_sampling_costs_evaluations_and_features_of_every_image():
     plan = plan_of(cells_of(seeds=[0]))
-    assert plan.sampling_seconds == pytest.approx(50 * (5 + 10) * 0.002 + 2 * 50 * 0.003)
+    assert sampling_seconds(plan) == pytest.approx(50 * (5 + 10) * 0.002 + 2 * 50 * 0.003)
     assert plan.evaluations == 50 * (5 + 10)
 
 
 def test_what_is_done_costs_nothing():
     cells = cells_of()
     plan = plan_of(cells, to_train=[], to_score=cells[:1])
-    assert plan.training_seconds == 0
+    assert training_seconds(plan) == 0
     assert plan.evaluations == 50 * 5
 
 
@@ -96,24 +102,19 @@ def test_the_seconds_of_one_piece_of_work_are_its_own():
 def test_the_seconds_of_work_with_a_model_of_unknown_speed_are_not_known():
     plan = plan_of(cells_of())
     other = replace(TRAINING, model=Part("unet"))
-    assert plan.seconds(other) == plan.seconds(replace(CELL, training=other)) == 0
-    assert plan_of([replace(CELL, training=other)], speeds=None).training_seconds == 0
+    assert plan.seconds(other) is plan.seconds(replace(CELL, training=other)) is None
+    assert plan_of([CELL], speeds=None).seconds(CELL) is None
 
 
-def test_a_cell_that_is_sampled_twice_costs_twice():
+def test_a_checkpoint_cell_costs_as_its_cell_does():
     first, second = cells = cells_of(seeds=[0])  # of 5 and 10 steps
-    plan = replace(plan_of(cells), twice=frozenset([second.key]))
+    again = replace(second, weights="0.9")
+    plan = replace(plan_of(cells, to_score=[*cells, again]), checkpoints=(again,))
     assert plan.evaluations == 50 * (5 + 10 + 10)
-    assert plan.sampling_seconds == pytest.approx(plan.seconds(first) + 2 * plan.seconds(second))
-    assert plan.training_seconds == plan_of(cells).training_seconds
+    assert sampling_seconds(plan) == pytest.approx(plan.seconds(first) + 2 * plan.seconds(second))
     assert plan.as_json()["forecast"]["network_evaluations"] == 50 * 25
     assert "1,250 network evaluations" in plan.cost()
-
-
-def test_what_was_sampled_twice_and_is_done_costs_nothing():
-    first, second = cells = cells_of(seeds=[0])
-    plan = replace(plan_of(cells, to_score=[first]), twice=frozenset([second.key]))
-    assert plan.evaluations == 50 * 5
+    assert again.key in plan.text()
 
 
 # What it says.
@@ -148,13 +149,14 @@ def test_one_is_not_told_as_many():
 def test_a_plan_with_nothing_to_do_says_so():
     plan = plan_of(cells_of(), to_train=[], to_score=[], speeds=None)
     assert "Nothing to do." in plan.text()
-    assert plan.training_seconds == plan.sampling_seconds == plan.evaluations == 0
-    assert plan.as_json()["forecast"]["source"] is None
+    assert plan.evaluations == 0
+    assert plan.as_json()["forecast"] is None
+    assert not plan
 
 
 def test_each_piece_of_work_is_to_do_in_the_store_or_finished():
     cells = cells_of(seeds=[0])
-    plan = plan_of(cells, to_train=[], to_score=cells[:1], known=[TRAINING])
+    plan = plan_of(cells, to_train=[], to_score=cells[:1], kept=[TRAINING])
     assert [plan.state(work) for work in [TRAINING, *cells]] == [
         "in the store",
         "to do",
@@ -204,15 +206,6 @@ def test_durations_read_well(seconds, told):
     assert duration(seconds) == told
 
 
-def test_numbers_of_things_read_well():
-    assert [count(n, "cell") for n in (0, 1, 2, 1000)] == [
-        "0 cells",
-        "1 cell",
-        "2 cells",
-        "1,000 cells",
-    ]
-
-
 @pytest.mark.parametrize(("abar", "warned"), [(0.0, False), (NOISE_FLOOR, False), (0.2, True)])
 def test_a_start_that_is_not_noise_is_warned_of(abar, warned):
     told = warnings_of(CELL, abar, clamped=0)
@@ -232,20 +225,18 @@ def test_times_that_the_network_was_not_trained_on_are_warned_of():
 def test_a_sampler_that_evaluates_twice_a_step_costs_twice():
     ddim, heun = (replace(CELL, sampler=Part(name)) for name in ("ddim", "heun"))
     assert plan_of([heun], to_train=[]).evaluations == 50 * 19
-    one, two = (plan_of([cell], to_train=[]).sampling_seconds for cell in (ddim, heun))
+    one, two = (sampling_seconds(plan_of([cell], to_train=[])) for cell in (ddim, heun))
     assert two - one == pytest.approx(50 * 9 * 0.002)
 
 
 def test_an_exact_denoiser_costs_no_training_and_its_own_evaluations():
     exact = replace(TRAINING, model=Part("exact"), training_steps=0)
     cells = [CELL, replace(CELL, training=exact)]
-    plan = replace(
-        plan_of(cells),
-        speeds={Part("tiny"): SPEEDS, Part("exact"): Speeds(0.0, 0.5, 0.003, "a probe")},
-    )
+    speeds = {Part("tiny"): SPEEDS, Part("exact"): Speeds(0.0, 0.5, 0.003, "a probe")}
+    plan = replace(plan_of(cells), forecast=Forecast(speeds))
     assert [training.model.name for training in plan.trainings] == ["tiny"]
-    assert plan.sampling_seconds == pytest.approx(50 * (10 * (0.002 + 0.5) + 2 * 0.003))
-    assert plan.source == "a guess and a probe"
+    assert sampling_seconds(plan) == pytest.approx(50 * (10 * (0.002 + 0.5) + 2 * 0.003))
+    assert plan.forecast.source == "a guess and a probe"
 
 
 # Speeds of earlier work.
@@ -257,24 +248,16 @@ def store(tmp_path):
 
 
 def keep_training(store, training=TRAINING, machine="here", images_per_second=100.0, threads=1):
-    write_json(
-        store.model(training.key, "training.json"),
-        {
-            "training": training.canonical(),
-            "machine": machine,
-            "threads": threads,
-            "metrics": {"images_per_second": images_per_second},
-        },
-    )
+    images = training.training_steps * training.batch_size
+    made_by = replace(made.PROVENANCE, machine=machine, threads=threads)
+    store.keep(made.trained(training, seconds=images / images_per_second, provenance=made_by))
     write_bytes(store.model(training.key, "weights.safetensors"), b"")
 
 
-def keep_cell(store, cell=CELL, machine="here", **metrics):
-    measured = {"seconds_per_image": 0.5, "nfe": 10, "feature_seconds_per_image": 0.25}
-    write_json(
-        store.cell(cell.key, "outcome.json"),
-        {"cell": cell.canonical(), "machine": machine, "metrics": measured | metrics},
-    )
+def keep_cell(store, cell=CELL, machine="here", seconds=0.5, nfe=10):
+    cost = replace(made.COST, nfe=nfe, seconds_per_image=(seconds,), feature_seconds_per_image=0.25)
+    made_by = replace(made.PROVENANCE, machine=machine)
+    store.keep(made.result(cell, kid=0.1, cost=cost, provenance=made_by))
 
 
 def test_speeds_are_those_of_earlier_work(store):
@@ -291,7 +274,7 @@ def test_one_slow_run_does_not_count_for_much(store):
     for seed, pace in enumerate([100, 100, 1]):
         keep_training(store, replace(TRAINING, seed=seed), images_per_second=pace)
     for steps, seconds in [(5, 0.1), (10, 0.1), (20, 50.0)]:
-        keep_cell(store, replace(CELL, steps=steps), seconds_per_image=seconds, nfe=1)
+        keep_cell(store, replace(CELL, steps=steps), seconds=seconds, nfe=1)
     speeds = measured_speeds(store, TRAINING, "here")
     assert speeds.train == pytest.approx(1 / 100)
     assert speeds.evaluate == pytest.approx(0.1)
@@ -347,14 +330,16 @@ def test_memory_and_disk_are_told_where_they_are_known():
     speeds = replace(SPEEDS, memory=1.5e9, parameters=1e6, width=100)
     cells = cells_of()
     plan = plan_of(cells, speeds=speeds, side_by_side=2)
-    assert plan.memory == 3e9
+    told = plan.as_json()["forecast"]
+    assert told["memory_bytes"] == 3e9
     trainings, images = len(plan.trainings), sum(cell.images for cell in cells)
-    assert plan.disk == trainings * 3 * 4e6 + images * 4 * 106
+    assert told["disk_bytes"] == trainings * 2 * 4e6 + images * 4 * 106
     assert "3.0 GB of memory and" in plan.cost()
     assert "of memory" not in plan_of(cells).cost()
     scored = plan_of(cells, to_train=[], speeds=speeds, side_by_side=2)
-    assert scored.memory == 1.5e9  # cells are scored one at a time
-    assert plan_of(cells, to_train=[], to_score=[], speeds=speeds).disk == 0
+    assert scored.as_json()["forecast"]["memory_bytes"] == 1.5e9  # cells go one at a time
+    nothing = plan_of(cells, to_train=[], to_score=[], speeds=speeds)
+    assert nothing.as_json()["forecast"]["disk_bytes"] == 0
 
 
 def test_each_row_of_the_json_has_its_own_forecast():

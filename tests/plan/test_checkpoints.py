@@ -1,24 +1,25 @@
-"""Which cells are also sampled at their training's checkpoint: one of each, cheap and telling."""
+"""Which cells are scored again at 90 % of their training: one of each, cheap and telling."""
 
 import itertools
 from dataclasses import replace
 
+import made
 import pytest
-import works
 
-from harness.plan.checkpoints import cells_at_checkpoints
-from harness.plan.work import Part
+from harness.plan.checkpoints import checkpoint_cells
+from harness.work.cells import Part
 
-TRAINING = replace(works.TRAINING, model=Part("tiny"), precision="auto")
-CELL = replace(works.CELL, training=TRAINING, steps=50)
+TRAINING = replace(made.TRAINING, model=Part("tiny"), precision="auto")
+CELL = replace(made.CELL, training=TRAINING, steps=50)
 
 
 def chosen(cells):
     """The chosen cells, which are the same in whatever order the cells come."""
     cells = list(cells)
-    keys = cells_at_checkpoints(cells)
-    assert cells_at_checkpoints(reversed(cells)) == keys
-    return [cell for cell in cells if cell.key in keys]
+    found = checkpoint_cells(cells)
+    assert {*checkpoint_cells(reversed(cells))} == {*found}
+    assert all(cell.weights == "0.9" for cell in found)
+    return [cell for cell in cells if replace(cell, weights="0.9") in found]
 
 
 def of_steps(*steps, sampler="ddim"):
@@ -56,14 +57,16 @@ def test_each_training_has_one():
     ]  # fmt: skip
 
 
-def test_trainings_are_sampled_the_same_way_where_they_can_be():
-    ways = itertools.product(("ddpm", "ddim"), ("uniform", "leading"), (True, False), (1, 0))
+def test_trainings_share_a_sampler_configuration_where_they_can():
+    configurations = itertools.product(
+        ("ddpm", "ddim"), ("uniform", "leading"), (True, False), (1, 0)
+    )
     cells = [
         replace(
             CELL, training=replace(TRAINING, seed=seed), sampler=Part(sampler),
             spacing=Part(spacing), clip=clip, sampling_seed=noise,
         )
-        for sampler, spacing, clip, noise in ways
+        for sampler, spacing, clip, noise in configurations
         for seed in (0, 1)
     ]  # fmt: skip
     first, second = chosen(cells)
@@ -71,7 +74,7 @@ def test_trainings_are_sampled_the_same_way_where_they_can_be():
     assert {first.training.seed, second.training.seed} == {0, 1}
 
 
-def test_the_way_that_most_trainings_have_is_taken_before_a_cheaper_one():
+def test_the_configuration_that_most_trainings_have_is_taken_before_a_cheaper_one():
     trainings = [replace(TRAINING, seed=seed) for seed in range(3)]
     everywhere = [replace(cell, training=each) for each in trainings for cell in of_steps(10, 50)]
     once = of_steps(20, sampler="ab2")
@@ -94,4 +97,4 @@ def test_cells_sampled_under_another_schedule_are_never_taken():
 
 
 def test_no_cells_need_no_checkpoints():
-    assert cells_at_checkpoints([]) == frozenset()
+    assert checkpoint_cells([]) == []

@@ -1,8 +1,9 @@
-"""A run says what it will cost, records that beside what it took, and samples one cell of each
-training at its checkpoint, too."""
+"""A run says what it will cost, records that beside what it took, and scores one cell of each
+training again with its weights at 90 %."""
 
 import io
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,16 +12,19 @@ from PIL import Image
 from rich.console import Console
 
 from harness.cli import main
+from harness.execute.here import in_this_process
+from harness.execute.screen import Screen
 from harness.plan.grid import expand, load_grid
-from harness.plan.work import RECIPE
-from harness.run import Place, Wishes, open_tracker, plan_grid, run_grid, sampled_twice
-from harness.runtime.execute import in_this_process
-from harness.runtime.progress import Screen
-from harness.runtime.store import Store
-from harness.sampling import sample_to
+from harness.plan.pending import pending
+from harness.plan.preflight import identified
+from harness.run import open_tracker, plan_grid, run_grid
+from harness.store import Store
+from harness.stored import sample_cell
+from harness.work.cells import RESULT_VERSION
+from harness.work.options import Options, Paths
 
 GRID = """
-name: foretold
+name: forecast
 data: digits
 model: {name: tiny, widths: [8], attention: []}
 training: {steps: 10, batch_size: 16, precision: float32}
@@ -33,12 +37,12 @@ metrics: [kid]
 """
 
 
-def in_turn(function, jobs, on_progress, should_stop, workers=1):
-    return in_this_process(function, jobs, on_progress, should_stop)
+def in_turn(function, jobs, at, on_progress, should_stop, **how):
+    return in_this_process(function, jobs, at, on_progress, should_stop)
 
 
-def place_in(folder):
-    return Place(
+def paths_in(folder):
+    return Paths(
         store=folder / "store",
         tracking_uri=f"sqlite:///{folder / 'store' / 'mlflow.db'}",
         report_dir=folder / "report",
@@ -51,11 +55,11 @@ def grid_of(folder, *overrides):
     return load_grid(folder / "grid.yaml", overrides)
 
 
-def go(folder, *overrides, **wishes):
+def go(folder, *overrides, **options):
     said = io.StringIO()
     with Screen(Console(file=said, width=200)) as screen:
         summary = run_grid(
-            grid_of(folder, *overrides), place_in(folder), Wishes(**wishes), screen, in_turn
+            grid_of(folder, *overrides), paths_in(folder), Options(**options), screen, in_turn
         )
     assert summary.status == 0, said.getvalue()
     return said.getvalue()
@@ -72,7 +76,7 @@ def without_report():
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, database, without_report):
     """A finished run: its folder, and what it said. Tests that change it copy it."""
-    folder = tmp_path_factory.mktemp("foretold")
+    folder = tmp_path_factory.mktemp("forecast")
     (folder / "grid.yaml").write_text(GRID)
     (folder / "store").mkdir()
     shutil.copy(database, folder / "store" / "mlflow.db")
@@ -88,7 +92,7 @@ def copied(finished, tmp_path):
 
 
 def tracker_of(folder, *overrides):
-    return open_tracker(grid_of(folder, *overrides), place_in(folder))
+    return open_tracker(grid_of(folder, *overrides).name, paths_in(folder))
 
 
 def checkpoints_of(folder):
@@ -111,7 +115,7 @@ def test_forecasts_are_recorded_beside_what_the_work_took(finished):
         assert len(table) in (2, 4)
         assert (table["forecast_seconds"] > 0).all()
         assert table["forecast_seconds"].dtype == float
-        assert (table["recipe"] == str(RECIPE)).all()
+        assert (table["result_version"] == str(RESULT_VERSION)).all()
 
 
 def test_a_cell_of_more_steps_is_foretold_to_take_longer(finished):
@@ -125,7 +129,9 @@ def test_what_another_grid_has_paid_for_has_no_forecast_and_no_cost(copied):
     assert table["reused"].all()
     assert "forecast_seconds" not in table
     assert "About" not in said
-    assert set(table["key"][table["kid_checkpoint"].notna()]) == twice_in(copied)
+    checkpoints = [one for one in tracker_of(copied, "name=other").cell_results().values()
+                   if one.cell.weights != "final"]  # fmt: skip
+    assert {one.cell for one in checkpoints} == checkpoint_cells_in(copied)
 
 
 def test_a_plan_says_the_cost_that_a_run_would_have(finished, tmp_path):
@@ -137,72 +143,85 @@ def test_a_plan_says_the_cost_that_a_run_would_have(finished, tmp_path):
 
 
 def test_later_work_is_foretold_from_earlier_work(finished):
-    plan = plan_grid(grid_of(finished, "steps=[2,3,4]"), place_in(finished), Wishes())
-    assert plan.source == "earlier runs on this machine"
-    # The two cells of 4 steps are now those with the most, so they are sampled twice.
+    plan = plan_grid(grid_of(finished, "steps=[2,3,4]"), paths_in(finished), Options())
+    told = plan.as_json()["forecast"]
+    assert told["source"] == "earlier runs on this machine"
+    # The two cells of 4 steps are now those with the most, so they are scored again.
     assert plan.evaluations == 2 * 40 * 4 * 2
-    assert plan.sampling_seconds > 0
-    assert plan.training_seconds == 0
+    assert told["sampling_seconds"] > 0
+    assert told["training_seconds"] == 0
 
 
 # At the checkpoint.
 
 
-def twice_in(folder, *overrides):
-    grid, place = grid_of(folder, *overrides), place_in(folder)
-    return sampled_twice(grid, Store(place.store), open_tracker(grid, place).finished())
+def cells_of(folder, *overrides):
+    return identified(expand(grid_of(folder, *overrides)), paths_in(folder).workplace)
 
 
-def test_one_cell_of_each_training_is_also_scored_at_its_checkpoint(finished):
-    table = tracker_of(finished).table()
-    at_checkpoint = table[table["kid_checkpoint"].notna()]
-    assert set(at_checkpoint["schedule"]) == {"linear", "cosine"}
-    assert at_checkpoint["steps"].tolist() == [3, 3]
-    assert set(at_checkpoint["key"]) == twice_in(finished)
+def checkpoint_cells_in(folder, *overrides):
+    """Those that a run of this grid has, or would have."""
+    grid, paths = grid_of(folder, *overrides), paths_in(folder)
+    recorded = open_tracker(grid.name, paths).finished()
+    cells = cells_of(folder, *overrides)
+    return {*pending(grid, cells, Store(paths.store), recorded, Options()).checkpoints}
+
+
+def recorded_checkpoints(folder, *overrides):
+    results = tracker_of(folder, *overrides).cell_results().values()
+    return {one.cell: one for one in results if one.cell.weights != "final"}
+
+
+def test_one_cell_of_each_training_is_scored_again_at_its_checkpoint(finished):
+    found = recorded_checkpoints(finished)
+    assert {*found} == checkpoint_cells_in(finished)
+    assert {str(cell.training.schedule) for cell in found} == {"linear", "cosine"}
+    assert [cell.steps for cell in found] == [3, 3]
     assert len(checkpoints_of(finished)) == 2
-    for row in table.itertuples():
-        kept = np.load(io.BytesIO(tracker_of(finished).artifact(row.run_id, "influence.npz")))
-        assert ("kid_checkpoint" in kept) == (row.steps == 3)
+    finals = tracker_of(finished).cell_results()
+    for cell, result in found.items():
+        final = finals[replace(cell, weights="final").key]
+        assert {*result.measurements} == {"kid"}
+        assert result.measurements["kid"].value != final.measurements["kid"].value
+        assert len(result.influence("kid")) == cell.images
 
 
 def test_before_any_training_each_is_expected_to_keep_one(tmp_path):
     (tmp_path / "grid.yaml").write_text(GRID)
-    cells = expand(grid_of(tmp_path))
-    assert twice_in(tmp_path) == {cell.key for cell in cells if cell.steps == 3}
+    found = checkpoint_cells_in(tmp_path)
+    assert {replace(cell, weights="final") for cell in found} == {
+        cell for cell in cells_of(tmp_path) if cell.steps == 3
+    }
     assert not (tmp_path / "store").exists()
 
 
-def test_without_a_metric_that_decides_nothing_is_sampled_twice(finished):
-    assert twice_in(finished, "metrics=[precision]") == frozenset()
+def test_without_a_metric_that_decides_nothing_is_scored_again(finished):
+    assert checkpoint_cells_in(finished, "metrics=[precision]") == set()
     grid = grid_of(finished, "name=other", "metrics=[precision]", "sampling_seeds=[9]")
-    assert plan_grid(grid, place_in(finished), Wishes()).evaluations == 40 * 2 * (2 + 3)
+    assert plan_grid(grid, paths_in(finished), Options()).evaluations == 40 * 2 * (2 + 3)
 
 
-def test_a_training_that_kept_no_checkpoint_has_no_cell_sampled_twice(copied):
+def test_a_training_that_kept_no_checkpoint_has_no_cell_scored_again(copied):
     lost, kept = checkpoints_of(copied)
     lost.unlink()
-    cells = expand(grid_of(copied, "steps=[4]"))
-    [left] = twice_in(copied, "steps=[4]")
-    assert [cell.training.key for cell in cells if cell.key == left] == [kept.parent.name]
+    [left] = checkpoint_cells_in(copied, "steps=[4]")
+    assert left.training.key == kept.parent.name
     go(copied, "steps=[4]")
-    table = tracker_of(copied).table()
-    four = table[table["steps"] == 4].set_index("key")["kid_checkpoint"]
-    assert set(four.index[four.notna()]) == {left}
+    assert {cell for cell in recorded_checkpoints(copied) if cell.steps == 4} == {left}
     assert "Nothing to do" in go(copied, "steps=[4]")
 
 
 def test_a_finished_run_needs_nothing_more_though_its_checkpoints_are_gone(copied):
     for path in checkpoints_of(copied):
         path.unlink()
-    assert twice_in(copied) == frozenset()
+    assert checkpoint_cells_in(copied) == set()
     assert "Nothing to do" in go(copied)
 
 
 def test_nothing_is_trained_again_for_a_checkpoint_where_the_store_is_gone(copied):
-    store = place_in(copied).store
     for kind in ("models", "cells", "features"):
-        shutil.rmtree(store / kind)
-    assert twice_in(copied, "steps=[2]") == frozenset()
+        shutil.rmtree(paths_in(copied).store / kind)
+    assert checkpoint_cells_in(copied, "steps=[2]") == set()
     assert "Nothing to do" in go(copied, "steps=[2]")
 
 
@@ -211,13 +230,13 @@ def test_a_finished_run_needs_nothing_more(finished):
     assert "About" not in go(finished)
 
 
-def test_a_cell_that_lacks_its_checkpoint_number_gets_it(copied):
+def test_a_checkpoint_cell_that_is_missing_is_made(copied):
     # With the cells of 3 steps gone from the grid, those of 2 are the ones to tell.
     before = tracker_of(copied).table().set_index("key")
     said = go(copied, "steps=[2]")
     assert "training 1/" not in said
     after = tracker_of(copied).table().set_index("key")
-    assert after["kid_checkpoint"].notna().all()
+    assert sum(cell.steps == 2 for cell in recorded_checkpoints(copied)) == 2
     assert (after["kid"] == before["kid"]).all()
     assert (after["run_id"] == before["run_id"]).all()
 
@@ -226,12 +245,12 @@ def test_a_cell_that_lacks_its_checkpoint_number_gets_it(copied):
 
 
 def test_images_on_their_own_are_those_of_the_cell(finished, tmp_path):
-    cell = expand(grid_of(finished))[1]
+    cell = cells_of(finished)[1]
     whole = np.asarray(Image.open(Store(finished / "store").cell(cell.key, "samples.png")))
-    key, place = cell.key, place_in(finished)
+    at = paths_in(finished).workplace
 
     def images(out, seed=None):
-        sample_to(place.store, place.data_dir, "cpu", key, tmp_path / out, 10, seed)
+        sample_cell(cell.key, at, tmp_path / out, 10, seed)
         return tmp_path / out
 
     sheet = np.asarray(Image.open(images("sheet.png")))

@@ -1,0 +1,232 @@
+"""From pending work to jobs, their execution and the record: the only code that knows all four."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.execute import machine
+from harness.execute.interrupt import Interruption
+from harness.execute.progress import Progress, Stopped
+from harness.execute.screen import Screen
+from harness.plan.grid import Grid
+from harness.plan.pending import Plan, Work, metrics_of
+from harness.plan.preflight import Site, workers_for
+from harness.store import Store
+from harness.tracking import Tracker
+from harness.work.cells import Training, titles
+from harness.work.options import Options
+from harness.work.projection import metrics_of as numbers_of
+from harness.work.results import Failure, Result
+
+Execute = Callable[..., Generator[tuple[Any, Any]]]
+
+
+@dataclass
+class Summary:
+    """How a run ended."""
+
+    cells: int
+    done: int = 0
+    failed: list[tuple[Work, Failure]] = field(default_factory=list)
+    status: int = 0  # of the process: 0, 1 with failures, 75 out of time, 130 interrupted
+    report: Path | None = None
+
+    def text(self) -> str:
+        """What a person reads at the end."""
+        lines = [f"{self.done} of {self.cells} cells are finished."]
+        if self.failed:
+            lines.append(f"{len(self.failed)} failed:")
+            lines += [f"  {work.key}  {work.title}: {why.reason}" for work, why in self.failed]
+        if self.status in (130, 75):
+            lines.append("The same command goes on from here.")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "cells": self.cells,
+            "finished": self.done,
+            "failed": [
+                {"key": work.key, "what": work.title, "reason": why.reason}
+                for work, why in self.failed
+            ],
+            "status": self.status,
+            "report": str(self.report) if self.report else None,
+        }
+
+
+@dataclass
+class JobRunner:
+    """Runs training and scoring jobs; records progress, results and failures."""
+
+    grid: Grid
+    plan: Plan
+    options: Options
+    site: Site
+    tracker: Tracker
+    screen: Screen
+    interruption: Interruption
+    execute: Execute
+    summary: Summary
+    has_told_of_compiling: bool = False
+    _runs: dict[str, str] = field(default_factory=dict)  # of work under way, by its key
+
+    @property
+    def store(self) -> Store:
+        return Store(self.site.at.store)
+
+    def set_aside(self) -> None:
+        """Set aside what is done again. Its runs stay in MLflow, marked as superseded."""
+        self.tracker.superseded([work.key for work in self.plan.to_redo])
+        for work in self.plan.to_redo:
+            self.store.forget(work)
+
+    def record_kept(self) -> None:
+        """Record in this experiment what the store has from another one."""
+        for work in self.plan.to_record:
+            if result := self.store.result(work):
+                run_id = self.tracker.started(work, is_reused=True)
+                self.tracker.completed(run_id, result, self.store.folder(work))
+
+    def train(self) -> None:
+        """Each pending training once, several side by side where devices or cores allow it."""
+        if not self.plan.to_train:
+            return
+        from harness.engine.train import TrainJob, train
+
+        devices = self.grid.training.devices
+        workers = workers_for(self.plan, self.site.at.device, devices)
+        threads = machine.threads_for(self.site.values, workers * devices)
+        jobs = [
+            TrainJob(training, threads, self._compiles(self.plan.seconds(training) or 0), devices)
+            for training in self.plan.to_train
+        ]
+        self._carry_out("training", train, jobs, workers)
+
+    def score(self) -> None:
+        """Sample and score each pending cell whose network is there: alone on a CPU and on each
+        GPU, so that seconds are honest."""
+        if not self.plan.to_score:
+            return
+        from harness.engine.score import ScoreJob, score
+
+        reasons = {work.key: failure.reason for work, failure in self.summary.failed}
+        # Not for their seconds: on a processor their batches go over the cores in parts, which
+        # gains what compiling would.
+        compiles = self._compiles(0.0)
+        jobs = []
+        for cell in self.plan.to_score:
+            if reason := reasons.get(cell.training.key):
+                self.summary.failed.append((cell, Failure(f"its training failed: {reason}")))
+            else:
+                jobs.append(
+                    ScoreJob(
+                        cell,
+                        metrics_of(cell, self.grid),
+                        self.options.retime,
+                        self.grid.reference_variance,
+                        compiles,
+                    )
+                )
+        device = self.site.at.device
+        workers = workers_for(self.plan, device) if device != "cpu" else 1
+        self._carry_out("cell", score, jobs, workers)
+
+    def _compiles(self, seconds: float) -> bool:
+        """Whether a network that works for so long is compiled."""
+        from harness.engine.compiled import pays
+
+        if self.options.compile != "auto":
+            return self.options.compile == "on"
+        return pays(seconds, machine.find_device(self.site.at.device))
+
+    def _carry_out(
+        self, stage: str, function: Callable[..., Result], jobs: list[Any], workers: int
+    ) -> None:
+        """Execute jobs and record each as it goes: its progress live, its result when it ends."""
+        if not jobs:
+            return
+        self.screen.stage(stage, len(jobs))
+        device, devices = self.site.at.device, self.grid.training.devices
+        outcomes = self.execute(
+            function, jobs, self.site.at, self._on_progress, self.interruption.should_stop,
+            workers=workers, **devices_of(device, workers, devices),
+        )  # fmt: skip
+        try:
+            # Closed whatever happens: its workers end before the store is let go.
+            with closing(outcomes):
+                for job, outcome in outcomes:
+                    self.screen.finish(self._title(job.work), self._record(job.work, outcome))
+                    if self.summary.failed and self.options.fail_fast:
+                        raise Stopped
+        finally:
+            for run_id in self._runs.values():
+                self.tracker.abandoned(run_id)
+            self._runs.clear()
+
+    @cached_property
+    def _recorded(self) -> dict[str, str]:
+        """The runs of what was complete before; read once, for that takes as long as a cell."""
+        return self.tracker.run_ids()
+
+    @cached_property
+    def _titles(self) -> dict[str, str]:
+        return titles(self.plan.asked)
+
+    def _title(self, work: Work) -> str:
+        return self._titles.get(work.key, work.title)
+
+    def _run_of(self, work: Work) -> str:
+        """The run of a piece of work under way."""
+        if work.key not in self._runs:
+            self._runs[work.key] = self.tracker.started(work, self.plan.seconds(work))
+        return self._runs[work.key]
+
+    def _on_progress(self, job: Any, progress: Progress) -> None:
+        self.screen.update(self._title(job.work), progress)
+        if progress.values:
+            self.tracker.progress(self._run_of(job.work), progress.done, progress.values)
+        for name, picture in progress.files.items():
+            self.tracker.sheet(self._run_of(job.work), name, picture)
+
+    def _record(self, work: Work, outcome: Result | Failure) -> str:
+        """Write down what came of a piece of work; returns it in short."""
+        if isinstance(outcome, Failure):
+            self.summary.failed.append((work, outcome))
+            self.tracker.failed(self._run_of(work), outcome)
+            del self._runs[work.key]
+            return f"FAILED: {outcome.reason}"
+        folder = self.store.folder(work)
+        if work.key in self._recorded:
+            self.tracker.amended(self._recorded[work.key], outcome, folder)
+        else:
+            self.tracker.completed(self._run_of(work), outcome, folder)
+        self._runs.pop(work.key, None)
+        self._say_once_why_not_compiled(outcome)
+        return in_short(outcome, self.grid.metrics)
+
+    def _say_once_why_not_compiled(self, result: Result) -> None:
+        trouble = result.provenance.compile_trouble
+        if trouble and not self.has_told_of_compiling:
+            self.has_told_of_compiling = True
+            self.screen.say(f"The work goes on without compiled networks: {trouble}")
+
+
+def devices_of(device: str, workers: int, devices: int) -> dict[str, list[dict[str, str]]]:
+    """What makes each of several workers see GPUs of its own, as many as a training takes."""
+    if device != "cuda" or workers == 1:
+        return {}
+    names = machine.gpus()
+    groups = [names[i : i + devices] for i in range(0, workers * devices, devices)]
+    return {"environments": [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups]}
+
+
+def in_short(result: Result, metrics: Iterable[str]) -> str:
+    """The numbers of a result that a person watches."""
+    numbers = numbers_of(result)
+    shown = ["loss"] if isinstance(result.work, Training) else list(metrics)
+    return "  ".join(f"{name} {numbers[name]:.4g}" for name in shown if name in numbers)

@@ -1,0 +1,221 @@
+"""The plan: what of a grid is to be trained, scored, recorded, and done again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.diffusion.samplers import evaluations
+from harness.metrics.distances import METRICS
+from harness.metrics.evaluation import deciding, lacking
+from harness.plan.checkpoints import checkpoint_cells
+from harness.plan.forecast import Forecast
+from harness.plan.grid import Grid
+from harness.store import FEATURES, Store
+from harness.work.cells import Cell, Training, distinct_trainings
+from harness.work.options import Options
+from harness.work.projection import names_of
+
+LISTED = 60  # lines of cells on the screen; --json has all
+
+Recorded = Mapping[str, frozenset[str]]  # by key, the names of a run's metrics
+Work = Training | Cell
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work of a grid: what of it is pending, and what that will cost."""
+
+    name: str
+    cells: tuple[Cell, ...]  # those asked for, with final weights
+    whole: tuple[Cell, ...]  # of the grid, whatever was asked for
+    to_train: tuple[Training, ...] = ()
+    to_score: tuple[Cell, ...] = ()  # checkpoint cells are among them
+    to_record: tuple[Work, ...] = ()  # done, but not recorded in this experiment
+    to_redo: tuple[Work, ...] = ()  # set aside first; among the others, too
+    checkpoints: tuple[Cell, ...] = ()
+    forecast: Forecast | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.to_train or self.to_score or self.to_record or self.to_redo)
+
+    @property
+    def is_work(self) -> bool:
+        """Whether anything is to be trained, sampled or scored."""
+        return bool(self.to_train or self.to_score)
+
+    @property
+    def trainings(self) -> list[Training]:
+        return distinct_trainings(self.cells)
+
+    @property
+    def asked(self) -> list[Cell]:
+        """All cells that the grid stands for, checkpoint cells included."""
+        return [*self.cells, *self.checkpoints]
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations of single images still to be made for samples."""
+        return sum(cell.images * nfe_of(cell) for cell in self.to_score)
+
+    def state(self, work: Work) -> str:
+        if work in self.to_train or work in self.to_score:
+            return "to do"
+        return "in the store" if work in self.to_record else "finished"
+
+    def seconds(self, work: Work) -> float | None:
+        """What a piece of work is predicted to take; None where that is not known."""
+        return self.forecast.seconds(work) if self.forecast else None
+
+    def cost(self) -> str:
+        """What the pending work will take, in a sentence; empty where that is not known."""
+        if self.forecast is None:
+            return ""
+        return self.forecast.sentence(self.to_train, self.to_score)
+
+    def text(self) -> str:
+        """For a person."""
+        counts = ", ".join((_count(len(self.trainings), "training"),
+                            _count(len(self.cells), "cell")))  # fmt: skip
+        lines = [
+            f"{self.name}: {counts}; {len(self.to_train)} to train, "
+            f"{len(self.to_score)} to sample and score."
+        ]
+        if cost := self.cost():
+            lines.append(cost)
+        elif not self.is_work:
+            lines.append("Nothing to do.")
+        lines += [f"Note: {warning}" for warning in self.warnings]
+        everything: list[Work] = [*self.trainings, *self.asked]
+        lines += [""] + [
+            f"  {work.key}  {self.state(work):12}  {work.title}" for work in everything[:LISTED]
+        ]
+        if len(everything) > LISTED:
+            lines.append(f"  ... and {len(everything) - LISTED} more (--json lists all)")
+        return "\n".join(lines)
+
+    def as_json(self) -> Mapping[str, Any]:
+        return {
+            "name": self.name,
+            "trainings": [self._row(training) for training in self.trainings],
+            "cells": [self._row(cell) | {"nfe": nfe_of(cell)} for cell in self.asked],
+            "forecast": self.forecast.as_json(self.to_train, self.to_score)
+            if self.forecast
+            else None,
+            "warnings": list(self.warnings),
+        }
+
+    def _row(self, work: Work) -> dict[str, object]:
+        return {
+            "key": work.key,
+            "state": self.state(work),
+            **work.params(),
+            "forecast_seconds": self.seconds(work),
+        }
+
+
+def pending(
+    grid: Grid, whole: list[Cell], store: Store, recorded: Recorded, options: Options
+) -> Plan:
+    """What is neither recorded in this experiment nor, for the whole of it, in the store.
+
+    `whole` are all cells of the grid; the plan is about those that `options.only` names. Raises
+    BadOption where a filter names none.
+    """
+    cells = options.only.choose(whole) if options.only else whole
+    redone = options.redo.choose(cells) if options.redo else []
+    checkpoints = [
+        cell
+        for cell in checkpoint_cells(_kept_at_checkpoints(whole, store, recorded))
+        if replace(cell, weights="final") in cells and deciding(grid.metrics)
+    ]
+    redone += [cell for cell in checkpoints if replace(cell, weights="final") in redone]
+    trainings_redone = _redone_trainings(redone, [*whole, *checkpoints])
+    again = {work.key for work in [*redone, *trainings_redone]}
+    to_score: list[Cell] = []
+    to_record: list[Work] = []
+    for cell in [*cells, *checkpoints]:
+        state = "pending" if cell.key in again else _state(cell, grid, store, recorded, options)
+        if state == "pending":
+            to_score.append(cell)
+        elif state == "kept":
+            to_record.append(cell)
+    networks = {
+        cell.training.key for cell in to_score if _needs_network(cell, again, store, options)
+    }
+    to_train = []
+    for training in distinct_trainings(cells):
+        is_there = store.has_model(training.key) and training.key not in again
+        if training.key in networks and not is_there:
+            to_train.append(training)
+        elif training.key not in recorded and is_there:
+            to_record.append(training)
+    return Plan(
+        grid.name, tuple(cells), tuple(whole), tuple(to_train), tuple(to_score), tuple(to_record),
+        (*redone, *trainings_redone), tuple(checkpoints),
+    )  # fmt: skip
+
+
+def metrics_of(cell: Cell, grid: Grid) -> tuple[str, ...]:
+    """What is measured of a cell: of one at a checkpoint, the metric that decides."""
+    if cell.weights == "final":
+        return tuple(grid.metrics)
+    return tuple(filter(None, [deciding(grid.metrics)]))
+
+
+def nfe_of(cell: Cell) -> int:
+    """Network evaluations for one image."""
+    return evaluations(cell.sampler.name, cell.steps)
+
+
+def _state(cell: Cell, grid: Grid, store: Store, recorded: Recorded, options: Options) -> str:
+    """finished, kept (in the store alone) or pending."""
+    metrics = metrics_of(cell, grid)
+    with_reference = [
+        name for name in metrics if grid.reference_variance and METRICS[name].reference_variance
+    ]
+    if options.retime and cell.weights == "final":
+        return "pending"
+    if names_of(metrics, with_reference) <= recorded.get(cell.key, frozenset()):
+        return "finished"
+    result = store.cell_result(cell.key)
+    if result is None or lacking(result, metrics, grid.reference_variance):
+        return "pending"
+    return "kept" if cell.key not in recorded else "pending"
+
+
+def _needs_network(cell: Cell, again: set[str], store: Store, options: Options) -> bool:
+    """Whether a cell must be sampled: what is measured later comes from kept features."""
+    return (
+        options.retime
+        or cell.key in again
+        or store.cell_result(cell.key) is None
+        or not store.cell(cell.key, FEATURES).exists()
+    )
+
+
+def _kept_at_checkpoints(whole: Iterable[Cell], store: Store, recorded: Recorded) -> list[Cell]:
+    """The cells of trainings whose weights at 90 % are kept, or will be: nothing is trained again
+    for them."""
+    whole = list(whole)
+    kept = {
+        training.key
+        for training in distinct_trainings(whole)
+        if store.has_checkpoint(training.key)
+        or not (store.has_model(training.key) or training.key in recorded)
+    }
+    return [cell for cell in whole if cell.training.key in kept]
+
+
+def _redone_trainings(redone: Iterable[Cell], whole: Iterable[Cell]) -> list[Training]:
+    """The trainings all of whose cells are done again."""
+    redone = list(redone)
+    chosen = {cell.key for cell in redone}
+    kept = {cell.training.key for cell in whole if cell.key not in chosen}
+    return [training for training in distinct_trainings(redone) if training.key not in kept]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,134 @@
+"""MLflow's client and its databases: how they are reached, and what they may not do."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from harness.errors import TrackingError
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# As it comes, MLflow asks a server that is not there for minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+from alembic.util import CommandError
+from mlflow import MlflowClient  # it reads these settings when it is imported
+from mlflow.exceptions import MlflowException
+from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
+
+class Client:
+    """MLflow's client, whose errors are TrackingErrors: its own, SQLAlchemy's, the network's."""
+
+    def __init__(self, uri: str):
+        self._uri = uri
+        self._client = self._explained(MlflowClient)(uri)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._explained(getattr(self._client, name))
+
+    def _explained(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            try:
+                return method(*arguments, **keywords)
+            except (
+                MlflowException, SQLAlchemyError, CommandError, RequestException, OSError,
+            ) as error:  # fmt: skip
+                told = str(error).strip().splitlines()
+                raise TrackingError(
+                    f"the tracking store {without_password(self._uri)} cannot be used: "
+                    f"{told[0] if told else type(error).__name__}"
+                ) from error
+
+        return call
+
+
+def database_of(uri: str) -> Path | None:
+    """The file of a SQLite database; None for a server. Raises TrackingError where it is none that
+    would stay."""
+    if not uri.startswith("sqlite:"):
+        return None
+    path = Path(unquote(uri.removeprefix("sqlite:///")))
+    if not uri.startswith("sqlite:///") or not path.name or path.name == ":memory:":
+        raise TrackingError(f"{uri} names no file that would stay. Use sqlite:///FILE.")
+    return path
+
+
+def is_database(uri: str, path: Path) -> bool:
+    """Whether there is anything of MLflow's to read: it would turn any SQLite file that it opens
+    into one of its own. Raises TrackingError where it should not."""
+    if not path.exists():
+        return False
+    if not path.is_file():
+        raise TrackingError(f"the tracking store {uri} cannot be used: {path} is not a file")
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.Error as error:
+        raise TrackingError(f"the tracking store {uri} cannot be used: {error}") from None
+    if tables and "experiments" not in tables:
+        raise TrackingError(
+            f"the tracking store {uri} cannot be used: {path} is a database of something else"
+        )
+    return bool(tables)
+
+
+def home_of(uri: str) -> Path | None:
+    """Where the files of runs are kept beside a database, wherever it has been moved to."""
+    database = database_of(uri)
+    return database.parent.resolve() / "artifacts" if database else None
+
+
+def files_of(uri: str, run_id: str, home: Path | None) -> Path | None:
+    """The folder of a run's files, if it is on this machine; `uri` is where MLflow says it is."""
+    if home and (home / run_id).is_dir():
+        return home / run_id / "artifacts"
+    parts = urlsplit(uri)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def move_artifacts(uri: str) -> None:
+    """Tell MLflow where the files of runs are now that lie beside its database. It keeps absolute
+    places: after a store was moved it would look in vain, and a copy would write into the
+    original."""
+    home, database = home_of(uri), database_of(uri)
+    if not (home and database and home.is_dir()):
+        return
+    now, here = home.as_uri(), {folder.name for folder in home.iterdir()}
+    with closing(sqlite3.connect(database)) as opened, opened:
+        rows = opened.execute(
+            "SELECT run_uuid, experiments.experiment_id, artifact_location FROM runs "
+            "JOIN experiments ON runs.experiment_id = experiments.experiment_id "
+            "WHERE artifact_location != ?", (now,),
+        )  # fmt: skip
+        moved = {(number, before) for run, number, before in rows if run in here}
+        for number, before in moved:
+            opened.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
+                (now, number),
+            )
+            opened.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+                "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+                (now, len(before) + 1, number, len(before) + 1, f"{before}/"),
+            )
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be shown: a database's password is nobody's business."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # not a URI at all
+        return uri
+    if not parts.password:
+        return uri
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()

@@ -1,0 +1,259 @@
+"""What has been recorded: runs read once, and the result of each from the file kept with it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+from mlflow.entities import Run as MlflowRun
+
+from harness.errors import TrackingError
+from harness.store import Folder
+from harness.tracking.client import (
+    Client,
+    database_of,
+    files_of,
+    home_of,
+    is_database,
+    without_password,
+)
+from harness.work.cells import RESULT_VERSION
+from harness.work.projection import row_of
+from harness.work.results import (
+    RESULT,
+    CellResult,
+    Experiment,
+    FailedWork,
+    R,
+    Read,
+    Run,
+    TrainingResult,
+    from_json,
+)
+
+KIND, KEY, STORE, REUSED = "harness.kind", "harness.key", "harness.store", "harness.reused"
+SUPERSEDED, REASON, MACHINE = "harness.superseded", "harness.reason", "harness.machine"
+VERDICT, RESOLVED, VERSION = "harness.verdict.", "harness.resolved.", "harness.version."
+COMMIT, FORECAST = "harness.commit", f"{RESOLVED}forecast_seconds"
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
+CELLS, GRID = "cells.json", "grid.yaml"  # of the parent run
+OLD_VERSION = "they were made by another result version of the program, and may differ"
+NOT_ASKED = "the grid no longer asks for them"
+
+
+class Records:
+    """What has been recorded of one experiment. Raises TrackingError where the server or database
+    cannot be used."""
+
+    def __init__(self, uri: str, experiment: str):
+        """Nothing is made, and no database that is not there."""
+        self._uri, self._name = uri, experiment
+        self._home = home_of(uri)
+        self._experiment: str | None = None
+        self._runs_read: list[MlflowRun] | None = None
+        self._folders: dict[str, Path | None] = {}
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        if (database := database_of(uri)) is None or is_database(uri, database):
+            self._client = Client(uri)
+            self._experiment = self._find_experiment()
+
+    def _find_experiment(self) -> str | None:
+        found = self._client.get_experiment_by_name(self._name)
+        if found and found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"the experiment '{self._name}' was deleted in MLflow. Restore it there, or use "
+                "another name in the grid."
+            )
+        return str(found.experiment_id) if found else None
+
+    def finished(self) -> dict[str, frozenset[str]]:
+        """Keys of the work that is recorded as complete, and the names of its metrics."""
+        return {run.data.tags[KEY]: frozenset(run.data.metrics) for run in self._complete()}
+
+    def run_ids(self) -> dict[str, str]:
+        """The run of each piece of work that is recorded as complete, by key."""
+        return {run.data.tags[KEY]: run.info.run_id for run in self._complete()}
+
+    def cell_results(self) -> dict[str, CellResult]:
+        """What came of each recorded cell, by key; checkpoint cells are among them."""
+        return self._results(CellResult, "cell", "checkpoint")
+
+    def training_results(self) -> dict[str, TrainingResult]:
+        return self._results(TrainingResult, "training")
+
+    def table(self) -> pd.DataFrame:
+        """One row per finished cell: params, metrics, `key`, `run_id`, `machine`."""
+        return self._table(self._results(CellResult, "cell"))
+
+    def trainings(self) -> pd.DataFrame:
+        """One row per finished training, in the same manner."""
+        return self._table(self.training_results())
+
+    def failures(self) -> tuple[FailedWork, ...]:
+        """What failed and has not succeeded since."""
+        done = {*self.finished(), ""}
+        failed = {
+            tags[KEY]: FailedWork(tags[KIND], tags[KEY], run.info.run_name, tags.get(REASON, ""))
+            for run in reversed(self._runs())
+            if run.info.status == "FAILED" and (tags := run.data.tags).get(KEY, "") not in done
+        }
+        return tuple(failed.values())
+
+    def asked(self) -> dict[str, int | None]:
+        """Keys of the cells that the grid stood for when it was last run, and their budgets."""
+        parent = self._find_parent()
+        text = self.artifact(parent.info.run_id, CELLS) if parent else None
+        return dict(json.loads(text)) if text else {}
+
+    def read(self, asked: Mapping[str, int | None] | None = None) -> Experiment:
+        """What is recorded of these cells (of the grid as it was last run, where none are given),
+        their trainings and checkpoints. No grid file is needed. Raises TrackingError where nothing
+        is recorded."""
+        asked = self.asked() if asked is None else asked
+        recorded = self.cell_results()
+        if not (recorded or self.failures()):
+            raise TrackingError(
+                f"nothing of '{self._name}' is recorded in {without_password(self._uri)}. "
+                "Use `harness run` with its grid first."
+            )
+        cells = [
+            replace(one, cell=replace(one.cell, budget=asked[key]))
+            for one in recorded.values()
+            if (key := replace(one.cell, weights="final").key) in asked
+        ]
+        needed = {key for one in cells for key in (one.cell.key, one.cell.training.key)}
+        parent = self._find_parent()
+        tags = parent.data.tags if parent else {}
+        return Experiment(
+            name=self._name,
+            cells=tuple(cells),
+            trainings=tuple(one for key, one in self.training_results().items() if key in needed),
+            runs=self._recorded(),
+            failures=tuple(one for one in self.failures() if one.key in {*asked, *needed}),
+            expected_cells=len(asked),
+            left_out=self._left_out(asked),
+            grid_text=self.grid_text(),
+            versions={
+                name.removeprefix(VERSION): value
+                for name, value in sorted(tags.items())
+                if name.startswith(VERSION)
+            },
+            commit=tags.get(COMMIT, ""),
+            id=self._experiment or "",
+        )
+
+    def artifact(self, run_id: str, name: str) -> bytes | None:
+        """A file of a run, or None where it has none of that name."""
+        if (folder := self._folder(run_id)) is not None:
+            return Folder(folder).read(name)
+        with TemporaryDirectory() as folder_for_it, suppress(TrackingError, OSError):
+            return Path(self._client.download_artifacts(run_id, name, folder_for_it)).read_bytes()
+        return None
+
+    def grid_text(self) -> str:
+        """The grid file as it was last run."""
+        parent = self._find_parent()
+        text = self.artifact(parent.info.run_id, GRID) if parent else None
+        return text.decode() if text else ""
+
+    # Details.
+
+    def _folder(self, run_id: str) -> Path | None:
+        """Where the files of a run are, if that is on this machine: to ask MLflow for each takes
+        longer than all else in a report of many cells."""
+        self._runs()
+        return self._folders.get(run_id)
+
+    def _find_parent(self) -> MlflowRun | None:
+        found = [run for run in self._runs() if run.data.tags.get(KIND) == "grid"]
+        return found[-1] if found else None
+
+    def _complete(self, *kinds: str) -> Iterator[MlflowRun]:
+        """The newest complete run of each piece of work."""
+        newest: dict[str, MlflowRun] = {}
+        wanted = kinds or ("training", "cell", "checkpoint")
+        for run in self._runs():  # newest first
+            tags = run.data.tags
+            is_done = run.info.status == "FINISHED" and SUPERSEDED not in tags
+            if tags.get(KIND) in wanted and is_done:
+                newest.setdefault(tags[KEY], run)
+        yield from newest.values()
+
+    def _results(self, kind: type[R], *kinds: str) -> dict[str, R]:
+        """The results of complete runs of this version, by key."""
+        found: dict[str, R] = {}
+        for run in sorted(self._complete(*kinds), key=lambda run: str(run.data.tags[KEY])):
+            if run.data.tags.get(f"{RESOLVED}result_version") != str(RESULT_VERSION):
+                continue
+            read = self._reader(run.info.run_id)
+            if (text := read(RESULT)) is None:
+                raise TrackingError(
+                    f"the run {run.info.run_id} ({run.info.run_name}) has lost its {RESULT}. "
+                    "Use `harness run`, which records it again from the store, after deleting "
+                    "the run in MLflow."
+                )
+            found[run.data.tags[KEY]] = from_json(kind, text, read, f"{RESULT} of a run")
+        return found
+
+    def _reader(self, run_id: str) -> Read:
+        return lambda name: self.artifact(run_id, name)
+
+    def _recorded(self) -> dict[str, Run]:
+        """Where each complete piece of work is recorded, by key."""
+        return {
+            tags[KEY]: Run(
+                run.info.run_id,
+                REUSED in tags,
+                float(tags[FORECAST]) if FORECAST in tags else None,
+            )
+            for run in self._complete()
+            if (tags := run.data.tags)
+        }
+
+    def _left_out(self, asked: Mapping[str, object]) -> dict[str, int]:
+        """Why recorded cells are not in the report, and of how many that is true."""
+        others = [run for run in self._complete("cell") if run.data.tags[KEY] not in asked]
+        old = [
+            run for run in others
+            if run.data.tags.get(f"{RESOLVED}result_version") != str(RESULT_VERSION)
+        ]  # fmt: skip
+        counts = {OLD_VERSION: len(old), NOT_ASKED: len(others) - len(old)}
+        return {reason: count for reason, count in counts.items() if count}
+
+    def _table(self, results: Mapping[str, Any]) -> pd.DataFrame:
+        runs = self._recorded()
+        rows = [row_of(one, runs[key]) for key, one in results.items()]
+        if not rows:
+            return pd.DataFrame(columns=["key", "run_id", "machine", "reused"])
+        return pd.DataFrame(rows).sort_values("key", ignore_index=True)
+
+    def _runs(self) -> list[MlflowRun]:
+        """All runs of the experiment, newest first; read once and again after a change."""
+        if self._experiment is None:
+            return []
+        if self._runs_read is None:
+            read: list[MlflowRun] = []
+            token = None
+            while token != "":
+                page = self._client.search_runs(
+                    [self._experiment],
+                    order_by=["attributes.start_time DESC"],
+                    max_results=1000,
+                    page_token=token,
+                )
+                read += page
+                token = page.token or ""
+            self._runs_read = read
+            self._folders = {
+                run.info.run_id: files_of(run.info.artifact_uri or "", run.info.run_id, self._home)
+                for run in read
+            }
+        return self._runs_read

@@ -1,0 +1,150 @@
+"""The plan: what is pending of a grid, from what the store keeps and what is recorded."""
+
+from dataclasses import replace
+
+import made
+import pytest
+
+from harness.errors import BadOption
+from harness.plan.grid import expand, load_grid
+from harness.plan.pending import metrics_of, pending
+from harness.store import FEATURES, Store, write_bytes
+from harness.work.filters import Filter
+from harness.work.options import Options
+
+
+@pytest.fixture
+def grid(grid_file):
+    return load_grid(grid_file)
+
+
+@pytest.fixture
+def cells(grid):
+    return expand(grid)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def keep(store, *works, checkpoints=True, **measured):
+    """Finished trainings and cells, with all that is kept of them."""
+    for work in works:
+        if hasattr(work, "training"):
+            store.keep(made.result(work, **(measured or {"kid": 0.1, "fid": 1.0})))
+            write_bytes(store.cell(work.key, FEATURES), b"")
+        else:
+            store.keep(made.trained(work))
+            write_bytes(store.model(work.key, "weights.safetensors"), b"")
+            if checkpoints:
+                write_bytes(store.model(work.key, "checkpoint.safetensors"), b"")
+
+
+def done(*works):
+    """As the tracker says it of these works."""
+    return {work.key: frozenset({"kid", "fid", "nfe"}) for work in works}
+
+
+def all_of(cells, plan):
+    return [*cells, *plan.checkpoints, *plan.trainings]
+
+
+def test_at_first_everything_is_pending(grid, cells, store):
+    plan = pending(grid, cells, store, {}, Options())
+    assert [*plan.cells] == cells
+    assert len(plan.to_train) == 2
+    assert [*plan.to_score] == [*cells, *plan.checkpoints]
+    assert len(plan.checkpoints) == 2
+    assert plan.to_record == plan.to_redo == ()
+    assert plan
+    assert plan.is_work
+
+
+def test_what_is_recorded_is_finished_even_where_the_store_is_gone(grid, cells, store):
+    first = pending(grid, cells, store, {}, Options())
+    recorded = done(*all_of(cells, first))
+    assert not pending(grid, cells, store, recorded, Options())
+
+
+def test_what_only_the_store_has_is_recorded_and_not_done_again(grid, cells, store):
+    first = pending(grid, cells, store, {}, Options())
+    keep(store, *first.trainings, *cells)
+    keep(store, *first.checkpoints, kid=0.2)
+    plan = pending(grid, cells, store, {}, Options())
+    assert {*plan.to_record} == {*all_of(cells, first)}
+    assert plan
+    assert not plan.is_work
+
+
+def test_a_metric_that_is_added_is_scored_from_kept_features_without_training(grid, cells, store):
+    first = pending(grid, cells, store, {}, Options())
+    keep(store, *cells, kid=0.1)
+    keep(store, *first.checkpoints, kid=0.1)
+    recorded = {key: frozenset({"kid"}) for key in done(*all_of(cells, first))}
+    plan = pending(grid, cells, store, recorded, Options())
+    assert [*plan.to_score] == cells  # the checkpoints need the deciding metric only
+    assert plan.to_train == ()
+
+
+def test_a_cell_whose_features_are_gone_needs_its_network(grid, cells, store):
+    first = pending(grid, cells, store, {}, Options())
+    keep(store, *cells, *first.checkpoints, kid=0.1)
+    store.cell(cells[0].key, FEATURES).unlink()
+    recorded = {cell.key: frozenset({"kid"}) for cell in cells}
+    plan = pending(grid, cells, store, recorded, Options())
+    assert plan.to_train == (cells[0].training,)
+
+
+def test_a_metric_that_is_undefined_for_a_cell_is_not_asked_for_again(grid, cells, store):
+    keep(store, cells[0], kid=0.1, undefined={"fid": "too few images"})
+    plan = pending(grid, cells, store, {}, Options())
+    assert cells[0] in plan.to_record
+
+
+def test_cells_that_are_asked_for_alone_bring_their_own_checkpoint_only(grid, cells, store):
+    plan = pending(grid, cells, store, {}, Options(only=Filter("schedule=cosine,steps=3")))
+    assert {cell.steps for cell in plan.cells} == {3}
+    assert len(plan.to_train) == 1
+    assert [replace(cell, weights="final") in plan.cells for cell in plan.checkpoints] == [True]
+    with pytest.raises(BadOption, match="no cell of the grid matches"):
+        pending(grid, cells, store, {}, Options(only=Filter("steps=7")))
+
+
+def test_what_is_done_again_is_pending_with_its_checkpoint(grid, cells, store):
+    first = pending(grid, cells, store, {}, Options())
+    keep(store, *first.trainings, *cells)
+    keep(store, *first.checkpoints, kid=0.2)
+    recorded = done(*all_of(cells, first))
+    plan = pending(grid, cells, store, recorded, Options(redo=Filter("sampler=ddim,steps=3")))
+    finals = {cell for cell in plan.to_score if cell.weights == "final"}
+    assert {(cell.sampler.name, cell.steps) for cell in finals} == {("ddim", 3)}
+    assert {replace(cell, weights="final") for cell in plan.to_score} == finals
+    assert plan.to_train == ()
+    assert {*plan.to_redo} == {*plan.to_score}
+
+
+def test_a_training_is_done_again_only_with_all_its_cells(grid, cells, store):
+    first = pending(grid, cells, store, {}, Options())
+    keep(store, *first.trainings, *cells)
+    recorded = done(*all_of(cells, first))
+    plan = pending(grid, cells, store, recorded, Options(redo=Filter("schedule=cosine")))
+    [training] = plan.to_train
+    assert str(training.schedule) == "cosine"
+    assert training in plan.to_redo
+    some = pending(grid, cells, store, recorded, Options(redo=Filter("schedule=cosine,steps=2")))
+    assert some.to_train == ()
+
+
+def test_timing_again_needs_the_network_but_no_checkpoint(grid, cells, store):
+    first = pending(grid, cells, store, {}, Options())
+    keep(store, *first.trainings, *cells)
+    recorded = done(*all_of(cells, first))
+    plan = pending(grid, cells, store, recorded, Options(retime=True))
+    assert [*plan.to_score] == cells
+    assert plan.to_train == ()
+
+
+def test_a_checkpoint_cell_is_measured_by_the_metric_that_decides(grid, cells):
+    assert metrics_of(cells[0], grid) == ("kid", "fid")
+    assert metrics_of(replace(cells[0], weights="0.9"), grid) == ("kid",)
