@@ -87,6 +87,9 @@ class JobRunner:
 
     def record_kept(self) -> None:
         """Record in this experiment what the store has from another one."""
+        from harness.engine.identity import keep_fingerprints
+
+        keep_fingerprints(self.site.at)
         for work in self.plan.to_record:
             if result := self.store.result(work):
                 run_id = self.tracker.started(work, is_reused=True)

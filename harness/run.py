@@ -47,7 +47,7 @@ def run_grid(
     interruption = Interruption(options.time_limit, screen.say)  # the time limit begins here
     store, tracker = Store(paths.store), open_tracker(grid.name, paths)
     store.check_version()
-    cells = identified(expand(grid), paths.workplace, keep=True)
+    cells = identified(expand(grid), paths.workplace)
     plan = pending(grid, cells, store, tracker.finished(), options)
     summary = Summary(len(plan.cells))
     if plan:

@@ -1,4 +1,4 @@
-"""Finished cells of a store, compared and sampled: what `harness compare` and `harness sample` do."""
+"""Finished cells of a store: what `harness compare` and `harness sample` do."""
 
 from __future__ import annotations
 

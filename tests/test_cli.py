@@ -10,13 +10,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
 
+import made
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from harness.cli import main
-from harness.parts import REGISTRIES, every_part
+from harness.parts import REGISTRIES, every_part, registries
 from harness.plan.grid import Grid, expand, load_grid
+from harness.plan.preflight import identified
+from harness.registry import plural
+from harness.store import LAYOUT, write_json
+from harness.work.options import Workplace
 
 COMMANDS = main.commands.values()
 
@@ -62,7 +67,7 @@ def test_help_and_version_answer(harness, option):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("samplers=[dimm]", "unknown sampler 'dimm'. Did you mean 'ddim'?"),
+        ("samplers=[dimm]", "there is no sampler 'dimm'. Did you mean 'ddim'?"),
         ("steps=[]", "at least 1 item"),
         ("stepz=[4]", "there is no such field. Did you mean 'steps'?"),
         ("training.steps", "not of the form field=value"),
@@ -111,9 +116,9 @@ def test_a_broken_archive_is_named(harness, tmp_path):
 
 
 def test_commands_on_an_empty_store_say_what_to_do(harness, tmp_path):
-    refused(harness("report", "small.yaml"), "run the grid first")
-    refused(harness("ui"), "run a grid first")
-    refused(harness("sample", "abc", "--out", "x.png"), "run a grid first")
+    refused(harness("report", "small.yaml"), "Use `harness run`")
+    refused(harness("ui"), "Use `harness run`")
+    refused(harness("sample", "abc", "--out", "x.png"), "Use `harness run`")
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
@@ -121,7 +126,7 @@ def test_a_plan_says_what_is_to_do_and_writes_nothing(harness, tmp_path):
     result = harness("plan", "small.yaml")
     assert result.exit_code == 0, result.output
     assert result.output.startswith(
-        "small: 2 trainings, 8 cells; 2 to train, 8 to sample and score."
+        "small: 2 trainings, 8 cells; 2 to train, 10 to sample and score."
     )
     assert "probe of this machine" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
@@ -149,16 +154,16 @@ def test_the_schema_knows_every_field(harness):
 
 def test_every_description_is_a_whole_sentence_of_one_line():
     for part in every_part():
-        if part["kind"] not in ("target", "metric"):  # records describe themselves in words
-            assert part["description"].endswith("."), part
-        assert 0 < len(part["description"]) < 100
+        if part.kind not in ("target", "metric", "loss"):  # records describe themselves in words
+            assert part.description.endswith((".", "?")), part
+        assert 0 < len(part.description) < 100
 
 
 def test_every_part_is_listed_with_its_description(harness):
     text = harness("parts").output
     parts = json.loads(harness("parts", "--json").output)
-    for registry in REGISTRIES:
-        assert f"{registry.kind}s" in text
+    for registry in registries():
+        assert plural(registry.kind) in text
         for name in registry:
             [part] = [p for p in parts if (p["kind"], p["name"]) == (registry.kind, name)]
             assert part["description"], name
@@ -316,17 +321,17 @@ def test_a_store_whose_name_is_not_text_is_refused(harness):
     refused(harness("report", "small.yaml", "--store", "\udcff"), "Error: ")
 
 
-@pytest.mark.parametrize("outcome", ["", "{}", "[]", "5", '{"cell": {}}'])
-@pytest.mark.parametrize("command", ["plan", "sample"])
-def test_a_result_that_something_else_wrote_is_refused_by_name(harness, tmp_path, command, outcome):
-    key = expand(load_grid("small.yaml"))[0].key
-    file = tmp_path / "runs" / "store" / "cells" / key / "outcome.json"
+@pytest.mark.parametrize("content", ["", "{}", "[]", "5", '{"cell": {}}'])
+@pytest.mark.parametrize("command", ["plan", "sample", "compare"])
+def test_a_result_that_something_else_wrote_is_refused_by_name(harness, tmp_path, command, content):
+    at = Workplace(tmp_path / "runs" / "store", tmp_path / "data")
+    key = identified(expand(load_grid("small.yaml")), at)[0].key
+    file = at.store / "cells" / key / "result.json"
     file.parent.mkdir(parents=True)
-    file.write_text(outcome)
-    if command == "plan":
-        refused(harness("plan", "small.yaml"), f"{key}/outcome.json")
-    else:
-        refused(harness("sample", key, "--out", "x.png"), f"{key}/outcome.json")
+    file.write_text(content)
+    write_json(at.store / "store.json", {"layout": LAYOUT})
+    arguments = {"plan": ["small.yaml"], "sample": [key, "--out", "x.png"], "compare": [key, key]}
+    refused(harness(command, *arguments[command]), f"{key}/result.json")
 
 
 @pytest.mark.parametrize("place", ["small.yaml", "small.yaml/below"])
@@ -338,10 +343,9 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_work(harness, 
 def test_images_that_cannot_be_written_are_refused(harness, monkeypatch, out):
     cell = expand(load_grid("small.yaml"))[0]
     drawn = SimpleNamespace(images=np.zeros((2, 1, 8, 8), np.uint8))
-    monkeypatch.setattr("harness.sampling.finished_cells", lambda store: [cell])
-    monkeypatch.setattr("harness.sampling.the_one", lambda *_: cell)
-    monkeypatch.setattr("harness.engine.score.load_network", lambda *_: None)
-    monkeypatch.setattr("harness.engine.sample.sample", lambda *_: drawn)
+    monkeypatch.setattr("harness.stored.finished", lambda store: [made.result(cell)])
+    monkeypatch.setattr("harness.engine.draw.denoiser_of", lambda *_: None)
+    monkeypatch.setattr("harness.engine.draw.sample", lambda *_: drawn)
     refused(harness("sample", cell.key, "--out", out, "--device", "cpu"), out)
 
 
@@ -372,7 +376,7 @@ def test_a_tracking_store_that_cannot_be_used_is_refused(
         def refuse(*_arguments):
             raise AssertionError("MLflow was asked")
 
-        monkeypatch.setattr("harness.tracking.MlflowClient", refuse)
+        monkeypatch.setattr("harness.tracking.client.MlflowClient", refuse)
     result = harness(command, "small.yaml", "--tracking-uri", uri)
     refused(result, uri)
     assert "MLflow was asked" not in result.output
@@ -414,7 +418,7 @@ def test_the_ui_says_when_its_port_is_taken(harness, store_folder):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        refused(harness("ui", "--store", str(store_folder), "--port", port), "Another --port")
+        refused(harness("ui", "--store", str(store_folder), "--port", port), "Use another --port")
 
 
 def test_the_ui_is_announced_only_where_it_will_come_up(harness):

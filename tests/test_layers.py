@@ -40,8 +40,8 @@ ONLY_HOMES = {
 WITHOUT_TORCH = ("report", "tracking", "plan", "data", "cli", "run", "jobs", "parts",
                  "work", "analysis", "stored", "store")  # fmt: skip
 NEVER_TORCH = ("report", "tracking", "plan", "parts", "work", "analysis")
-PURE = {"__future__", "abc", "bisect", "collections", "dataclasses", "fractions", "functools", "harness",
-        "itertools", "math", "torch", "typing"}  # fmt: skip
+PURE = {"__future__", "abc", "bisect", "collections", "dataclasses", "fractions", "functools",
+        "harness", "itertools", "math", "torch", "typing"}  # fmt: skip
 PACKAGE = Path(__file__).parent.parent / "harness"
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py")
@@ -159,5 +159,9 @@ def test_the_method_knows_nothing_of_how_it_is_run(path):
 def test_nothing_is_pickled():
     for path in MODULES:
         assert not re.search(r"\btorch\.(save|load)\(|import pickle", path.read_text()) or (
-            name_of(path) in ("metrics.inception", "metrics.pretrained")  # torch-fidelity's loader wants one, in memory
+            name_of(path)
+            in (
+                "metrics.inception",
+                "metrics.pretrained",
+            )  # torch-fidelity's loader wants one, in memory
         )

@@ -1,1 +1,1 @@
-"""What may be concluded from results: which may be put side by side, how they differ, what they cost."""
+"""What may be concluded: which results may be put side by side, how they differ, what they cost."""

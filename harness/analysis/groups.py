@@ -101,12 +101,12 @@ def compare(
     cells = [one.cell for one in by_key.values()]
     if only:
         cells = Filter(only).choose(cells, "store")
-    groups = [
+    ours, theirs = (
         [with_metric(by_key[cell.key], metric) for cell in meant(cells, text)]
         for text in (first, second)
-    ]
-    refuse_other_quantities(*groups)
-    pairs, left_out = paired(*groups, free=said(first) | said(second))
+    )
+    refuse_other_quantities(ours, theirs)
+    pairs, left_out = paired(ours, theirs, said(first) | said(second))
     found = difference_of(pairs, info)
     return GroupComparison(info, first, second, tuple(pairs), found, left_out)
 

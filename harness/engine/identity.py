@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
@@ -33,23 +33,23 @@ SETTLED = 2.0  # seconds without a change, after which a file's times tell the n
 READERS = ("numpy", "pillow", "scikit-learn", "torchvision")
 
 
-def data_fingerprint(part: Part, at: Workplace, keep: bool = False) -> str:
+def data_fingerprint(part: Part, at: Workplace) -> str:
     """sha256 of the images of a data set. Raises DataError where they cannot be had."""
 
     def look() -> str:
         return image_set(at.data_dir, part, is_fresh=True).fingerprint
 
-    return _fingerprint(DATASETS, part, at, look, keep)
+    return _fingerprint(DATASETS, part, at, look)
 
 
-def extractor_fingerprint(part: Part, at: Workplace, keep: bool = False) -> str:
+def extractor_fingerprint(part: Part, at: Workplace) -> str:
     """sha256 of the weights of an extractor. Raises DataError where they cannot be had."""
 
     def look() -> str:
         found: str = EXTRACTORS[part.name](at.data_dir, "cpu", **part.keywords).fingerprint
         return found
 
-    return _fingerprint(EXTRACTORS, part, at, look, keep)
+    return _fingerprint(EXTRACTORS, part, at, look)
 
 
 def _fingerprint(
@@ -57,10 +57,9 @@ def _fingerprint(
     part: Part,
     at: Workplace,
     look: Callable[[], str],
-    keep: bool,
 ) -> str:
     """What was found before, where the part's sources have not changed since; else what `look`
-    finds, kept where the store is there or `keep` asks for it."""
+    finds, kept in the store where there is one."""
     sources = getattr(registry[part.name], "sources", None)
 
     def stamp(settled_by: float) -> str:
@@ -69,15 +68,27 @@ def _fingerprint(
 
     path = Store(at.store).root / KEPT
     name = f"{part.name}-{_digest(json.dumps([registry.kind, asdict(part)], sort_keys=True))[:12]}"
-    before = read_json(path).get(name)
+    before = (read_json(path) | _found.get(path, {})).get(name)
     began = time.time()
     if isinstance(before, dict) and before.get("sources") == stamp(began):
         return str(before["fingerprint"])
     fingerprint = look()
-    if (now := stamp(began - SETTLED)) and (keep or path.parent.is_dir()):
-        with suppress(StoreError):  # which may be read-only
-            write_json(path, read_json(path) | {name: {"sources": now, "fingerprint": fingerprint}})
+    if now := stamp(began - SETTLED):
+        _found.setdefault(path, {})[name] = {"sources": now, "fingerprint": fingerprint}
+        if path.parent.is_dir():
+            keep_fingerprints(at)
     return fingerprint
+
+
+def keep_fingerprints(at: Workplace) -> None:
+    """Write what this process has found into the store, which is made if it must be."""
+    path = Store(at.store).root / KEPT
+    if found := _found.pop(path, {}):
+        with suppress(StoreError):  # which may be read-only
+            write_json(path, read_json(path) | found)
+
+
+_found: dict[Path, dict[str, Mapping[str, str]]] = {}  # not written yet: there is no store
 
 
 def _stamp(files: Iterable[Path], settled_by: float) -> str:

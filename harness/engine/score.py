@@ -37,6 +37,11 @@ from harness.store import FEATURES, Store
 from harness.work.cells import Cell
 from harness.work.options import Workplace
 from harness.work.results import (
+    FILM,
+    NEAREST,
+    PATH_CURVE,
+    SAMPLES,
+    SCHEDULE_CURVE,
     Artifacts,
     CellResult,
     Cost,
@@ -154,9 +159,9 @@ def made_by(result: CellResult, denoiser: Trained | Exact) -> CellResult:
 def curves(cell: Cell) -> dict[str, bytes]:
     """The path of a cell, and its schedule where its training does not keep that one."""
     schedule, times = path_of(cell)
-    files = {"path.csv": path_csv(schedule, times)}
+    files = {PATH_CURVE: path_csv(schedule, times)}
     if cell.training.is_exact or not cell.is_matched:
-        files["schedule.csv"] = schedule_csv(schedule)
+        files[SCHEDULE_CURVE] = schedule_csv(schedule)
     return files
 
 
@@ -169,13 +174,13 @@ def pictures(
         return {}
     images: Images = samples.images
     files = {
-        "samples.png": png(sheet(images[:SHEET_IMAGES])),
-        "film.png": samples.film.png(images),
+        SAMPLES: png(sheet(images[:SHEET_IMAGES])),
+        FILM: samples.film.png(images),
     }
     if cell.reference != "held_out" and real.images.distribution is None:
         others = real.features(real.key(cell.reference))
         with machine.numpy_threads_for(features.size):
-            files["nearest.png"] = nearest_pairs(images, features, real.images, others)
+            files[NEAREST] = nearest_pairs(images, features, real.images, others)
     return files
 
 

@@ -60,7 +60,7 @@ class Share:
         if self.size == 1:
             return network
         assert isinstance(network, nn.Module)
-        return DistributedDataParallel(network, broadcast_buffers=False)
+        return DistributedDataParallel(network)
 
     def mean(self, losses: Tensor, batch: int) -> Tensor:
         """What to take the gradient of, so that the average over the processes is the gradient of

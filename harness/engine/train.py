@@ -27,7 +27,7 @@ from harness.execute.progress import Progress, Report, Stopped
 from harness.store import CHECKPOINT, STATE, WEIGHTS, Store
 from harness.work.cells import Training
 from harness.work.options import Workplace
-from harness.work.results import Artifacts, Provenance, TrainingResult
+from harness.work.results import SCHEDULE_CURVE, Artifacts, Provenance, TrainingResult
 
 SAVE_SECONDS = 30.0  # between two saved states: what a killed process loses at most
 LOOK_SECONDS = 1.0  # between two looks at the loss, each of which waits for the device
@@ -165,7 +165,7 @@ def finish(setting: Setting, state: State, store: Store, network: Compiled) -> T
     """Keep the weights and, once they are there, the result."""
     training = setting.training
     write_tensors(store.model(training.key, WEIGHTS), state.average, {})
-    files = {"schedule.csv": schedule_csv(setting.schedule)}
+    files = {SCHEDULE_CURVE: schedule_csv(setting.schedule)}
     checksums = {
         name: file_checksum(path)
         for name in (CHECKPOINT, WEIGHTS)

@@ -33,10 +33,9 @@ class Site:
     notes: tuple[str, ...] = ()  # what was left out of the data, or altered
 
 
-def identified(cells: Iterable[Cell], at: Workplace, keep: bool = False) -> list[Cell]:
+def identified(cells: Iterable[Cell], at: Workplace) -> list[Cell]:
     """The cells with the fingerprints of their data and of their extractors' weights, which are
-    part of their keys: other images under the same name are other work. With `keep` the store
-    remembers them by the sizes and times of their files.
+    part of their keys: other images under the same name are other work.
 
     Raises DataError where data or weights cannot be had, NotHereYet where they would have to be
     downloaded and may not be.
@@ -44,9 +43,7 @@ def identified(cells: Iterable[Cell], at: Workplace, keep: bool = False) -> list
     from harness.engine.identity import data_fingerprint, extractor_fingerprint
 
     cells = list(cells)
-    data = {
-        part: data_fingerprint(part, at, keep) for part in {cell.training.data for cell in cells}
-    }
+    data = {part: data_fingerprint(part, at) for part in {cell.training.data for cell in cells}}
     weights = {part: extractor_fingerprint(part, at) for part in {cell.extractor for cell in cells}}
     trainings: dict[Training, Training] = {
         training: replace(training, data_fingerprint=data[training.data])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from harness.analysis.configurations import MetricInfo, total_error
@@ -27,11 +29,13 @@ from harness.work.results import CellResult, Experiment, Measurement, Run
 # The settings that have a column where the cells differ in them.
 OF_THE_TRAINING = ("target", "weighting", "loss_function", "training_steps", "batch_size",
                    "learning_rate", "ema")  # fmt: skip
-SETTINGS = ("spacing", "clip", "model", *OF_THE_TRAINING, "sampling_seed", "weights")
+SETTINGS = ("spacing", "clip", "model", *OF_THE_TRAINING, "sampling_seed")
 
 
 def every_cell(study: Study) -> Table:
-    """One row for each cell, with all in which the cells differ."""
+    """One row for each cell with final weights, with all in which the cells differ."""
+    final = [one for one in study.results if one.cell.weights == "final"]
+    study = replace(study, results=tuple(final))
     results = study.results
     cells = [one.cell for one in results]
     sampled = [cell.sample_schedule for cell in cells]
@@ -98,8 +102,6 @@ def _settings(study: Study) -> list[Column]:
 
 
 def _setting(result: CellResult, name: str) -> Param:
-    if name == "weights":
-        return result.cell.weights
     value = result.cell.fields()[name]
     return yes_or_no(value) if isinstance(value, bool) else value
 

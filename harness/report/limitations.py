@@ -15,7 +15,7 @@ from harness.errors import StoreError
 from harness.metrics.distances import METRICS
 from harness.report.tables import heading
 from harness.report.wording import count, listed
-from harness.work.results import CellResult, Experiment, R
+from harness.work.results import SHOWN_FILES, CellResult, Experiment, R
 
 FEWEST_IMAGES_A_FEATURE = 5  # below it the jackknife leaves a part of FID's bias, by simulation
 NOT_COVERED = (
@@ -46,7 +46,8 @@ def with_what_is_there(experiment: Experiment) -> tuple[Experiment, Missing]:
 
     def kept(result: R) -> R:
         known = result.artifacts.checksums
-        troubles = {name: trouble for name in known if (trouble := _trouble(result, name))}
+        shown = [name for name in SHOWN_FILES if name in known]
+        troubles = {name: trouble for name in shown if (trouble := _trouble(result, name))}
         missing.update(troubles.items())
         if not troubles:
             return result

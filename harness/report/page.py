@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import harness
 from harness.errors import BadOption
 from harness.store import write_bytes
-from harness.work.results import Experiment, Result, Run, to_json
+from harness.work.results import Experiment, Result, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,10 +124,9 @@ def _table(experiment: Experiment) -> pd.DataFrame:
     """One row for each cell, in an order that does not depend on who finished first."""
     import pandas as pd
 
-    from harness.work.projection import row_of
+    from harness.work.projection import rows_of
 
-    runs = experiment.runs
-    frame = pd.DataFrame([row_of(o, runs.get(o.cell.key, Run())) for o in experiment.cells])
+    frame = pd.DataFrame(rows_of(experiment.cells, experiment.runs))
     first = [column for column in FIRST_COLUMNS if column in frame]
     frame = frame[[*first, *sorted({*frame.columns} - {*first})]]
     return frame.sort_values(first, kind="stable", ignore_index=True) if first else frame

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 from mlflow.entities import Metric, Param, RunTag
 
-from harness.store import FEATURES, replacing, write_bytes
+from harness.store import WEIGHTS, replacing, write_bytes
 from harness.tracking.client import Client, files_of, move_artifacts, without_password
 from harness.tracking.records import (
     CELLS,
@@ -44,7 +44,7 @@ from harness.tracking.records import (
 from harness.tracking.ui import serve
 from harness.work.cells import Cell, Training
 from harness.work.projection import facts_of, metrics_of
-from harness.work.results import RESULT, Failure, Result, TrainingResult, to_json
+from harness.work.results import RESULT, SHOWN_FILES, Failure, Result, TrainingResult, to_json
 
 EXPERIMENT_KIND = "mlflow.experimentKind"  # so that the UI shows trainings, not conversations
 BATCH = 500  # entities in one request; MLflow takes 1,000
@@ -132,7 +132,7 @@ class Tracker(Records):
         """Record what is new (a metric, other timings). The numbers come last: once they are
         there, the work counts as done."""
         for name in result.artifacts.checksums:
-            if name != FEATURES and (folder / name).exists():
+            if name in (*SHOWN_FILES, WEIGHTS) and (folder / name).exists():
                 self._link(run_id, folder / name, name)
         self._write(run_id, {RESULT: to_json(result).encode()})
         tags = {f"{RESOLVED}{name}": value for name, value in facts_of(result).items()}

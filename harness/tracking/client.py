@@ -25,6 +25,11 @@ from mlflow.exceptions import MlflowException
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+# What MLflow, its databases and the network raise; ValueError and ImportError for a URI that is
+# none, or whose driver is not installed. Errors of ours stay what they are.
+TROUBLE = (MlflowException, SQLAlchemyError, CommandError, RequestException, OSError, ValueError,
+           ImportError)  # fmt: skip
+
 
 class Client:
     """MLflow's client, whose errors are TrackingErrors: its own, SQLAlchemy's, the network's."""
@@ -40,9 +45,7 @@ class Client:
         def call(*arguments: Any, **keywords: Any) -> Any:
             try:
                 return method(*arguments, **keywords)
-            except (
-                MlflowException, SQLAlchemyError, CommandError, RequestException, OSError,
-            ) as error:  # fmt: skip
+            except TROUBLE as error:
                 told = str(error).strip().splitlines()
                 raise TrackingError(
                     f"the tracking store {without_password(self._uri)} cannot be used: "

@@ -25,7 +25,7 @@ from harness.tracking.client import (
     without_password,
 )
 from harness.work.cells import RESULT_VERSION
-from harness.work.projection import row_of
+from harness.work.projection import rows_of
 from harness.work.results import (
     RESULT,
     CellResult,
@@ -91,7 +91,7 @@ class Records:
 
     def table(self) -> pd.DataFrame:
         """One row per finished cell: params, metrics, `key`, `run_id`, `machine`."""
-        return self._table(self._results(CellResult, "cell"))
+        return self._table(self.cell_results())
 
     def trainings(self) -> pd.DataFrame:
         """One row per finished training, in the same manner."""
@@ -229,8 +229,7 @@ class Records:
         return {reason: count for reason, count in counts.items() if count}
 
     def _table(self, results: Mapping[str, Any]) -> pd.DataFrame:
-        runs = self._recorded()
-        rows = [row_of(one, runs[key]) for key, one in results.items()]
+        rows = rows_of(results.values(), self._recorded())
         if not rows:
             return pd.DataFrame(columns=["key", "run_id", "machine", "reused"])
         return pd.DataFrame(rows).sort_values("key", ignore_index=True)

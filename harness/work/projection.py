@@ -6,7 +6,8 @@ Nothing here is ever read back: the result itself is kept as `result.json`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from harness.work.cells import RESULT_VERSION, Param
 from harness.work.results import CellResult, Measurement, Result, Run, TrainingResult
@@ -35,9 +36,9 @@ def metrics_of(result: Result) -> dict[str, float]:
         "first_abar": path.first_abar,
         "last_abar": path.last_abar,
         "clamped_times": path.clamped,
-        "contrast": spread and spread.value,
-        "contrast_error": spread and spread.standard_error,
-        "contrast_theory": spread and spread.predicted,
+        "contrast": spread.value if spread else None,
+        "contrast_error": spread.standard_error if spread else None,
+        "contrast_theory": spread.predicted if spread else None,
         "features": result.feature_width,
         "floor_images": result.baseline_images,
     }
@@ -88,8 +89,31 @@ def facts_of(result: Result) -> dict[str, str]:
     return {name: str(value) for name, value in facts.items()}
 
 
-def row_of(result: Result, run: Run) -> dict[str, Param]:
-    """One row of a table: params, metrics, `key`, `run_id`, `machine` and what else is known."""
+def rows_of(results: Iterable[Result], runs: Mapping[str, Run]) -> list[dict[str, Param]]:
+    """A row for each result: params, metrics, `key`, `run_id`, `machine` and what else is known.
+    What a cell scored at a checkpoint stands in its own row, as `kid_checkpoint`."""
+    results = list(results)
+    final = [one for one in results if not _is_checkpoint(one)]
+    again = {
+        replace(one.cell, weights="final"): one
+        for one in results
+        if isinstance(one, CellResult) and _is_checkpoint(one)
+    }
+    rows = []
+    for one in final:
+        row = _row_of(one, runs.get(one.work.key, Run()))
+        if isinstance(one, CellResult) and (checkpoint := again.get(one.cell)):
+            for name, measured in checkpoint.measurements.items():
+                row[f"{column_of(name)}_checkpoint"] = measured.corrected
+        rows.append(row)
+    return rows
+
+
+def _is_checkpoint(result: Result) -> bool:
+    return isinstance(result, CellResult) and result.cell.weights != "final"
+
+
+def _row_of(result: Result, run: Run) -> dict[str, Param]:
     row: dict[str, Param] = dict(result.work.params())
     row |= {column_of(name): value for name, value in metrics_of(result).items()}
     row |= facts_of(result)

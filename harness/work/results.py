@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-INFLUENCES = "influence.npz"  # by metric, how far each image moves its value
 RESULT = "result.json"
+INFLUENCES = "influence.npz"  # by metric, how far each image moves its value
+SAMPLES, FILM, NEAREST = "samples.png", "film.png", "nearest.png"
+PATH_CURVE, SCHEDULE_CURVE = "path.csv", "schedule.csv"
+# What a report is made from, beside the result itself; the other files stay in the store.
+SHOWN_FILES = (INFLUENCES, SAMPLES, FILM, NEAREST, PATH_CURVE, SCHEDULE_CURVE)
 
 Read = Callable[[str], "bytes | None"]
 
@@ -240,7 +244,8 @@ class Failure:
 
 def to_json(result: Result) -> str:
     """The result as text; `from_json` reads it back equal."""
-    return _adapter(type(result)).dump_json(result, indent=1).decode()
+    kind: Any = type(result)
+    return _adapter(kind).dump_json(result, indent=1).decode()
 
 
 def from_json(kind: type[R], text: str | bytes, read_from: Read | None, where: str) -> R:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from conftest import with_metric
+from experiments import with_metric
 
 from harness.analysis.study import studies
 from harness.report import contents, page

@@ -16,7 +16,7 @@ import made
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import part, with_metric
+from experiments import part, with_metric
 
 from harness.errors import HarnessError
 from harness.report import contents, page

@@ -6,7 +6,7 @@ from dataclasses import replace
 import made
 import pytest
 
-from harness.work.projection import column_of, facts_of, metrics_of, names_of, row_of
+from harness.work.projection import column_of, facts_of, metrics_of, names_of, rows_of
 from harness.work.results import PixelSpread, Run
 
 FULL = made.result(
@@ -45,13 +45,18 @@ def test_a_training_is_shown_by_its_numbers():
     assert shown["loss"] == 0.055
 
 
+def only_row(result, run):
+    [row] = rows_of([result], {result.cell.key: run})
+    return row
+
+
 def test_a_row_holds_params_metrics_and_where_it_is_recorded():
-    row = row_of(FULL, Run("run", True, 3.0))
+    row = only_row(FULL, Run("run", True, 3.0))
     assert (row["schedule"], row["steps"], row["clip"]) == ("cosine", 10, False)
     assert (row["kid"], row["precision_score"], row["precision"]) == (0.1, 0.7, "float32")
     assert (row["key"], row["run_id"], row["machine"]) == (FULL.cell.key, "run", made.MACHINE)
     assert (row["reused"], row["forecast_seconds"]) == (True, 3.0)
-    assert "forecast_seconds" not in row_of(FULL, Run("run"))
+    assert "forecast_seconds" not in only_row(FULL, Run("run"))
 
 
 def test_a_machine_that_did_not_compile_says_why():
@@ -67,3 +72,10 @@ def test_the_precision_of_images_is_not_that_of_numbers(name):
 
 def test_a_complete_cell_has_the_names_that_were_asked_for():
     assert names_of(["kid", "recall"], ["kid"]) == {"kid", "recall", "kid_reference_se"}
+
+
+def test_a_value_at_a_checkpoint_stands_in_the_row_of_its_cell():
+    again = made.result(replace(FULL.cell, weights="0.9"), kid=made.measured(0.2, corrected=0.15))
+    [row] = rows_of([again, FULL], {})
+    assert (row["kid"], row["kid_checkpoint"]) == (0.1, 0.15)
+    assert rows_of([again], {}) == []

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from harness.analysis.study import Study
 from harness.report.figures import style
-from harness.work.results import Artifacts, TrainingResult
+from harness.work.results import PATH_CURVE, SCHEDULE_CURVE, Artifacts, TrainingResult
 
 USUAL_STEPS = 20  # few enough to see each of them
 CUT = 15  # of the log SNR: one at its end is infinite
@@ -147,9 +147,9 @@ def _schedules(study: Study) -> dict[str, pd.DataFrame]:
     for training in study.trainings:
         kept.setdefault(str(training.training.schedule), training.artifacts)
     for cell in study.results:
-        if "schedule.csv" in cell.artifacts.checksums:
+        if SCHEDULE_CURVE in cell.artifacts.checksums:
             kept.setdefault(str(cell.cell.sample_schedule), cell.artifacts)
-    tables = {name: artifacts.table("schedule.csv") for name, artifacts in sorted(kept.items())}
+    tables = {name: artifacts.table(SCHEDULE_CURVE) for name, artifacts in sorted(kept.items())}
     return {name: table for name, table in tables.items() if table is not None}
 
 
@@ -160,7 +160,7 @@ def _log_snr_paths(study: Study) -> pd.DataFrame:
     found: dict[tuple[int, str, str], pd.Series[float]] = {}
     for one in study.results:
         place = one.cell.steps, str(one.cell.sample_schedule), str(one.cell.spacing)
-        if place not in found and (table := one.artifacts.table("path.csv")) is not None:
+        if place not in found and (table := one.artifacts.table(PATH_CURVE)) is not None:
             found[place] = table["log_snr"].clip(-CUT, CUT)
     counts = [steps for steps, _, _ in found]
     if not counts:

@@ -15,6 +15,7 @@ from harness.analysis.configurations import Configuration, best_of_each
 from harness.analysis.study import Study
 from harness.report.figures import style
 from harness.report.wording import at_steps, wrapped
+from harness.work.results import FILM, NEAREST, SAMPLES
 
 MOST_ROWS = 24  # beyond this a figure is wallpaper
 MOST_FILMS = 10  # each of two lines
@@ -45,7 +46,7 @@ def samples(study: Study) -> Figure | None:
     row starts from the same noise. Small images are enlarged without smoothing. Of many rows 24
     are shown, with each schedule the samplers that have the best configurations.
     """
-    found = _first_pictures(study, "samples.png")
+    found = _first_pictures(study, SAMPLES)
     if not found:
         return None
     columns = sorted({one.steps for one in found})
@@ -77,7 +78,7 @@ def best_samples(study: Study) -> Figure | None:
                 _spaced(_in_columns(_tiles(picture, SHEET_COLUMNS), 2 * SHEET_COLUMNS)),
                 title=_title(one),
             )
-            for one, picture in _best_of_each_schedule(study, "samples.png").items()
+            for one, picture in _best_of_each_schedule(study, SAMPLES).items()
         ]
     )
 
@@ -90,7 +91,7 @@ def film(study: Study) -> Figure | None:
     others. All rows have the same number of steps and start from the same noise. Of many rows 10
     are shown, with each schedule the samplers that have the best configurations.
     """
-    found = _first_pictures(study, "film.png")
+    found = _first_pictures(study, FILM)
     if not found:
         return None
     steps = _steps_of_films([one.steps for one in found])
@@ -123,7 +124,7 @@ def nearest_images(study: Study) -> Figure | None:
                 ["generated", "training"],
                 _title(one),
             )
-            for one, picture in _best_of_each_schedule(study, "nearest.png").items()
+            for one, picture in _best_of_each_schedule(study, NEAREST).items()
         ]
     )
 

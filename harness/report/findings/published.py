@@ -50,8 +50,10 @@ def published_order(study: Study) -> list[Finding]:
 
 
 def published_schedules(study: Study) -> Finding | None:
-    """Do we agree with published results on linear and cosine? Others found one ahead on one data
-    set and the other on another."""
+    """Do we agree with published results on linear and cosine?
+
+    Others found one ahead on one data set and the other on another.
+    """
     made = [one for one in asked(study, "schedule") if _is_linear_against_cosine(one)]
     if not made:
         return None
