@@ -39,9 +39,9 @@ class MetricInfo:
 
     @classmethod
     def of(cls, key: str) -> MetricInfo:
-        """Of a registered metric; one of a package that is not installed here is taken to be a
-        distance."""
-        if key not in METRICS:
+        """Of a registered metric; one of a package that is not installed here, or cannot be
+        loaded, is taken to be a distance."""
+        if key not in METRICS or METRICS.problem(key):
             return cls(key, key)
         metric = METRICS[key]
         return cls(

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.comparisons import Pair, PairedDifference, difference_of
 from harness.analysis.configurations import MetricInfo
+from harness.analysis.pairs import Pair, PairedDifference, difference_of
 from harness.analysis.statistics import SAMPLING
-from harness.analysis.study import differences
+from harness.analysis.study import Quantity, differences
 from harness.errors import NotComparable, StoreError
 from harness.metrics.distances import METRICS
-from harness.work.cells import Cell, titles
+from harness.work.cells import FINGERPRINT, Cell, titles
 from harness.work.filters import Filter
 from harness.work.results import CellResult
 
@@ -162,10 +162,19 @@ def refuse_other_quantities(first: Sequence[CellResult], second: Sequence[CellRe
     for one in everything[1:]:
         if found := differences(everything[0], one):
             names = " and ".join(name.replace("_", " ") for name in found)
+            sides = [
+                f"{each.cell.key}: {', '.join(_shown(each, name) for name in found)}"
+                for each in (everything[0], one)
+            ]
             raise NotComparable(
-                f"these cells differ in {names} ({everything[0].cell.key} and {one.cell.key}): "
-                "their values are different quantities. Use a condition on it in both filters."
+                f"these cells differ in {names} ({'; '.join(sides)}): their values are different "
+                "quantities. Use a condition on it in both filters, or in --only."
             )
+
+
+def _shown(one: CellResult, name: str) -> str:
+    """A field of a quantity as a filter takes it."""
+    return f"{name}={str(getattr(Quantity.of(one), name))[:FINGERPRINT]}"
 
 
 def paired(
@@ -201,11 +210,11 @@ def identity_beside(free: set[str]) -> Callable[[Cell], tuple[Any, ...]]:
     """What two cells must have in common to be a pair, where these fields may differ."""
 
     def identity(cell: Cell) -> tuple[Any, ...]:
-        related = free | {f"{name}_options" for name in free}
+        related = free | {f"{name}_{of}" for name in free for of in ("options", "source")}
         related |= {"eta"} if free & {"sampler", "sampler_options"} else set()
         # A network is sampled under its own schedule unless something else is said.
         if "schedule" in free and cell.is_matched:
-            related |= {"sample_schedule", "sample_schedule_options"}
+            related |= {f"sample_schedule{of}" for of in ("", "_options", "_source")}
         return tuple(sorted((k, v) for k, v in cell.fields().items() if k not in related))
 
     return identity

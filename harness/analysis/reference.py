@@ -79,3 +79,11 @@ def spread(group: Iterable[Configuration]) -> tuple[float, float]:
     variances = [np.var(list(one.values.values()), ddof=1) for one in group]
     errors = [error**2 for one in group for error in one.errors.values()]
     return float(np.sqrt(np.mean(variances))), float(np.sqrt(np.mean(errors)))
+
+
+def exact_value(study: Study, one: Configuration) -> float:
+    """What the exact denoiser scores in the same configuration; NaN where that is not known."""
+    twins = [twin for cell in one.cells if (twin := study.exact_twin(cell))]
+    found = [twin.measurements.get(one.metric.key) for twin in twins]
+    known = [measured.corrected for measured in found if measured]
+    return float(np.mean(known)) if known else np.nan

@@ -209,3 +209,18 @@ def test_verdicts_do_not_change_with_the_order_of_results():
     assert [(one.keys, one.difference) for one in comparisons(of)] == [
         (one.keys, one.difference) for one in comparisons(back)
     ]
+
+
+def test_differences_are_of_values_less_their_bias():
+    cells = [made.cell("cosine", sampler) for sampler in ("ddim", "ddpm")]
+    fids = made.measured(5.0, corrected=4.0), made.measured(7.0, corrected=4.5)
+    pair = tuple(made.result(cell, fid=fid) for cell, fid in zip(cells, fids, strict=True))
+    found = difference_of([pair], MetricInfo.of("fid"))
+    assert found.means == (4.0, 4.5)
+    assert found.difference.value == -0.5
+
+
+def test_a_pair_that_is_asked_about_in_both_directions_is_counted_once():
+    # ddim against ddpm for its own sake, and the best sampler, which is ddpm, against the next.
+    made_once = comparisons(by_sampler({"ddim": [0.3], "ddpm": [0.1]}, steps=(10,)))
+    assert [(one.first.kind, one.second.kind) for one in made_once] == [("ddim", "ddpm")]

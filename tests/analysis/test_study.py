@@ -152,3 +152,10 @@ def test_the_baseline_of_a_biased_metric_counts_only_at_the_cells_number_of_imag
     assert math.isnan(fewer.baseline())
     assert by_steps({10: [0.1]}, baseline=-0.01).baseline() == -0.01
     assert math.isnan(study({("cosine", "ddim", 10): [0.1]}).baseline())
+
+
+def test_the_exact_denoiser_of_other_images_stands_beside_no_network(one):
+    exact = elsewhere(exactly(one, 0.01), "provenance", data="other images")
+    [found] = studies(Experiment("e", (one, exact)))
+    assert found.exact_twin(one) is None
+    assert found.results == (one,)
