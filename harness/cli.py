@@ -6,9 +6,12 @@ Commands import what they need when they run, so that `harness --help` answers a
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
+from getpass import getuser
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
@@ -55,6 +58,20 @@ def main() -> None:
         harness run runs/digits.yaml
         harness ui
     """
+    settle()
+
+
+def settle() -> None:
+    """Give a user whom the system does not know, as in a container, what libraries ask for: MLflow
+    cannot be imported without a home, or record without a name."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(Path(gettempdir()) / f"harness-{os.getuid()}")
+    try:
+        getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = str(os.getuid())
 
 
 def options(*wanted: Callable[[F], F]) -> Callable[[F], F]:
@@ -365,7 +382,8 @@ def bench(grid: Path | None, scaling: bool, as_json: bool, store: Path, **given:
         harness bench --grid runs/flowers.yaml --device cuda --json
         harness bench --scaling
     """
-    from harness.bench import bench_here, scaling_here
+    from harness.bench import bench_here
+    from harness.bench.scaling import scaling_here
 
     with screen(as_json) as shown:
         if scaling:
@@ -419,7 +437,7 @@ def options_of(
     compile: Literal["auto", "on", "off"] = "auto",
     **others: Any,
 ) -> Options:
-    from harness.execute.interrupt import seconds_of
+    from harness.execute.interrupt import parse_duration
     from harness.work.filters import Filter
     from harness.work.options import Options
 
@@ -429,7 +447,7 @@ def options_of(
         retime=retime,
         fail_fast=fail_fast,
         compile=compile,
-        time_limit=None if time_limit is None else seconds_of(time_limit),
+        time_limit=None if time_limit is None else parse_duration(time_limit),
     )
 
 

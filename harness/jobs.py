@@ -90,10 +90,15 @@ class JobRunner:
         from harness.engine.identity import keep_fingerprints
 
         keep_fingerprints(self.site.at)
+        lost = self.tracker.lost()  # recorded here before, and their files deleted
         for work in self.plan.to_record:
-            if result := self.store.result(work):
-                run_id = self.tracker.started(work, is_reused=True)
-                self.tracker.completed(run_id, result, self.store.folder(work))
+            if not (result := self.store.result(work)):
+                continue
+            folder = self.store.folder(work)
+            if work.key in lost:
+                self.tracker.amended(lost[work.key], result, folder)
+            else:
+                self.tracker.completed(self.tracker.started(work, is_reused=True), result, folder)
 
     def train(self) -> None:
         """Each pending training once, several side by side where devices or cores allow it."""

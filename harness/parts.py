@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from harness.data.datasets import DATASETS
@@ -24,7 +25,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     SCHEDULES, SAMPLERS, SPACINGS, TARGETS, WEIGHTINGS, LOSSES, MODELS, DATASETS, EXTRACTORS,
     METRICS,
 )  # fmt: skip
-WIDTH = 100
+TEXT_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -33,29 +34,19 @@ class PartInfo:
 
     kind: str
     name: str
-    origin: str
     description: str = ""
-    formula: str = ""
-    options: tuple[Option, ...] = ()
-    facts: tuple[str, ...] = ()  # what the program goes by, such as its order of convergence
+    origin: str = ""
     source: str = ""  # distribution, version and digest of a part of another package
+    formula: str = ""
+    facts: tuple[str, ...] = ()  # what the program goes by, such as its order of convergence
+    options: tuple[Option, ...] = ()
     problem: str = ""  # why it cannot be used
 
     def as_json(self) -> dict[str, object]:
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "description": self.description,
-            "origin": self.origin,
-            "source": self.source,
-            "formula": self.formula,
-            "facts": list(self.facts),
-            "options": {
-                option.name: option.schema | {"required": option.required}
-                for option in self.options
-            },
-            "problem": self.problem,
+        options = {
+            option.name: option.schema | {"required": option.required} for option in self.options
         }
+        return vars(self) | {"facts": list(self.facts), "options": options}
 
 
 def registries() -> tuple[Registry[Any], ...]:
@@ -74,20 +65,20 @@ def every_part() -> list[PartInfo]:
 def info(registry: Registry[Any], name: str) -> PartInfo:
     origin = registry.origin(name)
     if problem := registry.problem(name):
-        return PartInfo(registry.kind, name, origin, problem=problem)
+        return PartInfo(registry.kind, name, origin=origin, problem=problem)
     return PartInfo(
         registry.kind,
         name,
+        registry.describe(name),
         origin,
-        description=registry.describe(name),
         formula=registry.formula(name),
         options=tuple(registry.options(name)),
-        facts=tuple(facts_of(registry[name])),
+        facts=tuple(known_facts(registry[name])),
         source=registry.source(name),
     )
 
 
-def facts_of(part: object) -> Iterable[str]:
+def known_facts(part: object) -> Iterable[str]:
     """What a part's record says beyond its formula, in words."""
     if (order := getattr(part, "order", None)) is not None:
         yield f"converges with order {order}"
@@ -101,25 +92,20 @@ def facts_of(part: object) -> Iterable[str]:
 
 def as_text(found: Iterable[PartInfo]) -> str:
     """The parts as a page of text, kind by kind."""
-    found = list(found)
-    wide: dict[str, int] = {}
-    for part in found:
-        wide[part.kind] = max(wide.get(part.kind, 0), len(part.name))
     lines: list[str] = []
-    kind = ""
-    for part in found:
-        if part.kind != kind:
-            kind = part.kind
-            lines += ["", plural(kind)]
-        origin = "" if part.origin == BUILT_IN else f"  [{part.origin}]"
-        told = f"cannot be used: {part.problem}" if part.problem else part.description
-        lines.append(f"  {part.name:{wide[kind]}}  {told}{origin}")
-        if part.options:
-            options = ", ".join(
-                f"{option.name}={'required' if option.required else option.default}"
-                for option in part.options
-            )
-            lines.append(f"  {'':{wide[kind]}}    {options}")
+    for kind, parts in groupby(found, lambda part: part.kind):
+        of_kind = list(parts)
+        wide = max(len(part.name) for part in of_kind)
+        lines += ["", plural(kind)]
+        for part in of_kind:
+            origin = "" if part.origin == BUILT_IN else f"  [{part.origin}]"
+            text = f"cannot be used: {part.problem}" if part.problem else part.description
+            lines.append(f"  {part.name:{wide}}  {text}{origin}")
+            if part.options:
+                given = [
+                    f"{o.name}={'required' if o.required else o.default}" for o in part.options
+                ]
+                lines.append(f"  {'':{wide}}    {', '.join(given)}")
     return "\n".join(lines[1:])
 
 
@@ -145,7 +131,7 @@ def in_full(registry: Registry[Any], name: str) -> str:
     paragraphs += [f"Formula: {part.formula}"] * bool(part.formula)
     paragraphs += [f"Known of it: {'; '.join(part.facts)}"] * bool(part.facts)
     paragraphs.append(f"From: {part.source or part.origin}")
-    lines = [line for text in paragraphs if text for line in textwrap.wrap(text, WIDTH)]
+    lines = [line for text in paragraphs if text for line in textwrap.wrap(text, TEXT_WIDTH)]
     if part.options:
         lines += ["", "Options:"]
         for option in part.options:

@@ -50,7 +50,9 @@ def run_grid(
     cells = identified(expand(grid), paths.workplace)
     plan = pending(grid, cells, store, tracker.finished(), options)
     summary = Summary(len(plan.cells))
-    if plan:
+    if not plan:
+        screen.say(f"Nothing to do: all {len(plan.cells)} cells of '{grid.name}' are finished.")
+    if plan or not tracker.has_grid():  # whose run may have been deleted
         refuse_broken(plan.cells, grid.metrics)
         site = preflight(grid, plan, paths)
         with store.locked(), interruption:
@@ -63,8 +65,6 @@ def run_grid(
             carry_out(JobRunner(
                 grid, plan, options, site, tracker, screen, interruption, execute, summary
             ))  # fmt: skip
-    else:
-        screen.say(f"Nothing to do: all {len(plan.cells)} cells of '{grid.name}' are finished.")
 
     recorded = tracker.finished()
     summary.done = sum(cell.key in recorded for cell in plan.cells)

@@ -19,8 +19,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,14 +92,12 @@ class Store:
                 write_bytes(folder / name, content)
         write_bytes(folder / RESULT, to_json(result).encode())
 
-    def cell_results(self) -> list[CellResult]:
-        """Of all finished cells of the store."""
-        found = (self.cell_result(key) for key in self._keys("cells"))
-        return [one for one in found if one]
+    def cell_results(self, only_whole: bool = False) -> list[CellResult]:
+        """Of all finished cells of the store; damaged ones are passed over where that is asked."""
+        return self._results(self.cell_result, "cells", only_whole)
 
-    def training_results(self) -> list[TrainingResult]:
-        found = (self.training_result(key) for key in self._keys("models"))
-        return [one for one in found if one]
+    def training_results(self, only_whole: bool = False) -> list[TrainingResult]:
+        return self._results(self.training_result, "models", only_whole)
 
     def forget(self, work: Training | Cell) -> None:
         """Remove what came of a piece of work, the file that says it is complete first."""
@@ -143,7 +141,10 @@ class Store:
     def check_version(self) -> None:
         """Raises StoreError where an earlier version of this program made the store."""
         has_work = any((self.root / kind).is_dir() for kind in ("models", "cells"))
-        if has_work and read_json(self.root / "store.json").get("layout") != LAYOUT:
+        layout = read_json(self.root / "store.json").get("layout")
+        if layout is None and any(self.root.glob(f"*/*/{RESULT}")):
+            layout = LAYOUT  # folders of results that were copied without it
+        if has_work and layout != LAYOUT:
             raise StoreError(
                 f"the store {self.root} was made by another version of harness, whose results "
                 "this one does not read. Use another --store, or remove it."
@@ -153,9 +154,13 @@ class Store:
         """Where what came of a piece of work is kept."""
         return self.root / ("models" if isinstance(work, Training) else "cells") / work.key
 
-    def _keys(self, kind: str) -> list[str]:
-        folder = self.root / kind
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    def _results(self, read: Callable[[str], R | None], kind: str, only_whole: bool) -> list[R]:
+        folder, found = self.root / kind, []
+        for key in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else ():
+            with suppress(StoreError) if only_whole else nullcontext():
+                if result := read(key):
+                    found.append(result)
+        return found
 
 
 @dataclass(frozen=True)

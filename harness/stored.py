@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from harness.analysis.groups import GroupComparison, compare, the_one
+from harness.analysis.sources import of_one_source
+from harness.data.datasets import DATASETS
+from harness.diffusion.samplers import SAMPLERS
+from harness.diffusion.schedules import SCHEDULES
+from harness.diffusion.times import SPACINGS
 from harness.errors import StoreError
+from harness.models.presets import MODELS
+from harness.registry import BUILT_IN, Registry
 from harness.store import Store
+from harness.work.cells import Cell, Part
 from harness.work.options import Workplace
 from harness.work.results import CellResult
 
@@ -23,9 +32,27 @@ def sample_cell(wanted: str, at: Workplace, out: Path, images: int, seed: int | 
     image in a folder. Returns what was written."""
     cells = [one.cell for one in finished(at.store) if one.cell.weights == "final"]
     cell = the_one(cells, wanted)
-    from harness.engine.draw import draw
+    refuse_other_code(cell)
+    from harness.engine.denoisers import denoiser_of
+    from harness.engine.sample import draw
 
-    return draw(cell, at, out, images, seed)
+    return draw(cell, denoiser_of(cell, at), out, images, seed)
+
+
+def refuse_other_code(cell: Cell) -> None:
+    """Raises StoreError where a part of the cell that another package offers is not, here and now,
+    the one that the cell was made with."""
+    used = ((MODELS, cell.training.model), (SCHEDULES, cell.training.schedule),
+            (SCHEDULES, cell.sample_schedule), (SAMPLERS, cell.sampler), (SPACINGS, cell.spacing),
+            (DATASETS, cell.training.data))  # fmt: skip
+    parts: list[tuple[Registry[Any], Part]] = list(used)
+    for registry, part in parts:
+        if (found := registry.source(part.name)) != part.source:
+            raise StoreError(
+                f"cell {cell.key} was made with the {registry.kind} '{part.name}' of "
+                f"{part.source or BUILT_IN}, and here is that of {found or BUILT_IN}. Use the one "
+                "it was made with, or run its grid again."
+            )
 
 
 def finished(folder: Path) -> list[CellResult]:
@@ -37,4 +64,4 @@ def finished(folder: Path) -> list[CellResult]:
         raise StoreError(
             f"the store {folder} has no finished cells. Use `harness run` with a grid first."
         )
-    return results
+    return of_one_source(results)

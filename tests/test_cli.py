@@ -344,8 +344,8 @@ def test_images_that_cannot_be_written_are_refused(harness, monkeypatch, out):
     cell = expand(load_grid("small.yaml"))[0]
     drawn = SimpleNamespace(images=np.zeros((2, 1, 8, 8), np.uint8))
     monkeypatch.setattr("harness.stored.finished", lambda store: [made.result(cell)])
-    monkeypatch.setattr("harness.engine.draw.denoiser_of", lambda *_: None)
-    monkeypatch.setattr("harness.engine.draw.sample", lambda *_: drawn)
+    monkeypatch.setattr("harness.engine.denoisers.denoiser_of", lambda *_: None)
+    monkeypatch.setattr("harness.engine.sample.sample", lambda *_: drawn)
     refused(harness("sample", cell.key, "--out", out, "--device", "cpu"), out)
 
 

@@ -47,11 +47,7 @@ def test_a_file_is_fetched_whole_and_without_a_word(url, tmp_path, sha256, capfd
 
 @pytest.mark.parametrize(
     ("path", "sha256", "reason"),
-    [
-        ("missing", "", "404"),
-        ("cut", "", "IncompleteRead|bytes read"),
-        ("file", "0" * 64, "hash"),
-    ],
+    [("missing", "", "404"), ("cut", "", "IncompleteRead|bytes read"), ("file", "0" * 64, "hash")],
 )
 def test_of_a_download_that_fails_nothing_is_left_but_one_error(
     url, tmp_path, path, sha256, reason

@@ -183,11 +183,33 @@ def test_nothing_recorded_is_one_clear_error(tracker):
         tracker.read()
 
 
-def test_a_run_that_lost_its_result_is_named(tracker, keep, store_folder, cells):
-    run_id = keep(cells[0], kid=0.1)
-    (store_folder / "artifacts" / run_id / "artifacts" / "result.json").unlink()
-    with pytest.raises(TrackingError, match=f"the run {run_id}"):
-        tracker.table()
+def test_a_run_that_lost_its_files_is_read_from_the_store_and_to_be_recorded_again(
+    tracker, keep, store_folder, cells
+):
+    run_id = keep(cells[0], kid=0.1, files={"samples.png": b"png"})
+    shutil.rmtree(store_folder / "artifacts" / run_id)
+    [kept] = tracker.cell_results().values()
+    assert kept.artifacts.read("samples.png") == b"png"
+    assert tracker.lost() == {cells[0].key: run_id}
+    assert tracker.finished() == {}
+
+
+def test_cells_whose_result_is_nowhere_are_counted_and_the_rest_is_read(
+    tracker, keep, store_folder, cells
+):
+    for cell in cells[:2]:
+        keep(cell, kid=0.1)
+    lost = tracker.run_ids()[cells[0].key]
+    shutil.rmtree(store_folder / "cells")
+    (store_folder / "artifacts" / lost / "artifacts" / "result.json").unlink()
+    experiment = tracker.read()
+    assert [one.cell for one in experiment.cells] == [cells[1]]
+    [(reason, count)] = experiment.left_out.items()
+    assert "result.json is gone" in reason
+    assert count == 1
+    shutil.rmtree(store_folder / "artifacts")
+    with pytest.raises(TrackingError, match="the files of all cells of 'small' .* are gone"):
+        tracker.read({cells[1].key: None})
 
 
 def test_errors_of_the_store_are_told_as_what_they_are(tracker, keep, store_folder, cells):

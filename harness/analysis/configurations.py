@@ -14,7 +14,7 @@ from harness.metrics.distances import METRICS
 from harness.work.results import CellResult, Measurement
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labels:
     """What a cell is called among those that it is shown with: all that differs is in a label."""
 
@@ -51,37 +51,16 @@ class MetricInfo:
 
 
 @dataclass(frozen=True, eq=False)
-class Configuration:
+class Configuration(Labels):
     """Cells that differ in nothing but their seeds, and one metric of them.
 
     Means, intervals and differences are of values less their finite-sample bias.
     """
 
-    labels: Labels
     steps: int  # or the evaluations it was allowed: see `unit`
     unit: str  # step or evaluation
     metric: MetricInfo
     cells: tuple[CellResult, ...]  # by training seed and then by sampling seed
-
-    @property
-    def schedule(self) -> str:
-        return self.labels.schedule
-
-    @property
-    def sampler(self) -> str:
-        return self.labels.sampler
-
-    @property
-    def kind(self) -> str:
-        return self.labels.kind
-
-    @property
-    def setting(self) -> str:
-        return self.labels.setting
-
-    @property
-    def trained(self) -> str:
-        return self.labels.trained
 
     @property
     def label(self) -> str:

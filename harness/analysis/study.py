@@ -152,7 +152,13 @@ class Study:
                 groups.setdefault((labels.schedule, labels.sampler, steps), []).append(one)
         info = MetricInfo.of(metric)
         return tuple(
-            Configuration(self.labels(cells[0].cell), way[2], self.unit, info, tuple(cells))
+            Configuration(
+                **vars(self.labels(cells[0].cell)),
+                steps=way[2],
+                unit=self.unit,
+                metric=info,
+                cells=tuple(cells),
+            )  # fmt: skip
             for way, cells in sorted(groups.items())
         )
 

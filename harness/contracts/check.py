@@ -60,6 +60,13 @@ class Check:
     def holds(self) -> bool:
         return abs(self.found - self.expected) <= self.tolerance  # false for NaN
 
+    @property
+    def row(self) -> tuple[str, ...]:
+        """The cells of a table's row, as text."""
+        verdict, part = "ok" if self.holds else "FAILS", f"{self.kind} {self.part}"
+        found = f"{self.expected:.6g}", f"{self.found:.6g}", f"{self.tolerance:.2g}"
+        return verdict, part, self.claim, *found, self.precision
+
     def as_json(self) -> dict[str, object]:
         found = self.found if math.isfinite(self.found) else None
         return asdict(self) | {"found": found, "holds": self.holds}
@@ -92,12 +99,12 @@ def check(
     except CannotCheck:
         raise
     except Exception as error:  # a part of another package may raise anything: its claim fails
-        found, reason = math.nan, told(error)
+        found, reason = math.nan, reason_of(error)
     kind, part = what.split(" ", 1)
     return Check(kind, part, claim, expected, found, tolerance, bench.precision, reason)
 
 
-def told(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     return str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness.contracts.check import Bench, Claims, check
-from harness.diffusion import analytic
+from harness.diffusion.analytic import finite_denoiser, gains, gaussian_denoiser, mixture_denoiser
 from harness.diffusion.levels import levels
 from harness.diffusion.samplers import SAMPLERS, Denoise
 from harness.diffusion.schedules import SCHEDULES, Schedule
@@ -27,7 +27,7 @@ from harness.registry import BUILT_IN
 
 LAM = 0.25  # the variance of the data where nothing else is said
 SPACED = ("uniform", "leading", "trailing", "linspace", "log_snr", "karras", "angle")
-Pair = tuple[float, float]  # expected, found
+Compared = tuple[float, float]  # expected, found
 
 
 # The schedules under which all else is tried: those of other packages answer for themselves.
@@ -47,7 +47,7 @@ def forms(name: str) -> dict[str, Schedule]:
     return found
 
 
-def worst(of: Callable[[Schedule], Pair]) -> Pair:
+def worst(of: Callable[[Schedule], Compared]) -> Compared:
     """Of (expected, found) under every schedule that keeps some signal, those furthest apart; what
     is not a number is furthest."""
     usual = [each for each in built_in_schedules().values() if not each.ends_in_pure_noise]
@@ -71,7 +71,11 @@ def fresh(bench: Bench) -> Callable[[], torch.Tensor]:
     return lambda: bench.tensor(random.standard_normal((64, 2)))
 
 
-def sample(
+def exact_denoiser(schedule: Schedule) -> Denoise:
+    return gaussian_denoiser(schedule, 0.1, LAM)
+
+
+def sample_with(
     bench: Bench, sampler: str, schedule: Schedule, times: torch.Tensor, denoise: Denoise,
     **options: Any,
 ) -> torch.Tensor:  # fmt: skip
@@ -80,30 +84,33 @@ def sample(
     return x_0
 
 
-def gains(
+def noise_gains(
     bench: Bench, sampler: str, schedule: Schedule, times: torch.Tensor, lam: float, **options: Any
 ) -> torch.Tensor:
     """What the samples of N(0, lam) are made of: the factor of the starting noise and of each
     fresh noise."""
-    return analytic.gains(SAMPLERS[sampler], schedule, times, bench.tensor([lam]), **options)[0]
+    return gains(SAMPLERS[sampler], schedule, times, bench.tensor([lam]), **options)[0]
 
 
-def spread(
+def spread_ratio(
     bench: Bench, sampler: str, spacing: str, steps: int, lam: float, schedule: Schedule,
     **options: Any,
 ) -> float:  # fmt: skip
     """The standard deviation of the samples over that of the data."""
     times = SPACINGS[spacing](schedule, steps)
-    factors = gains(bench, sampler, schedule, times, lam, **options)
+    factors = noise_gains(bench, sampler, schedule, times, lam, **options)
     return float(factors.double().square().sum().sqrt()) / math.sqrt(lam)
 
 
-def spread_and_limit(bench: Bench, sampler: str, schedule: Schedule) -> Pair:
+def spread_and_limit(bench: Bench, sampler: str, schedule: Schedule) -> Compared:
     """What infinitely many steps leave of the spread, less than all of it where the signal of the
-    schedule never reaches 1; and that after 500 steps."""
-    [end] = levels(schedule, torch.zeros(1, dtype=torch.float64))
-    limit = end.alpha * math.sqrt(LAM / (end.alpha**2 * LAM + end.sigma**2))
-    return limit, spread(bench, sampler, "log_snr", 500, LAM, schedule)
+    schedule never reaches 1, and more where it never falls to 0; and that after 500 steps."""
+    start, end = levels(schedule, torch.tensor([1.0, 0.0], dtype=torch.float64))
+    variance_at_start, variance_at_end = (
+        level.alpha**2 * LAM + level.sigma**2 for level in (start, end)
+    )
+    limit = end.alpha * math.sqrt(LAM / variance_at_end / variance_at_start)
+    return limit, spread_ratio(bench, sampler, "log_snr", 500, LAM, schedule)
 
 
 # Claims about single built-in parts.
@@ -129,7 +136,9 @@ def of_ddim(bench: Bench) -> Claims:
         d = (end - first) / steps
         expected = math.cos(d) ** (steps - 1) * math.cos(first + d)
         claim = f"N(0, 1) under the lab's cosine, {steps} steps"
-        found = partial(spread, bench, "ddim", "uniform", steps, 1.0, SCHEDULES.make("cosine", {}))
+        found = partial(
+            spread_ratio, bench, "ddim", "uniform", steps, 1.0, SCHEDULES.make("cosine", {})
+        )
         yield about(claim, bench.ulps(100 * steps), found, expected)
     for eta in (0.5, 1.0):
         variance = partial(worst, partial(eta_variance, bench, eta))
@@ -138,20 +147,20 @@ def of_ddim(bench: Bench) -> Claims:
     for steps in (10, 20, 100):
         claim = f"DDIM on N(0, 1), {steps} steps: cos(theta / N)^N"
         expected = math.cos(math.acos(0.02) / steps) ** steps
-        found = partial(spread, bench, "ddim", "angle", steps, 1.0, whole)
+        found = partial(spread_ratio, bench, "ddim", "angle", steps, 1.0, whole)
         yield check(bench, "spacing angle", claim, bench.ulps(100 * steps), found, expected)
 
 
-def shrinkage(bench: Bench, spacing: str, steps: int, schedule: Schedule) -> Pair:
+def shrinkage(bench: Bench, spacing: str, steps: int, schedule: Schedule) -> Compared:
     """The product of the cosines of the angles that DDIM turns through on N(0, 1), the last of
     them to the image itself; and the spread of its samples."""
     times = SPACINGS[spacing](schedule, steps)[:-1]
     angles = [math.atan2(level.sigma, level.alpha) for level in levels(schedule, times)]
     cosines = math.prod(math.cos(t - s) for t, s in pairwise([*angles, 0.0]))
-    return cosines, spread(bench, "ddim", spacing, steps, 1.0, schedule)
+    return cosines, spread_ratio(bench, "ddim", spacing, steps, 1.0, schedule)
 
 
-def eta_variance(bench: Bench, eta: float, schedule: Schedule) -> Pair:
+def eta_variance(bench: Bench, eta: float, schedule: Schedule) -> Compared:
     """V' = f^2 V + w^2 from step to step, with the last step to the estimate of x_0."""
     times = SPACINGS["trailing"](schedule, 13)
     variance = 1.0
@@ -162,7 +171,7 @@ def eta_variance(bench: Bench, eta: float, schedule: Schedule) -> Pair:
         variance = (f / (t.alpha**2 * LAM + t.sigma**2)) ** 2 * variance + w**2
     end = path[-1]
     variance *= (end.alpha * LAM / (end.alpha**2 * LAM + end.sigma**2)) ** 2
-    found = gains(bench, "ddim", schedule, times, LAM, eta=eta).double().square().sum()
+    found = noise_gains(bench, "ddim", schedule, times, LAM, eta=eta).double().square().sum()
     return variance, float(found)
 
 
@@ -171,19 +180,19 @@ def of_ddpm(bench: Bench) -> Claims:
     yield about("is ddim at eta = 1", tolerance, partial(worst, partial(eta_1_apart, bench)))
     posterior = partial(worst, partial(posterior_off, bench))
     yield about("one step: the posterior's mean and variance", tolerance, posterior)
-    found = partial(spread, bench, "ddpm_large", "trailing", 13, 1.0, last_noise=True)
+    found = partial(spread_ratio, bench, "ddpm_large", "trailing", 13, 1.0, last_noise=True)
     exact = partial(worst, lambda schedule: (1.0, found(schedule)))
     claim = "exact on N(0, 1) with its last noise"
     yield check(bench, "sampler ddpm_large", claim, tolerance, exact)
 
 
-def eta_1_apart(bench: Bench, schedule: Schedule) -> Pair:
-    given = schedule, SPACINGS["trailing"](schedule, 13), analytic.gaussian(schedule, 0.1, LAM)
-    ddim, ddpm = sample(bench, "ddim", *given, eta=1.0), sample(bench, "ddpm", *given)
+def eta_1_apart(bench: Bench, schedule: Schedule) -> Compared:
+    given = schedule, SPACINGS["trailing"](schedule, 13), exact_denoiser(schedule)
+    ddim, ddpm = sample_with(bench, "ddim", *given, eta=1.0), sample_with(bench, "ddpm", *given)
     return 0.0, float((ddim - ddpm).abs().max())
 
 
-def posterior_off(bench: Bench, schedule: Schedule) -> Pair:
+def posterior_off(bench: Bench, schedule: Schedule) -> Compared:
     """One step from t to s with x_0 known, against Ho et al. 2020, eq. 6 and 7, beta being that of
     the jump."""
     x_t, x_0 = -1.3, 0.4
@@ -211,14 +220,14 @@ def of_exact_denoisers(bench: Bench) -> Claims:
         """The largest distance of a sample of a finite set from its nearest point."""
         points = bench.tensor([[-0.9, 0.4], [0.3, 0.8], [0.7, -0.6], [-0.2, -0.7]])
         times = SPACINGS["trailing"](schedule, 50)
-        x_0 = sample(bench, "ddim", schedule, times, analytic.finite(schedule, points))
+        x_0 = sample_with(bench, "ddim", schedule, times, finite_denoiser(schedule, points))
         return (x_0[:, None] - points).square().sum(2).sqrt().amin(1).max()
 
     def alone() -> torch.Tensor:
         """Between the denoiser of a mixture of one Gaussian and that of the Gaussian."""
         mean, t = bench.tensor([0.3, -0.2]), torch.tensor(0.4, dtype=torch.float64)
-        one = analytic.mixture(schedule, mean[None], bench.tensor([LAM]), bench.tensor([1.0]))
-        return (one(x, t) - analytic.gaussian(schedule, mean, LAM)(x, t)).abs().max()
+        one = mixture_denoiser(schedule, mean[None], *map(bench.tensor, ([LAM], [1.0])))
+        return (one(x, t) - gaussian_denoiser(schedule, mean, LAM)(x, t)).abs().max()
 
     yield check(bench, "data finite", "distance of a sample from the set", 1e-3, off_the_set)
     yield check(bench, "data mixture", "of one Gaussian is that Gaussian", bench.ulps(50), alone)

@@ -13,24 +13,23 @@ from harness.data.images import ImageSet
 MANY = 20_000  # images: more are not read a second time
 
 
-def claims(name: str, bench: Bench) -> Claims:
-    images = load(name, bench)
+def of_dataset(name: str, bench: Bench) -> Claims:
+    images = load_set(name, bench)
     about = partial(check, bench, f"dataset {name}")
-    yield about("two parts of square uint8 images (faults)", 0, partial(faults, images))
+    yield about("two parts of square uint8 images (faults)", 0, partial(dataset_faults, images))
     if len(images.train) + len(images.held_out) <= MANY:
-        yield about(
-            "other images the next time (1 if so)", 0, partial(changes, images, name, bench)
-        )
+        again = partial(changes, images, name, bench)
+        yield about("other images the next time (1 if so)", 0, again)
 
 
-def load(name: str, bench: Bench) -> ImageSet:
+def load_set(name: str, bench: Bench) -> ImageSet:
     images: object = DATASETS[name](bench.data_dir)
     if not isinstance(images, ImageSet):
         raise Fault(f"gives no ImageSet, but {images!r:.60}")
     return images
 
 
-def faults(images: ImageSet) -> int:
+def dataset_faults(images: ImageSet) -> int:
     """ImageSet itself refuses parts that are not alike; its distribution, where known, must be of
     such images."""
     known = images.distribution
@@ -42,4 +41,4 @@ def faults(images: ImageSet) -> int:
 
 
 def changes(images: ImageSet, name: str, bench: Bench) -> bool:
-    return load(name, bench).fingerprint != images.fingerprint
+    return load_set(name, bench).fingerprint != images.fingerprint

@@ -14,11 +14,13 @@ from harness.metrics.features import EXTRACTORS, Classifier, Extractor, Images, 
 KINDS = ((1, 8), (3, 32), (3, 64), (1, 28), (1, 32))  # channels and side: the first that suits
 
 
-def claims(name: str, bench: Bench) -> Claims:
+def of_extractor(name: str, bench: Bench) -> Claims:
     extract = EXTRACTORS[name](bench.data_dir, str(bench.device))
     images = suitable(extract)
     about = partial(check, bench, f"extractor {name}")
-    yield about("features [N, d] float64 (not finite)", 0, partial(misshapen, extract, images))
+    yield about(
+        "features [N, d] float64 (not finite)", 0, partial(features_misshapen, extract, images)
+    )
     yield about("one batch or several (difference)", 1e-4, partial(batches_apart, extract, images))
     floats = partial(refuses, ValueError, extract, images / 255)
     yield about("refuses floats from 0 to 1 (1 if so)", 0, floats, 1.0)
@@ -37,7 +39,7 @@ def suitable(extract: Extractor) -> Images:
     raise CannotCheck("it takes none of the images that are tried")
 
 
-def misshapen(extract: Extractor, images: Images) -> int:
+def features_misshapen(extract: Extractor, images: Images) -> int:
     found: object = extract(images)
     if not isinstance(found, np.ndarray):
         raise Fault(f"gives no array, but {found!r:.60}")

@@ -19,13 +19,13 @@ QUICK = frozenset(CONTRACTS) - {"dataset", "extractor"}
 def refuse_broken(cells: Iterable[Cell], metrics: Iterable[str]) -> None:
     """Raises PartFailed where a part of another package, of those that the cells and metrics use,
     does not keep its contract. Built-in parts are not looked at."""
-    used = {part for cell in cells for part in parts_of(cell)}
+    used = {part for cell in cells for part in parts_used(cell)}
     used |= {("metric", name) for name in metrics}
     if broken := failures(sorted(used)):
         raise PartFailed("\n".join([*broken, "Use `harness verify` to see all claims of a part."]))
 
 
-def parts_of(cell: Cell) -> Iterator[tuple[str, str]]:
+def parts_used(cell: Cell) -> Iterator[tuple[str, str]]:
     """The kind and name of each part that a cell uses."""
     training = cell.training
     yield from (("schedule", part.name) for part in (training.schedule, cell.sample_schedule))
@@ -37,21 +37,16 @@ def parts_of(cell: Cell) -> Iterator[tuple[str, str]]:
 def failures(parts: Iterable[tuple[str, str]]) -> list[str]:
     """What the parts of other packages do wrong, one sentence for each part, by its first claim
     that does not hold. `parts` are kinds and names, which may repeat."""
-    foreign = [part for part in dict.fromkeys(parts) if part[0] in QUICK and is_foreign(*part)]
-    return [told for part in foreign if (told := failure(*part))]
-
-
-def is_foreign(kind: str, name: str) -> bool:
-    return CONTRACTS[kind].registry.origin(name) != BUILT_IN
-
-
-def failure(kind: str, name: str) -> str:
-    checks = of_part(kind, name, Bench(torch.float64, torch.device("cpu")))
-    wrong = next((each for each in checks if isinstance(each, Check) and not each.holds), None)
-    if wrong is None:
-        return ""
-    package = CONTRACTS[kind].registry.origin(name)
-    return (
-        f"{kind} '{name}' of {package} does not keep its contract ({wrong.claim}): expected "
-        f"{wrong.expected:.6g}, found {wrong.reason or f'{wrong.found:.6g}'}."
-    )
+    found = []
+    for kind, name in dict.fromkeys(parts):
+        package = CONTRACTS[kind].registry.origin(name)
+        if kind not in QUICK or package == BUILT_IN:
+            continue
+        checks = of_part(kind, name, Bench(torch.float64, torch.device("cpu")))
+        wrong = next((each for each in checks if isinstance(each, Check) and not each.holds), None)
+        if wrong:
+            found.append(
+                f"{kind} '{name}' of {package} does not keep its contract ({wrong.claim}): "
+                f"expected {wrong.expected:.6g}, found {wrong.reason or f'{wrong.found:.6g}'}."
+            )
+    return found

@@ -16,21 +16,21 @@ from harness.metrics.arrays import Matrix, Vector
 from harness.metrics.distances import METRICS, Metric
 
 NEEDS = frozenset({"logits", "held_out"})
-GROUPS = 10  # of images that are left out in turn
+LEFT_OUT_GROUPS = 10  # of images that are left out in turn
 LEFT_OUT = 24  # images that are left out one by one
 
 
-def drawn(seed: int, images: int) -> Matrix:
+def normal_features(seed: int, images: int) -> Matrix:
     """Standard normal features [images, 6]; nobody may write to them."""
     features = np.random.default_rng(seed).standard_normal((images, 6))
     features.flags.writeable = False
     return features
 
 
-FEATURES, REFERENCE, HELD_OUT, CLASSIFIER = drawn(0, 200), drawn(1, 180), drawn(2, 100), drawn(3, 4)
+FEATURES, REFERENCE, HELD_OUT, CLASSIFIER = map(normal_features, range(4), (200, 180, 100, 4))
 
 
-def claims(name: str, bench: Bench) -> Claims:
+def of_metric(name: str, bench: Bench) -> Claims:
     metric = METRICS[name]
     about = partial(check, bench, f"metric {name}")
     yield about("needs nothing but logits and held_out", 0, lambda: len(metric.needs - NEEDS))
@@ -38,8 +38,10 @@ def claims(name: str, bench: Bench) -> Claims:
     yield about("the same each time", 0, lambda: value(metric) - value(metric))
     yield about("refuses what has no meaning (cases not refused)", 0, partial(unrefused, metric))
     if metric.group == "distance":
-        yield about("worse when moved away (1 if so)", 0, partial(is_worse, metric, moved), 1.0)
-        yield about("worse with noise (1 if so)", 0, partial(is_worse, metric, noisy), 1.0)
+        yield about(
+            "worse when moved away (1 if so)", 0, partial(is_worse, metric, moved_away), 1.0
+        )
+        yield about("worse with noise (1 if so)", 0, partial(is_worse, metric, with_noise), 1.0)
     if metric.influence:
         apart = partial(influence_apart, metric, metric.influence)
         yield about("influences are what leaving an image out does", 0.1, apart)
@@ -56,10 +58,10 @@ def ask(metric: Metric, function: Callable[..., Any], *sets: Matrix, **more: Any
 
 
 def value(metric: Metric, features: Matrix = FEATURES, reference: Matrix = REFERENCE) -> float:
-    return number(ask(metric, metric.function, features, reference))
+    return a_number(ask(metric, metric.function, features, reference))
 
 
-def number(found: Any) -> float:
+def a_number(found: Any) -> float:
     """Raises Fault for what is none."""
     if isinstance(found, bool) or not isinstance(found, Real):
         raise Fault(f"gives no number, but {found!r:.60}")
@@ -87,11 +89,11 @@ def unrefused(metric: Metric) -> int:
 # Distances.
 
 
-def moved(features: Matrix) -> Matrix:
+def moved_away(features: Matrix) -> Matrix:
     return features + 3.0
 
 
-def noisy(features: Matrix) -> Matrix:
+def with_noise(features: Matrix) -> Matrix:
     return features + 2 * np.random.default_rng(5).standard_normal(features.shape)
 
 
@@ -115,8 +117,10 @@ def influence_apart(metric: Metric, influence: Callable[..., Vector]) -> float:
 
 def left_out_apart(metric: Metric, left_out: Callable[..., Vector]) -> float:
     """Between the value without the first group and that of the other images alone."""
-    found = vector(ask(metric, left_out, FEATURES, REFERENCE, groups=GROUPS), GROUPS)
-    rest = value(metric, np.delete(FEATURES, np.s_[::GROUPS], axis=0))
+    found = vector(
+        ask(metric, left_out, FEATURES, REFERENCE, groups=LEFT_OUT_GROUPS), LEFT_OUT_GROUPS
+    )
+    rest = value(metric, np.delete(FEATURES, np.s_[::LEFT_OUT_GROUPS], axis=0))
     return abs(float(found[0]) - rest) / abs(value(metric))
 
 
@@ -133,9 +137,9 @@ def error_faults(metric: Metric) -> int:
     """Standard errors and variances that are negative or no number, and a difference of a set from
     itself that has an error."""
     above = [each for each in (metric.standard_error, metric.reference_variance) if each]
-    found = sum(not number(ask(metric, each, FEATURES, REFERENCE)) >= 0 for each in above)
+    found = sum(not a_number(ask(metric, each, FEATURES, REFERENCE)) >= 0 for each in above)
     if error := metric.difference_error:
-        found += not abs(number(ask(metric, error, FEATURES, FEATURES, REFERENCE))) < 1e-9
+        found += not abs(a_number(ask(metric, error, FEATURES, FEATURES, REFERENCE))) < 1e-9
     if influence := metric.reference_influence:
         vector(ask(metric, influence, FEATURES, REFERENCE), len(REFERENCE))
     return found

@@ -17,7 +17,7 @@ SIDES = (8, 16, 32, 64, 28, 128, 256)  # pixels: the first that suits is taken
 ODD = 7  # pixels, which can seldom be halved
 
 
-def claims(name: str, bench: Bench) -> Claims:
+def of_model(name: str, bench: Bench) -> Claims:
     about = partial(check, bench, f"model {name}")
     model = MODELS.make(name, {})
     if name == EXACT:

@@ -6,16 +6,9 @@ from __future__ import annotations
 from functools import partial
 
 from harness.contracts.check import Bench, Claims, Fault, check
-from harness.contracts.closed_forms import LAM, Pair, sample, starting, worst
-from harness.diffusion import analytic
+from harness.contracts.closed_forms import Compared, exact_denoiser, sample_with, starting, worst
 from harness.diffusion.levels import levels
-from harness.diffusion.objective import (
-    LOG_SNR_LIMIT,
-    LOSSES,
-    TARGETS,
-    WEIGHTINGS,
-    Estimate,
-)  # fmt: skip
+from harness.diffusion.objective import LOG_SNR_LIMIT, LOSSES, TARGETS, WEIGHTINGS, Estimate
 from harness.diffusion.schedules import Schedule
 from harness.diffusion.times import SPACINGS
 from harness.lazy import torch
@@ -31,9 +24,9 @@ def of_target(name: str, bench: Bench) -> Claims:
     yield about("an error of x_0 by its error ratio", bench.ulps(2000), ratio)
 
 
-def target_apart(bench: Bench, name: str, schedule: Schedule) -> Pair:
+def target_apart(bench: Bench, name: str, schedule: Schedule) -> Compared:
     """A network that says exactly what this target asks of it, against the exact denoiser."""
-    exact, target = analytic.gaussian(schedule, 0.1, LAM), TARGETS[name]
+    exact, target = exact_denoiser(schedule), TARGETS[name]
 
     def network(x: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
         x_0 = exact(x, asked[-1])
@@ -49,7 +42,7 @@ def target_apart(bench: Bench, name: str, schedule: Schedule) -> Pair:
         return estimate(x, t)
 
     times = SPACINGS["trailing"](schedule, 10)
-    one, other = (sample(bench, "ddim", schedule, times, each) for each in (denoise, exact))
+    one, other = (sample_with(bench, "ddim", schedule, times, each) for each in (denoise, exact))
     return 0.0, float((one - other).abs().max())
 
 

@@ -9,15 +9,15 @@ from functools import partial
 from harness.contracts.check import Bench, Claims, check
 from harness.contracts.closed_forms import (
     LAM,
-    Pair,
+    Compared,
+    exact_denoiser,
     fresh,
-    gains,
-    sample,
+    noise_gains,
+    sample_with,
     spread_and_limit,
     starting,
     worst,
-)  # fmt: skip
-from harness.diffusion import analytic
+)
 from harness.diffusion.levels import levels
 from harness.diffusion.objective import Denoiser
 from harness.diffusion.samplers import SAMPLERS, evaluations
@@ -26,11 +26,11 @@ from harness.diffusion.times import SPACINGS
 from harness.lazy import torch
 
 
-def claims(name: str, bench: Bench) -> Claims:
+def of_sampler(name: str, bench: Bench) -> Claims:
     about = partial(check, bench, f"sampler {name}")
     yield about("evaluations beyond those declared", 0, partial(miscounted, bench, name))
     yield about("the last step gives the estimate", 0, partial(last_step_off, bench, name))
-    yield about("keeps dtype, draws once a step (faults)", 0, partial(faults, bench, name))
+    yield about("keeps dtype, draws once a step (faults)", 0, partial(sampler_faults, bench, name))
     spread = partial(worst, partial(spread_and_limit, bench, name))
     yield about(f"spread of N(0, {LAM}), 500 log_snr", 0.02, spread)
     if like := getattr(SAMPLERS[name], "like", ""):
@@ -43,26 +43,26 @@ def claims(name: str, bench: Bench) -> Claims:
 def miscounted(bench: Bench, name: str) -> int:
     schedule, off = SCHEDULES.make("linear", {}), 0
     for steps in (1, 2, 3, 20):
-        denoise = Denoiser(analytic.gaussian(schedule, 0.1, LAM))
-        sample(bench, name, schedule, SPACINGS["trailing"](schedule, steps), denoise)
+        denoise = Denoiser(exact_denoiser(schedule))
+        sample_with(bench, name, schedule, SPACINGS["trailing"](schedule, steps), denoise)
         off = max(off, abs(denoise.evaluations - evaluations(name, steps)))
     return off
 
 
 def last_step_off(bench: Bench, name: str) -> torch.Tensor:
     schedule = SCHEDULES.make("cosine", {})
-    exact = analytic.gaussian(schedule, 0.1, LAM)
+    exact = exact_denoiser(schedule)
     said: list[torch.Tensor] = []
 
     def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         said[:] = [exact(x, t)]
         return said[0]
 
-    x_0 = sample(bench, name, schedule, SPACINGS["trailing"](schedule, 7), denoise)
+    x_0 = sample_with(bench, name, schedule, SPACINGS["trailing"](schedule, 7), denoise)
     return (x_0 - said[0]).abs().max()
 
 
-def faults(bench: Bench, name: str) -> int:
+def sampler_faults(bench: Bench, name: str) -> int:
     """Whether a sampler returns another dtype or shape, or draws more often than it steps."""
     schedule, draw, drawn = SCHEDULES.make("linear", {}), fresh(bench), []
 
@@ -70,17 +70,19 @@ def faults(bench: Bench, name: str) -> int:
         drawn.append(draw())
         return drawn[-1]
 
-    denoise = analytic.gaussian(schedule, 0.1, LAM)
+    denoise = exact_denoiser(schedule)
     times = SPACINGS["trailing"](schedule, 7)
     x_0 = SAMPLERS[name](denoise, schedule, starting(bench), times, draw_noise)
     return sum([x_0.dtype != bench.dtype, x_0.shape != (64, 2), len(drawn) > 7])
 
 
-def first_steps_apart(bench: Bench, name: str, like: str, schedule: Schedule) -> Pair:
+def first_steps_apart(bench: Bench, name: str, like: str, schedule: Schedule) -> Compared:
     """Between two samplers, after one step, on data of mean 0.1."""
     step = torch.tensor([0.8, 0.6], dtype=torch.float64)
-    given = schedule, step, analytic.gaussian(schedule, 0.1, LAM)
-    return 0.0, float((sample(bench, name, *given) - sample(bench, like, *given)).abs().max())
+    given = schedule, step, exact_denoiser(schedule)
+    return 0.0, float(
+        (sample_with(bench, name, *given) - sample_with(bench, like, *given)).abs().max()
+    )
 
 
 def order(bench: Bench, name: str) -> float:
@@ -98,6 +100,6 @@ def order(bench: Bench, name: str) -> float:
         for lam in (0.02, 0.05, 0.1, 0.2, 0.4):
             variance = [level.alpha**2 * lam + level.sigma**2 for level in (t, s)]
             exact = math.sqrt(variance[1] / variance[0])
-            squares += (float(gains(bench, name, schedule, times, lam)[0]) - exact) ** 2
+            squares += (float(noise_gains(bench, name, schedule, times, lam)[0]) - exact) ** 2
         errors.append(math.sqrt(squares))
     return math.log2(errors[0] / errors[1])

@@ -1,19 +1,26 @@
-"""What every schedule must satisfy: rates that follow from a log SNR which falls."""
+"""What every schedule must satisfy: rates that follow from a log SNR which falls. And every
+spacing: N steps asked are N done, falling from at most 1 to 0."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
+from itertools import product
+from typing import Any
 
 from harness.contracts.check import Bench, Claims, check
-from harness.contracts.closed_forms import LAM, forms, spread_and_limit
-from harness.contracts.spacings import COUNTS, is_path
+from harness.contracts.closed_forms import LAM, built_in_schedules, forms, spread_and_limit
 from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.diffusion.times import SPACINGS
+from harness.errors import BadOption
 from harness.lazy import torch
 from harness.registry import BUILT_IN
 
+COUNTS = (1, 2, 3, 5, 10, 13, 50, 61, 100, 250, 500, 999, 1000)  # of steps
 
-def claims(name: str, bench: Bench) -> Claims:
+
+def of_schedule(name: str, bench: Bench) -> Claims:
+    built_in = [spacing for spacing in SPACINGS if SPACINGS.origin(spacing) == BUILT_IN]
     t = torch.arange(0, 1001, dtype=torch.float64) / 1000
     for form, schedule in forms(name).items():
         about = partial(check, bench, f"schedule {form}")
@@ -22,13 +29,14 @@ def claims(name: str, bench: Bench) -> Claims:
         yield about("log SNR falls (table entries where not)", 0, partial(rises, schedule, t))
         yield about("t(log_snr(t)) = t, ends included", 1e-9, partial(inverse_off, schedule, t))
         yield about("log SNR = log(alpha^2 / sigma^2)", 1e-6, partial(rates_off, schedule, t))
-        yield about("keeps shape and dtype (faults)", 0, partial(faults, schedule, bench))
-        yield about("every spacing has its steps (cases where not)", 0, partial(no_paths, schedule))
+        yield about("keeps shape and dtype (faults)", 0, partial(schedule_faults, schedule, bench))
+        unmade = partial(no_paths, built_in, [schedule])
+        yield about("every spacing has its steps (cases where not)", 0, unmade)
         if not schedule.ends_in_pure_noise:
             spread = partial(spread_and_limit, bench, "ddim", schedule)
             yield about(f"ddim's spread of N(0, {LAM}), 500 log_snr", 0.02, spread)
     if (abar := getattr(SCHEDULES[name], "abar_at_1", None)) is not None:
-        last = partial(last_abar, forms(name)[name], bench, abar)
+        last = partial(abar_ratio, forms(name)[name], bench, abar)
         what, tolerance = f"schedule {name}", 1e-4 + bench.ulps(10)
         yield check(bench, what, "abar(1) over the paper's", tolerance, last, 1.0)
 
@@ -52,17 +60,47 @@ def rates_off(schedule: Schedule, t: torch.Tensor) -> torch.Tensor:
     return ((log_snr - schedule.log_snr(inside)) / (1 + log_snr.abs())).abs().max()
 
 
-def faults(schedule: Schedule, bench: Bench) -> int:
+def schedule_faults(schedule: Schedule, bench: Bench) -> int:
     times = [torch.full(shape, 0.4, dtype=bench.dtype) for shape in ((), (3,), (2, 1))]
     functions = (schedule.log_snr, schedule.alpha, schedule.sigma, schedule.t)
     pairs = [(t, function(t)) for t in times for function in functions]
     return sum(t.shape != found.shape or t.dtype != found.dtype for t, found in pairs)
 
 
-def no_paths(schedule: Schedule) -> int:
-    built_in = [name for name in SPACINGS if SPACINGS.origin(name) == BUILT_IN]
-    return sum(not is_path(name, schedule, steps) for name in built_in for steps in COUNTS)
-
-
-def last_abar(schedule: Schedule, bench: Bench, papers: float) -> torch.Tensor:
+def abar_ratio(schedule: Schedule, bench: Bench, papers: float) -> torch.Tensor:
     return schedule.alpha(torch.tensor(1.0, dtype=bench.dtype)) ** 2 / papers
+
+
+def of_spacing(name: str, bench: Bench) -> Claims:
+    about = partial(check, bench, f"spacing {name}")
+    unmade = partial(no_paths, [name], built_in_schedules().values())
+    yield about("N asked are N done (cases where not)", 0, unmade)
+    yield about(
+        "gives times in the dtype asked for (faults)", 0, partial(spacing_faults, name, bench)
+    )
+
+
+def no_paths(spacings: Iterable[str], schedules: Iterable[Schedule]) -> int:
+    cases = product(spacings, schedules, COUNTS)
+    return sum(not is_path(*case) for case in cases)
+
+
+def is_path(name: str, schedule: Schedule, steps: int) -> bool:
+    """Whether the spacing makes a path of so many steps, or says why it will not."""
+    try:
+        times = SPACINGS[name](schedule, steps, **written_out(name, steps))
+    except BadOption:
+        return True
+    falls = bool((times.diff() < 0).all())
+    return len(times) == steps + 1 and falls and float(times[0]) <= 1 and float(times[-1]) == 0
+
+
+def spacing_faults(name: str, bench: Bench) -> int:
+    schedule = built_in_schedules()["linear"]
+    times = SPACINGS[name](schedule, 5, dtype=bench.dtype, **written_out(name, 5))
+    return int(times.dtype != bench.dtype)
+
+
+def written_out(name: str, steps: int) -> dict[str, Any]:
+    """The option without which `explicit` has no times."""
+    return {"times": tuple(1 - k / steps for k in range(steps))} if name == "explicit" else {}

@@ -13,18 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.contracts import (
-    closed_forms,
-    data,
-    extractors,
-    metrics,
-    models,
-    objective,
-    samplers,
-    schedules,
-    spacings,
-)  # fmt: skip
-from harness.contracts.check import Bench, CannotCheck, Check, Claims, NotChecked, told
+from harness.contracts import closed_forms
+from harness.contracts.check import Bench, CannotCheck, Check, Claims, NotChecked, reason_of
+from harness.contracts.data import of_dataset
+from harness.contracts.extractors import of_extractor
+from harness.contracts.metrics import of_metric
+from harness.contracts.models import of_model
+from harness.contracts.objective import of_loss, of_target, of_weighting
+from harness.contracts.samplers import of_sampler
+from harness.contracts.schedules import of_schedule, of_spacing
 from harness.data.datasets import DATASETS
 from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
@@ -51,16 +48,16 @@ class Contract:
 
 
 CONTRACTS = {
-    "schedule": Contract(SCHEDULES, schedules.claims),
-    "spacing": Contract(SPACINGS, spacings.claims),
-    "sampler": Contract(SAMPLERS, samplers.claims),
-    "target": Contract(TARGETS, objective.of_target),
-    "weighting": Contract(WEIGHTINGS, objective.of_weighting),
-    "loss": Contract(LOSSES, objective.of_loss),
-    "dataset": Contract(DATASETS, data.claims, "float64"),
-    "model": Contract(MODELS, models.claims, "float32"),
-    "extractor": Contract(EXTRACTORS, extractors.claims, "float64"),
-    "metric": Contract(METRICS, metrics.claims, "float64"),
+    "schedule": Contract(SCHEDULES, of_schedule),
+    "spacing": Contract(SPACINGS, of_spacing),
+    "sampler": Contract(SAMPLERS, of_sampler),
+    "target": Contract(TARGETS, of_target),
+    "weighting": Contract(WEIGHTINGS, of_weighting),
+    "loss": Contract(LOSSES, of_loss),
+    "dataset": Contract(DATASETS, of_dataset, "float64"),
+    "model": Contract(MODELS, of_model, "float32"),
+    "extractor": Contract(EXTRACTORS, of_extractor, "float64"),
+    "metric": Contract(METRICS, of_metric, "float64"),
 }
 
 
@@ -80,7 +77,7 @@ def of_part(kind: str, name: str, bench: Bench) -> list[Check | NotChecked]:
     except NotHereYet:
         return [NotChecked(kind, name, "its files are not here")]
     except Exception as error:  # a part of another package may raise anything
-        reason = told(error)
+        reason = reason_of(error)
         return [Check(kind, name, "can be made", 0, math.nan, 0, bench.precision, reason)]
 
 
@@ -103,7 +100,7 @@ def verify(
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerifyReport:
     """All checks that were made on one machine, and how long they took."""
 
     machine: str
@@ -117,37 +114,17 @@ class Verdict:
 
     def as_text(self) -> str:
         """A table for a person, what fails last, and the sum of it."""
-        heading = ["", "part", "claim", "expected", "found", "tolerance", "in"]
-        rows = [
-            [
-                "ok" if check.holds else "FAILS", f"{check.kind} {check.part}", check.claim,
-                f"{check.expected:.6g}", f"{check.found:.6g}", f"{check.tolerance:.2g}",
-                check.precision,
-            ]
-            for check in sorted(self.checks, key=lambda check: not check.holds)
-        ]  # fmt: skip
-        wide = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip()
-            for row in [heading, *rows]
-        ]
-        reasons = [
-            f"{check.kind} {check.part}: {check.reason}" for check in self.checks if check.reason
-        ]
-        reasons += [
-            f"{each.kind} {each.part}: not checked, {each.reason}" for each in self.not_checked
-        ]
+        heading = ("", "part", "claim", "expected", "found", "tolerance", "in")
+        rows = [heading, *(check.row for check in sorted(self.checks, key=lambda c: not c.holds))]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        reasons = [f"{each.kind} {each.part}: {each.reason}" for each in self.checks if each.reason]
+        reasons += [f"{e.kind} {e.part}: not checked, {e.reason}" for e in self.not_checked]
         failed = sum(not check.holds for check in self.checks)
-        return "\n".join(
-            [
-                *lines,
-                "",
-                *dict.fromkeys(reasons),
-                f"{len(self.checks)} claims checked on {self.machine} in {self.seconds:.0f} s; "
-                + (f"{failed} do not hold." if failed else "all hold."),
-                "Of what was tried under several schedules, the worst is shown.",
-            ]
-        )
+        total = f"{len(self.checks)} claims checked on {self.machine} in {self.seconds:.0f} s; "
+        total += f"{failed} do not hold." if failed else "all hold."
+        note = "Of what was tried under several schedules, the worst is shown."
+        return "\n".join([*lines, "", *dict.fromkeys(reasons), total, note])
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -159,7 +136,7 @@ class Verdict:
         }
 
 
-def verify_here(precision: str, device_name: str, data_dir: Path = Path()) -> Verdict:
+def verify_here(precision: str, device_name: str, data_dir: Path = Path()) -> VerifyReport:
     """Every check in `float32`, `float64` or `both`. Raises MachineError where the device is not
     there or does not compute in that precision."""
     device = machine.find_device(device_name)
@@ -170,7 +147,7 @@ def verify_here(precision: str, device_name: str, data_dir: Path = Path()) -> Ve
         )
     began = time.monotonic()
     found = list(verify(precisions, device, data_dir))
-    return Verdict(
+    return VerifyReport(
         machine.name(device),
         [each for each in found if isinstance(each, Check)],
         [each for each in found if isinstance(each, NotChecked)],

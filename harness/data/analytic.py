@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.data.images import Distribution, Images, ImageSet, data_set, no_files
 from harness.errors import BadOption
-from harness.registry import Between, Registry, about
+from harness.registry import Between, about
 
 SEED = 20_260_101  # of the draws that make up a set: the same on every machine
 
@@ -68,43 +68,46 @@ def mixture(
     return drawn("mixture", Distribution(means, variances, weights / weights.sum()), images)
 
 
-def finite_of(sets: Callable[[], Registry[Callable[..., ImageSet]]]) -> Callable[..., ImageSet]:
-    """The data set `finite` over these sets, which it may be one of."""
+def _other_set(of: str) -> Callable[..., ImageSet]:
+    """The set whose images `finite` takes. Raises BadOption where it cannot be loaded by name."""
+    from harness.data.datasets import DATASETS  # which name `finite` too
 
-    def other(of: str) -> Callable[..., ImageSet]:
-        if of == "finite":
-            raise BadOption("dataset 'finite': 'of' must name another data set. Use digits.")
-        try:
-            sets().check_options(of, {})
-        except BadOption as error:
-            raise BadOption(
-                f"dataset 'finite': '{of}' needs options, which 'of' cannot give. Use digits, or "
-                "another data set that needs none."
-            ) from error
-        return sets()[of]
+    if of == "finite":
+        raise BadOption("dataset 'finite': 'of' must name another data set. Use digits.")
+    try:
+        DATASETS.check_options(of, {})
+    except BadOption as error:
+        raise BadOption(
+            f"dataset 'finite': '{of}' needs options, which 'of' cannot give. Use digits, or "
+            "another data set that needs none."
+        ) from error
+    return DATASETS[of]
 
-    def sources(data_dir: Path, *, of: str = "digits", **options: object) -> Sequence[Path] | None:
-        found: Callable[[Path], Sequence[Path] | None] = getattr(
-            other(of), "sources", lambda data_dir: None
-        )
-        return found(data_dir)
 
-    def check(*, of: str = "digits", **options: object) -> None:
-        other(of)
+def _check_finite(*, of: str = "digits", **options: object) -> None:
+    _other_set(of)
 
-    @about(check=check)
-    @data_set(sources=sources)
-    def finite(
-        data_dir: Path, *, of: str = "digits", images: Annotated[int, Between(0, 10**6)] = 0
-    ) -> ImageSet:
-        """The training images of another data set and nothing else; the exact denoiser is known.
 
-        All of them, or the first `images`, each as likely: every exact sample ends on one of them.
-        """
-        whole = other(of)(data_dir)
-        return ImageSet("finite", whole.train[: images or None], whole.held_out, notes=whole.notes)
+def sources_of_finite(
+    data_dir: Path, *, of: str = "digits", **options: object
+) -> Sequence[Path] | None:
+    sources: Callable[[Path], Sequence[Path] | None] = getattr(
+        _other_set(of), "sources", lambda data_dir: None
+    )
+    return sources(data_dir)
 
-    return finite
+
+@about(check=_check_finite)
+@data_set(sources=sources_of_finite)
+def finite(
+    data_dir: Path, *, of: str = "digits", images: Annotated[int, Between(0, 10**6)] = 0
+) -> ImageSet:
+    """The training images of another data set and nothing else; the exact denoiser is known.
+
+    All of them, or the first `images`, each as likely: every exact sample ends on one of them.
+    """
+    whole = _other_set(of)(data_dir)
+    return ImageSet("finite", whole.train[: images or None], whole.held_out, notes=whole.notes)
 
 
 def drawn(name: str, distribution: Distribution, images: int) -> ImageSet:

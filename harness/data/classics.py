@@ -18,7 +18,7 @@ from harness.data.images import Images, ImageSet, data_set
 from harness.downloads import download
 
 
-def files_of(name: str, folder: str) -> Callable[..., list[Path]]:
+def classic_files(name: str, folder: str) -> Callable[..., list[Path]]:
     """The sources of a classic: its zip, else torchvision's files in this folder."""
 
     def sources(data_dir: Path) -> list[Path]:
@@ -30,21 +30,21 @@ def files_of(name: str, folder: str) -> Callable[..., list[Path]]:
     return sources
 
 
-@data_set(sources=files_of("cifar10", "cifar-10-batches-py"))
+@data_set(sources=classic_files("cifar10", "cifar-10-batches-py"))
 def cifar10(data_dir: Path) -> ImageSet:
     """CIFAR-10 (Krizhevsky 2009): 60,000 photographs, 32x32 colour, 10,000 held out."""
     train, test = both_parts(data_dir, "cifar10", "CIFAR10", side=32, grey=False)
     return ImageSet("cifar10", train, test, flip=True)
 
 
-@data_set(sources=files_of("mnist", "MNIST/raw"))
+@data_set(sources=classic_files("mnist", "MNIST/raw"))
 def mnist(data_dir: Path) -> ImageSet:
     """MNIST (LeCun et al. 1998): 70,000 handwritten digits, 32x32 grey, 10,000 held out."""
     train, test = both_parts(data_dir, "mnist", "MNIST", side=28, grey=True)
     return ImageSet("mnist", padded(train), padded(test))
 
 
-@data_set(sources=files_of("fashion_mnist", "FashionMNIST/raw"))
+@data_set(sources=classic_files("fashion_mnist", "FashionMNIST/raw"))
 def fashion_mnist(data_dir: Path) -> ImageSet:
     """Fashion-MNIST (Xiao et al. 2017): 70,000 pieces of clothing, 32x32 grey, 10,000 held out."""
     train, test = both_parts(data_dir, "fashion_mnist", "FashionMNIST", side=28, grey=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.data.analytic import finite_of, gaussian, mixture
+from harness.data.analytic import finite, gaussian, mixture
 from harness.data.classics import cifar10, fashion_mnist, mnist
 from harness.data.digits import digits
 from harness.data.flowers import flowers102
@@ -18,7 +18,7 @@ DATASETS: Registry[Callable[..., ImageSet]] = Registry(
         "cifar10": cifar10,
         "digits": digits,
         "fashion_mnist": fashion_mnist,
-        "finite": finite_of(lambda: DATASETS),
+        "finite": finite,
         "flowers102": flowers102,
         "folder": folder,
         "gaussian": gaussian,
@@ -36,5 +36,5 @@ Read from files, it is marked by @harness.data.images.data_set(sources=...), els
 to see whether it is the same.""",
 )
 
-# Sets that are there for their exact denoiser: a grid that names one trains nothing unless told.
+# Sets that are there for their exact denoiser: a grid of one trains only where it names a model.
 ANALYTIC = frozenset({"gaussian", "mixture", "finite"})

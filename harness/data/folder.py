@@ -12,7 +12,7 @@ from harness.registry import Between
 
 
 def files_of_folder(data_dir: Path, *, path: str, **options: object) -> list[Path]:
-    return image_files(found(path, data_dir))
+    return image_files(existing_path(path, data_dir))
 
 
 @data_set(sources=files_of_folder)
@@ -31,12 +31,12 @@ def folder(
     `held_out` is the share of images that is never trained on. What is transparent is composed on
     white. Raises DataError where the images cannot be read or are fewer than two.
     """
-    images, notes = images_and_notes(found(path, data_dir), image_size, grey=grey)
+    images, notes = images_and_notes(existing_path(path, data_dir), image_size, grey=grey)
     count = min(max(1, round(held_out * len(images))), len(images) - 1)
     return split_by_content("folder", images, count, flip=flip, notes=notes)
 
 
-def found(path: str, data_dir: Path) -> Path:
+def existing_path(path: str, data_dir: Path) -> Path:
     """Where a path that a person wrote is. Raises DataError, naming the places, if nowhere."""
     given = Path(path).expanduser()
     places = list(dict.fromkeys([given, data_dir / given]))  # one, where the path is absolute

@@ -92,7 +92,7 @@ class ImageSet:
 def data_set(sources: Callable[..., Sequence[Path] | None]) -> Callable[[Load], Load]:
     """Give a data set's function the attribute `sources`. Called with the same arguments, it gives
     the files whose sizes and times tell whether the images may have changed: none for what is
-    embedded, computed or not downloaded yet; None where that cannot be told."""
+    embedded, computed or not downloaded yet; None where that is unknown."""
 
     def mark(load: Load) -> Load:
         load.sources = sources  # type: ignore[attr-defined]
@@ -107,12 +107,7 @@ def no_files(data_dir: Path, **options: object) -> list[Path]:
 
 
 def split_by_content(
-    name: str,
-    images: Images,
-    held_out: int,
-    *,
-    flip: bool = False,
-    notes: tuple[str, ...] = (),
+    name: str, images: Images, held_out: int, *, flip: bool = False, notes: tuple[str, ...] = ()
 ) -> ImageSet:
     """Hold out the `held_out` images whose pixels have the lowest sha256; images [N, C, H, W].
 

@@ -14,7 +14,7 @@ from harness.diffusion.schedules import Schedule
 from harness.lazy import torch
 
 
-def gaussian(
+def gaussian_denoiser(
     schedule: Schedule, mean: float | torch.Tensor, variance: float | torch.Tensor
 ) -> Denoise:
     """x_0 ~ N(mean, variance) in each direction; mean and variance broadcast to x."""
@@ -42,11 +42,11 @@ def gains(
     units = torch.eye(len(times), dtype=variances.dtype, device=variances.device)
     drawn = iter(units[1:])
     start = units[0].expand(len(variances), -1)
-    denoise = gaussian(schedule, 0.0, variances[:, None])
+    denoise = gaussian_denoiser(schedule, 0.0, variances[:, None])
     return sampler(denoise, schedule, start, times, lambda: next(drawn).expand_as(start), **options)
 
 
-def mixture(
+def mixture_denoiser(
     schedule: Schedule, means: torch.Tensor, variances: torch.Tensor, weights: torch.Tensor
 ) -> Denoise:
     """x_0 from K round Gaussians: means [K, ...] shaped like one x, variances and weights [K]."""
@@ -65,7 +65,7 @@ def mixture(
     return denoise
 
 
-def finite(schedule: Schedule, images: torch.Tensor) -> Denoise:
+def finite_denoiser(schedule: Schedule, images: torch.Tensor) -> Denoise:
     """x_0 one of `images` [K, ...], each as likely. Every sample ends on one of them."""
     points = images.reshape(len(images), -1)
 
@@ -73,9 +73,7 @@ def finite(schedule: Schedule, images: torch.Tensor) -> Denoise:
         alpha, sigma = rates(schedule, t)
         # Not as |x|^2 - 2 x.y + |y|^2, which in float32 cannot tell near duplicates apart.
         distance = torch.cdist(
-            x.reshape(len(x), -1),
-            alpha * points,
-            compute_mode="donot_use_mm_for_euclid_dist",
+            x.reshape(len(x), -1), alpha * points, compute_mode="donot_use_mm_for_euclid_dist"
         ).square()
         share = torch.softmax(-distance / (2 * sigma**2), dim=1)
         return (share @ points).view_as(x)

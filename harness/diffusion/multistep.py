@@ -159,10 +159,7 @@ def dpmpp_2m(
     return walk(denoise, schedule, x, times, step)
 
 
-@sampler(
-    formula="DDPM's step from the same extrapolated x̂₀ (Lu et al. 2022)",
-    like="ddpm",
-)
+@sampler(formula="DDPM's step from the same extrapolated x̂₀ (Lu et al. 2022)", like="ddpm")
 def dpmpp_2m_sde(
     denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
 ) -> Tensor:
@@ -213,10 +210,7 @@ def unipc(
 
 
 def unified(
-    x: Tensor,
-    known: list[tuple[Level, Tensor]],
-    s: Level,
-    arrived: Tensor | None = None,
+    x: Tensor, known: list[tuple[Level, Tensor]], s: Level, arrived: Tensor | None = None
 ) -> Tensor:
     """x at s from x at the newest level known: the predictor UniP, or with the estimate that
     `arrived` at s the corrector UniC (Zhao et al. 2023, eq. 3 and 8; B(h) R rho = phi)."""

@@ -93,7 +93,7 @@ def truncated_snr(log_snr: torch.Tensor) -> torch.Tensor:
 
 @about(
     formula="weight S(b − log SNR) on |ε̂ − ε|², S the logistic function, b = 0 unless said "
-    "otherwise (Kingma & Gao 2023)",
+    "otherwise (Kingma & Gao 2023)"
 )
 def sigmoid(
     log_snr: torch.Tensor, *, bias: Annotated[float, Between(-20, 20)] = 0.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from harness.diffusion.levels import Level, levels
@@ -71,7 +72,7 @@ def ddim(
 
 @sampler(
     formula="draws x_s from the posterior q(x_s | x_t, x̂₀), whose variance is (σ_s²/σ_t²)(1 − "
-    "α_t²/α_s²): DDIM with η = 1 (Ho et al. 2020)",
+    "α_t²/α_s²): DDIM with η = 1 (Ho et al. 2020)"
 )
 def ddpm(
     denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
@@ -85,9 +86,7 @@ def ddpm(
     return walk(denoise, schedule, x, times, step)
 
 
-@sampler(
-    formula="the mean of DDPM with the larger variance 1 − α_t²/α_s² (Ho et al. 2020)",
-)
+@sampler(formula="the mean of DDPM with the larger variance 1 − α_t²/α_s² (Ho et al. 2020)")
 def ddpm_large(
     denoise: Denoise,
     schedule: Schedule,
@@ -163,8 +162,7 @@ def evaluations(name: str, steps: int) -> int:
 def steps_within(name: str, budget: int) -> int:
     """The most steps that this sampler makes with at most so many network evaluations; at least
     one."""
-    of: Callable[[int], int] = getattr(SAMPLERS[name], "evaluations", int)
-    return max(1, bisect_right(range(1, budget + 1), budget, key=of))
+    return max(1, bisect_right(range(1, budget + 1), budget, key=partial(evaluations, name)))
 
 
 SAMPLERS = Registry(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import update_wrapper
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -23,32 +24,26 @@ DrawNoise = Callable[[], "Tensor"]
 Step = Callable[["Tensor", "Tensor", Level, Level], "Tensor"]
 
 
+@dataclass(eq=False)
 class Sampler:
     """A sampling function and what is known of it: its formula, how many network evaluations it
     makes, its order of convergence, and where it can begin."""
 
-    def __init__(
-        self,
-        function: Callable[..., Tensor],
-        formula: str,
-        order: int | None,
-        like: str,
-        evaluations: Callable[[int], int],
-        from_signal: bool,
-    ):
-        self.formula = formula
-        self.order = order  # of convergence, where it is deterministic and that is known
-        self.like = like  # the sampler whose first step is its own, having nothing to remember
-        self.evaluations = evaluations  # of so many steps, the last of them to time 0
-        self.from_signal = from_signal
-        self._function = function
-        update_wrapper(self, function)
+    function: Callable[..., Tensor]
+    formula: str
+    order: int | None  # of convergence, where it is deterministic and that is known
+    like: str  # the sampler whose first step is its own, having nothing to remember
+    evaluations: Callable[[int], int]  # of so many steps, the last of them to time 0
+    from_signal: bool
+
+    def __post_init__(self) -> None:
+        update_wrapper(self, self.function)
 
     def check_start(self, log_snr: float) -> None:
         """Raises BadOption where this sampler cannot begin at this log SNR."""
         if self.from_signal and log_snr == -math.inf:
             raise BadOption(
-                f"sampler '{self._function.__name__}' divides by the signal rate, and no signal "
+                f"sampler '{self.function.__name__}' divides by the signal rate, and no signal "
                 "is left at its first time (zero terminal SNR). Use spacing 'leading', which "
                 "begins later, or sampler 'ddim' or 'dpmpp_2m', which begin anywhere."
             )
@@ -63,7 +58,7 @@ class Sampler:
         **options: Any,
     ) -> Tensor:
         self.check_start(float(schedule.log_snr(times[0].double())))
-        return self._function(denoise, schedule, x, times, draw_noise, **options)
+        return self.function(denoise, schedule, x, times, draw_noise, **options)
 
 
 def sampler(

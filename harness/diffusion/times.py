@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import update_wrapper
 from itertools import pairwise
@@ -24,6 +25,7 @@ Rule = Callable[..., Sequence[float]]
 Numbers = tuple[float, ...]
 
 
+@dataclass(eq=False)
 class Spacing:
     """A rule for times, the numbers of steps it can make and the schedules it can be made for.
 
@@ -31,25 +33,21 @@ class Spacing:
     falls from the first time to 0. Raises BadOption where the rule cannot give that.
     """
 
-    def __init__(
-        self,
-        rule: Rule,
-        formula: str,
-        fewest: int,
-        most: int | None,
-        from_signal: bool,
-        check: Rule | None,
-    ):
-        self.formula, self.fewest, self.most = formula, fewest, most
-        self._from_signal = from_signal
-        self._rule, self._check = rule, check
-        update_wrapper(self, rule)
+    rule: Rule
+    formula: str
+    fewest: int
+    most: int | None
+    from_signal: bool
+    check: Rule | None
+
+    def __post_init__(self) -> None:
+        update_wrapper(self, self.rule)
 
     def check_steps(self, steps: int, **options: Any) -> None:
         """Raises BadOption where this spacing has no such number of steps."""
-        name = self._rule.__name__
-        if self._check:
-            self._check(steps, **options)
+        name = self.rule.__name__
+        if self.check:
+            self.check(steps, **options)
         if steps < self.fewest:
             raise BadOption(
                 f"spacing '{name}' needs at least {self.fewest} steps, not {steps}. Use more, or "
@@ -63,9 +61,9 @@ class Spacing:
 
     def check_schedule(self, schedule: Schedule) -> None:
         """Raises BadOption where there are no such times for this schedule."""
-        if self._from_signal and schedule.ends_in_pure_noise:
+        if self.from_signal and schedule.ends_in_pure_noise:
             raise BadOption(
-                f"spacing '{self._rule.__name__}' cannot begin where no signal is left (zero "
+                f"spacing '{self.rule.__name__}' cannot begin where no signal is left (zero "
                 "terminal SNR): log SNR is infinite there. Use spacing 'trailing' or 'angle'."
             )
 
@@ -74,11 +72,11 @@ class Spacing:
     ) -> torch.Tensor:
         self.check_steps(steps, **options)
         self.check_schedule(schedule)
-        rule = [*self._rule(schedule, steps, **options), 0.0]
+        rule = [*self.rule(schedule, steps, **options), 0.0]
         times = torch.tensor(rule, dtype=dtype or torch.float64)
         if not bool((times.diff() < 0).all()):
             raise BadOption(
-                f"spacing '{self._rule.__name__}' has no {steps} times that differ under this "
+                f"spacing '{self.rule.__name__}' has no {steps} times that differ under this "
                 "schedule. Use fewer steps, or spacing 'trailing'."
             )
         return times
@@ -105,9 +103,7 @@ def uniform(schedule: Schedule, steps: int) -> Sequence[float]:
 
 
 @spacing(
-    formula="t_k = (⌊T/N⌋ (N − 1 − k) + 1)/T, which never starts at pure noise",
-    fewest=2,
-    most=T,
+    formula="t_k = (⌊T/N⌋ (N − 1 − k) + 1)/T, which never starts at pure noise", fewest=2, most=T
 )
 def leading(schedule: Schedule, steps: int) -> Sequence[float]:
     """Every floor(T/N)-th table entry from the first: the DDPM and DDIM code; never starts at T.
@@ -180,7 +176,7 @@ def karras(
 
 @spacing(
     formula="even in the angle atan2(σ, α c), c the standard deviation of the data, 1 unless said "
-    "otherwise",
+    "otherwise"
 )
 def angle(
     schedule: Schedule, steps: int, *, data_std: Annotated[float, Between(1e-3, 100)] = 1.0
@@ -196,9 +192,7 @@ def angle(
 
 
 def _evenly(
-    schedule: Schedule,
-    steps: int,
-    place: Callable[[torch.Tensor, float, float], torch.Tensor],
+    schedule: Schedule, steps: int, place: Callable[[torch.Tensor, float, float], torch.Tensor]
 ) -> Sequence[float]:
     """N times even in a function of log SNR, which `place(share, first, last)` inverts.
 

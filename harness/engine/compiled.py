@@ -50,15 +50,19 @@ def compiled(
     """
     began = time.perf_counter()
     try:
-        made = torch.compile(
-            network, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else "default"
-        )
+        mode = "reduce-overhead" if device.type == "cuda" else "default"
+        made = torch.compile(network, dynamic=False, mode=mode)
         for shape in shapes:
-            _try(Predictor(made, precision), shape, device, for_training)
+            x, log_snr = torch.zeros(shape, device=device), torch.zeros(shape[0], device=device)
+            with torch.inference_mode(not for_training):
+                prediction = Predictor(made, precision)(x, log_snr)
+            if for_training:
+                torch.autograd.backward(prediction.square().mean())
     except Exception as error:  # of the compiler, the linker or the driver: many kinds
         if isinstance(error, torch.OutOfMemoryError) and not for_training:
             raise  # smaller batches would do
-        return Compiled(network, time.perf_counter() - began, _first_line(error))
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return Compiled(network, time.perf_counter() - began, first_line[:200])
     finally:
         network.zero_grad()
     machine.wait_for(device)
@@ -67,19 +71,3 @@ def compiled(
         # The next replay of a CUDA graph overwrites what this one returned, which samplers keep.
         return Compiled(lambda x, log_snr: made(x, log_snr).clone(), seconds)
     return Compiled(made, seconds)
-
-
-def _try(
-    network: Predictor, shape: tuple[int, ...], device: torch.device, for_training: bool
-) -> None:
-    x, log_snr = torch.zeros(shape, device=device), torch.zeros(shape[0], device=device)
-    if for_training:
-        torch.autograd.backward(network(x, log_snr).square().mean())
-        return
-    with torch.inference_mode():
-        network(x, log_snr)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

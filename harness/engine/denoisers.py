@@ -10,9 +10,9 @@ from functools import lru_cache
 import torch
 
 from harness.engine.compiled import compiled
-from harness.engine.exact import Exact
+from harness.engine.exact import ExactDenoiser
 from harness.engine.inputs import images_of
-from harness.engine.network import Trained, load
+from harness.engine.network import Trained, load_trained
 from harness.engine.sample import batches_of
 from harness.errors import DataError
 from harness.execute import machine
@@ -21,25 +21,25 @@ from harness.work.cells import Cell, Training
 from harness.work.options import Workplace
 
 
-def denoiser_of(cell: Cell, at: Workplace, compile: bool = False) -> Trained | Exact:
+def denoiser_of(cell: Cell, at: Workplace, compile: bool = False) -> Trained | ExactDenoiser:
     """Raises StoreError where the store lacks the training, and DataError where it kept no
     checkpoint though the cell is of one."""
     if cell.weights != "final":
         return _at_checkpoint(cell, at)
     made = final_denoiser(cell.training, at)
-    if not compile or isinstance(made, Exact):
+    if not compile or isinstance(made, ExactDenoiser):
         return made
     sizes = {len(batch) for batch in batches_of(cell.images, made.device)}
     return compiled_once(made, tuple(sorted(sizes)))
 
 
 @lru_cache(maxsize=1)
-def final_denoiser(training: Training, at: Workplace) -> Trained | Exact:
+def final_denoiser(training: Training, at: Workplace) -> Trained | ExactDenoiser:
     """Kept for the next cell, since those of one training come together."""
     images, device = images_of(training, at), machine.find_device(at.device)
     if training.is_exact:
-        return Exact(training, images, device)
-    return load(training, Store(at.store), images, device)
+        return ExactDenoiser(training, images, device)
+    return load_trained(training, Store(at.store), images, device)
 
 
 def _at_checkpoint(cell: Cell, at: Workplace) -> Trained:
@@ -51,26 +51,27 @@ def _at_checkpoint(cell: Cell, at: Workplace) -> Trained:
             "which this cell is sampled with. Use --redo to train it again."
         )
     device = machine.find_device(at.device)
-    return load(training, store, images_of(training, at), device, CHECKPOINT)
+    return load_trained(training, store, images_of(training, at), device, CHECKPOINT)
 
 
 @lru_cache(maxsize=1)
 def compiled_once(trained: Trained, sizes: tuple[int, ...]) -> Trained:
     """The network compiled for batches of these sizes, and for as many threads as it will be
     given. The cells of one training come together and share it."""
-    if trained.device.type == "cpu":
+    network, precision, device = trained.network, trained.precision, trained.device
+    if device.type == "cpu":
         torch.set_num_threads(machine.threads_for(math.prod(trained.shape)))
     shapes = [(size, *trained.shape) for size in sizes]
     try:
-        made = compiled(
-            trained.network, shapes, trained.precision, trained.device, for_training=False
-        )
+        made = compiled(network, shapes, precision, device, for_training=False)
     except torch.OutOfMemoryError:
         if max(sizes) == 1:
             return trained
         machine.free_spare_memory()
         return compiled_once(trained, tuple(sorted({-(-size // 2) for size in sizes})))
-    network = None if made.trouble else made.network
     return replace(
-        trained, compiled=network, compile_seconds=made.seconds, compile_trouble=made.trouble
+        trained,
+        compiled=None if made.trouble else made.network,
+        compile_seconds=made.seconds,
+        compile_trouble=made.trouble,
     )

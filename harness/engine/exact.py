@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 
 from harness.data.images import ImageSet
 from harness.diffusion import analytic
 from harness.diffusion.objective import Denoiser
-from harness.diffusion.samplers import Denoise
 from harness.diffusion.schedules import Schedule
 from harness.engine.network import to_signal
 from harness.work.cells import Training
 
 
 @dataclass(frozen=True)
-class Exact:
+class ExactDenoiser:
     """The best denoiser there is for a set of images: of the distribution they were drawn from,
     where that is known, or of the training images as a finite set. It is sampled as a trained
     network is."""
@@ -26,6 +26,10 @@ class Exact:
     images: ImageSet
     device: torch.device
     precision: str = "float32"
+    # As of a network, and it is never compiled.
+    compiled: ClassVar[None] = None
+    compile_seconds: ClassVar[float] = 0.0
+    compile_trouble: ClassVar[str] = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -33,13 +37,10 @@ class Exact:
 
     def denoiser(self, schedule: Schedule, clip: bool = False) -> Denoiser:
         """`denoise(x, t)` under a schedule."""
-        return Denoiser(self._estimate(schedule), clip)
-
-    def _estimate(self, schedule: Schedule) -> Denoise:
         if self.images.distribution is None:
-            return analytic.finite(schedule, self._points)
+            return Denoiser(analytic.finite_denoiser(schedule, self._points), clip)
         means, variances, weights = self._mixture
-        return analytic.mixture(schedule, means, variances, weights)
+        return Denoiser(analytic.mixture_denoiser(schedule, means, variances, weights), clip)
 
     @cached_property
     def _points(self) -> torch.Tensor:

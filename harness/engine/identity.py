@@ -27,53 +27,45 @@ from harness.store import Store, read_json, write_json
 from harness.work.cells import Part
 from harness.work.options import Workplace
 
-KEPT = "fingerprints.json"
-SETTLED = 2.0  # seconds without a change, after which a file's times tell the next one
+FINGERPRINTS = "fingerprints.json"
+SETTLED_SECONDS = 2.0  # seconds without a change, after which a file's times show the next one
 # Other versions may read other pixels from the same files, or make others.
 READERS = ("numpy", "pillow", "scikit-learn", "torchvision")
 
 
 def data_fingerprint(part: Part, at: Workplace) -> str:
     """sha256 of the images of a data set. Raises DataError where they cannot be had."""
-
-    def look() -> str:
-        return image_set(at.data_dir, part, is_fresh=True).fingerprint
-
-    return _fingerprint(DATASETS, part, at, look)
+    return _fingerprint(
+        DATASETS, part, at, lambda: image_set(at.data_dir, part, is_fresh=True).fingerprint
+    )
 
 
 def extractor_fingerprint(part: Part, at: Workplace) -> str:
     """sha256 of the weights of an extractor. Raises DataError where they cannot be had."""
-
-    def look() -> str:
-        found: str = EXTRACTORS[part.name](at.data_dir, "cpu", **part.keywords).fingerprint
-        return found
-
-    return _fingerprint(EXTRACTORS, part, at, look)
+    make = EXTRACTORS[part.name]
+    return _fingerprint(
+        EXTRACTORS, part, at, lambda: str(make(at.data_dir, "cpu", **part.keywords).fingerprint)
+    )
 
 
 def _fingerprint(
-    registry: Registry[Any],
-    part: Part,
-    at: Workplace,
-    look: Callable[[], str],
+    registry: Registry[Any], part: Part, at: Workplace, look: Callable[[], str]
 ) -> str:
     """What was found before, where the part's sources have not changed since; else what `look`
     finds, kept in the store where there is one."""
     sources = getattr(registry[part.name], "sources", None)
 
     def stamp(settled_by: float) -> str:
-        found = sources(at.data_dir, **part.keywords) if sources else None
-        return "" if found is None else _stamp(found, settled_by)
+        return _stamp(sources(at.data_dir, **part.keywords) if sources else None, settled_by)
 
-    path = Store(at.store).root / KEPT
-    name = f"{part.name}-{_digest(json.dumps([registry.kind, asdict(part)], sort_keys=True))[:12]}"
+    path = Store(at.store).root / FINGERPRINTS
+    name = f"{part.name}-{_sha256([registry.kind, asdict(part)])[:12]}"
     before = (read_json(path) | _found.get(path, {})).get(name)
     began = time.time()
     if isinstance(before, dict) and before.get("sources") == stamp(began):
         return str(before["fingerprint"])
     fingerprint = look()
-    if now := stamp(began - SETTLED):
+    if now := stamp(began - SETTLED_SECONDS):
         _found.setdefault(path, {})[name] = {"sources": now, "fingerprint": fingerprint}
         if path.parent.is_dir():
             keep_fingerprints(at)
@@ -82,7 +74,7 @@ def _fingerprint(
 
 def keep_fingerprints(at: Workplace) -> None:
     """Write what this process has found into the store, which is made if it must be."""
-    path = Store(at.store).root / KEPT
+    path = Store(at.store).root / FINGERPRINTS
     if found := _found.pop(path, {}):
         with suppress(StoreError):  # which may be read-only
             write_json(path, read_json(path) | found)
@@ -91,23 +83,24 @@ def keep_fingerprints(at: Workplace) -> None:
 _found: dict[Path, dict[str, Mapping[str, str]]] = {}  # not written yet: there is no store
 
 
-def _stamp(files: Iterable[Path], settled_by: float) -> str:
-    """A digest of the names, sizes and times of files; empty where one was changed later than
-    that: a change that follows at once could leave the same time."""
-    files = [Path(file) for file in files]
-    above = os.path.commonpath([file.parent for file in files]) if files else ""
-    rows: list[tuple[str, int, int, int]] = []
-    for file in files:
-        found = file.stat()
-        if max(found.st_mtime, found.st_ctime) > settled_by:
-            return ""
-        name = str(file)[len(above) :].replace(os.sep, "/")
-        rows.append((name, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
-    return _digest(json.dumps([_versions(), sorted(rows)]))
+def _stamp(files: Iterable[Path] | None, settled_by: float) -> str:
+    """A digest of the names, sizes and times of files; empty where there are none, and where one
+    was changed later than that: a change that follows at once could leave the same time."""
+    if files is None:
+        return ""
+    stats = {str(file): Path(file).stat() for file in files}
+    if any(max(one.st_mtime, one.st_ctime) > settled_by for one in stats.values()):
+        return ""
+    above = os.path.commonpath([Path(file).parent for file in stats]) if stats else ""
+    rows = [
+        (file[len(above) :].replace(os.sep, "/"), one.st_size, one.st_mtime_ns, one.st_ctime_ns)
+        for file, one in stats.items()
+    ]
+    return _sha256([_reader_versions(), sorted(rows)])
 
 
 @cache
-def _versions() -> list[str]:
+def _reader_versions() -> list[str]:
     found = []
     for package in READERS:
         with suppress(PackageNotFoundError):
@@ -115,5 +108,5 @@ def _versions() -> list[str]:
     return found
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -17,21 +17,18 @@ from harness.metrics.features import EXTRACTORS, Classifier, Extractor, has_logi
 from harness.work.cells import Cell, Part, Training
 from harness.work.options import Workplace
 
-MOST = 4  # data sets in memory at once
-
-_loaded: dict[tuple[Path, Part], ImageSet] = {}
-
 
 def image_set(data_dir: Path, part: Part, is_fresh: bool = False) -> ImageSet:
     """A data set, from memory where it is there unless it is to be looked at anew."""
-    name = (data_dir, part)
-    if is_fresh or name not in _loaded:
-        images: ImageSet = DATASETS[part.name](data_dir, **part.keywords)
-        _loaded.pop(name, None)
-        while len(_loaded) >= MOST:
-            del _loaded[next(iter(_loaded))]
-        _loaded[name] = images
-    return _loaded[name]
+    if is_fresh:
+        _image_set.cache_clear()
+    return _image_set(data_dir, part)
+
+
+@lru_cache(maxsize=4)
+def _image_set(data_dir: Path, part: Part) -> ImageSet:
+    images: ImageSet = DATASETS[part.name](data_dir, **part.keywords)
+    return images
 
 
 def images_of(training: Training, at: Workplace) -> ImageSet:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,13 @@ from harness.errors import DataError, NotDefined, StoreError
 from harness.execute import machine
 from harness.execute.progress import Report
 from harness.metrics.distances import METRICS
-from harness.metrics.evaluation import deciding, evaluate, lacking
+from harness.metrics.evaluation import Evaluation, deciding, evaluate, lacking
+from harness.metrics.features import Features
 from harness.store import FEATURES, Store
 from harness.work.options import Workplace
 from harness.work.results import INFLUENCES, Artifacts, CellResult
 
+Named = TypeVar("Named")
 OTHER_PART = {"train": "held_out", "held_out": "train"}  # the baseline of a reference
 
 
@@ -33,45 +35,52 @@ def measured(
 ) -> CellResult:
     """The result with the wanted metrics that it lacks, each beside its baseline: what as many
     real held-out images score against the same reference."""
-    if not lacking(result, metrics, reference_variance):
+    if not (names := lacking(result, metrics, reference_variance)):
         return result
     refuse_other_inputs(result, at)
-    result, arrays = with_arrays(result)
+    try:
+        arrays = dict(result.artifacts.arrays())
+    except StoreError:  # of another moment, as a kill may leave them: measure all of them again
+        result, arrays = replace(result, measurements={}, undefined={}), {}
+        names = list(metrics)
     cell, real = result.cell, RealImages(result.cell, at, report)
     features = read_features(Store(at.store).cell(cell.key, FEATURES))
     reference = real.key(cell.reference)
-    measurements, undefined = dict(result.measurements), dict(result.undefined)
-    names = lacking(result, metrics, reference_variance)
+    measurements, undefined = without(result.measurements, names), without(result.undefined, names)
     for name in names:
-        given = real.needed_by(name, features)
         try:
-            with machine.numpy_threads_for(features.size):
-                found = evaluate(
-                    name, METRICS[name], features, real.features(reference),
-                    reference_variance=reference_variance, **given,
-                )  # fmt: skip
-        except NotDefined as error:  # for so few images, say: the other metrics are not
+            found = evaluation(name, features, reference, real, reference_variance)
+        except NotDefined as error:  # for so few images, say: other metrics may be defined
             undefined[name] = str(error)
             continue
         measurements[name] = found.measurement
         arrays |= found.arrays
+    sources = {name: source for name in names if (source := METRICS.source(name))}
     result = replace(
         result,
         measurements=measurements,
         undefined=undefined,
+        metric_sources=without(result.metric_sources, names) | sources,
         reference_features=reference,
         artifacts=with_files(result.artifacts, {INFLUENCES: npz(arrays)}),
     )
     return with_baselines(result, names, deciding(metrics), real)
 
 
-def with_arrays(result: CellResult) -> tuple[CellResult, dict[str, NDArray[Any]]]:
-    """The result with what was kept of its measurements for comparisons; without measurements
-    where that is of another moment, as a kill may leave it: all come again from kept features."""
-    try:
-        return result, dict(result.artifacts.arrays())
-    except StoreError:
-        return replace(result, measurements={}, undefined={}), {}
+def evaluation(
+    name: str, features: Features, reference: str, real: RealImages, reference_variance: bool
+) -> Evaluation:
+    """One metric of features [N, d] against the reference of this key. Raises NotDefined."""
+    given, metric = real.needed_by(name, features), METRICS[name]
+    with machine.numpy_threads_for(features.size):
+        return evaluate(
+            name, metric, features, real.features(reference), reference_variance=reference_variance,
+            **given,
+        )  # fmt: skip
+
+
+def without(named: Mapping[str, Named], names: Iterable[str]) -> dict[str, Named]:
+    return {name: value for name, value in named.items() if name not in names}
 
 
 def with_baselines(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,15 +51,10 @@ class Predictor:
     def __call__(self, x: Tensor, log_snr: Tensor) -> Tensor:
         layout = memory_format(x.shape[-1], self.precision, x.device)
         x = x.contiguous(memory_format=layout)
-        with autocast(self.precision, x.device):
-            prediction: Tensor = self.network(x, log_snr)
-        return prediction.float()
-
-
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, precision))
+        if self.precision == "float32":
+            return self.network(x, log_snr).float()
+        with torch.autocast(x.device.type, dtype=getattr(torch, self.precision)):
+            return self.network(x, log_snr).float()
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,7 @@ def rounded_once(network: nn.Module, precision: str) -> nn.Module:
     return network
 
 
-def load(
+def load_trained(
     training: Training, store: Store, images: ImageSet, device: torch.device, file: str = WEIGHTS
 ) -> Trained:
     """A finished training's network with its averaged weights. Raises StoreError."""

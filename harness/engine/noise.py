@@ -2,18 +2,19 @@
 
 Each draw is named by a stream: its purpose, a seed and positions. So resuming needs no random
 state, image i starts from the same noise in every cell of a grid, and two cells differ by their
-schedule and sampler and not by luck.
+schedule and sampler, and not by their noise.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.random import Generator, Philox, SeedSequence
 
-BLOCK = 64  # images whose fresh noise is drawn together
+NOISE_BLOCK = 64  # images whose fresh noise is drawn together
 
 
 class Purpose(IntEnum):
@@ -41,10 +42,8 @@ def normal(
     """Standard normal float32 noise of this stream, made on the device where that is faster."""
     drawn_by = generator(purpose, *position)
     if device.type == "cuda":
-        seed = int(drawn_by.integers(2**63))
-        return torch.randn(
-            shape, device=device, generator=torch.Generator(device).manual_seed(seed)
-        )
+        seeded = torch.Generator(device).manual_seed(int(drawn_by.integers(2**63)))
+        return torch.randn(shape, device=device, generator=seeded)
     return torch.from_numpy(drawn_by.standard_normal(shape, dtype=np.float32)).to(device)
 
 
@@ -68,35 +67,30 @@ class FreshNoise:
         self._draws = 0
 
     def __call__(self) -> torch.Tensor:
-        first, last = self._images[0] // BLOCK, self._images[-1] // BLOCK
+        first, last = self._images[0] // NOISE_BLOCK, self._images[-1] // NOISE_BLOCK
         blocks = [
             normal(
-                (BLOCK, *self._shape), self._device, Purpose.FRESH, self._seed, block, self._draws
+                (NOISE_BLOCK, *self._shape),
+                self._device,
+                Purpose.FRESH,
+                self._seed,
+                block,
+                self._draws,
             )
             for block in range(first, last + 1)
         ]
         self._draws += 1
-        begin = self._images[0] - first * BLOCK
+        begin = self._images[0] - first * NOISE_BLOCK
         return torch.cat(blocks)[begin : begin + len(self._images)]
 
 
-class Order:
-    """Which training images make up step k: endless passes over the set, each in a new order."""
+def batch_at(step: int, seed: int, images: int, batch_size: int) -> torch.Tensor:
+    """Indices [batch_size] of the training images of a step, counted from 0: endless passes over
+    the set, each in a new order."""
+    places = [divmod(i, images) for i in range(step * batch_size, (step + 1) * batch_size)]
+    return torch.from_numpy(np.array([_permutation(seed, images, which)[i] for which, i in places]))
 
-    def __init__(self, seed: int, images: int, batch_size: int):
-        self._seed, self._images, self._batch_size = seed, images, batch_size
-        self._passes: dict[int, np.ndarray] = {}
 
-    def __call__(self, step: int) -> torch.Tensor:
-        """Indices [batch_size] of step k, counted from 0."""
-        positions = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
-        passes = positions // self._images
-        needed = {int(which): self._pass(int(which)) for which in np.unique(passes)}
-        self._passes = needed
-        chosen = [needed[int(p)][i % self._images] for p, i in zip(passes, positions, strict=True)]
-        return torch.from_numpy(np.array(chosen))
-
-    def _pass(self, which: int) -> np.ndarray:
-        if which in self._passes:
-            return self._passes[which]
-        return generator(Purpose.ORDER, self._seed, which).permutation(self._images)
+@lru_cache(maxsize=2)  # a step ends in the pass that the next one begins in
+def _permutation(seed: int, images: int, which: int) -> np.ndarray:
+    return generator(Purpose.ORDER, seed, which).permutation(images)

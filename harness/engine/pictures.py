@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from harness.data.images import Images, ImageSet
 from harness.engine.network import to_bytes
+from harness.metrics.copies import nearest
 from harness.metrics.features import Features
-from harness.metrics.neighbours import nearest
 
 SHEET_IMAGES = 64
 COLUMNS = 8

@@ -2,7 +2,7 @@
 predicted of it in closed form.
 
 It is the root of the variance of a pixel over images, averaged over pixels. Samplers lose some of
-it in a way that is known exactly for Gaussian data.
+it: how much is known exactly for Gaussian data.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from harness.engine.sample import path_of
 from harness.work.cells import Cell
 from harness.work.results import PixelSpread
 
-CHUNK = 256  # images in float64 at a time
+PIXEL_CHUNK = 256  # images in float64 at a time
 SPECTRUM_IMAGES = 1000  # enough for a spectrum, and few enough for one matrix of them
 SMALLEST = 1e-6  # of the total variance: smaller directions do not show
-PLACES = 24  # variances at which the closed form is worked out; between them it is smooth
+KNOTS = 24  # variances at which the closed form is worked out; between them it is smooth
 
 
 def pixel_spread(cell: Cell, images: Images, real: ImageSet) -> PixelSpread | None:
@@ -56,7 +56,7 @@ def predicted_spread(cell: Cell, real: ImageSet) -> float | None:
     if not len(variances):
         return None
     schedule, times = path_of(cell)
-    places = np.geomspace(variances[-1], variances[0], PLACES)
+    places = np.geomspace(variances[-1], variances[0], KNOTS)
     factors = gains(
         SAMPLERS[cell.sampler.name], schedule, times.double(), torch.from_numpy(places),
         **cell.sampler.keywords,
@@ -105,5 +105,5 @@ def variance(images: Images, flip: bool = False) -> float:
 
 def in_parts(images: Images) -> Iterator[NDArray[np.float64]]:
     """The images in order, in float64, a few at a time."""
-    for start in range(0, len(images), CHUNK):
-        yield images[start : start + CHUNK].astype(np.float64)
+    for start in range(0, len(images), PIXEL_CHUNK):
+        yield images[start : start + PIXEL_CHUNK].astype(np.float64)

@@ -1,4 +1,4 @@
-"""The features that a cell is measured against: of real images, taken once for a whole store.
+"""The features that a cell is measured against: of real images, taken once for a store.
 
 Each set has a key that names what it was made from, so it serves every cell that it fits.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +31,7 @@ from harness.work.options import Workplace
 
 CHUNK = 64  # images whose features are taken between two reports
 
-Baseline = tuple[float, float | None]  # a value, and less its bias where that can be told
+Baseline = tuple[float, float | None]  # a value, and corrected for its bias where it has one
 
 _baselines: dict[tuple[str, str, str], Baseline | None] = {}
 
@@ -70,7 +71,7 @@ class RealImages:
         if not path.exists():
             chosen = DEGRADATIONS[degradation].do(chosen) if degradation else chosen
             features = in_chunks(extract, chosen, self.device, self.report)
-            write_features(path, finite(features, f"the images of '{self.cell.training.data}'"))
+            write_features(path, features, f"the images of '{self.cell.training.data}'")
         return key
 
     def features(self, key: str) -> Features:
@@ -120,7 +121,7 @@ class RealImages:
 
 
 def in_chunks(extract: Extractor, images: Images, device: str, report: Report) -> Features:
-    """The features of all images, telling how far it is."""
+    """The features of all images, with reports of the progress."""
     if device == "cpu":
         extract(images[:1])  # loads the weights before several threads want them
     found = []
@@ -139,17 +140,13 @@ def features_of(extract: Extractor, images: Images, device: str) -> Features:
     return np.concatenate(on_all_cores(extract, pieces))
 
 
-def finite(features: Features, of: str) -> Features:
-    """The features, which must be finite. Raises NotFinite."""
+def write_features(path: Path, features: Features, of: str) -> None:
+    """Raises NotFinite, naming `of` what they are, for features that are not finite."""
     if not np.isfinite(features).all():
         raise NotFinite(
             f"the features of {of} are not finite. Use another extractor, or get its weights once "
             "more."
         )
-    return features
-
-
-def write_features(path: Path, features: Features) -> None:
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, features)
 
@@ -162,19 +159,16 @@ def read_features(path: Path) -> Features:
     return features
 
 
-@lru_cache(maxsize=4)
-def read_once(path: Path) -> Features:
-    """For features whose name is their content: a whole grid is held against the same ones."""
-    return read_features(path)
+# For features whose name is their content: a whole grid is held against the same ones.
+read_once = lru_cache(maxsize=4)(read_features)
 
 
 def is_readable(path: Path) -> bool:
-    """Whether a file of features is whole."""
-    try:
+    """Whether a file of features is complete."""
+    with suppress(OSError, ValueError, EOFError):
         np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return False
-    return True
+        return True
+    return False
 
 
 def set_aside(path: Path) -> None:

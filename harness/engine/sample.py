@@ -6,8 +6,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -17,14 +18,16 @@ from harness.diffusion.objective import outside
 from harness.diffusion.samplers import SAMPLERS, ddim, evaluations
 from harness.diffusion.schedules import Schedule
 from harness.diffusion.times import SPACINGS, trailing
-from harness.engine.exact import Exact
+from harness.engine.exact import ExactDenoiser
 from harness.engine.network import Trained, log_snr_range, make_schedule, to_bytes
-from harness.engine.noise import BLOCK, FreshNoise, starting_noise
+from harness.engine.noise import NOISE_BLOCK, FreshNoise, starting_noise
 from harness.engine.pictures import COLUMNS, Film, png, sheet
 from harness.errors import HarnessError, MachineError
 from harness.execute import machine
 from harness.execute.progress import Progress, Report
+from harness.store import write_bytes
 from harness.work.cells import Cell, Part
+from harness.work.results import SamplingPath
 
 TIMINGS = 3  # batches timed at least, so that a median means something ...
 PATIENCE_SECONDS = 5.0  # ... unless one batch takes longer than this
@@ -45,12 +48,12 @@ class Samples:
     seconds_per_image: tuple[float, ...]  # one per timed batch
     peak_memory_bytes: int
     film: Film
-    joules_per_image: float | None = None  # where the machine tells
+    joules_per_image: float | None = None  # None where the machine has no counter
 
 
 def sample(
     cell: Cell,
-    trained: Trained | Exact,
+    trained: Trained | ExactDenoiser,
     report: Report,
     images: int | None = None,
     repeats: int = TIMINGS,
@@ -93,7 +96,7 @@ class Batches:
     """The sampling of a cell batch by batch: how far it is, its peak memory, and the film of the
     first batch."""
 
-    def __init__(self, cell: Cell, trained: Trained | Exact, report: Report, count: int):
+    def __init__(self, cell: Cell, trained: Trained | ExactDenoiser, report: Report, count: int):
         self.cell, self.trained, self.report = cell, trained, report
         self.schedule, self.times = path_of(cell)
         self.denoise = trained.denoiser(self.schedule, cell.clip)
@@ -124,10 +127,11 @@ class Batches:
         machine.wait_for(device)
         seconds = time.perf_counter() - began
         if not x_0.isfinite().all():
+            left = sampling_path(cell).first_abar
             raise NotFinite(
                 f"the images of cell {cell.key} ({cell.title}) are not finite: its sampler "
-                f"overflows, starting where {first_abar(cell):.3g} of the signal's variance is "
-                "left. Use a spacing that begins later, target velocity or image, or clip: true."
+                f"overflows, starting where {left:.3g} of the signal's variance is left. Use a "
+                "spacing that begins later, target velocity or image, or clip: true."
             )
         return to_bytes(x_0), seconds / len(batch), self.denoise.evaluations - made
 
@@ -163,54 +167,53 @@ def in_halves(batches: list[range], work: Callable[[range], Done]) -> Iterator[D
 
 def path_of(cell: Cell) -> tuple[Schedule, torch.Tensor]:
     """The schedule a cell is sampled under, and its times."""
-    return _path(cell.sample_schedule, cell.spacing, cell.steps)
+    return _scheduled_times(cell.sample_schedule, cell.spacing, cell.steps)
 
 
 @cache
-def _path(under: Part, spacing: Part, steps: int) -> tuple[Schedule, torch.Tensor]:
+def _scheduled_times(under: Part, spacing: Part, steps: int) -> tuple[Schedule, torch.Tensor]:
     schedule = make_schedule(under)
     return schedule, SPACINGS[spacing.name](schedule, steps, **spacing.keywords)
 
 
-def first_abar(cell: Cell) -> float:
-    """abar at the first time: what would be left of the signal where sampling starts from noise."""
+def sampling_path(cell: Cell) -> SamplingPath:
+    """What is known of a cell's times before it is sampled; an exact denoiser clamps none."""
     schedule, times = path_of(cell)
-    return float(schedule.alpha(times[0])) ** 2
-
-
-def last_abar(cell: Cell) -> float:
-    """abar at the last time: below 1, images never have all of their signal."""
-    schedule, times = path_of(cell)
-    return float(schedule.alpha(times[-1])) ** 2
-
-
-def clamped_times(cell: Cell) -> int:
-    """At how many of its times a cell asks its network about a log SNR that it was not trained on
-    (sampled under another schedule) and gets the answer for the nearest that it was."""
+    first, last = (float(schedule.alpha(t)) ** 2 for t in (times[0], times[-1]))
     if cell.training.is_exact:
-        return 0
-    schedule, times = path_of(cell)
+        return SamplingPath(first, last, 0)
     trained = log_snr_range(make_schedule(cell.training.schedule))
-    return outside(schedule.log_snr(times[:-1]), trained)
+    return SamplingPath(first, last, outside(schedule.log_snr(times[:-1]), trained))
 
 
 def preview(trained: Trained, images: int = 2 * COLUMNS, steps: int = 20) -> bytes:
     """A small sheet by DDIM: how a training is coming along, as a PNG."""
     schedule = make_schedule(trained.training.schedule)
+    x, times = starting_noise(0, range(images), trained.shape), trailing(schedule, steps)
     with torch.inference_mode():
-        x_0 = ddim(
-            trained.denoiser(schedule),
-            schedule,
-            starting_noise(0, range(images), trained.shape).to(trained.device),
-            trailing(schedule, steps),
-            lambda: torch.empty(0),
-        )
+        denoise = trained.denoiser(schedule)
+        x_0 = ddim(denoise, schedule, x.to(trained.device), times, lambda: torch.empty(0))
     return png(sheet(to_bytes(x_0)))
+
+
+def draw(
+    cell: Cell, trained: Trained | ExactDenoiser, out: Path, images: int, seed: int | None = None
+) -> Path:
+    """Sample as a cell does, or from the noise of another seed: one sheet where `out` ends in .png,
+    else one PNG an image in the folder `out`. Returns what was written."""
+    wanted = cell if seed is None else replace(cell, sampling_seed=seed)
+    drawn = sample(wanted, trained, lambda progress: None, images).images
+    if out.suffix.lower() == ".png":
+        write_bytes(out, png(sheet(drawn)))
+    else:
+        for number, image in enumerate(drawn):
+            write_bytes(out / f"{number:05d}.png", png(sheet(image[None], columns=1)))
+    return out
 
 
 def batches_of(images: int, device: torch.device) -> Iterator[range]:
     """Whole blocks of images: on a GPU as many as there are, within reason, since what does not fit
     is halved; on a processor as many as its caches do well with."""
-    size = BLOCK * (16 if device.type == "cuda" else 2)
+    size = NOISE_BLOCK * (16 if device.type == "cuda" else 2)
     for first in range(0, images, size):
         yield range(first, min(first + size, images))

@@ -5,31 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from harness.data.images import Images
 from harness.engine.curves import path_csv, schedule_csv
 from harness.engine.denoisers import denoiser_of
-from harness.engine.exact import Exact
+from harness.engine.exact import ExactDenoiser
 from harness.engine.inputs import extractor_of, images_of
 from harness.engine.measure import measured, with_files
 from harness.engine.network import Trained, file_checksum
 from harness.engine.pictures import SHEET_IMAGES, nearest_pairs, png, sheet
 from harness.engine.pixel_spread import pixel_spread
-from harness.engine.reference import (
-    RealImages,
-    finite,
-    in_chunks,
-    set_aside,
-    write_features,
-)
-from harness.engine.sample import (
-    TIMINGS,
-    Samples,
-    clamped_times,
-    first_abar,
-    last_abar,
-    path_of,
-    sample,
-)
+from harness.engine.reference import RealImages, in_chunks, set_aside, write_features
+from harness.engine.sample import TIMINGS, Samples, path_of, sample, sampling_path
 from harness.execute import machine
 from harness.execute.progress import Report
 from harness.metrics.features import Features
@@ -46,7 +31,6 @@ from harness.work.results import (
     CellResult,
     Cost,
     Provenance,
-    SamplingPath,
 )
 
 
@@ -73,7 +57,7 @@ def score(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     store = Store(at.store)
     kept = result = store.cell_result(job.cell.key)
     if result is None or not has_features(result, store):
-        result = sampled(job, at, report)
+        result = sampled_result(job, at, report)
         store.keep(result)  # what was sampled stays sampled
     elif job.retime:
         result = timed_again(result, job, at, report)
@@ -83,7 +67,7 @@ def score(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     return replace(result, artifacts=with_files(result.artifacts, {}))
 
 
-def sampled(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
+def sampled_result(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     """The result of a cell without measurements: its pictures and what it cost; its features are
     in the store."""
     cell, store = job.cell, Store(at.store)
@@ -95,7 +79,7 @@ def sampled(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     features = in_chunks(extract, samples.images, real.device, report)
     seconds = (time.perf_counter() - began) / len(features)
     path = store.cell(cell.key, FEATURES)
-    write_features(path, finite(features, f"cell {cell.key} ({cell.title})"))
+    write_features(path, features, f"cell {cell.key} ({cell.title})")
     made = CellResult(
         cell=cell,
         measurements={},
@@ -107,52 +91,45 @@ def sampled(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
             versions=machine.versions(),
             extractor=extract.label,
             extractor_fingerprint=extract.fingerprint,
+            is_compiled=denoiser.compiled is not None,
+            compile_trouble=denoiser.compile_trouble,
         ),
-        path=SamplingPath(first_abar(cell), last_abar(cell), clamped_times(cell)),
+        path=sampling_path(cell),
         feature_width=features.shape[1],
         pixel_spread=pixel_spread(cell, samples.images, images),
         artifacts=Artifacts({FEATURES: file_checksum(path)}),
     )
     files = {**curves(cell), **pictures(cell, samples, features, real)}
-    return made_by(replace(made, artifacts=with_files(made.artifacts, files)), denoiser)
+    return replace(made, artifacts=with_files(made.artifacts, files))
 
 
 def timed_again(result: CellResult, job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     """The result with what the images cost now, on this machine."""
     denoiser = denoiser_of(job.cell, at, job.compile)
     samples = sampled_images(job.cell, denoiser, report)
+    here = replace(
+        result.provenance,
+        machine=machine.name(denoiser.device),
+        is_compiled=denoiser.compiled is not None,
+        compile_trouble=denoiser.compile_trouble,
+    )
     cost = cost_of(samples, denoiser, result.cost.feature_seconds_per_image)
-    here = replace(result.provenance, machine=machine.name(denoiser.device))
-    return made_by(replace(result, cost=cost, provenance=here), denoiser)
+    return replace(result, cost=cost, provenance=here)
 
 
-def sampled_images(cell: Cell, denoiser: Trained | Exact, report: Report) -> Samples:
+def sampled_images(cell: Cell, denoiser: Trained | ExactDenoiser, report: Report) -> Samples:
     """Of a checkpoint no second batch is timed: it is there for its quality."""
     return sample(cell, denoiser, report, repeats=TIMINGS if cell.weights == "final" else 1)
 
 
-def cost_of(samples: Samples, denoiser: Trained | Exact, feature_seconds: float) -> Cost:
+def cost_of(samples: Samples, denoiser: Trained | ExactDenoiser, feature_seconds: float) -> Cost:
     return Cost(
         nfe=samples.nfe,
         seconds_per_image=samples.seconds_per_image,
         feature_seconds_per_image=feature_seconds,
         peak_memory_bytes=samples.peak_memory_bytes,
         joules_per_image=samples.joules_per_image,
-        compile_seconds=denoiser.compile_seconds if isinstance(denoiser, Trained) else 0.0,
-    )
-
-
-def made_by(result: CellResult, denoiser: Trained | Exact) -> CellResult:
-    """The result that says whether this network was compiled."""
-    if isinstance(denoiser, Exact):
-        return result
-    return replace(
-        result,
-        provenance=replace(
-            result.provenance,
-            is_compiled=denoiser.compiled is not None,
-            compile_trouble=denoiser.compile_trouble,
-        ),
+        compile_seconds=denoiser.compile_seconds,
     )
 
 
@@ -172,11 +149,8 @@ def pictures(
     image; of a cell at a checkpoint none."""
     if cell.weights != "final":
         return {}
-    images: Images = samples.images
-    files = {
-        SAMPLES: png(sheet(images[:SHEET_IMAGES])),
-        FILM: samples.film.png(images),
-    }
+    images = samples.images
+    files = {SAMPLES: png(sheet(images[:SHEET_IMAGES])), FILM: samples.film.png(images)}
     if cell.reference != "held_out" and real.images.distribution is None:
         others = real.features(real.key(cell.reference))
         with machine.numpy_threads_for(features.size):

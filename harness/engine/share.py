@@ -29,8 +29,6 @@ from harness.execute import machine
 from harness.execute.here import leave_signals_to_the_driver, reporting_to
 from harness.execute.progress import SECONDS, Progress, Report, Stopped
 
-PATIENCE = timedelta(days=1)  # for each other: the first one draws, saves and reports in between
-
 
 @dataclass(frozen=True)
 class Share:
@@ -169,12 +167,14 @@ def _pass_on(pipe: Connection, stop: Event, report: Report, ended: Future[Any]) 
 def _one_of_them(
     device: str, pipe: Connection, stop: Event, function: Callable[..., Any], arguments: Any
 ) -> Any:
-    """What each process does; an error that a person can mend is its answer."""
+    """What each process does; it returns errors that are for the user."""
     leave_signals_to_the_driver()
     on_gpus = machine.find_device(device).type == "cuda"
     if on_gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
+    # All wait for the first one, which draws, saves and reports between two steps.
+    distributed.init_process_group(backend, timeout=timedelta(days=1))
     is_first = distributed.get_rank() == 0
     try:
         found = function(*arguments, reporting_to(pipe, stop))

@@ -22,9 +22,11 @@ from torch import Tensor
 from harness.diffusion.objective import Network
 from harness.execute import machine
 
-MOST = 8  # parts at once: the interpreter works for one of them at a time, and would hold up more
+MOST_PARTS = (
+    8  # parts at once: the interpreter works for one of them at a time, and would hold up more
+)
 
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class SideBySide:
     network: Network
 
     def __call__(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        sizes = parts_of(len(x))
+        sizes = sizes_of(len(x))
         if len(sizes) == 1:
             return self.network(x, log_snr)
         inference = torch.is_inference_mode_enabled()  # known to each thread for itself
@@ -46,17 +48,17 @@ class SideBySide:
         return torch.cat(on_all_cores(part, torch.split(x, sizes), torch.split(log_snr, sizes)))
 
 
-def on_all_cores(function: Callable[..., Result], *pieces: Iterable[Any]) -> list[Result]:
+def on_all_cores(function: Callable[..., Returned], *pieces: Iterable[Any]) -> list[Returned]:
     """The function of each piece of work, in their order."""
     return list(_threads(at_once(), machine.cores() // at_once()).map(function, *pieces))
 
 
 def at_once() -> int:
     """How many pieces of work go side by side."""
-    return min(machine.cores(), MOST)
+    return min(machine.cores(), MOST_PARTS)
 
 
-def parts_of(batch: int) -> list[int]:
+def sizes_of(batch: int) -> list[int]:
     """How many images each thread takes of a batch."""
     parts = min(batch, at_once())
     return [batch * (i + 1) // parts - batch * i // parts for i in range(parts)]

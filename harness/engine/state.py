@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from harness.errors import DataError
 from harness.store import replacing
-from harness.work.cells import Training
 from harness.work.results import LossBin, LossPoint
 
 TIME_BINS = 20
 CURVE_POINTS = 200
+KEPT_FIELDS = ("step", "seconds", "threads", "data", "is_compiled", "processes")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -43,20 +43,6 @@ class State:
     seconds: float = 0.0
     is_compiled: bool = False  # as the threads: a resumed training ends in the same bits
     processes: int = 1  # that make each step together
-
-    @classmethod
-    def first(cls, network: nn.Module, training: Training, threads: int, data: str) -> Self:
-        """Before the first step."""
-        device = next(network.parameters()).device
-        return cls(
-            network,
-            {name: value.detach().clone() for name, value in network.state_dict().items()},
-            torch.optim.AdamW(network.parameters(), training.learning_rate, fused=True),
-            torch.zeros(training.training_steps, device=device),
-            torch.zeros(2, TIME_BINS, device=device),
-            threads,
-            data,
-        )
 
     def follow(self, decay: float) -> None:
         """Move the average towards the weights: average = decay average + (1 - decay) weights."""
@@ -91,32 +77,23 @@ class State:
 
     def save(self, path: Path) -> None:
         """Write this state; safetensors, so that reading it back can run no code."""
-        metadata = {
-            "step": str(self.step),
-            "seconds": repr(self.seconds),
-            "threads": str(self.threads),
-            "data": self.data,
-            "compiled": str(self.is_compiled),
-            "processes": str(self.processes),
-        }
-        write_tensors(path, self._tensors(), metadata)
+        kept = {name: json.dumps(getattr(self, name)) for name in KEPT_FIELDS}
+        write_tensors(path, self._tensors(), kept)
 
     def restore(self, path: Path) -> None:
         """Go on from a saved state. Raises SafetensorError where it cannot be read, and DataError
         where it was trained on other images."""
         with safe_open(path, framework="pt") as file:
             kept = file.metadata()
-            if kept["data"] != self.data:
+            if json.loads(kept["data"]) != self.data:
                 raise DataError(
                     f"the unfinished training {path.parent.name} saw other images than there are "
                     f"now. Use the old ones again, or remove {path} to begin anew."
                 )
             for name, tensor in self._tensors(fill_optimizer=True).items():
                 tensor.copy_(file.get_tensor(name))
-        self.step, self.seconds = int(kept["step"]), float(kept["seconds"])
-        self.threads = int(kept["threads"])
-        self.is_compiled = kept.get("compiled") == "True"
-        self.processes = int(kept.get("processes", 1))
+        for name in KEPT_FIELDS:
+            setattr(self, name, json.loads(kept[name]))
 
     @torch.no_grad()
     def _tensors(self, fill_optimizer: bool = False) -> dict[str, Tensor]:

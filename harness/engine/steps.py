@@ -5,26 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from harness.data.images import ImageSet
-from harness.diffusion.objective import (
-    LOSSES,
-    TARGETS,
-    WEIGHTINGS,
-    training_losses,
-    training_times,
-)
+from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS, training_losses, training_times
 from harness.diffusion.schedules import Schedule
 from harness.engine.compiled import Compiled, compiled
 from harness.engine.inputs import images_of
 from harness.engine.network import Predictor, build, make_schedule, memory_format, to_signal
-from harness.engine.noise import Order, Purpose, generator, normal
+from harness.engine.noise import Purpose, batch_at, generator, normal
 from harness.engine.share import ALONE, Share
-from harness.engine.state import State
+from harness.engine.state import TIME_BINS, State
 from harness.execute import machine
 from harness.work.cells import Training
 from harness.work.options import Workplace
@@ -56,9 +51,16 @@ class Setting:
 
     def first_state(self, threads: int, is_compiled: bool = False) -> State:
         network = build(self.training, self.images.channels, self.images.size, self.device)
-        state = State.first(network, self.training, threads, self.images.fingerprint)
-        state.is_compiled = is_compiled
-        return state
+        return State(
+            network,
+            {name: value.detach().clone() for name, value in network.state_dict().items()},
+            torch.optim.AdamW(network.parameters(), self.training.learning_rate, fused=True),
+            torch.zeros(self.training.training_steps, device=self.device),
+            torch.zeros(2, TIME_BINS, device=self.device),
+            threads,
+            self.images.fingerprint,
+            is_compiled=is_compiled,
+        )
 
 
 def ready(state: State, setting: Setting, share: Share = ALONE) -> Compiled:
@@ -80,19 +82,16 @@ def step_of(
     returns its times and losses, one an image."""
     training, images, device = setting.training, setting.images, setting.device
     data = torch.from_numpy(images.train).to(device)
-    order = Order(training.seed, len(data), training.batch_size)
-    target, weighting = TARGETS[training.target], WEIGHTINGS[training.weighting.name]
-    loss, layout = LOSSES[training.loss], memory_format(images.size, setting.precision, device)
+    target = TARGETS[training.target]
+    weighting = partial(WEIGHTINGS[training.weighting.name], **training.weighting.keywords)
+    layout = memory_format(images.size, setting.precision, device)
     size, own = training.batch_size, share.of(training.batch_size)
-
-    def weigh(log_snr: Tensor) -> Tensor:
-        weight: Tensor = weighting(log_snr, **training.weighting.keywords)
-        return weight
 
     def one_step(state: State) -> tuple[Tensor, Tensor]:
         draw = generator(Purpose.TRAINING, training.seed, state.step, 0)
         t = training_times(setting.schedule, torch.from_numpy(draw.random(size)))
-        batch = to_signal(data[order(state.step)[own].to(device)]).contiguous(memory_format=layout)
+        chosen = batch_at(state.step, training.seed, len(data), size)[own].to(device)
+        batch = to_signal(data[chosen]).contiguous(memory_format=layout)
         if images.flip:
             mirrored = torch.from_numpy(draw.random(size)[own] < 0.5).to(device)
             batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
@@ -100,7 +99,9 @@ def step_of(
         eps = normal(shape, device, Purpose.TRAINING, training.seed, state.step, 1)[own]
 
         predict = Predictor(state.network if network is None else network, setting.precision)
-        losses = training_losses(predict, setting.schedule, target, weigh, batch, t[own], eps, loss)
+        losses = training_losses(
+            predict, setting.schedule, target, weighting, batch, t[own], eps, LOSSES[training.loss]
+        )
         torch.autograd.backward(share.mean(losses, size))
         nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
         state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)

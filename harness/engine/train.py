@@ -97,7 +97,8 @@ def begun(job: TrainJob, setting: Setting, store: Store, share: Share) -> State:
     if saved.exists():
         try:
             state.restore(saved)
-        except (SafetensorError, FileNotFoundError):  # half a file, after a power cut: begin again
+        except (SafetensorError, FileNotFoundError, KeyError, ValueError):
+            # Half a file, after a power cut, or that of another version: begin again.
             saved.unlink(missing_ok=True)
     if state.processes != share.size:  # it was begun by more or fewer, with other threads
         state.processes, state.threads = share.size, job.threads
@@ -166,11 +167,8 @@ def finish(setting: Setting, state: State, store: Store, network: Compiled) -> T
     training = setting.training
     write_tensors(store.model(training.key, WEIGHTS), state.average, {})
     files = {SCHEDULE_CURVE: schedule_csv(setting.schedule)}
-    checksums = {
-        name: file_checksum(path)
-        for name in (CHECKPOINT, WEIGHTS)
-        if (path := store.model(training.key, name)).exists()
-    }
+    paths = {name: store.model(training.key, name) for name in (CHECKPOINT, WEIGHTS)}
+    checksums = {name: file_checksum(path) for name, path in paths.items() if path.exists()}
     losses = state.losses.numpy(force=True)
     result = TrainingResult(
         training=training,

@@ -7,12 +7,10 @@ from typing import Any, Protocol, TypeVar
 
 from harness.execute.progress import Progress, Report
 from harness.work.options import Workplace
-from harness.work.results import Failure
 
 Job = TypeVar("Job")
-Result = TypeVar("Result")
-Function = Callable[[Job, Workplace, Report], Result]
-Outcomes = Generator[tuple[Job, Result | Failure]]
+JobFunction = Callable[[Job, Workplace, Report], Any]
+Outcomes = Generator[tuple[Job, Any]]  # what the function returns, or a Failure
 OnProgress = Callable[[Job, Progress], None]
 ShouldStop = Callable[[], bool]
 Environments = Sequence[Mapping[str, str]]
@@ -31,7 +29,7 @@ class Executor(Protocol):
 
     def __call__(
         self,
-        function: Function[Job, Any],
+        function: JobFunction[Job],
         jobs: Sequence[Job],
         at: Workplace,
         on_progress: OnProgress[Job],
@@ -39,4 +37,4 @@ class Executor(Protocol):
         *,
         workers: int = 1,
         environments: Environments = (),
-    ) -> Outcomes[Job, Any]: ...
+    ) -> Outcomes[Job]: ...

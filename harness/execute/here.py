@@ -10,8 +10,8 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
@@ -21,8 +21,8 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.execute.executor import (
     Environments,
-    Function,
     Job,
+    JobFunction,
     OnProgress,
     Outcomes,
     ShouldStop,
@@ -33,7 +33,7 @@ from harness.work.results import Failure
 
 
 def here(
-    function: Function[Job, Any],
+    function: JobFunction[Job],
     jobs: Sequence[Job],
     at: Workplace,
     on_progress: OnProgress[Job],
@@ -41,31 +41,32 @@ def here(
     *,
     workers: int = 1,
     environments: Environments = (),
-) -> Outcomes[Job, Any]:
+) -> Outcomes[Job]:
     """The Executor that starts no more than processes of its own."""
     if workers == 1:
         return in_this_process(function, jobs, at, on_progress, should_stop)
     context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    start = partial(Worker, context, function, at, stop)
     given = [*environments, *({} for _ in range(workers - len(environments)))]
-    calling = Calling(context, function, at, context.Event())
-    return in_workers(calling, jobs, on_progress, should_stop, given[: min(workers, len(jobs))])
+    given = given[: min(workers, len(jobs))]
+    return in_workers(start, stop, jobs, on_progress, should_stop, given)
 
 
 def in_this_process(
-    function: Function[Job, Any],
+    function: JobFunction[Job],
     jobs: Sequence[Job],
     at: Workplace,
     on_progress: OnProgress[Job],
     should_stop: ShouldStop,
     **_: object,
-) -> Outcomes[Job, Any]:
+) -> Outcomes[Job]:
+    trouble: list[Exception] = []
     for job in jobs:
         if should_stop():
             raise Stopped
 
-        trouble: list[Exception] = []
-
-        def tell(progress: Progress, job: Job = job, trouble: list[Exception] = trouble) -> None:
+        def send(progress: Progress, job: Job = job) -> None:
             try:
                 on_progress(job, progress)
             except Exception as error:  # the driver's own, and no failure of the job
@@ -73,7 +74,7 @@ def in_this_process(
                 raise Stopped from error
 
         try:
-            outcome = outcome_of(function, job, at, throttled(tell, should_stop))
+            outcome = outcome_of(function, job, at, throttled(send, should_stop))
         except Stopped:
             if trouble:
                 raise trouble[0] from None
@@ -81,25 +82,16 @@ def in_this_process(
         yield job, outcome
 
 
-@dataclass(frozen=True)
-class Calling:
-    """What every worker of a crew does, and how they all learn that they should stop."""
-
-    context: SpawnContext
-    function: Function[Any, Any]
-    at: Workplace
-    stop: Event
-
-
 def in_workers(
-    calling: Calling,
+    start: Callable[[Mapping[str, str]], Worker],
+    stop: Event,
     jobs: Sequence[Job],
     on_progress: OnProgress[Job],
     should_stop: ShouldStop,
     environments: Environments,
-) -> Outcomes[Job, Any]:
-    waiting, stop = list(reversed(jobs)), calling.stop
-    crew = [Worker(calling, environment) for environment in environments]
+) -> Outcomes[Job]:
+    waiting = list(reversed(jobs))
+    crew = [start(environment) for environment in environments]
     busy: dict[Connection, tuple[Worker, Job]] = {}
     try:
         idle = list(crew)
@@ -108,7 +100,7 @@ def in_workers(
                 worker = idle.pop()
                 if not worker.process.is_alive():
                     crew.remove(worker)
-                    crew.append(worker := Worker(calling, worker.environment))
+                    crew.append(worker := start(worker.environment))
                 job = waiting.pop()
                 worker.pipe.send(job)
                 busy[worker.pipe] = (worker, job)
@@ -127,7 +119,7 @@ def in_workers(
         if stop.is_set():
             raise Stopped
     finally:
-        stop.set()  # also where the reader of these outcomes goes away before the end
+        stop.set()  # also where the reader of these outcomes stops reading before the end
         for worker in crew:
             worker.dismiss()
 
@@ -135,14 +127,19 @@ def in_workers(
 class Worker:
     """A process that does one job after another. It may start processes of its own."""
 
-    def __init__(self, calling: Calling, environment: Mapping[str, str]):
+    def __init__(
+        self,
+        context: SpawnContext,
+        function: JobFunction[Any],
+        at: Workplace,
+        stop: Event,
+        environment: Mapping[str, str],
+    ):
         self.environment = environment
-        self.pipe, theirs = calling.context.Pipe()
-        self.process: BaseProcess = calling.context.Process(
-            target=serve, args=(theirs, calling.function, calling.at, calling.stop)
-        )
-        with environment_of(environment):  # the process takes it over as it starts
-            self.process.start()
+        self.pipe, theirs = context.Pipe()
+        arguments = (theirs, function, at, stop, environment)
+        self.process: BaseProcess = context.Process(target=do_jobs, args=arguments)
+        self.process.start()
         theirs.close()
 
     def hear(self) -> Any:
@@ -154,7 +151,7 @@ class Worker:
         return message if isinstance(message, Progress) else message[0]
 
     def obituary(self) -> Failure:
-        """Why the process went away in the middle of a job."""
+        """Why the process ended in the middle of a job."""
         self.process.join(5)
         code = self.process.exitcode
         if code is not None and code < 0:
@@ -172,23 +169,15 @@ class Worker:
         self.pipe.close()
 
 
-@contextlib.contextmanager
-def environment_of(changes: Mapping[str, str]) -> Iterator[None]:
-    """The environment with these changes, for as long as the block lasts."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def serve(pipe: Connection, function: Function[Any, Any], at: Workplace, stop: Event) -> None:
+def do_jobs(
+    pipe: Connection,
+    function: JobFunction[Any],
+    at: Workplace,
+    stop: Event,
+    environment: Mapping[str, str],
+) -> None:
     """What a worker does: jobs until there are no more, or until the driver is gone."""
+    os.environ.update(environment)  # a GPU is looked for when it is first needed, after this
     leave_signals_to_the_driver()
     report = reporting_to(pipe, stop)
     with contextlib.suppress(EOFError, OSError):
@@ -214,16 +203,16 @@ def reporting_to(pipe: Connection, stop: Event) -> Report:
     def should_stop() -> bool:
         return stop.is_set() or (driver is not None and not driver.is_alive())
 
-    def tell(progress: Progress) -> None:
+    def send(progress: Progress) -> None:
         try:
             pipe.send(progress)
         except OSError:
             raise Stopped from None  # the driver is gone: save and end
 
-    return throttled(tell, should_stop)
+    return throttled(send, should_stop)
 
 
-def outcome_of(function: Function[Any, Any], job: Any, at: Workplace, report: Report) -> Any:
+def outcome_of(function: JobFunction[Any], job: Any, at: Workplace, report: Report) -> Any:
     """What the job returns, or why it failed. Stopped goes through."""
     try:
         return function(job, at, report)

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from harness.errors import BadOption
@@ -32,12 +32,7 @@ class Interruption:
                 self._before[number] = signal.signal(number, self._stop)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -56,7 +51,7 @@ class Interruption:
         self.status = INTERRUPTED
 
 
-def seconds_of(text: str) -> float:
+def parse_duration(text: str) -> float:
     """`90`, `90s`, `9m`, `1h30m` as seconds. Raises BadOption."""
     units = {"h": 3600, "m": 60, "s": 1}
     if re.fullmatch(r"\d+(\.\d+)?", text):

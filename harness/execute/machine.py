@@ -7,8 +7,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,20 +37,12 @@ def find_device(wanted: str) -> torch.device:
     """The device of this name; `auto` is a GPU where there is one. Raises MachineError."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    available = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    refusal = MachineError(
-        f"device '{wanted}' cannot be used here. Available: {', '.join(available)}."
-    )
-    if wanted.split(":", maxsplit=1)[0] not in DEVICES:
-        raise refusal
-    try:
-        device = torch.device(wanted)
-        torch.empty(1, device=device)
-    except (
-        Exception
-    ):  # each back end that is not there has its own way of saying so, and a long one
-        raise refusal from None
-    return device
+    if wanted.split(":", maxsplit=1)[0] in DEVICES:
+        with suppress(Exception):  # of many kinds, and long: each back end has its own
+            torch.empty(1, device=wanted)
+            return torch.device(wanted)
+    available = "auto, cpu, cuda" if torch.cuda.is_available() else "auto, cpu"
+    raise MachineError(f"device '{wanted}' cannot be used here. Available: {available}.")
 
 
 def gpus() -> list[str]:
@@ -124,28 +116,20 @@ def name(device: torch.device) -> str:
 
 @cache
 def _processor() -> str:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
 
 
-def versions() -> dict[str, str]:
-    """Of this program and what its results depend on."""
-    return dict(_versions())
-
-
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> Mapping[str, str]:
+    """Of this program and what its results depend on."""
     found = {"harness": __version__, "python": platform.python_version()}
     for package in ("torch", "numpy", "scipy", "scikit-learn", "torch-fidelity", "mlflow"):
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -175,7 +159,7 @@ def free_spare_memory() -> None:
 
 
 def joules(device: torch.device) -> float:
-    """The energy this device has used since some moment in the past; NaN where it does not tell.
+    """The energy this device has used since some moment in the past; NaN where that cannot be read.
 
     Of a GPU by its own counter (NVML, with the package nvidia-ml-py), of a processor by RAPL, which
     most systems let only root read. A GPU's counter goes on while others use it.
@@ -189,11 +173,10 @@ def _joules_of_gpu(device: torch.device) -> float:
 
         pynvml.nvmlInit()
         place = torch.cuda.current_device() if device.index is None else device.index
-        handle = pynvml.nvmlDeviceGetHandleByUUID(
-            f"GPU-{torch.cuda.get_device_properties(place).uuid}"
-        )
+        uuid = torch.cuda.get_device_properties(place).uuid
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
-    except Exception:  # not installed, not this driver's, or not this card's: it cannot be told
+    except Exception:  # not installed, not this driver's, or not this card's
         return math.nan
 
 
@@ -221,13 +204,8 @@ def commit() -> str:
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        found = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
+        command = ["git", "-C", str(folder), *arguments]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
         return found.stdout.strip() if found.returncode == 0 else ""
 
     try:

@@ -26,7 +26,7 @@ class Stopped(Exception):
 Report = Callable[[Progress], None]
 
 
-def throttled(tell: Report, should_stop: Callable[[], bool]) -> Report:
+def throttled(send: Report, should_stop: Callable[[], bool]) -> Report:
     """The `report` a job is given: it passes on what matters and what is due, and raises Stopped
     when the job should stop."""
     last = 0.0
@@ -36,7 +36,7 @@ def throttled(tell: Report, should_stop: Callable[[], bool]) -> Report:
         now = time.monotonic()
         if progress.values or progress.files or now - last > SECONDS:
             last = now
-            tell(progress)
+            send(progress)
         if should_stop():
             raise Stopped
 

@@ -1,9 +1,8 @@
-"""How a person sees the work: bars on a terminal, or plain lines."""
+"""Progress on the screen: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -16,11 +15,8 @@ QUIET_SECONDS = 15.0  # between two plain lines about the same piece of work
 
 
 class Screen:
-    """Shows stages of a run and the pieces of work under way in each.
-
-    On a terminal: one bar for the stage and one per running piece, with the time left. Elsewhere:
-    a line when a piece begins, ends, and now and then between.
-    """
+    """Shows the stages of a run and the work under way: on a terminal one bar for the stage and one
+    for each piece of work, with the time left; elsewhere a line now and then and at its end."""
 
     def __init__(self, console: Console):
         self._console = console
@@ -42,12 +38,7 @@ class Screen:
             self._bars.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bars:
             self._bars.stop()
 

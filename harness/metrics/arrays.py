@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from typing import TypeVar
 
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]  # two axes
 Vector = NDArray[np.float64]  # one axis
 Answer = TypeVar("Answer")
+
+HELD = 2**22  # values of a matrix held at once, 32 MB in each of a few copies
 
 
 def remembered(function: Callable[..., Answer]) -> Callable[..., Answer]:
@@ -56,6 +58,13 @@ def _forget(name: int, gone: object) -> None:
 
 
 _digests: dict[int, tuple[weakref.ref[Matrix], bytes]] = {}
+
+
+def row_blocks(rows: int, columns: int, held: int = 0) -> Iterator[slice]:
+    """Whole rows that together have `held` values (or HELD), so that memory stays bounded."""
+    height = max(1, (held or HELD) // columns)
+    for start in range(0, rows, height):
+        yield slice(start, start + height)
 
 
 def checked(features: Matrix, reference: Matrix) -> tuple[Matrix, Matrix]:

@@ -1,7 +1,7 @@
 """How far a set of images is from a reference, as pure functions of two feature matrices.
 
-    features    [N, d] float64, one row for each image that is judged
-    reference   [M, d] float64, one row for each image that it is held against; N and M may differ
+    features    [N, d] float64, one row for each image that is evaluated
+    reference   [M, d] float64, one row for each image that it is compared with; N and M may differ
 
 The functions stand in the modules of their kind; here are the records by which a grid names them.
 The reference is held fixed: influences and standard errors speak of the N images alone. To add a
@@ -14,37 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.metrics import copies, frechet, kid, logits, neighbours, uncertainty
 from harness.metrics.arrays import Vector
-from harness.metrics.frechet import (
-    fid,
-    fid_infinity,
-    fid_infinity_left_out,
-    fid_influence,
-    fid_left_out,
-    fid_standard_error,
-)
-from harness.metrics.kid import kid, kid_influence, kid_standard_error
-from harness.metrics.logits import inception_score, inception_score_influence
-from harness.metrics.neighbours import (
-    coverage,
-    coverage_left_out,
-    density,
-    density_influence,
-    memorisation,
-    memorisation_influence,
-    precision,
-    precision_influence,
-    recall,
-    recall_left_out,
-)
-from harness.metrics.uncertainty import (
-    fid_difference_error,
-    fid_reference_influence,
-    fid_reference_variance,
-    kid_difference_error,
-    kid_reference_influence,
-    kid_reference_variance,
-)
 from harness.registry import Registry
 
 
@@ -94,12 +65,12 @@ METRICS = Registry(
             lower_is_better=True,
             description="Unbiased kernel distance over all images: 0 on average for equal "
             "distributions",
-            function=kid,
-            influence=kid_influence,
-            standard_error=kid_standard_error,
-            difference_error=kid_difference_error,
-            reference_variance=kid_reference_variance,
-            reference_influence=kid_reference_influence,
+            function=kid.kid,
+            influence=kid.kid_influence,
+            standard_error=kid.kid_standard_error,
+            difference_error=uncertainty.kid_difference_error,
+            reference_variance=uncertainty.kid_reference_variance,
+            reference_influence=uncertainty.kid_reference_influence,
             explanation="KID is the unbiased squared maximum mean discrepancy between generated "
             "and reference features, with the kernel (x·y/d + 1)³, over all images at once and "
             "not over subsets. Being unbiased it may be below zero when two sets are alike.",
@@ -108,14 +79,14 @@ METRICS = Registry(
             name="FID",
             lower_is_better=True,
             description="Frechet distance between Gaussians fitted to the features",
-            function=fid,
-            influence=fid_influence,
-            standard_error=fid_standard_error,
-            left_out=fid_left_out,
+            function=frechet.fid,
+            influence=frechet.fid_influence,
+            standard_error=frechet.fid_standard_error,
+            left_out=frechet.fid_left_out,
             biased=True,
-            difference_error=fid_difference_error,
-            reference_variance=fid_reference_variance,
-            reference_influence=fid_reference_influence,
+            difference_error=uncertainty.fid_difference_error,
+            reference_variance=uncertainty.fid_reference_variance,
+            reference_influence=uncertainty.fid_reference_influence,
             explanation="FID is the Fréchet distance between two Gaussians fitted to the "
             "features, |m − m_r|² + tr(S + S_r − 2√(S S_r)). It is biased upwards by few images, "
             "so it is stated with their number and never compared across numbers.",
@@ -124,8 +95,8 @@ METRICS = Registry(
             name="FID at infinity",
             lower_is_better=True,
             description="Where a line through FID over 1/n ends: FID without its bias",
-            function=fid_infinity,
-            left_out=fid_infinity_left_out,
+            function=frechet.fid_infinity,
+            left_out=frechet.fid_infinity_left_out,
             explanation="FID at infinity is where the line by least squares through FID over 1/n, "
             "at eight sizes up to all images, meets 1/n = 0 (Chong & Forsyth 2020).",
         ),
@@ -133,8 +104,8 @@ METRICS = Registry(
             name="Precision",
             lower_is_better=False,
             description="Share of images within the 3-neighbour balls of real images",
-            function=precision,
-            influence=precision_influence,
+            function=neighbours.precision,
+            influence=neighbours.precision_influence,
             group="other",
             explanation="Precision is the share of images within the ball of some reference "
             "image, which reaches to that one's 3rd nearest neighbour among them (Kynkäänniemi et "
@@ -144,8 +115,8 @@ METRICS = Registry(
             name="Recall",
             lower_is_better=False,
             description="Share of real images within the 3-neighbour balls of the images",
-            function=recall,
-            left_out=recall_left_out,
+            function=neighbours.recall,
+            left_out=neighbours.recall_left_out,
             group="other",
             explanation="Recall is the share of reference images within the ball of some image, "
             "which reaches to that one's 3rd nearest neighbour among the images (Kynkäänniemi et "
@@ -155,8 +126,8 @@ METRICS = Registry(
             name="Density",
             lower_is_better=False,
             description="How many 5-neighbour balls of real images hold an image, over 5",
-            function=density,
-            influence=density_influence,
+            function=neighbours.density,
+            influence=neighbours.density_influence,
             group="other",
             explanation="Density counts in how many balls of reference images, each to the 5th "
             "nearest neighbour, an image lies, over 5; it may exceed 1 (Naeem et al. 2020).",
@@ -165,8 +136,8 @@ METRICS = Registry(
             name="Coverage",
             lower_is_better=False,
             description="Share of real images with an image in their 5-neighbour ball",
-            function=coverage,
-            left_out=coverage_left_out,
+            function=neighbours.coverage,
+            left_out=neighbours.coverage_left_out,
             group="other",
             explanation="Coverage is the share of reference images that have an image within "
             "their ball to the 5th nearest neighbour (Naeem et al. 2020).",
@@ -175,8 +146,8 @@ METRICS = Registry(
             name="Memorisation",
             lower_is_better=True,
             description="Share of images nearer to a training image than 95 % of held-out ones are",
-            function=memorisation,
-            influence=memorisation_influence,
+            function=copies.memorisation,
+            influence=copies.memorisation_influence,
             needs=frozenset({"held_out"}),
             group="other",
             explanation="Memorisation is the share of images that are nearer to a training image "
@@ -186,8 +157,8 @@ METRICS = Registry(
             name="Inception Score",
             lower_is_better=False,
             description="How surely a classifier tells the images apart, and into how many kinds",
-            function=inception_score,
-            influence=inception_score_influence,
+            function=logits.inception_score,
+            influence=logits.inception_score_influence,
             needs=frozenset({"logits"}),
             group="other",
             explanation="The Inception Score is exp of the mean of KL(p(c | x) ‖ p(c)), over all "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,6 @@ from harness.metrics.uncertainty import fid_centre, fid_groups, jackknife_error
 from harness.work.results import CellResult, Measurement
 
 FEWEST_IN_A_GROUP = 2  # images: fewer groups are left out where there are hardly any
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,12 @@ def lacking(
     """The metrics that are still to be evaluated for a cell."""
     if result is None:
         return list(metrics)
-    return [name for name in metrics if not _has(result, name, reference_variance)]
+    return [name for name in metrics if not _is_evaluated(result, name, reference_variance)]
 
 
-def _has(result: CellResult, name: str, reference_variance: bool) -> bool:
+def _is_evaluated(result: CellResult, name: str, reference_variance: bool) -> bool:
+    if result.metric_sources.get(name, "") != METRICS.source(name):
+        return False  # evaluated by other code
     if name in result.undefined:
         return True
     if (measured := result.measurements.get(name)) is None:
@@ -70,7 +70,7 @@ def evaluate(
 ) -> Evaluation:
     """The evaluation of features [N, d] against reference [M, d]; `given` is what the metric names
     in `needs`. Raises NotDefined where it has no meaning for these images."""
-    arrays: Arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     value = _value(name, metric, features, reference, **given)
     error, reference_error = math.nan, None
     if metric.influence:
@@ -90,17 +90,19 @@ def evaluate(
         arrays[f"{name}_reference"] = influence.astype(np.float32)
     measurement = Measurement(
         value=value,
-        corrected=_corrected(metric, value, left_out),
+        corrected=value,
         standard_error=error if math.isfinite(error) else None,
         reference_error=reference_error,
     )
+    if left_out is not None and metric.biased:
+        measurement = replace(measurement, corrected=float(fid_centre(value, left_out)))
     return Evaluation(measurement, arrays)
 
 
 def value_of(
     name: str, metric: Metric, features: Matrix, reference: Matrix, **given: Matrix
 ) -> tuple[float, float | None]:
-    """The value alone, and less its bias where it has one that can be told. Raises NotDefined."""
+    """The value alone, and less its bias where it has one that is known. Raises NotDefined."""
     value = _value(name, metric, features, reference, **given)
     left_out = without_groups(metric, features, reference, **given) if metric.biased else None
     return value, None if left_out is None else float(fid_centre(value, left_out))
@@ -128,7 +130,3 @@ def _value(
     if not math.isfinite(value):
         raise NotDefined(f"{name} of these images is {value}, no number")
     return value
-
-
-def _corrected(metric: Metric, value: float, left_out: Vector | None) -> float:
-    return value if left_out is None or not metric.biased else float(fid_centre(value, left_out))

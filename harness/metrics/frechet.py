@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +144,7 @@ def fid_left_out(features: Matrix, reference: Matrix, *, groups: int = 50) -> Ve
     for group in range(groups):
         lost = features[group::groups] - ours.mean
         seen = lost @ basis.T
-        rest = Part(
+        rest = PartSums(
             count=n - len(lost),
             total=-lost.sum(axis=0),
             square=square - float(np.vdot(lost, lost)),
@@ -175,7 +174,7 @@ def _left_out_of_few(features: Matrix, reference: Matrix, groups: int) -> Vector
 
 
 @dataclass
-class Part:
+class PartSums:
     """Sums over some images, of their offsets o from a common centre."""
 
     count: int
@@ -200,49 +199,37 @@ PREFIXES = 8
 PREFIX_BLOCK = 4096  # images added at once
 
 
-class Line(NamedTuple):
-    """FID of the first images, for several numbers of them, and the line in 1/n through it."""
-
-    sizes: NDArray[np.int64]  # rising, as even in 1/n as whole numbers allow
-    values: Vector
-    intercept: float  # at 1/n = 0
-    slope: float
-
-
 def fid_infinity(features: Matrix, reference: Matrix) -> float:
-    """FID as it would be with infinitely many images and this reference: where the line of
-    `fid_infinity_fit` meets 1/n = 0. May be negative. Raises as that does."""
-    return fid_infinity_fit(features, reference).intercept
-
-
-def fid_infinity_fit(features: Matrix, reference: Matrix) -> Line:
-    """The line by least squares through FID at 8 sizes, even in 1/n from max(n/2, 8 d) to n.
+    """FID as it would be with infinitely many images and this reference, which may be negative:
+    where the line by least squares through FID at 8 sizes, even in 1/n from max(n/2, 8 d) to n,
+    meets 1/n = 0.
 
     Raises NotDefined for fewer than 16 d images, and what `fid` raises.
     """
     features, reference = checked(features, reference)
-    return _line(features, reference, _prefix_sizes(*features.shape))
+    return _intercept(features, reference, prefix_sizes(*features.shape))
 
 
 def fid_infinity_left_out(features: Matrix, reference: Matrix, *, groups: int = 10) -> Vector:
     """`fid_infinity` without the images j of j % groups == g, for each g; [groups].
 
     Every prefix of the line loses its share, so that the line stays the same but for the images.
-    Raises ValueError for fewer than 2 groups, and as `fid_infinity_fit` does.
+    Raises ValueError for fewer than 2 groups, and as `fid_infinity` does.
     """
     features, reference = checked(features, reference)
     if groups < 2:
         raise ValueError(f"images are left out in at least 2 groups, not {groups}")
-    sizes = _prefix_sizes(*features.shape)
+    sizes = prefix_sizes(*features.shape)
     values = np.empty(groups)
     for group in range(groups):
         lost = [len(range(group, size, groups)) for size in sizes.tolist()]
         rest = np.delete(features, np.s_[group::groups], axis=0)
-        values[group] = _line(rest, reference, sizes - lost).intercept
+        values[group] = _intercept(rest, reference, sizes - lost)
     return values
 
 
-def _prefix_sizes(n: int, d: int) -> NDArray[np.int64]:
+def prefix_sizes(n: int, d: int) -> NDArray[np.int64]:
+    """As even in 1/n as whole numbers allow, rising."""
     if n < 16 * d:
         raise NotDefined(
             f"FID at infinitely many images needs 16 images for each of {d} features, {16 * d:,} "
@@ -252,16 +239,10 @@ def _prefix_sizes(n: int, d: int) -> NDArray[np.int64]:
     return np.unique(np.rint(1 / np.linspace(1 / smallest, 1 / n, PREFIXES)).astype(np.int64))
 
 
-def _line(features: Matrix, reference: Matrix, sizes: NDArray[np.int64]) -> Line:
-    values = _of_prefixes(features, reference, sizes)
-    slope, intercept = np.polyfit(1 / sizes, values, 1)
-    return Line(sizes, values, float(intercept), float(slope))
-
-
-def _of_prefixes(features: Matrix, reference: Matrix, sizes: NDArray[np.int64]) -> Vector:
-    """FID of features[:size] for each size, from sums that grow with it."""
+def _intercept(features: Matrix, reference: Matrix, sizes: NDArray[np.int64]) -> float:
+    """Where the line through FID of features[:size] meets 1/n = 0, from sums that grow."""
     theirs, basis, centre = moments(reference), half(reference), features.mean(axis=0)
-    part = Part(0, np.zeros(len(centre)), 0.0, np.zeros((len(basis), len(basis))))
+    part = PartSums(0, np.zeros(len(centre)), 0.0, np.zeros((len(basis), len(basis))))
     values = []
     for size in sizes.tolist():
         while part.count < size:
@@ -272,4 +253,4 @@ def _of_prefixes(features: Matrix, reference: Matrix, sizes: NDArray[np.int64]) 
             part.square += float(np.vdot(block, block))
             part.gram += seen.T @ seen
         values.append(part.fid(centre, basis, theirs))
-    return np.array(values)
+    return float(np.polyfit(1 / sizes, values, 1)[1])

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.metrics.arrays import Matrix, Vector, checked, remembered
+from harness.metrics.arrays import Matrix, Vector, checked, remembered, row_blocks
 
-BLOCK = 2**24  # kernel values held at once, 128 MB, so that 50,000 images need no more than 500
+KERNELS_HELD = 2**24  # at once, 128 MB, so that 50,000 images need no more than 500
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ def cubic(x: Matrix, y: Matrix) -> Matrix:
 
 def kernel_rows(x: Matrix, y: Matrix) -> Iterator[tuple[slice, Matrix]]:
     """k(x_i, y_j) in blocks of whole rows of x, so that memory stays bounded."""
-    height = max(1, BLOCK // len(y))
-    for start in range(0, len(x), height):
-        rows = slice(start, start + height)
+    for rows in row_blocks(len(x), len(y), KERNELS_HELD):
         yield rows, cubic(x[rows], y)
 
 
@@ -47,7 +45,7 @@ def kernel_sums(x: Matrix, *, less: Matrix | None = None) -> KernelSums:
     worked out once: blocks hold whole rows from their own diagonal on."""
     n, squares = len(x), 0.0
     sums = np.zeros(n)
-    height = max(1, min(512, BLOCK // n))
+    height = max(1, min(512, KERNELS_HELD // n))
     for start in range(0, n, height):
         rows = slice(start, start + height)
         kernel = cubic(x[rows], x[start:])

@@ -16,9 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.errors import NotDefined
-from harness.metrics.arrays import Matrix, Vector, checked, remembered
-
-BLOCK = 2**22  # probabilities held at once, 32 MB in each of a few copies
+from harness.metrics.arrays import Matrix, Vector, checked, remembered, row_blocks
 
 
 def inception_score(features: Matrix, reference: Matrix, *, logits: Matrix) -> float:
@@ -59,9 +57,7 @@ def divergences(logits: Matrix) -> Vector:
 
 def log_probabilities(logits: Matrix) -> Iterator[tuple[slice, Matrix]]:
     """log p(c | x_j) in blocks of whole rows, so that memory stays bounded."""
-    height = max(1, BLOCK // logits.shape[1])
-    for start in range(0, len(logits), height):
-        rows = slice(start, start + height)
+    for rows in row_blocks(*logits.shape):
         largest = logits[rows].max(axis=1, keepdims=True)  # exp of what is left cannot overflow
         shifted = logits[rows] - largest
         yield rows, shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

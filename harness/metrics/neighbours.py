@@ -1,4 +1,4 @@
-"""Whether two sets of images cover one another, and whether images are copies, by who is near whom.
+"""Whether two sets of images cover one another, by who is near whom.
 
     features    [N, d] float64, one row for each image that is evaluated
     reference   [M, d] float64, one row for each image that it is held against; N and M may differ
@@ -21,14 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import NotDefined
-from harness.metrics.arrays import Matrix, Vector, checked, remembered
+from harness.metrics.arrays import Matrix, Vector, checked, remembered, row_blocks
 
 MANIFOLD = 3  # k of precision and recall, as in all their published figures
 DENSITY = 5  # k of density and coverage, likewise
 GROUPS = 50  # that are left out one by one
-HELD_OUT_NEARER = 0.05  # share of held-out images that count as being as near as a copy
 NO_BALL = -1.0  # the squared radius where there are too few others for one
-BLOCK = 2**22  # distances held at once, 32 MB in each of a few copies
 
 Squares = NDArray[np.float32]  # squared distances
 Indices = NDArray[np.intp]
@@ -45,10 +43,8 @@ def squared_distances(x: Matrix, y: Matrix) -> Iterator[tuple[slice, Squares]]:
     copies of an image are at distance 0 exactly, and an image that lies on the edge of a ball, as
     a copy of the neighbour that it reaches to does, lies there however the rows were split.
     """
-    x_norms, y_norms = norms(x), norms(y)
-    height = max(1, BLOCK // len(y))
-    for start in range(0, len(x), height):
-        rows = slice(start, start + height)
+    x_norms, y_norms = (np.einsum("ij,ij->i", each, each) for each in (x, y))
+    for rows in row_blocks(len(x), len(y)):
         sizes = x_norms[rows, None] + y_norms
         squares = x[rows] @ y.T
         squares *= -2
@@ -56,11 +52,6 @@ def squared_distances(x: Matrix, y: Matrix) -> Iterator[tuple[slice, Squares]]:
         sizes *= 4 * x.shape[1] * np.finfo(np.float64).eps  # what the sums above may be out by
         squares[squares <= sizes] = 0
         yield rows, squares.astype(np.float32)
-
-
-def norms(x: Matrix) -> Vector:
-    lengths: Vector = np.einsum("ij,ij->i", x, x)
-    return lengths
 
 
 def squares_within(x: Matrix) -> Iterator[tuple[slice, Squares]]:
@@ -153,19 +144,19 @@ def meeting(features: Matrix, reference: Matrix, groups: Vector) -> Meeting:
         within = squares < theirs[rows, DENSITY - 1, None]
         density += within.sum(axis=0)
         covered[rows] = within.any(axis=1)
-        coverage_without += (counted(within, stays) > 0).sum(axis=0)
+        coverage_without += (counts_by_group(within, stays) > 0).sum(axis=0)
 
         within = squares <= ours.squares
         recalled[rows] = within.any(axis=1)
-        reached = counted(within, stays)
+        reached = counts_by_group(within, stays)
         for column, grown in enumerate(grows):
-            reached += counted(squares <= ours.squares_without[:, column], grown)
+            reached += counts_by_group(squares <= ours.squares_without[:, column], grown)
         recall_without += (reached > 0).sum(axis=0)
     m = len(reference)
     return Meeting(precise, density, recalled, covered, recall_without / m, coverage_without / m)
 
 
-def counted(marks: Marks, of: Squares) -> Squares:
+def counts_by_group(marks: Marks, of: Squares) -> Squares:
     """[rows, groups], how many are marked of those that `of` [columns, groups] says; float32
     counts to 16 million without a mistake."""
     counts: Squares = marks.astype(np.float32) @ of
@@ -273,59 +264,3 @@ def refuse_groups(metric: str, features: Matrix, groups: int, neighbours: int) -
             f"hold an image, and more than {neighbours} must remain. Take more images, or 2 to {n} "
             "groups."
         )
-
-
-# Memorisation.
-
-
-def nearest(features: Matrix, reference: Matrix) -> tuple[Indices, Vector]:
-    """The reference image that each evaluated image is nearest to: its index [N], and the distance
-    between the two in the units of the features [N]."""
-    return found_nearest(*checked(features, reference))
-
-
-@remembered
-def found_nearest(features: Matrix, reference: Matrix) -> tuple[Indices, Vector]:
-    indices, distances = np.empty(len(features), np.intp), np.empty(len(features))
-    for rows, squares in squared_distances(features, reference):
-        indices[rows] = squares.argmin(axis=1)
-        distances[rows] = np.sqrt(squares.min(axis=1))
-    return indices, distances
-
-
-def memorisation(features: Matrix, reference: Matrix, *, held_out: Matrix) -> float:
-    """Share of evaluated images that lie nearer to the reference than 95 % of the held-out ones do,
-    each measured to its nearest reference image, which must be those of the training: 0.05 on
-    average where nothing was memorised, 1 where all are copies of training images.
-
-    Held-out images [H, d] are new draws of the same distribution, and so is what a model without
-    memory draws. Images that are near to everything, as blurred ones are in some features, raise it
-    too: look at the nearest images. Raises NotDefined where H < 19, or where so many held-out
-    images are themselves copies that nothing could be nearer.
-    """
-    return float(memorisation_influence(features, reference, held_out=held_out).mean())
-
-
-def memorisation_influence(features: Matrix, reference: Matrix, *, held_out: Matrix) -> Vector:
-    """1 for each image that is nearer than 95 % of those held out, else 0; [N]."""
-    _, distances = nearest(features, reference)
-    least = round(1 / HELD_OUT_NEARER) - 1
-    if len(held_out) < least:
-        raise NotDefined(
-            f"memorisation needs at least {least} held-out images, to know how near one new image "
-            f"in {least + 1} lies, and there are {len(held_out)}. Hold out more images."
-        )
-    try:
-        _, usual = nearest(held_out, reference)
-    except ValueError as error:  # it speaks of features
-        raise ValueError(f"of the held-out images: {error}") from error
-    # Of the many definitions of a quantile, that below which a new draw lies with probability
-    # 0.05 exactly, whatever the distribution.
-    limit = np.quantile(usual, HELD_OUT_NEARER, method="weibull")
-    if limit == 0:
-        raise NotDefined(
-            f"memorisation has no meaning where {np.mean(usual == 0):.0%} of the held-out images "
-            "are themselves copies of reference images: nothing can be nearer. Take the training "
-            "images as the reference, and hold out others."
-        )
-    return (distances < limit).astype(np.float64)

@@ -16,7 +16,7 @@ from harness.registry import Registry, about
 if TYPE_CHECKING:
     from harness.models.unet import UNet
 
-Numbers = tuple[int, ...]
+Sizes = tuple[int, ...]
 LARGEST = 16_384  # channels of a level, or the side at which it attends
 
 
@@ -24,9 +24,9 @@ LARGEST = 16_384  # channels of a level, or the side at which it attends
 class UNetShape:
     """How large a U-Net is."""
 
-    widths: Numbers
+    widths: Sizes
     blocks: int
-    attention: Numbers
+    attention: Sizes
 
     def __post_init__(self) -> None:
         for name, values in (("widths", self.widths), ("attention", self.attention)):
@@ -56,27 +56,27 @@ class UNetShape:
         return UNet(channels, size, self.widths, self.blocks, self.attention)
 
 
-def tiny(*, widths: Numbers = (32, 96), blocks: int = 1, attention: Numbers = (4,)) -> UNetShape:
+def tiny(*, widths: Sizes = (32, 96), blocks: int = 1, attention: Sizes = (4,)) -> UNetShape:
     """A quarter of a million parameters, for 8x8 digits on a CPU."""
     return UNetShape(widths, blocks, attention)
 
 
 def small(
-    *, widths: Numbers = (32, 64, 96, 128), blocks: int = 2, attention: Numbers = (8,)
+    *, widths: Sizes = (32, 64, 96, 128), blocks: int = 2, attention: Sizes = (8,)
 ) -> UNetShape:
     """The size of the Keras DDIM example, for 32 to 64 pixels in colour."""
     return UNetShape(widths, blocks, attention)
 
 
 def base(
-    *, widths: Numbers = (128, 256, 256, 256), blocks: int = 2, attention: Numbers = (16, 8)
+    *, widths: Sizes = (128, 256, 256, 256), blocks: int = 2, attention: Sizes = (16, 8)
 ) -> UNetShape:
     """Tens of millions of parameters, for 64 pixels in colour on a GPU."""
     return UNetShape(widths, blocks, attention)
 
 
 @dataclass(frozen=True)
-class Exact:
+class NoNetwork:
     """No network: the best denoiser that the data allow, worked out."""
 
     def check(self, size: int) -> None:
@@ -89,14 +89,14 @@ class Exact:
 @about(
     formula="no network: x̂₀ = E[x₀ | x_t], worked out from the distribution of the data where "
     "that is known and from the training images as a finite set elsewhere. What it lacks is the "
-    "sampler's error",
+    "sampler's error"
 )
-def exact() -> Exact:
+def exact() -> NoNetwork:
     """No network: the exact denoiser of the data's distribution, or of its images as a finite set.
 
     It needs no training, and what its samples lack is the sampler's own error.
     """
-    return Exact()
+    return NoNetwork()
 
 
 MODELS = Registry(

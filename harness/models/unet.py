@@ -1,4 +1,4 @@
-"""The network: a U-Net (Ronneberger et al. 2015; Ho et al. 2020) that is told the log SNR.
+"""The network: a U-Net (Ronneberger et al. 2015; Ho et al. 2020) that is given the log SNR.
 
 Its plan is the plain one of the Keras DDIM example: blocks, then half the side, down to the
 narrowest level and back, each block on the way up taking the output of its twin on the way down.
@@ -30,7 +30,7 @@ class UNet(nn.Module):
             """The blocks of one level; on the way up each also takes `across` channels."""
             width, attends = widths[level], sides[level] in attention
             return nn.ModuleList(
-                Block((width if done else wide_in) + across, width, conditions, attends)
+                ResidualBlock((width if done else wide_in) + across, width, conditions, attends)
                 for done in range(blocks)
             )
 
@@ -82,7 +82,7 @@ class LogSNREmbedding(nn.Module):
         return output
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block, followed by attention where asked for."""
 
     def __init__(self, wide_in: int, wide_out: int, conditions: int, attends: bool):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.diffusion.objective import LOSSES, TARGETS
 from harness.diffusion.samplers import steps_within
 from harness.plan.grid_fields import LONGEST_LIST, Axes, GridFields, TrainingFields
 from harness.work.cells import EXACT, Cell, Param, Part, Training
@@ -115,6 +116,7 @@ def trainer(grid: GridFields, model: Part) -> Callable[[Part, Part, int], Traini
         fields, steps = TrainingFields.model_validate({"precision": "float32"}), 0
     else:
         fields, steps = grid.training, grid.training.steps
+    sources = TARGETS.source(fields.target), LOSSES.source(fields.loss)
 
     @cache
     def training(schedule: Part, seed: int) -> Training:
@@ -131,6 +133,7 @@ def trainer(grid: GridFields, model: Part) -> Callable[[Part, Part, int], Traini
             ema=fields.ema,
             precision=fields.precision,
             loss=fields.loss,
+            named_sources="; ".join(filter(None, sources)),
         )
 
     return lambda schedule, sampled_under, seed: (

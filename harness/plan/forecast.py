@@ -10,6 +10,7 @@ from typing import Any
 from harness.diffusion.samplers import evaluations
 from harness.store import Store
 from harness.work.cells import Cell, Part, Training
+from harness.work.results import SamplingPath
 from harness.work.speeds import Speeds
 
 NUMBER = 4  # bytes
@@ -45,6 +46,10 @@ class Forecast:
     def sampling_seconds(self, cells: Iterable[Cell]) -> float:
         return sum(self.seconds(cell) or 0.0 for cell in cells)
 
+    def compile_seconds(self, trainings: Iterable[Training], cells: Iterable[Cell]) -> float:
+        models = {one.model for one in trainings} | {cell.training.model for cell in cells}
+        return sum(self.speeds[model].compile for model in models if model in self.speeds)
+
     def memory(self, trainings: Sequence[Training]) -> float:
         """Bytes, with as many processes as work side by side; 0 where that is not known."""
         most = max((speeds.memory for speeds in self.speeds.values()), default=0.0)
@@ -67,22 +72,25 @@ class Forecast:
     def sentence(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> str:
         """What this work will take, in a sentence."""
         training, sampling = self.training_seconds(trainings), self.sampling_seconds(cells)
+        compiling = self.compile_seconds(trainings, cells)
         made = sum(cell.images * evaluations(cell.sampler.name, cell.steps) for cell in cells)
         several = f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else ""
         shared = f" ({self.devices} devices for each)" if self.devices > 1 else ""
+        compiled = f"compiling {duration(compiling)}, " if compiling else ""
         room = ""
         if memory := self.memory(trainings):
             room = f"; {size(memory)} of memory and {size(self.disk(trainings, cells))} of disk"
         return (
-            f"About {duration(training + sampling)} here: training {duration(training)}{several}"
-            f"{shared}, sampling and scoring {duration(sampling)} ({made:,} network evaluations)"
-            f"{room}. From {self.source}."
+            f"About {duration(compiling + training + sampling)} here: {compiled}training "
+            f"{duration(training)}{several}{shared}, sampling and scoring {duration(sampling)} "
+            f"({made:,} network evaluations){room}. From {self.source}."
         )
 
     def as_json(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> Mapping[str, Any]:
         return {
             "training_seconds": self.training_seconds(trainings),
             "sampling_seconds": self.sampling_seconds(cells),
+            "compile_seconds": self.compile_seconds(trainings, cells),
             "network_evaluations": sum(
                 cell.images * evaluations(cell.sampler.name, cell.steps) for cell in cells
             ),
@@ -106,16 +114,16 @@ def measured_speeds(
         fields = ("data", "model", "precision", "batch_size")
         return all(getattr(training, name) == getattr(like, name) for name in fields)
 
-    trained = [one for one in store.training_results() if is_alike(one.training)]
+    trained = [one for one in store.training_results(only_whole=True) if is_alike(one.training)]
+    here = [one for one in trained if one.provenance.machine == machine]
     trains = [
         one.provenance.processes / one.images_per_second
-        for one in trained
-        if one.provenance.machine == machine
+        for one in here
         if threads is None or one.provenance.threads == threads
     ]
     same = [
         one
-        for one in store.cell_results()
+        for one in store.cell_results(only_whole=True)
         if one.provenance.machine == machine and is_alike(one.cell.training)
     ]
     if not same or not (trains or like.is_exact):
@@ -128,23 +136,25 @@ def measured_speeds(
         memory=max(one.cost.peak_memory_bytes for one in same),
         parameters=max((one.parameters for one in trained), default=0),
         width=max(one.feature_width for one in same),
+        compile=max((one.compile_seconds for one in here), default=0.0)
+        + max(one.cost.compile_seconds for one in same),
     )
 
 
-def warnings_of(cell: Cell, first_abar: float, clamped: int) -> list[str]:
+def warnings_of(cell: Cell, path: SamplingPath) -> list[str]:
     """What a researcher would want to know of a cell before spending hours on it."""
     warnings = []
     steps = f"{cell.steps:,} step{'' if cell.steps == 1 else 's'}"
-    if first_abar > NOISE_FLOOR:
+    if path.first_abar > NOISE_FLOOR:
         warnings.append(
             f"{cell.sample_schedule} with spacing {cell.spacing} at {steps} starts where abar is "
-            f"{first_abar:.3f}, not from pure noise"
+            f"{path.first_abar:.3f}, not from pure noise"
         )
-    if clamped:
+    if path.clamped:
         warnings.append(
             f"trained under {cell.training.schedule}, sampled under {cell.sample_schedule} with "
-            f"spacing {cell.spacing}: {clamped} of {steps} evaluate the network outside the log "
-            "SNR that it was trained on, and get its answer for the nearest"
+            f"spacing {cell.spacing}: {path.clamped} of {steps} evaluate the network outside the "
+            "log SNR that it was trained on, and get its answer for the nearest"
         )
     return warnings
 

@@ -112,6 +112,7 @@ class Plan:
             "key": work.key,
             "state": self.state(work),
             **work.params(),
+            **work.identity(),
             "forecast_seconds": self.seconds(work),
         }
 
@@ -178,7 +179,8 @@ def _state(cell: Cell, grid: Grid, store: Store, recorded: Recorded, options: Op
     ]
     if options.retime and cell.weights == "final":
         return "pending"
-    if names_of(metrics, with_reference) <= recorded.get(cell.key, frozenset()):
+    sources = {name: source for name in metrics if (source := METRICS.source(name))}
+    if names_of(metrics, with_reference, sources) <= recorded.get(cell.key, frozenset()):
         return "finished"
     result = store.cell_result(cell.key)
     if result is None or lacking(result, metrics, grid.reference_variance):

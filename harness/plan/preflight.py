@@ -89,7 +89,7 @@ def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
     """The plan with its forecast: by earlier work in this store, or by a short probe of this
     machine; and with what should be known of it beforehand."""
     from harness.engine.probe import probe
-    from harness.engine.sample import clamped_times, first_abar
+    from harness.engine.sample import sampling_path
 
     device = site.at.device
     workers = workers_for(plan, device, grid.training.devices)
@@ -104,11 +104,7 @@ def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
         if model not in speeds:
             known = measured_speeds(store, cell.training, here, threads)
             speeds[model] = known or probe(cell, site.at, processes)
-    warnings = [
-        text
-        for cell in plan.cells
-        for text in warnings_of(cell, first_abar(cell), clamped_times(cell))
-    ]
+    warnings = [text for cell in plan.cells for text in warnings_of(cell, sampling_path(cell))]
     return replace(
         plan,
         forecast=Forecast(speeds, side_by_side, grid.training.devices),

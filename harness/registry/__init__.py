@@ -13,12 +13,14 @@ attributes of the part.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -27,7 +29,7 @@ from harness.registry.signature import Between, Option, options_of, plain, shown
 
 __all__ = ["Between", "Option", "Registry", "about"]
 
-T = TypeVar("T")
+P = TypeVar("P")
 Function = TypeVar("Function", bound=Callable[..., Any])
 BUILT_IN = "built in"
 
@@ -45,7 +47,7 @@ def about(*, formula: str = "", check: Callable[..., None] | None = None) -> Cal
     return mark
 
 
-class Registry(Generic[T]):
+class Registry(Generic[P]):
     """The built-in parts of one kind, plus those that installed packages offer.
 
     `given` names, in order, the arguments that the program passes and a person cannot set.
@@ -55,7 +57,7 @@ class Registry(Generic[T]):
     def __init__(
         self,
         kind: str,
-        builtin: Mapping[str, T],
+        builtin: Mapping[str, P],
         given: Collection[str] = (),
         contract: str = "",
     ):
@@ -63,7 +65,8 @@ class Registry(Generic[T]):
         self.given = tuple(given)
         self.contract = contract
         self._builtin = dict(builtin)
-        self._options: dict[str, tuple[T, list[Option]]] = {}
+        self._options: dict[str, tuple[P, list[Option]]] = {}
+        self._sources: dict[str, tuple[P, str]] = {}
 
     def names(self) -> list[str]:
         return sorted({*self._builtin, *self._offered()})
@@ -77,7 +80,7 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._builtin or name in self._offered()
 
-    def __getitem__(self, name: str) -> T:
+    def __getitem__(self, name: str) -> P:
         """The part of this name. Raises UnknownName, with the closest name there is, and
         PartFailed where the package that offers it cannot be used."""
         if name in self._builtin:  # a plug-in can add a name, never change a built-in one
@@ -86,12 +89,12 @@ class Registry(Generic[T]):
             raise UnknownName(f"there is no {self.kind} '{name}'.{suggestion(name, self.names())}")
         point = self._point(name)
         try:
-            loaded: T = point.load()
+            loaded: P = point.load()
         except (Exception, SystemExit) as error:
-            told = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise PartFailed(
                 f"{self.kind} '{name}' cannot be loaded: the entry point {point.value} of "
-                f"{_package(point)} fails with {type(error).__name__}: {told}. Use a {self.kind} "
+                f"{_package(point)} fails with {type(error).__name__}: {reason}. Use a {self.kind} "
                 "of another package, or repair or uninstall that one."
             ) from error
         return loaded
@@ -116,8 +119,12 @@ class Registry(Generic[T]):
         if name in self._builtin:
             return ""
         part, point = self[name], self._point(name)
-        version = f" {point.dist.version}" if point.dist else ""
-        return f"{_package(point)}{version} #{_digest(part, point)}"
+        known, source = self._sources.get(name, (None, ""))
+        if known is not part:
+            version = f" {point.dist.version}" if point.dist else ""
+            source = f"{_package(point)}{version} #{_digest(part, point)}"
+            self._sources[name] = part, source
+        return source
 
     def describe(self, name: str) -> str:
         """The first line of the part's docstring (a record describes itself)."""
@@ -221,13 +228,44 @@ def _package(point: EntryPoint) -> str:
 
 def _digest(part: Any, point: EntryPoint) -> str:
     """Of the source of each module of its package that a part is made of: its own, those of its
-    base classes, and those of the functions in a record."""
+    base classes and of the functions in a record, and all that these import."""
     made_of = [part, *getattr(part, "__mro__", ()), *getattr(part, "__dict__", {}).values()]
     names = {point.module, *(str(getattr(each, "__module__", "")) for each in made_of)}
-    top = point.module.partition(".")[0]
-    digest = hashlib.sha256()
-    for name in sorted(name for name in names if name.partition(".")[0] == top):
-        module = sys.modules.get(name)
-        file = module and (inspect.getsourcefile(module) or module.__file__)
-        digest.update(Path(file).read_bytes() if file else b"")
-    return digest.hexdigest()[:12]
+    tops = {point.module.partition(".")[0]}
+    if point.dist and (listed := point.dist.read_text("top_level.txt")):
+        tops.update(listed.split())
+    sources: dict[str, bytes] = {}
+    waiting = sorted(names)
+    while waiting:
+        name = waiting.pop()
+        if name.partition(".")[0] in tops and name not in sources:
+            sources[name] = _source_of(name)
+            waiting += _imported(name, sources[name])
+    return hashlib.sha256(b"".join(sources[name] for name in sorted(sources))).hexdigest()[:12]
+
+
+def _source_of(module: str) -> bytes:
+    """The text of a module; empty where there is none of this name."""
+    try:
+        found = find_spec(module)
+        return Path(found.origin).read_bytes() if found and found.origin else b""
+    except (ImportError, AttributeError, ValueError, OSError):
+        return b""
+
+
+def _imported(module: str, source: bytes) -> Iterator[str]:
+    """The names of modules that a module imports, and some that are none."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # no Python
+        return
+    found = sys.modules.get(module)
+    package = getattr(found, "__package__", None) or module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            parts = [*(above if node.level else []), *filter(None, [node.module])]
+            yield ".".join(parts)
+            yield from (".".join([*parts, each.name]) for each in node.names)

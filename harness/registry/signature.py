@@ -119,17 +119,17 @@ def in_words(schema: Schema) -> str:
         "boolean": "true or false", "integer": "a whole number", "number": "a number",
         "string": "a text", "array": "a list", "null": "null",
     }  # fmt: skip
-    told = kinds.get(schema.get("type", ""), "a plain value")
+    words = kinds.get(schema.get("type", ""), "a plain value")
     many = {"integer": " of whole numbers", "number": " of numbers", "string": " of texts"}
-    told += many.get(schema.get("items", {}).get("type", ""), "")
+    words += many.get(schema.get("items", {}).get("type", ""), "")
     if {"minimum", "maximum"} <= schema.keys():
-        return f"{told} between {schema['minimum']:g} and {schema['maximum']:g}"
+        return f"{words} between {schema['minimum']:g} and {schema['maximum']:g}"
     bounds = {
         "minimum": "at least", "maximum": "at most",
         "exclusiveMinimum": "above", "exclusiveMaximum": "below",
     }  # fmt: skip
-    limits = [f"{words} {schema[key]:g}" for key, words in bounds.items() if key in schema]
-    return " ".join([told, " and ".join(limits)]).strip()
+    limits = [f"{bound} {schema[key]:g}" for key, bound in bounds.items() if key in schema]
+    return " ".join([words, " and ".join(limits)]).strip()
 
 
 def _annotation(parameter: inspect.Parameter, part: Any) -> Any:

@@ -12,7 +12,6 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.analysis.comparisons import comparisons
 from harness.analysis.configurations import best
 from harness.analysis.study import Study, studies
 from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
@@ -21,16 +20,15 @@ from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.models.presets import MODELS
 from harness.registry import Registry
-from harness.report.cell_tables import every_cell, trainings
 from harness.report.figures import style
-from harness.report.figures.catalogue import FigureFailed, caption, drawn, in_page_order
-from harness.report.findings.catalogue import answers, found
+from harness.report.figures.catalogue import FigureFailed, caption, figure_named, in_page_order
+from harness.report.findings.catalogue import all_findings, answers
 from harness.report.findings.finding import Finding
 from harness.report.limitations import limitations, with_what_is_there
-from harness.report.quality_tables import quality
 from harness.report.redaction import SHORTENED
+from harness.report.study_tables import every_cell, quality, trainings
 from harness.report.tables import Table, heading, title_of, yes_or_no
-from harness.report.wording import described, estimate, listed, pairs, signed
+from harness.report.wording import described, estimate, listed
 from harness.work.results import Experiment
 
 MOST_ANSWERS = 3  # sentences that open the page
@@ -87,12 +85,13 @@ def contents(experiment: Experiment) -> Contents:
     groups = studies(experiment)
     measured = [study for study in groups if study.metrics]
     main = next(iter(measured or groups), Study((), experiment.trainings, experiment.runs))
+    measurements = [each for one in experiment.cells for each in one.measurements.values()]
     pictures, undrawn = _pictures(main)
     return Contents(
         experiment=experiment,
         answer=_answer(main),
         scope=_scope(main) if main.metrics else "",
-        findings=found(main) if main.metrics else [],
+        findings=all_findings(main) if main.metrics else [],
         lead=next((one for one in pictures if one.name == LEAD), None),
         pictures=[one for one in pictures if one.name != LEAD],
         groups=[Group(heading(study), quality(study), every_cell(study)) for study in measured],
@@ -101,36 +100,18 @@ def contents(experiment: Experiment) -> Contents:
         metrics=[metric.explanation for metric in main.metrics if metric.explanation],
         trainings=trainings(experiment),
         limitations=[*undrawn, *limitations(experiment, groups, missing)],
-        covers_reference=any(
-            measurement.reference_error is not None
-            for one in experiment.cells
-            for measurement in one.measurements.values()
-        ),
+        covers_reference=any(one.reference_error is not None for one in measurements),
         is_whole=not missing,
     )
 
 
-def verdicts(experiment: Experiment) -> list[str]:
-    """Every comparison of the report in a line, as the tracker keeps them."""
-    experiment, _ = with_what_is_there(experiment)
-    main = next((study for study in studies(experiment) if study.metrics), None)
-    return [
-        f"{pairs([one])}: {one.difference.verdict}, {signed(one.difference)} in "
-        f"{one.first.metric.title}"
-        + (f" ({one.difference.reason})" if one.difference.reason else "")
-        for one in (comparisons(main) if main else ())
-    ]
-
-
 def _answer(study: Study) -> list[str]:
-    """The sentences that open the page."""
     if not study.cells:
         return ["No cell has a result yet, so there is no answer."]
     if not study.metrics:
         return ["No cell has a value of a metric, so there is no answer."]
-    told = [finding.sentence for finding in answers(study)[:MOST_ANSWERS]]
-    if told:
-        return told
+    if found := [finding.sentence for finding in answers(study)[:MOST_ANSWERS]]:
+        return found
     everything = study.configurations()
     one = best(everything)
     which = "only configuration" if len(everything) == 1 else f"best of {len(everything)}"
@@ -152,7 +133,7 @@ def _pictures(study: Study) -> tuple[list[Picture], list[str]]:
     pictures, undrawn = [], []
     for name in in_page_order():
         try:
-            if (figure := drawn(name, study)) is not None:
+            if (figure := figure_named(name, study)) is not None:
                 pictures.append(_picture(name, figure))
         except FigureFailed as error:
             undrawn.append(str(error)[:1].upper() + str(error)[1:])
@@ -163,22 +144,16 @@ def _picture(name: str, figure: Figure) -> Picture:
     shows, reading = caption(name)
     is_raster = style.is_raster(figure)
     png = style.saved(figure, "png")
-    png = _smaller(png) if is_raster else png
-    data = png if is_raster else style.saved(figure, "svg")
-    return Picture(
-        name=name,
-        caption=shows,
-        reading=reading,
-        png=png,
-        source=f"data:image/{'png' if is_raster else 'svg+xml'};base64,"
-        + base64.b64encode(data).decode(),
-        is_drawing=not is_raster and not _has_shades(figure),
-    )
-
-
-def _has_shades(figure: Figure) -> bool:
-    """Whether it is dark where a value is high: turned light on dark it would say the opposite."""
-    return any(isinstance(part, QuadMesh) for axes in figure.axes for part in axes.collections)
+    if is_raster:
+        data = png = _smaller(png)
+    else:
+        data = style.saved(figure, "svg")
+    kind = "png" if is_raster else "svg+xml"
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    # What is dark where a value is high would say the opposite if it were turned light on dark.
+    parts = [part for axes in figure.axes for part in axes.collections]
+    is_drawing = not is_raster and not any(isinstance(part, QuadMesh) for part in parts)
+    return Picture(name, shows, reading, png, source, is_drawing)
 
 
 def _smaller(png: bytes) -> bytes:
@@ -240,9 +215,6 @@ def _formulae(study: Study) -> list[tuple[str, str, str]]:
         (WEIGHTINGS, (one.training.weighting.name for one in study.trainings)),
         (LOSSES, (one.training.loss for one in study.trainings)),
     ]  # fmt: skip
-    return [
-        (registry.kind, name, formula)
-        for registry, names in used
-        for name in sorted({*names})
-        if (formula := registry.formula(name))
-    ]
+    parts = [(registry, name) for registry, names in used for name in sorted({*names})]
+    formulae = [(registry.kind, name, registry.formula(name)) for registry, name in parts]
+    return [line for line in formulae if line[2]]

@@ -1,20 +1,16 @@
-"""What the pages do not say, and what was left out of them: one function for each limitation.
-
-A function yields its sentences, none where the limitation does not apply. To add one, write it and
-name it in LIMITATIONS.
-"""
+"""What the pages do not say, and what was left out of them: a sentence where it applies."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from harness.analysis.study import Study
 from harness.errors import StoreError
 from harness.metrics.distances import METRICS
 from harness.report.tables import heading
-from harness.report.wording import count, listed
+from harness.report.wording import are, count, listed
 from harness.work.results import SHOWN_FILES, CellResult, Experiment, R
 
 FEWEST_IMAGES_A_FEATURE = 5  # below it the jackknife leaves a part of FID's bias, by simulation
@@ -35,8 +31,10 @@ Missing = Counter[tuple[str, str]]  # how many results lack a file: (its name, w
 def limitations(experiment: Experiment, studies: Sequence[Study], missing: Missing) -> list[str]:
     """Every limitation of an experiment whose results fall into these studies, and of which these
     files are not there."""
-    found = [each for one in LIMITATIONS for each in one(experiment, studies)]
-    return [*found, *_files(missing), NOT_COVERED]
+    return [
+        *_of_the_grid(experiment, studies), *_of_the_measurements(experiment),
+        *_of_the_sizes(experiment, studies), *_files(missing), NOT_COVERED,
+    ]  # fmt: skip
 
 
 def with_what_is_there(experiment: Experiment) -> tuple[Experiment, Missing]:
@@ -68,85 +66,68 @@ def _trouble(result: R, name: str) -> str:
 
 def _files(missing: Missing) -> Iterator[str]:
     if missing:
-        files = [
-            f"{name} of {count(results, 'result')} ({trouble})"
-            for (name, trouble), results in sorted(missing.items())
-        ]
+        troubles = sorted((name, what, n) for (name, what), n in missing.items())
+        files = listed(f"{name} of {count(n, 'result')} ({what})" for name, what, n in troubles)
         yield (
-            f"Files could not be read: {listed(files)}. Figures that show them lack these, and "
+            f"Files could not be read: {files}. Figures that show them lack these, and "
             "intervals that are paired image by image without them are wider. Use harness run with "
             "--redo to make them again, or put them back."
         )
 
 
-def _not_done(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
-    done = sum(one.cell.weights == "final" for one in experiment.cells)
-    missing = experiment.expected_cells - done
+def _of_the_grid(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+    missing = experiment.expected_cells - sum(o.cell.weights == "final" for o in experiment.cells)
     if missing > 0:
         yield (
-            f"{count(missing, 'cell')} of {experiment.expected_cells:,} "
-            f"{'is' if missing == 1 else 'are'} missing; what is said holds for the rest."
+            f"{count(missing, 'cell')} of {experiment.expected_cells:,} {are(missing)} missing; "
+            "what is said holds for the rest."
         )
-
-
-def _left_out(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
     for reason, cells in sorted(experiment.left_out.items()):
-        are = "is" if cells == 1 else "are"
-        yield f"{count(cells, 'recorded cell')} {are} left out: {reason.rstrip('.')}."
-
-
-def _not_comparable(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+        yield f"{count(cells, 'recorded cell')} {are(cells)} left out: {reason.rstrip('.')}."
     if len(studies) > 1:
         first = studies[0].quantity
         differing = {name for one in studies[1:] for name in first.differences(one.quantity)}
         what = listed(words for name, words in QUANTITY.items() if name in differing)
-        names = "; ".join(f"{count(len(one.results), 'cell')} with {heading(one)}"
-                          for one in studies)  # fmt: skip
+        names = [f"{count(len(one.results), 'cell')} with {heading(one)}" for one in studies]
         yield (
             f"The cells fall into {len(studies)} groups that differ in {what} and are not "
-            f"comparable ({names}). Answer, figures and findings are about the first; the others "
-            "have their own tables."
+            f"comparable ({'; '.join(names)}). Answer, figures and findings are about the first; "
+            "the others have their own tables."
         )
 
 
-def _several_machines(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+def _of_the_measurements(experiment: Experiment) -> Iterator[str]:
     machines = sorted({one.provenance.machine for one in experiment.cells} - {""})
     if len(machines) > 1:
         yield (
             f"Cells were measured on {len(machines)} machines ({listed(machines)}). Quality is "
             "compared across them, seconds are not: those shown are of the machine with most cells."
         )
-
-
-def _reused(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
     runs = [experiment.runs.get(one.cell.key) for one in experiment.cells]
-    reused = sum(run.is_reused for run in runs if run)
-    if reused:
+    if reused := sum(run.is_reused for run in runs if run):
         were = "was" if reused == 1 else "were"
         yield f"{count(reused, 'cell')} {were} measured by an earlier run and reused."
-
-
-def _undefined(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
     reasons: dict[str, set[str]] = {}
     for one in experiment.cells:
         for name, reason in one.undefined.items():
             reasons.setdefault(name, set()).add(reason)
     for name, given in sorted(reasons.items()):
         yield f"No {name} is given for some cells: {min(given)}"
-
-
-def _unknown_metrics(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
     measured = {name for one in experiment.cells for name in one.measurements}
-    unknown = sorted(name for name in measured if name not in METRICS)
-    if unknown:
-        are, they = ("is a metric", "it") if len(unknown) == 1 else ("are metrics", "they")
+    if unknown := sorted(name for name in measured if not is_known(name)):
+        what, they = ("a metric", "it") if len(unknown) == 1 else ("metrics", "they")
         yield (
-            f"{listed(unknown)} {are} of a package that is not installed here: {they} "
-            f"{'is' if they == 'it' else 'are'} taken to be better where lower."
+            f"{listed(unknown)} {are(len(unknown))} {what} of a package that is not installed "
+            f"here or cannot be loaded: {they} {are(len(unknown))} taken to be better where lower."
         )
 
 
-def _few_images(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
+def is_known(metric: str) -> bool:
+    """Whether its package is installed here, and can be loaded."""
+    return metric in METRICS and not METRICS.problem(metric)
+
+
+def _of_the_sizes(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
     def is_thin(one: CellResult) -> bool:
         return one.cell.images < FEWEST_IMAGES_A_FEATURE * one.feature_width
 
@@ -157,20 +138,13 @@ def _few_images(experiment: Experiment, studies: Sequence[Study]) -> Iterator[st
             "known: its bias is larger than its correction, and its error rough. Use about "
             f"{FEWEST_IMAGES_A_FEATURE * thin.feature_width:,} images, or KID, which is unbiased."
         )
-
-
-def _clamped(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
-    clamped = sum(one.path.clamped > 0 for one in experiment.cells)
-    if clamped:
+    if clamped := sum(one.path.clamped > 0 for one in experiment.cells):
         yield (
             f"{count(clamped, 'cell')}, sampled under another schedule than trained under, asked "
             f"{'its' if clamped == 1 else 'their'} network about noise levels that it was not "
             "trained on; the nearest that it was trained on took their place (`clamped_times` in "
             "the results counts them)."
         )
-
-
-def _few_seeds(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str]:
     trained = [one.cell.training for one in experiment.cells if not one.cell.training.is_exact]
     seeds = len({training.seed for training in trained})
     if 0 < seeds <= 2:
@@ -178,9 +152,3 @@ def _few_seeds(experiment: Experiment, studies: Sequence[Study]) -> Iterator[str
             "One training seed gives no verdict about schedules; two almost never can: "
             f"here {'is one' if seeds < 2 else 'are two'}."
         )
-
-
-LIMITATIONS: tuple[Callable[[Experiment, Sequence[Study]], Iterator[str]], ...] = (
-    _not_done, _left_out, _not_comparable, _several_machines, _reused, _undefined,
-    _unknown_metrics, _few_images, _clamped, _few_seeds,
-)  # fmt: skip

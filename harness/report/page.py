@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import harness
-from harness.errors import BadOption
+from harness.errors import BadOption, HarnessError
+from harness.registry import Registry
 from harness.store import write_bytes
 from harness.work.results import Experiment, Result, to_json
 
@@ -90,9 +91,18 @@ def check_address(ui_url: str) -> None:
 
 def verdicts(experiment: Experiment) -> list[str]:
     """Every comparison of the report in a line, as the tracker keeps them."""
-    from harness.report import contents
+    from harness.analysis.comparisons import comparisons
+    from harness.analysis.study import studies
+    from harness.report.limitations import with_what_is_there
+    from harness.report.wording import pairs, signed
 
-    return contents.verdicts(experiment)
+    main = next((one for one in studies(with_what_is_there(experiment)[0]) if one.metrics), None)
+    lines = []
+    for one in comparisons(main) if main else ():
+        gap, why = one.difference, f" ({one.difference.reason})" if one.difference.reason else ""
+        what = f"{gap.verdict}, {signed(gap)} in {one.first.metric.title}"
+        lines.append(f"{pairs([one])}: {what}{why}")
+    return lines
 
 
 def fingerprint(experiment: Experiment) -> str:
@@ -103,7 +113,7 @@ def fingerprint(experiment: Experiment) -> str:
     found: list[Result] = [*experiment.cells, *experiment.trainings]
     results = [json.loads(to_json(one)) for one in sorted(found, key=lambda one: one.work.key)]
     values = json.dumps([rest, *results], sort_keys=True)
-    text = f"{harness.__version__} {_digest_of_the_code()}\n{values}"
+    text = f"{harness.__version__} {_digest_of_the_code()} {_of_other_packages()}\n{values}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -113,6 +123,19 @@ def _digest_of_the_code() -> str:
     home = Path(harness.__file__).parent
     sources = sorted([*home.rglob("*.py"), *home.glob("report/templates/*")])
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+def _of_other_packages() -> list[str]:
+    """The sources of the findings and figures that other packages add."""
+    found = []
+    for kind in ("finding", "plot"):
+        offered: Registry[object] = Registry(kind, {})
+        for name in offered:
+            try:
+                found.append(f"{name} {offered.source(name)}")
+            except HarnessError as error:
+                found.append(str(error))
+    return found
 
 
 def _mark(made_from: str, is_whole: bool = True) -> str:

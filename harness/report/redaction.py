@@ -7,7 +7,7 @@ figures, sentences and files agree on what a shortened path is called.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ PATH = re.compile(
     re.VERBOSE,
 )
 SHORTENED = "…/"  # how a shortened path begins
-KEPT = 2  # of the last parts of a path
+PARTS_KEPT = 2  # of the last parts of a path
 HOMES = {"home", "users"}  # the part that follows is a person's name
 
 V = TypeVar("V")
@@ -36,33 +36,24 @@ def without_paths(experiment: Experiment) -> Experiment:
 
     Two paths never become one text: what differs goes on differing, and is not averaged over.
     """
-    names = _names(sorted({path for text in {*_texts(experiment)} for path in _paths(text)}))
+    texts: dict[str, None] = {}
+    _changed(experiment, lambda text: texts.setdefault(text) or text)
+    # Most texts hold none, and a search of each takes seconds.
+    some = [text for text in texts if "/" in text or "\\" in text]
+    found = {_path_in(match) for text in some for match in PATH.finditer(text)}
+    names = _names(sorted(found - {""}))
     if not names:
         return experiment
 
     def shortened(text: str) -> str:
-        return PATH.sub(lambda match: names.get(_path(match), match[0]), text)
+        return PATH.sub(lambda match: names.get(_path_in(match), match[0]), text)
 
     return replace(_changed(experiment, shortened), ui_url=experiment.ui_url)
 
 
-def _texts(value: object) -> Iterator[str]:
-    """All texts in a value; none of artifacts, whose names are the program's own."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in (*value.keys(), *value.values()):
-            yield from _texts(each)
-    elif isinstance(value, tuple):
-        for each in value:
-            yield from _texts(each)
-    elif is_dataclass(value) and not isinstance(value, Artifacts):
-        for each in fields(value):
-            yield from _texts(getattr(value, each.name))
-
-
 def _changed(value: V, shortened: Callable[[str], str]) -> V:
-    """The value with every text changed: itself where none does."""
+    """The value with every text changed, itself where none does; artifacts stay, whose names are
+    the program's own."""
     old: Any = value
     new: Any = value
     if isinstance(old, str):
@@ -80,13 +71,7 @@ def _changed(value: V, shortened: Callable[[str], str]) -> V:
     return new if new != old else value
 
 
-def _paths(text: str) -> Iterator[str]:
-    """The absolute paths in a text."""
-    if "/" in text or "\\" in text:
-        yield from filter(None, map(_path, PATH.finditer(text)))
-
-
-def _path(match: re.Match[str]) -> str:
+def _path_in(match: re.Match[str]) -> str:
     return match["quoted"] or match["bare"] or ""
 
 
@@ -113,4 +98,4 @@ def _short(path: str) -> str:
             break
     if parts[:1] == ["root"]:
         del parts[0]
-    return SHORTENED + "/".join(parts[-KEPT:])
+    return SHORTENED + "/".join(parts[-PARTS_KEPT:])

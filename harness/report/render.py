@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def as_markdown(content: Contents) -> str:
-    return _environment().get_template("report.md.j2").render(_told(content, "blocks.md.j2"))
+    return _environment().get_template("report.md.j2").render(_context(content, "blocks.md.j2"))
 
 
 def as_html(content: Contents) -> str:
@@ -41,14 +41,14 @@ def as_html(content: Contents) -> str:
 
     environment = _environment()
     environment.filters |= {"block": block, "inline": _inline, "formula": _formula}
-    told = _told(content, "blocks.html.j2")
-    body = environment.get_template("page.md.j2").render(told)
+    context = _context(content, "blocks.html.j2")
+    body = environment.get_template("page.md.j2").render(context)
     body = _with_anchors(MarkdownIt("commonmark", {"html": True}).render(body))
     body = re.sub(r"<!--(\d+)-->", lambda match: blocks[int(match[1])], body)
     script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     own = {"body": Markup(body), "script": Markup(script), "script_hash": f"sha256-{digest}"}
-    return environment.get_template("report.html.j2").render(told | own)
+    return environment.get_template("report.html.j2").render(context | own)
 
 
 def anchors(texts: Iterable[str]) -> list[str]:
@@ -64,7 +64,7 @@ def anchors(texts: Iterable[str]) -> list[str]:
     return made
 
 
-def _told(content: Contents, blocks: str) -> dict[str, object]:
+def _context(content: Contents, blocks: str) -> dict[str, object]:
     """What the templates may ask for."""
     questions = (f"finding {finding.question}" for finding in content.findings)
     return {

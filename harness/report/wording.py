@@ -19,9 +19,7 @@ def number(value: float, digits: int = 3, decimals: int | None = None) -> str:
     if not math.isfinite(value):
         return "–"
     decimals = decimals_for(value, digits) if decimals is None else decimals
-    text = f"{abs(value):,.{decimals}f}"
-    # A rounded zero has no sign.
-    return f"{MINUS}{text}" if value < 0 and float(text.replace(",", "")) != 0 else text
+    return f"{value:z,.{decimals}f}".replace("-", MINUS)  # z: a rounded zero has no sign
 
 
 def decimals_for(value: float, digits: int = 3) -> int:
@@ -35,8 +33,7 @@ def interval(low: float, high: float, decimals: int | None = None) -> str:
     """`[0.131, 0.193]`, and nothing where there are no bounds."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    if decimals is None:
-        decimals = decimals_for(max(abs(low), abs(high)))
+    decimals = decimals_for(max(abs(low), abs(high))) if decimals is None else decimals
     return f"[{number(low, decimals=decimals)}, {number(high, decimals=decimals)}]"
 
 
@@ -63,12 +60,14 @@ def count(n: int, noun: str, plural: str | None = None) -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def are(n: int) -> str:
+    return "is" if n == 1 else "are"
+
+
 def listed(items: Iterable[object], last: str = "and") -> str:
     """`5, 10 and 20`."""
     words = [str(item) for item in items]
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def sentence(*parts: str) -> str:
@@ -85,7 +84,7 @@ def at_steps(steps: Sequence[int], unit: str = "step") -> str:
     return f"at {listed(f'{n:,}' for n in steps)} {unit}{'' if [*steps] == [1] else 's'}"
 
 
-def duration(seconds: float) -> str:
+def time_of(seconds: float) -> str:
     """`12.4 ms`, `1.3 s`, `4.10 min`: seconds in the unit in which they are read."""
     if not math.isfinite(seconds):
         return "–"
@@ -107,7 +106,12 @@ def spanned(span: Interval, factor: float = 1.0) -> str:
 
 def described(one: Configuration) -> str:
     """`cosine with ddim at 10 steps`."""
-    return f"{one.schedule} with {sampler_of(one)} {at_steps([one.steps], one.unit)}"
+    return f"{one.schedule} with {sampler_at(one)}"
+
+
+def sampler_at(one: Configuration) -> str:
+    """`ddim at 10 steps`."""
+    return f"{sampler_of(one)} {at_steps([one.steps], one.unit)}"
 
 
 def sampler_of(one: Configuration) -> str:
@@ -123,12 +127,11 @@ def versus(made: Comparison) -> str:
 def magnitude(difference: Difference) -> str:
     """`0.162 [0.131, 0.193]`: the size of a difference, without a sign to misread."""
     low, high = difference.low, difference.high
-    if difference.value < 0:
-        low, high = -high, -low
-    return estimate(abs(difference.value), low, high)
+    bounds = (-high, -low) if difference.value < 0 else (low, high)
+    return estimate(abs(difference.value), *bounds)
 
 
-def moved(difference: Difference, down: str, up: str) -> str:
+def change_of(difference: Difference, down: str, up: str) -> str:
     """`lower by 0.162 [0.131, 0.193]`."""
     return f"{down if difference.value < 0 else up} by {magnitude(difference)}"
 
@@ -140,10 +143,9 @@ def signed(difference: Difference) -> str:
 
 def basis(difference: Difference) -> str:
     """`over 3 training seeds`, or `on the same 3 models`: which variance the interval covers."""
-    if difference.covers == SAMPLING:
-        models = count(difference.n, "model")
-        return f"on the same {'model' if difference.n == 1 else models}"
-    return f"over {count(difference.n, 'training seed')}"
+    if difference.covers != SAMPLING:
+        return f"over {count(difference.n, 'training seed')}"
+    return f"on the same {'model' if difference.n == 1 else count(difference.n, 'model')}"
 
 
 def why_undecided(difference: Difference) -> str:
@@ -152,9 +154,8 @@ def why_undecided(difference: Difference) -> str:
     return "within sampling error" if is_small else difference.reason
 
 
-def at(made: Iterable[Comparison]) -> str:
+def at(made: Sequence[Comparison]) -> str:
     """`at 5 and 10 steps`."""
-    made = list(made)
     return at_steps(sorted({one.steps for one in made}), made[0].first.unit)
 
 
@@ -166,17 +167,14 @@ def steps_by(made: Iterable[Comparison], name: Callable[[Comparison], str]) -> d
     return steps
 
 
-def each_at(made: Iterable[Comparison], name: Callable[[Comparison], str]) -> list[str]:
+def each_at(made: Sequence[Comparison], name: Callable[[Comparison], str]) -> list[str]:
     """`cosine at 5 and 10 steps`, `linear at 50 steps`."""
-    made = list(made)
-    return [
-        f"{n} {at_steps(steps, made[0].first.unit)}" for n, steps in steps_by(made, name).items()
-    ]
+    unit = made[0].first.unit if made else "step"
+    return [f"{of} {at_steps(steps, unit)}" for of, steps in steps_by(made, name).items()]
 
 
-def pairs(made: Iterable[Comparison], most: int = 6) -> str:
+def pairs(made: Sequence[Comparison], most: int = 6) -> str:
     """`cosine against linear at 20 and 50 steps, ddim against ddpm with linear at 20 steps`."""
-    made = list(made)
     alike = [one for one in made if one.question not in ("steps", "configuration")]
     names = each_at(alike, _pair) + [_pair(one) for one in made if one not in alike]
     if len(names) > most:
@@ -185,18 +183,15 @@ def pairs(made: Iterable[Comparison], most: int = 6) -> str:
 
 
 def _pair(made: Comparison) -> str:
-    first, second = made.first, made.second
+    one, other = made.first, made.second
     match made.question:
         case "schedule" | "mismatched":
-            return f"{first.schedule} against {second.schedule}"
+            return f"{one.schedule} against {other.schedule}"
         case "spacing":
-            return (
-                f"{first.spacing} against {second.spacing} with {first.schedule} and {first.kind}"
-            )
+            return f"{one.spacing} against {other.spacing} with {one.schedule} and {one.kind}"
         case "steps":
-            steps = f"{first.steps:,} against {count(second.steps, second.unit)}"
-            return f"{steps} with {first.schedule} and {sampler_of(first)}"
+            steps = f"{one.steps:,} against {count(other.steps, other.unit)}"
+            return f"{steps} with {one.schedule} and {sampler_of(one)}"
         case "configuration":
-            return f"{described(first)} against {described(second)}"
-        case _:
-            return f"{sampler_of(first)} against {sampler_of(second)} with {first.schedule}"
+            return f"{described(one)} against {described(other)}"
+    return f"{sampler_of(one)} against {sampler_of(other)} with {one.schedule}"

@@ -23,7 +23,8 @@ from mlflow.entities import Metric, Param, RunTag
 
 from harness.store import WEIGHTS, replacing, write_bytes
 from harness.tracking.client import Client, files_of, move_artifacts, without_password
-from harness.tracking.records import (
+from harness.tracking.records import Records
+from harness.tracking.tags import (
     CELLS,
     FORECAST,
     GRID,
@@ -39,7 +40,6 @@ from harness.tracking.records import (
     SUPERSEDED,
     VERDICT,
     VERSION,
-    Records,
 )
 from harness.tracking.ui import serve
 from harness.work.cells import Cell, Training
@@ -181,7 +181,7 @@ class Tracker(Records):
         assert self._experiment, "open() comes first"
         run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
         self._folders[run.info.run_id] = files_of(
-            run.info.artifact_uri or "", run.info.run_id, self._home
+            run.info.artifact_uri or "", run.info.run_id, self._uri
         )
         return str(run.info.run_id)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -74,7 +75,7 @@ def is_database(uri: str, path: Path) -> bool:
     if not path.is_file():
         raise TrackingError(f"the tracking store {uri} cannot be used: {path} is not a file")
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        with closing(opened_to_read(path)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except sqlite3.Error as error:
         raise TrackingError(f"the tracking store {uri} cannot be used: {error}") from None
@@ -91,12 +92,39 @@ def home_of(uri: str) -> Path | None:
     return database.parent.resolve() / "artifacts" if database else None
 
 
-def files_of(uri: str, run_id: str, home: Path | None) -> Path | None:
-    """The folder of a run's files, if it is on this machine; `uri` is where MLflow says it is."""
+def files_of(uri: str, run_id: str, store: str) -> Path | None:
+    """The folder of a run's files, if it is on this machine; `uri` is where MLflow says it is, and
+    `store` the tracking store."""
+    home = home_of(store)
     if home and (home / run_id).is_dir():
         return home / run_id / "artifacts"
+    if (said := path_of(uri)) and home and is_left_behind(said.parent.parent, run_id, home.parent):
+        return home / run_id / "artifacts"
+    return said
+
+
+def path_of(uri: str) -> Path | None:
     parts = urlsplit(uri)
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+@cache
+def is_left_behind(location: Path, run_id: str, folder: Path) -> bool:
+    """Whether a run's files are said to be where the store in this folder was before it was moved
+    or copied: nothing is there, or a database that has the run, too."""
+    before = location.parent
+    if before == folder or not before.is_dir():
+        return before != folder
+    asked = "SELECT 1 FROM runs WHERE run_uuid = ?"
+    for original in before.glob("*.db"):
+        with suppress(sqlite3.Error), closing(opened_to_read(original)) as database:
+            if database.execute(asked, (run_id,)).fetchone():
+                return True
+    return False
+
+
+def opened_to_read(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
 
 
 def move_artifacts(uri: str) -> None:
@@ -104,16 +132,22 @@ def move_artifacts(uri: str) -> None:
     places: after a store was moved it would look in vain, and a copy would write into the
     original."""
     home, database = home_of(uri), database_of(uri)
-    if not (home and database and home.is_dir()):
+    if not (home and database and database.is_file()):
         return
-    now, here = home.as_uri(), {folder.name for folder in home.iterdir()}
+    now = home.as_uri()
+    here = {folder.name for folder in home.iterdir()} if home.is_dir() else set()
     with closing(sqlite3.connect(database)) as opened, opened:
         rows = opened.execute(
             "SELECT run_uuid, experiments.experiment_id, artifact_location FROM runs "
             "JOIN experiments ON runs.experiment_id = experiments.experiment_id "
             "WHERE artifact_location != ?", (now,),
         )  # fmt: skip
-        moved = {(number, before) for run, number, before in rows if run in here}
+        moved = {
+            (number, before)
+            for run, number, before in rows
+            if run in here
+            or ((place := path_of(before)) and is_left_behind(place, run, home.parent))
+        }
         for number, before in moved:
             opened.execute(
                 "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",

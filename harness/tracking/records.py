@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,8 +15,9 @@ from typing import Any
 import pandas as pd
 from mlflow.entities import Run as MlflowRun
 
+from harness.analysis.sources import of_one_source
 from harness.errors import TrackingError
-from harness.store import Folder
+from harness.store import Folder, Store
 from harness.tracking.client import (
     Client,
     database_of,
@@ -24,7 +26,20 @@ from harness.tracking.client import (
     is_database,
     without_password,
 )
-from harness.work.cells import RESULT_VERSION
+from harness.tracking.tags import (
+    CELLS,
+    COMMIT,
+    FORECAST,
+    GRID,
+    KEY,
+    KIND,
+    REASON,
+    REUSED,
+    SUPERSEDED,
+    is_of_this_version,
+    sources_in,
+    versions_in,
+)
 from harness.work.projection import rows_of
 from harness.work.results import (
     RESULT,
@@ -38,14 +53,9 @@ from harness.work.results import (
     from_json,
 )
 
-KIND, KEY, STORE, REUSED = "harness.kind", "harness.key", "harness.store", "harness.reused"
-SUPERSEDED, REASON, MACHINE = "harness.superseded", "harness.reason", "harness.machine"
-VERDICT, RESOLVED, VERSION = "harness.verdict.", "harness.resolved.", "harness.version."
-COMMIT, FORECAST = "harness.commit", f"{RESOLVED}forecast_seconds"
-PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
-CELLS, GRID = "cells.json", "grid.yaml"  # of the parent run
 OLD_VERSION = "they were made by another result version of the program, and may differ"
 NOT_ASKED = "the grid no longer asks for them"
+LOST = f"their {RESULT} is gone; harness run records them again from the store, or makes them again"
 
 
 class Records:
@@ -75,8 +85,29 @@ class Records:
         return str(found.experiment_id) if found else None
 
     def finished(self) -> dict[str, frozenset[str]]:
-        """Keys of the work that is recorded as complete, and the names of its metrics."""
-        return {run.data.tags[KEY]: frozenset(run.data.metrics) for run in self._complete()}
+        """Keys of the work that is recorded as complete, and the names of its metrics and of the
+        sources of those of other packages."""
+        lost = self.lost()
+        return {
+            key: frozenset([*run.data.metrics, *sources_in(run.data.tags)])
+            for run in self._complete()
+            if (key := run.data.tags[KEY]) not in lost
+        }
+
+    def lost(self) -> dict[str, str]:
+        """The runs, by key, whose result was deleted from among the files on this machine: they
+        are recorded again from the store, or done again."""
+        return {
+            run.data.tags[KEY]: run.info.run_id
+            for run in self._complete()
+            if (folder := self._folder(run.info.run_id)) and not (folder / RESULT).exists()
+            if is_of_this_version(run)
+        }
+
+    def has_grid(self) -> bool:
+        """Whether the run of the grid itself is there, with its files."""
+        parent = self._find_parent()
+        return bool(parent and self.artifact(parent.info.run_id, CELLS))
 
     def run_ids(self) -> dict[str, str]:
         """The run of each piece of work that is recorded as complete, by key."""
@@ -108,10 +139,13 @@ class Records:
         return tuple(failed.values())
 
     def asked(self) -> dict[str, int | None]:
-        """Keys of the cells that the grid stood for when it was last run, and their budgets."""
+        """Keys of the cells that the grid stood for when it was last run, and their budgets; of
+        all that are recorded where that run has been deleted."""
         parent = self._find_parent()
-        text = self.artifact(parent.info.run_id, CELLS) if parent else None
-        return dict(json.loads(text)) if text else {}
+        if text := self.artifact(parent.info.run_id, CELLS) if parent else None:
+            return dict(json.loads(text))
+        final = (one.cell for one in self.cell_results().values() if one.cell.weights == "final")
+        return {cell.key: cell.budget for cell in final}
 
     def read(self, asked: Mapping[str, int | None] | None = None) -> Experiment:
         """What is recorded of these cells (of the grid as it was last run, where none are given),
@@ -120,10 +154,7 @@ class Records:
         asked = self.asked() if asked is None else asked
         recorded = self.cell_results()
         if not (recorded or self.failures()):
-            raise TrackingError(
-                f"nothing of '{self._name}' is recorded in {without_password(self._uri)}. "
-                "Use `harness run` with its grid first."
-            )
+            raise self._nothing_to_read()
         cells = [
             replace(one, cell=replace(one.cell, budget=asked[key]))
             for one in recorded.values()
@@ -134,18 +165,14 @@ class Records:
         tags = parent.data.tags if parent else {}
         return Experiment(
             name=self._name,
-            cells=tuple(cells),
+            cells=tuple(of_one_source(cells)),
             trainings=tuple(one for key, one in self.training_results().items() if key in needed),
             runs=self._recorded(),
             failures=tuple(one for one in self.failures() if one.key in {*asked, *needed}),
             expected_cells=len(asked),
-            left_out=self._left_out(asked),
+            left_out=self._left_out(asked, recorded),
             grid_text=self.grid_text(),
-            versions={
-                name.removeprefix(VERSION): value
-                for name, value in sorted(tags.items())
-                if name.startswith(VERSION)
-            },
+            versions=versions_in(tags) or (cells[0].provenance.versions if cells else {}),
             commit=tags.get(COMMIT, ""),
             id=self._experiment or "",
         )
@@ -188,23 +215,50 @@ class Records:
         yield from newest.values()
 
     def _results(self, kind: type[R], *kinds: str) -> dict[str, R]:
-        """The results of complete runs of this version, by key."""
+        """The results of complete runs of this version, by key, but for those that are lost."""
         found: dict[str, R] = {}
         for run in sorted(self._complete(*kinds), key=lambda run: str(run.data.tags[KEY])):
-            if run.data.tags.get(f"{RESOLVED}result_version") != str(RESULT_VERSION):
-                continue
-            read = self._reader(run.info.run_id)
-            if (text := read(RESULT)) is None:
-                raise TrackingError(
-                    f"the run {run.info.run_id} ({run.info.run_name}) has lost its {RESULT}. "
-                    "Use `harness run`, which records it again from the store, after deleting "
-                    "the run in MLflow."
-                )
-            found[run.data.tags[KEY]] = from_json(kind, text, read, f"{RESULT} of a run")
+            if is_of_this_version(run):
+                read = self._reader(run)
+                if (text := read(RESULT)) is not None:
+                    where = f"{RESULT} of the run {run.info.run_id}"
+                    found[run.data.tags[KEY]] = from_json(kind, text, read, where)
         return found
 
-    def _reader(self, run_id: str) -> Read:
-        return lambda name: self.artifact(run_id, name)
+    def _reader(self, run: MlflowRun) -> Read:
+        """How the files of a run are read: from among its own, else from the store where that is
+        at hand."""
+        key, kept = run.data.tags[KEY], None
+        if self._home:
+            store = Store(self._home.parent)
+            is_training = run.data.tags[KIND] == "training"
+            kept = Folder((store.model if is_training else store.cell)(key, RESULT).parent)
+
+        def read(name: str) -> bytes | None:
+            content = self.artifact(run.info.run_id, name)
+            return content if content is not None or kept is None else kept.read(name)
+
+        return read
+
+    def _nothing_to_read(self) -> TrackingError:
+        """Why there is nothing to report."""
+        where = f"in {without_password(self._uri)}"
+        runs = list(self._complete("cell"))
+        if not runs:
+            return TrackingError(
+                f"nothing of '{self._name}' is recorded {where}. Use `harness run` with its grid "
+                "first."
+            )
+        if any(is_of_this_version(run) for run in runs):
+            return TrackingError(
+                f"the files of all cells of '{self._name}' {where} are gone. Use `harness run` "
+                "with its grid, which records them again from the store, or makes them again."
+            )
+        return TrackingError(
+            f"all cells of '{self._name}' {where} were made by another result version of "
+            "harness, which this one does not read. Use that one for its report, or `harness run` "
+            "with another --store."
+        )
 
     def _recorded(self) -> dict[str, Run]:
         """Where each complete piece of work is recorded, by key."""
@@ -218,15 +272,18 @@ class Records:
             if (tags := run.data.tags)
         }
 
-    def _left_out(self, asked: Mapping[str, object]) -> dict[str, int]:
+    def _left_out(
+        self, asked: Mapping[str, object], recorded: Mapping[str, object]
+    ) -> dict[str, int]:
         """Why recorded cells are not in the report, and of how many that is true."""
-        others = [run for run in self._complete("cell") if run.data.tags[KEY] not in asked]
-        old = [
-            run for run in others
-            if run.data.tags.get(f"{RESOLVED}result_version") != str(RESULT_VERSION)
-        ]  # fmt: skip
-        counts = {OLD_VERSION: len(old), NOT_ASKED: len(others) - len(old)}
-        return {reason: count for reason, count in counts.items() if count}
+        counts: Counter[str] = Counter()
+        for run in self._complete("cell"):
+            key = run.data.tags[KEY]
+            if key not in asked:
+                counts[NOT_ASKED if is_of_this_version(run) else OLD_VERSION] += 1
+            elif key not in recorded:
+                counts[LOST] += 1
+        return dict(counts)
 
     def _table(self, results: Mapping[str, Any]) -> pd.DataFrame:
         rows = rows_of(results.values(), self._recorded())
@@ -252,7 +309,7 @@ class Records:
                 token = page.token or ""
             self._runs_read = read
             self._folders = {
-                run.info.run_id: files_of(run.info.artifact_uri or "", run.info.run_id, self._home)
+                run.info.run_id: files_of(run.info.artifact_uri or "", run.info.run_id, self._uri)
                 for run in read
             }
         return self._runs_read

@@ -17,6 +17,8 @@ from typing import Any, Literal, Self
 EXACT = "exact"  # the model that is no network and needs no training
 RESULT_VERSION = 2  # raise it when a change to the code changes the results of the same work
 
+FINGERPRINT = 12  # letters of a fingerprint
+
 Scalar = bool | int | float | str
 OptionValue = Scalar | tuple[Scalar, ...]
 Weights = Literal["final", "0.9"]
@@ -83,6 +85,7 @@ class Training(Work):
     ema: float  # decay of the average of the weights, per step
     precision: str
     loss: str = "mse"
+    named_sources: str = ""  # as Part.source, of a target and a loss of other packages
     data_fingerprint: str = ""  # sha256 of the images, once they have been looked at
 
     @property
@@ -94,6 +97,17 @@ class Training(Work):
     def title(self) -> str:
         """Names the training for a person: `linear, seed 0`."""
         return f"{self.schedule}, {'exact' if self.is_exact else f'seed {self.seed}'}"
+
+    def identity(self) -> dict[str, Param]:
+        """What tells it from other work of the same names: the fingerprint of its images, and the
+        sources of parts of other packages."""
+        parts = {"data": self.data, "model": self.model, "schedule": self.schedule,
+                 "weighting": self.weighting}  # fmt: skip
+        found = _sources(parts) | {
+            "data_fingerprint": self.data_fingerprint[:FINGERPRINT],
+            "named_sources": self.named_sources,
+        }
+        return {name: value for name, value in found.items() if value}
 
     def params(self) -> dict[str, Param]:
         """The fields in the words of the grid file, for filters and for the tracker."""
@@ -152,6 +166,15 @@ class Cell(Work):
         parts += ["weights at 0.9 of the training"] * (self.weights != "final")
         return ", ".join(parts)
 
+    def identity(self) -> dict[str, Param]:
+        """What tells it from other work of the same names, as of a training."""
+        parts = {"sample_schedule": self.sample_schedule, "sampler": self.sampler,
+                 "spacing": self.spacing, "extractor": self.extractor}  # fmt: skip
+        found = self.training.identity() | _sources(parts)
+        if self.extractor_fingerprint:
+            found["extractor_fingerprint"] = self.extractor_fingerprint[:FINGERPRINT]
+        return found
+
     def params(self) -> dict[str, Param]:
         """The fields in the words of the grid file, as the tracker shows them."""
         training = self.training.params()
@@ -173,8 +196,9 @@ class Cell(Work):
         }
 
     def fields(self) -> dict[str, Param]:
-        """All that a filter may name: the params of the cell and of its training."""
-        return self.training.params() | self.params()
+        """All that a filter may name: the params of the cell and of its training, and what else
+        tells it from others."""
+        return self.training.params() | self.params() | self.identity()
 
 
 def distinct_trainings(cells: Iterable[Cell]) -> list[Training]:
@@ -206,6 +230,11 @@ def titles(cells: Iterable[Cell]) -> dict[str, str]:
 def _named(role: str, part: Part) -> dict[str, Param]:
     named: dict[str, Param] = {role: part.name}
     return named | {f"{role}_options": part.settings} if part.options else named
+
+
+def _sources(parts: Mapping[str, Part]) -> dict[str, Param]:
+    """The sources of those of these parts that are of other packages, by what they are here."""
+    return {f"{role}_source": part.source for role, part in parts.items() if part.source}
 
 
 def _shown(value: OptionValue) -> str:

@@ -12,6 +12,8 @@ from dataclasses import replace
 from harness.work.cells import RESULT_VERSION, Param
 from harness.work.results import CellResult, Measurement, Result, Run, TrainingResult
 
+SOURCE = "source_"  # of a metric of another package, before its name
+
 
 def metrics_of(result: Result) -> dict[str, float]:
     """The numbers of a result by the names that MLflow shows; NaN for what is undefined."""
@@ -62,9 +64,15 @@ def _numbers_of(measured: Measurement) -> dict[str, float | None]:
     }
 
 
-def names_of(metrics: Iterable[str], with_reference_error: Iterable[str] = ()) -> frozenset[str]:
-    """The names without which a cell of these metrics is not complete in MLflow."""
-    return frozenset([*metrics, *(f"{name}_reference_se" for name in with_reference_error)])
+def names_of(
+    metrics: Iterable[str],
+    with_reference_error: Iterable[str] = (),
+    sources: Mapping[str, str] = {},
+) -> frozenset[str]:
+    """The names without which a cell of these metrics is not complete in MLflow: `sources` are
+    those of metrics of other packages, as `facts_of` tells them."""
+    errors = (f"{name}_reference_se" for name in with_reference_error)
+    return frozenset([*metrics, *errors, *(f"{SOURCE}{n}={told}" for n, told in sources.items())])
 
 
 def facts_of(result: Result) -> dict[str, str]:
@@ -85,6 +93,7 @@ def facts_of(result: Result) -> dict[str, str]:
             "extractor": made.extractor,
             "extractor_fingerprint": made.extractor_fingerprint,
             **{f"undefined_{name}": reason for name, reason in result.undefined.items()},
+            **{f"{SOURCE}{name}": source for name, source in result.metric_sources.items()},
         }
     return {name: str(value) for name, value in facts.items()}
 

@@ -168,6 +168,8 @@ class CellResult:
     path: SamplingPath
     feature_width: int
     undefined: Mapping[str, str] = field(default_factory=dict)  # metric -> why it has no value
+    # Of metrics of other packages, the distribution, version and code that evaluated them.
+    metric_sources: Mapping[str, str] = field(default_factory=dict)
     pixel_spread: PixelSpread | None = None
     baseline_images: int | None = None
     reference_features: str = ""  # the key of the kept features of the reference

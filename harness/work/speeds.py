@@ -16,3 +16,4 @@ class Speeds:
     memory: float = 0.0  # bytes that one process holds
     parameters: float = 0.0  # of the network
     width: float = 0.0  # features of an image
+    compile: float = 0.0  # seconds: networks of one shape are compiled once, and share it

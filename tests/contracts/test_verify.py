@@ -9,7 +9,7 @@ from made import CELL
 
 from harness.cli import main
 from harness.contracts import failures, refuse_broken
-from harness.contracts.verify import CONTRACTS, Verdict, of_part, verify_here
+from harness.contracts.verify import CONTRACTS, VerifyReport, of_part, verify_here
 from harness.diffusion.schedules import Linear
 from harness.errors import PartFailed
 from harness.models.presets import MODELS
@@ -73,7 +73,7 @@ def test_a_part_that_raises_is_a_claim_that_fails_and_not_a_crash(offered, bench
         raise RuntimeError("the coefficients were not found")
 
     offered("schedule", broken)
-    told = Verdict("a machine", of_part("schedule", "wrong", bench), [], 1.0)
+    told = VerifyReport("a machine", of_part("schedule", "wrong", bench), [], 1.0)
     assert not told.holds
     assert "RuntimeError: the coefficients were not found" in told.as_text()
 

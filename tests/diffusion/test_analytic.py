@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.diffusion.analytic import finite, gaussian, mixture
+from harness.diffusion.analytic import finite_denoiser, gaussian_denoiser, mixture_denoiser
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
@@ -45,7 +45,7 @@ def test_the_gaussian_denoiser_is_the_posterior_mean(mean, variance, t):
     spread = variance**0.5
     axis = np.linspace(mean - 10 * spread, mean + 10 * spread, 20_001)
     xs = [-1.4, 0.1, 0.9]
-    denoise = gaussian(LINEAR, mean, variance)
+    denoise = gaussian_denoiser(LINEAR, mean, variance)
     estimates = denoise(time(xs), time(t)).tolist()
     for x, estimate in zip(xs, estimates, strict=True):
         [expected] = posterior_mean(
@@ -57,9 +57,9 @@ def test_the_gaussian_denoiser_is_the_posterior_mean(mean, variance, t):
 @pytest.mark.parametrize("t", TIMES)
 def test_the_gaussian_denoiser_takes_a_mean_and_variance_per_direction(t):
     x, mean, variance = normal(3, 1, 2, 2), normal(1, 2, 2, seed=1), normal(1, 2, 2, seed=2).exp()
-    estimate = gaussian(LINEAR, mean, variance)(x, time(t))
+    estimate = gaussian_denoiser(LINEAR, mean, variance)(x, time(t))
     for place in [(0, 0, 0, 0), (1, 0, 1, 0), (2, 0, 1, 1)]:
-        alone = gaussian(LINEAR, mean[place[1:]].item(), variance[place[1:]].item())
+        alone = gaussian_denoiser(LINEAR, mean[place[1:]].item(), variance[place[1:]].item())
         assert estimate[place].item() == pytest.approx(alone(x[place], time(t)).item(), rel=1e-12)
 
 
@@ -77,7 +77,7 @@ def mixture_density(x_0):
 
 @pytest.mark.parametrize("t", TIMES)
 def test_the_mixture_denoiser_is_the_posterior_mean(t):
-    denoise = mixture(LINEAR, *map(torch.from_numpy, (MEANS, VARIANCES, WEIGHTS)))
+    denoise = mixture_denoiser(LINEAR, *map(torch.from_numpy, (MEANS, VARIANCES, WEIGHTS)))
     xs = np.array([(-1.2, 0.1), (0.3, 0.2), (0.5, -0.4), (2.0, 2.0)])
     axes = [np.linspace(-5, 5, 701)] * 2
     estimates = denoise(torch.from_numpy(xs), time(t)).numpy()
@@ -89,8 +89,8 @@ def test_the_mixture_denoiser_is_the_posterior_mean(t):
 @pytest.mark.parametrize("t", TIMES)
 def test_a_mixture_of_one_is_a_gaussian(t):
     x, mean = normal(5, 1, 2, 3), normal(1, 2, 3, seed=1)
-    one = mixture(LINEAR, mean[None], time([0.3]), time([1.0]))
-    torch.testing.assert_close(one(x, time(t)), gaussian(LINEAR, mean, 0.3)(x, time(t)))
+    one = mixture_denoiser(LINEAR, mean[None], time([0.3]), time([1.0]))
+    torch.testing.assert_close(one(x, time(t)), gaussian_denoiser(LINEAR, mean, 0.3)(x, time(t)))
 
 
 def test_the_narrow_part_of_a_mixture_counts_for_more_the_more_directions_there_are():
@@ -104,7 +104,9 @@ def test_the_narrow_part_of_a_mixture_counts_for_more_the_more_directions_there_
     slope = [alpha * v / total for v, total in zip(variances, spread, strict=True)]
     expected = offset * sum(a * b for a, b in zip(share, slope, strict=True)) / sum(share)
 
-    denoise = mixture(LINEAR, torch.zeros(2, d).double(), time(variances), time([0.5, 0.5]))
+    denoise = mixture_denoiser(
+        LINEAR, torch.zeros(2, d).double(), time(variances), time([0.5, 0.5])
+    )
     estimate = denoise(torch.full((1, d), offset, dtype=torch.float64), time(t))
     assert estimate.tolist() == [pytest.approx([expected] * d, rel=1e-12)]
 
@@ -116,7 +118,7 @@ def test_the_narrow_part_of_a_mixture_counts_for_more_the_more_directions_there_
 def test_the_finite_denoiser_is_the_mean_of_the_images_by_their_likelihood(t):
     points, xs = normal(7, 3), normal(4, 3, seed=1)
     alpha, sigma = rates(t)
-    estimates = finite(LINEAR, points)(xs, time(t))
+    estimates = finite_denoiser(LINEAR, points)(xs, time(t))
     for x, estimate in zip(xs.tolist(), estimates.tolist(), strict=True):
         distances = [math.dist(x, [alpha * value for value in p]) ** 2 for p in points.tolist()]
         nearest = min(distances)
@@ -137,7 +139,7 @@ def test_every_sample_from_a_finite_set_lands_on_one_of_its_images(name, schedul
     x = normal(200, 1, 4, 4)
     generator = torch.Generator().manual_seed(5)
     samples = SAMPLERS[name](
-        finite(schedule, images),
+        finite_denoiser(schedule, images),
         schedule,
         x,
         SPACINGS[spacing](schedule, 50),
@@ -153,7 +155,7 @@ def test_the_finite_denoiser_tells_near_duplicates_apart_in_float32():
     images = torch.cat([originals, originals + 0.01 * normal(50, 1, 16, 16, dtype=torch.float32)])
     alpha, sigma = rates(0.01)
     x = alpha * images + sigma * normal(100, 1, 16, 16, seed=2, dtype=torch.float32)
-    estimate = finite(LINEAR, images)(x, time(0.01))
+    estimate = finite_denoiser(LINEAR, images)(x, time(0.01))
 
     distance = (x[:, None].double() - alpha * images[None].double()).square().sum((2, 3, 4))
     share = torch.softmax(-distance / (2 * sigma**2), dim=1)
@@ -172,9 +174,9 @@ def test_the_denoisers_take_images_of_any_shape(shape, dtype):
     x, centres = normal(6, *shape, dtype=dtype), normal(4, *shape, seed=1, dtype=dtype)
     parts = torch.full((4,), 0.25, dtype=dtype)
     for denoise in (
-        gaussian(LINEAR, 0.2, 0.5),
-        mixture(LINEAR, centres, parts, parts),
-        finite(LINEAR, centres),
+        gaussian_denoiser(LINEAR, 0.2, 0.5),
+        mixture_denoiser(LINEAR, centres, parts, parts),
+        finite_denoiser(LINEAR, centres),
     ):
         estimate = denoise(x, time(0.4))
         assert estimate.shape == x.shape
@@ -185,8 +187,8 @@ def test_the_denoisers_take_images_of_any_shape(shape, dtype):
 def test_the_shape_of_an_image_does_not_change_its_estimate(shape):
     x, centres, parts = normal(6, 12), normal(4, 12, seed=1), time([0.1, 0.2, 0.3, 0.4])
     for denoiser in (
-        lambda centres: mixture(LINEAR, centres, parts, parts),
-        lambda centres: finite(LINEAR, centres),
+        lambda centres: mixture_denoiser(LINEAR, centres, parts, parts),
+        lambda centres: finite_denoiser(LINEAR, centres),
     ):
         flat = denoiser(centres)(x, time(0.4))
         shaped = denoiser(centres.view(4, *shape))(x.view(6, *shape), time(0.4))

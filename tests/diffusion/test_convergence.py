@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from harness.diffusion.analytic import mixture
+from harness.diffusion.analytic import mixture_denoiser
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 
@@ -75,7 +75,7 @@ class Problem:
     def __init__(self, schedule, times):
         self.schedule, self.times = schedule, times
         parameters = map(torch.from_numpy, (MEANS, VARIANCES, WEIGHTS))
-        self.denoise = mixture(schedule, *parameters)
+        self.denoise = mixture_denoiser(schedule, *parameters)
         generator = torch.Generator().manual_seed(0)
         self.x = torch.randn(400, 2, dtype=torch.float64, generator=generator)
         log_snr = times(1)[1]

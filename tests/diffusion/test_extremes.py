@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.diffusion.analytic import gaussian
+from harness.diffusion.analytic import gaussian_denoiser
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
@@ -36,7 +36,7 @@ def test_every_sampler_gives_numbers(name, options, spacing):
         for sampler in SAMPLERS:
             for eta in (0.0, 1.0) if sampler == "ddim" else (None,):
                 given = {} if eta is None else {"eta": eta}
-                denoise = gaussian(schedule, 0.1, 0.25)
+                denoise = gaussian_denoiser(schedule, 0.1, 0.25)
                 draw = torch.zeros_like(x)
                 images = SAMPLERS[sampler](denoise, schedule, x, times, lambda d=draw: d, **given)
                 assert images.isfinite().all(), (sampler, steps)

@@ -5,13 +5,7 @@ import math
 import pytest
 import torch
 
-from harness.diffusion.objective import (
-    LOSSES,
-    TARGETS,
-    WEIGHTINGS,
-    training_losses,
-    training_times,
-)
+from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS, training_losses, training_times
 from harness.diffusion.schedules import SCHEDULES
 from harness.errors import BadOption
 

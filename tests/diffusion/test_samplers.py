@@ -290,7 +290,7 @@ def test_ddim_with_eta_one_is_ddpm(schedule, spacing):
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_ddim_keeps_the_law_of_the_noisy_image_where_the_image_is_known(schedule, eta):
+def test_ddim_keeps_the_distribution_of_the_noisy_image_where_the_image_is_known(schedule, eta):
     # Song et al. 2021, lemma 1: q(x_s | x_0) stays N(alpha_s x_0, sigma_s^2) for any eta.
     t, s = 0.7, 0.4
     mean, kept, fresh = (

@@ -86,10 +86,7 @@ def ours(name, schedule_name, steps, most=None, **options):
 
 def make(scheduler, schedule_name, steps, **settings):
     made = scheduler(
-        num_train_timesteps=1000,
-        timestep_spacing="trailing",
-        **SETTINGS[schedule_name],
-        **settings,
+        num_train_timesteps=1000, timestep_spacing="trailing", **SETTINGS[schedule_name], **settings
     )
     made.set_timesteps(steps)
     assert made.sigmas.dtype == torch.float64

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.engine.draw import draw
+from harness.engine import denoisers, steps
+from harness.engine import probe as probe_module
+from harness.engine.compiled import Compiled
+from harness.engine.denoisers import denoiser_of
 from harness.engine.probe import probe
+from harness.engine.sample import draw
 from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
 from harness.work.cells import Part
@@ -37,7 +41,7 @@ def pixels(path):
 def test_a_sheet_shows_the_first_images_of_the_cell(place, tmp_path):
     result = score(ScoreJob(CELL, ("kid",)), place, quietly)
     (tmp_path / "kept.png").write_bytes(result.artifacts.read("samples.png"))
-    out = draw(CELL, place, tmp_path / "sheet.png", images=8)
+    out = draw(CELL, denoiser_of(CELL, place), tmp_path / "sheet.png", images=8)
     assert out == tmp_path / "sheet.png"
     found, expected = pixels(out).astype(int), pixels(tmp_path / "kept.png")[:8].astype(int)
     assert np.abs(found - expected).max() <= 1  # another batch size may round otherwise
@@ -45,7 +49,7 @@ def test_a_sheet_shows_the_first_images_of_the_cell(place, tmp_path):
 
 def test_a_folder_has_a_picture_for_each_image_and_another_seed_other_ones(place, tmp_path):
     for name, seed in (("own", None), ("other", 5)):
-        draw(CELL, place, tmp_path / name, images=3, seed=seed)
+        draw(CELL, denoiser_of(CELL, place), tmp_path / name, images=3, seed=seed)
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == [
             "00000.png", "00001.png", "00002.png"
         ]  # fmt: skip
@@ -58,6 +62,29 @@ def test_a_probe_measures_each_kind_of_work(tmp_path):
     assert speeds.width == 64
     assert speeds.parameters > 1000
     assert not (tmp_path / "no store").exists()
+
+
+def test_a_probe_compiles_where_a_short_run_does_and_for_whole_batches_alone(tmp_path, monkeypatch):
+    sizes = []
+
+    def noted(network, shapes, *arguments, **options):
+        def called(x, log_snr):
+            sizes.append(len(x))
+            return network(x, log_snr)
+
+        return Compiled(called, 20.0)
+
+    monkeypatch.setattr(probe_module, "pays", lambda *_: True)
+    for module in (steps, denoisers):
+        monkeypatch.setattr(module, "compiled", noted)
+    speeds = probe(CELL, Workplace(tmp_path, tmp_path, "cpu"))
+    assert speeds.compile == 20.0 + 20.0
+    assert set(sizes) == {TRAINING.batch_size, CELL.images}
+
+
+def test_on_a_processor_a_probe_compiles_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.compile", lambda *_, **__: 1 / 0)
+    assert probe(CELL, Workplace(tmp_path, tmp_path, "cpu")).compile == 0
 
 
 def test_an_exact_denoiser_trains_nothing(tmp_path):

@@ -13,8 +13,8 @@ from harness.data.datasets import DATASETS
 from harness.diffusion.samplers import SAMPLERS, evaluations
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
-from harness.engine.exact import Exact
-from harness.engine.sample import clamped_times, sample
+from harness.engine.exact import ExactDenoiser
+from harness.engine.sample import sample, sampling_path
 from harness.work.cells import Part
 
 STD = 0.25
@@ -38,7 +38,7 @@ CELL = replace(
 
 def exact(name="gaussian", tmp_path=None, **options):
     images = DATASETS[name](tmp_path, **options)
-    return Exact(TRAINING, images, torch.device("cpu"))
+    return ExactDenoiser(TRAINING, images, torch.device("cpu"))
 
 
 def sampled(cell, model):
@@ -72,10 +72,10 @@ def test_images_of_a_mixture_come_in_its_proportions():
     model = exact("mixture", std=0.1)
     images = sampled(replace(CELL, images=2000, steps=50), model).images
     values = images.reshape(len(images), -1) / 127.5 - 1
-    law = model.images.distribution
-    nearest = np.linalg.norm(values[:, None] - law.means.reshape(3, -1), axis=2).argmin(1)
+    distribution = model.images.distribution
+    nearest = np.linalg.norm(values[:, None] - distribution.means.reshape(3, -1), axis=2).argmin(1)
     shares = np.bincount(nearest, minlength=3) / len(values)
-    assert shares == pytest.approx(law.weights, abs=0.04)
+    assert shares == pytest.approx(distribution.weights, abs=0.04)
 
 
 @pytest.mark.parametrize("name", SAMPLERS.names())
@@ -89,12 +89,13 @@ def test_evaluations_are_counted_and_told_as_the_sampler_declares(name):
 
 def test_a_network_sampled_under_another_schedule_is_told_where_it_was_not_trained():
     network = replace(TRAINING, model=Part("tiny"))
-    home = replace(CELL, training=network)
-    assert clamped_times(home) == 0
+    matched = replace(CELL, training=network)
+    assert sampling_path(matched).clamped == 0
     # The lab's cosine spans log SNR from -7.8 to 2.2; linear from -10.1 to 9.2.
-    away = replace(home, training=replace(network, schedule=Part("cosine")))
+    mismatched = replace(matched, training=replace(network, schedule=Part("cosine")))
     linear = SCHEDULES["linear"]()
     log_snr = linear.log_snr(SPACINGS["trailing"](linear, 10)[:-1])
     beyond = ((log_snr < -7.8237) | (log_snr > 2.2254)).sum().item()
-    assert clamped_times(away) == beyond > 0
-    assert clamped_times(replace(away, training=TRAINING)) == 0  # nothing was trained at all
+    assert sampling_path(mismatched).clamped == beyond > 0
+    untrained = replace(mismatched, training=TRAINING)
+    assert sampling_path(untrained).clamped == 0  # nothing was trained at all

@@ -40,7 +40,7 @@ def place(tmp_path):
 @pytest.fixture(autouse=True)
 def settled_at_once(monkeypatch):
     """Files need not rest for seconds before their times are trusted."""
-    monkeypatch.setattr(module, "SETTLED", 0.0)
+    monkeypatch.setattr(module, "SETTLED_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_changed_folder_is_looked_at_anew(place, looks, what):
 
 
 def test_a_file_that_changed_a_moment_ago_is_not_trusted(place, looks, monkeypatch):
-    monkeypatch.setattr(module, "SETTLED", 60.0)
+    monkeypatch.setattr(module, "SETTLED_SECONDS", 60.0)
     for _ in range(2):
         data_fingerprint(PHOTOS, place)
     assert len(looks) == 2

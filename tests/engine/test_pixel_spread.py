@@ -13,7 +13,7 @@ from harness.data.images import ImageSet
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.engine.pixel_spread import (
-    CHUNK,
+    PIXEL_CHUNK,
     pixel_spread,
     predicted_spread,
     real_variance,
@@ -96,7 +96,7 @@ def doubled(images):
 # The variance.
 
 
-@pytest.mark.parametrize("count", [1, 2, CHUNK, CHUNK + 1, 3 * CHUNK - 5])
+@pytest.mark.parametrize("count", [1, 2, PIXEL_CHUNK, PIXEL_CHUNK + 1, 3 * PIXEL_CHUNK - 5])
 def test_the_variance_is_that_of_each_pixel_over_images_meant_over_pixels(count):
     images = draws(count)
     expected = images.astype(np.float64).var(axis=0).mean()
@@ -120,7 +120,7 @@ def test_it_is_the_ratio_of_standard_deviations():
     assert found.value == pytest.approx(0.5, rel=1e-12)
 
 
-@pytest.mark.parametrize("count", [40, 3 * CHUNK - 5])
+@pytest.mark.parametrize("count", [40, 3 * PIXEL_CHUNK - 5])
 def test_it_is_one_for_the_training_images_themselves(count):
     images = draws(count)
     assert spread_of(images, image_set(images)).value == pytest.approx(1, rel=1e-12)
@@ -224,7 +224,7 @@ def test_random_black_and_white_pixels_come_near_that(schedule, spacing, steps, 
 
 
 def kept_by_ddim(lam, schedule, times):
-    """The standard deviation of DDIM's images of N(0, lam) over that of the law: one step times
+    """The standard deviation of DDIM's images of N(0, lam) over sqrt(lam): one step times
     (alpha_s alpha_t lam + sigma_s sigma_t) / (alpha_t^2 lam + sigma_t^2), from N(0, 1)."""
     pairs = [(float(schedule.alpha(t)), float(schedule.sigma(t))) for t in times]
     pairs[-1] = (1.0, 0.0)  # the last step gives the estimate of the image itself

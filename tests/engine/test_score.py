@@ -16,10 +16,10 @@ from harness.data.datasets import DATASETS
 from harness.engine import score as module
 from harness.engine.denoisers import final_denoiser
 from harness.engine.inputs import extractor, image_set
-from harness.engine.sample import NotFinite, last_abar, sample
+from harness.engine.sample import NotFinite, sample, sampling_path
 from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
-from harness.errors import DataError, HarnessError
+from harness.errors import DataError, HarnessError, NotDefined
 from harness.execute import machine
 from harness.metrics.distances import METRICS
 from harness.store import CHECKPOINT, FEATURES, WEIGHTS, Store
@@ -247,6 +247,31 @@ def test_features_that_are_not_finite_fail_the_cell(trained, monkeypatch):
         scored(trained)
 
 
+def test_a_metric_whose_code_changed_is_evaluated_again_from_kept_features(trained, monkeypatch):
+    """And it takes the place of what the other code found, or could not find."""
+    first = scored(trained)
+    monkeypatch.setattr(module, "sample", lambda *_, **__: 1 / 0)
+
+    def scored_by(function, source):
+        changed = replace(METRICS["kid"], function=function)
+        monkeypatch.setitem(METRICS._builtin, "kid", changed)
+        monkeypatch.setattr(METRICS, "source", lambda name: source if name == "kid" else "")
+        return scored(trained)
+
+    second = scored_by(lambda *_: 7.0, "mine 2.0 #b")
+    assert second.measurements["kid"].value == 7.0
+    assert second.measurements["fid"] == first.measurements["fid"]
+    assert second.metric_sources == {"kid": "mine 2.0 #b"}
+    assert Store(trained).cell_result(CELL.key) == second
+    third = scored_by(refusing, "mine 3.0 #c")
+    assert {*third.measurements} == {"fid"}
+    assert third.undefined == {"kid": "too few images"}
+
+
+def refusing(features, reference):
+    raise NotDefined("too few images")
+
+
 # At the checkpoint.
 
 
@@ -386,7 +411,8 @@ def test_cost_and_provenance_are_those_of_the_work(trained):
 
 @pytest.mark.parametrize(("schedule", "left"), [("linear", 1.0), ("cosine", 0.95**2)])
 def test_the_last_time_of_a_cell_may_leave_noise(schedule, left):
-    assert last_abar(replace(CELL, sample_schedule=Part(schedule))) == pytest.approx(left)
+    cell = replace(CELL, sample_schedule=Part(schedule))
+    assert sampling_path(cell).last_abar == pytest.approx(left)
 
 
 # The scale.

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.engine.reference import features_of
-from harness.engine.side_by_side import SideBySide, _threads, parts_of
+from harness.engine.side_by_side import SideBySide, _threads, sizes_of
 from harness.execute import machine
 
 
@@ -23,7 +23,7 @@ def three_cores(monkeypatch):
     ("batch", "parts"), [(9, [3, 3, 3]), (8, [2, 3, 3]), (2, [1, 1]), (1, [1])]
 )
 def test_each_core_has_its_part_of_a_batch(batch, parts):
-    assert parts_of(batch) == parts
+    assert sizes_of(batch) == parts
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 12])
@@ -58,7 +58,7 @@ def test_of_many_cores_each_thread_has_several(monkeypatch):
         torch.zeros(80, 1, 1, 1), torch.zeros(80)
     )
     assert seen == {(10, 2)}
-    assert parts_of(5) == [1] * 5
+    assert sizes_of(5) == [1] * 5
 
 
 def test_an_error_of_a_part_is_raised():

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from harness.data.datasets import DATASETS
 from harness.engine.inputs import image_set
-from harness.engine.network import load
+from harness.engine.network import load_trained
 from harness.engine.steps import learning_rate
 from harness.engine.train import Diverged, TrainJob, train
 from harness.errors import DataError, StoreError
@@ -162,7 +162,7 @@ def test_its_losses_are_means_over_all_steps_and_over_times(straight):
 def test_weights_that_a_training_does_not_have_or_that_are_damaged_are_refused(tmp_path, straight):
     images = DATASETS["digits"](None)
     with pytest.raises(StoreError, match="no finished training"):
-        load(TRAINING, Store(tmp_path), images, torch.device("cpu"))
+        load_trained(TRAINING, Store(tmp_path), images, torch.device("cpu"))
     store = Store(tmp_path / "copy")
     shutil.copytree(straight.root, store.root)
     path = store.model(TRAINING.key, "weights.safetensors")
@@ -170,7 +170,7 @@ def test_weights_that_a_training_does_not_have_or_that_are_damaged_are_refused(t
     content[-1] ^= 1  # one bit of one weight
     path.write_bytes(content)
     with pytest.raises(StoreError, match="checksum"):
-        load(TRAINING, store, images, torch.device("cpu"))
+        load_trained(TRAINING, store, images, torch.device("cpu"))
 
 
 def test_seeds_give_different_networks(tmp_path, straight):

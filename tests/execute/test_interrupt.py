@@ -4,7 +4,7 @@ import signal
 import pytest
 
 from harness.errors import BadOption
-from harness.execute.interrupt import Interruption, seconds_of
+from harness.execute.interrupt import Interruption, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -12,13 +12,13 @@ from harness.execute.interrupt import Interruption, seconds_of
     [("90", 90), ("90s", 90), ("9m", 540), ("1h30m", 5400), ("0.5h", 1800), ("1h1m1s", 3661)],
 )
 def test_lengths_of_time_are_read(text, seconds):
-    assert seconds_of(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "9x", "m", "9 minutes", "-5m", "5m3", "1e3"])
 def test_what_is_no_length_of_time_is_refused(text):
     with pytest.raises(BadOption, match="no length of time"):
-        seconds_of(text)
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

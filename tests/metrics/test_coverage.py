@@ -1,6 +1,6 @@
 """How often the intervals of KID, FID and their paired differences hold the truth.
 
-A world is a pair of laws of images, a way to draw paired images from both, and a fixed reference.
+A world is a pair of distributions, a way to draw paired images from both, and a fixed reference.
 The truth is what infinitely many images would give against that same reference: in closed form for
 Gaussian features, from the whole population for digits, and by formulas typed anew.
 """
@@ -30,7 +30,7 @@ Z = stats.norm.ppf(0.975)
 ROWS = ("KID", "FID", "KID difference", "FID difference")
 
 
-# Laws. Each knows its first two moments, and what it does to the kernel of KID.
+# Distributions. Each knows its first two moments, and what it does to the kernel of KID.
 
 
 def kernel(x, y):
@@ -79,21 +79,21 @@ class Population:
         return kernel(self.rows, self.rows).mean()
 
 
-def true_kid(law, reference):
+def true_kid(distribution, reference):
     m = len(reference)
     among = kernel(reference, reference)
     among = (among.sum() - np.trace(among)) / (m * (m - 1))
-    return law.kernel_within() + among - 2 * law.kernel_with(reference).mean()
+    return distribution.kernel_within() + among - 2 * distribution.kernel_with(reference).mean()
 
 
-def true_fid(law, reference):
+def true_fid(distribution, reference):
     covariance = np.cov(reference, rowvar=False)
     # The eigenvalues of S S_ref are those of a symmetric matrix, so real and not negative.
-    squares = linalg.eigvals(law.covariance @ covariance).real
-    shift = law.mean - reference.mean(axis=0)
+    squares = linalg.eigvals(distribution.covariance @ covariance).real
+    shift = distribution.mean - reference.mean(axis=0)
     return (
         shift @ shift
-        + np.trace(law.covariance + covariance)
+        + np.trace(distribution.covariance + covariance)
         - 2 * np.sqrt(squares.clip(min=0)).sum()
     )
 
@@ -116,7 +116,7 @@ class GaussianWorld:
         means = {"real": 0.0, "near": 0.05, "far": 0.12}
         self.roots = [roots[name] for name in KINDS[kind]]
         self.means = [np.full(d, means[name]) for name in KINDS[kind]]
-        self.laws = [
+        self.distributions = [
             Gaussian(mean, root @ root.T) for mean, root in zip(self.means, self.roots, strict=True)
         ]
         self.reference = np.random.default_rng(8).normal(size=(m, d)) @ roots["real"].T
@@ -131,16 +131,17 @@ class GaussianWorld:
 
 
 class DigitsWorld:
-    """The 64 features of digits under more or less pixel noise: 7,188 of each law. Paired images
-    are the same digit, or in equal laws the same image, four times out of five."""
+    """The 64 features of digits under more or less pixel noise: 7,188 of each distribution.
+    Paired images are the same digit, or in equal distributions the same image, four times out of
+    five."""
 
     SHARED = 0.8
 
     def __init__(self, kind, m):
         features = digit_features()
-        laws = KINDS[kind]
-        self.populations = [features[name] for name in laws]
-        self.laws = [Population(rows) for rows in self.populations]
+        distributions = KINDS[kind]
+        self.populations = [features[name] for name in distributions]
+        self.distributions = [Population(rows) for rows in self.populations]
         generator = np.random.default_rng(8)
         self.reference = features["real"][generator.integers(len(features["real"]), size=m)]
 
@@ -212,8 +213,8 @@ def trials(family, kind, size, n, repetitions):
 
 
 def truths(here):
-    kids = [true_kid(law, here.reference) for law in here.laws]
-    fids = [true_fid(law, here.reference) for law in here.laws]
+    kids = [true_kid(distribution, here.reference) for distribution in here.distributions]
+    fids = [true_fid(distribution, here.reference) for distribution in here.distributions]
     return np.array([kids[0], fids[0], kids[0] - kids[1], fids[0] - fids[1]])
 
 
@@ -245,7 +246,7 @@ class Row:
 
 
 HEADING = (
-    f"\n{'quantity':15}{'features':10}{'laws':29}{'n':>5}{'truth':>10}{'covered':>8}{'width':>10}"
+    f"\n{'quantity':15}{'features':10}{'distributions':29}{'n':>5}{'truth':>10}{'covered':>8}{'width':>10}"
     f"{'unpaired':>10}{'ratio':>6}{'se/sd':>7}{'bias':>7}"
 )
 

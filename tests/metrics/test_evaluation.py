@@ -118,6 +118,17 @@ def test_a_reference_error_that_is_asked_for_later_is_lacking_where_the_metric_h
     assert lacking(complete, ["kid"], reference_variance=True) == []
 
 
+def test_a_metric_of_another_package_is_lacking_once_its_code_changed(monkeypatch):
+    monkeypatch.setattr(METRICS, "source", lambda name: "mine 1.0 #b" if name == "kid" else "")
+    for before in ("", "mine 1.0 #a"):
+        measured = made.result(kid=0.1, recall=0.5, metric_sources={"kid": before})
+        assert lacking(measured, ["kid", "recall"]) == ["kid"]
+        undefined = made.result(undefined={"kid": "too few"}, metric_sources={"kid": before})
+        assert lacking(undefined, ["kid"]) == ["kid"]
+    current = made.result(kid=0.1, metric_sources={"kid": "mine 1.0 #b"})
+    assert lacking(current, ["kid"]) == []
+
+
 @pytest.mark.parametrize(
     ("metrics", "name"),
     [(["fid", "kid"], "kid"), (["precision", "fid"], "fid"), (["precision"], None)],

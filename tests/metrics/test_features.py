@@ -348,7 +348,7 @@ def test_the_inception_score_of_digits_falls_with_noise_and_with_dropped_classes
 
 
 def test_neighbours_of_digits_tell_noise_blur_dropped_classes_and_copies_apart(digits):
-    from harness.metrics import neighbours
+    from harness.metrics import copies, neighbours
 
     extract, reference, held_out = digits
     four = (neighbours.precision, neighbours.recall, neighbours.density, neighbours.coverage)
@@ -366,7 +366,7 @@ def test_neighbours_of_digits_tell_noise_blur_dropped_classes_and_copies_apart(d
     assert some[3] == pytest.approx(whole[3] / 2, abs=0.12)
     copied, fresh = extract(DATASETS["digits"](Path()).train[:100]), extract(held_out)
     memorised = [
-        neighbours.memorisation(features, reference, held_out=fresh) for features in (copied, fresh)
+        copies.memorisation(features, reference, held_out=fresh) for features in (copied, fresh)
     ]
     assert memorised == pytest.approx([1, 0.05], abs=0.005)
 
@@ -656,10 +656,7 @@ def test_without_its_weights_and_network_a_model_says_what_belongs_where(
 
 @pytest.mark.parametrize(
     ("name", "cached"),
-    [
-        ("dinov2", "dinov2_vitl14_pretrain.pth"),
-        ("clip", f"clip-vit-b-32-{CLIP['vit-b-32'][1]}.pt"),
-    ],
+    [("dinov2", "dinov2_vitl14_pretrain.pth"), ("clip", f"clip-vit-b-32-{CLIP['vit-b-32'][1]}.pt")],
 )
 def test_weights_that_torch_fidelity_downloaded_are_found_in_the_cache(
     name, cached, tmp_path, monkeypatch

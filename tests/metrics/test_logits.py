@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from harness.errors import NotDefined
+from harness.metrics import arrays
 from harness.metrics import logits as module
 from harness.metrics.logits import inception_score, inception_score_influence
 
@@ -109,7 +110,7 @@ def test_neither_order_nor_blocks_change_anything(monkeypatch):
     np.testing.assert_allclose(influence(logits[::-1])[::-1], whole, rtol=1e-9)
     monkeypatch.setattr(module, "divergences", module.divergences.__wrapped__)
     for block in (1, 70, 200):
-        monkeypatch.setattr(module, "BLOCK", block)
+        monkeypatch.setattr(arrays, "HELD", block)
         assert score(logits) == pytest.approx(value, rel=1e-12)
         np.testing.assert_allclose(influence(logits), whole, rtol=1e-9)
 

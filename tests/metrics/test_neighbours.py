@@ -11,15 +11,13 @@ from scipy.spatial.distance import cdist
 from scipy.stats import binom
 
 from harness.errors import NotDefined
-from harness.metrics import neighbours
+from harness.metrics import arrays, copies, neighbours
+from harness.metrics.copies import memorisation, memorisation_influence, nearest
 from harness.metrics.neighbours import (
     coverage,
     coverage_left_out,
     density,
     density_influence,
-    memorisation,
-    memorisation_influence,
-    nearest,
     precision,
     precision_influence,
     recall,
@@ -44,8 +42,9 @@ def modes(n, kept, seed=0):
 @pytest.fixture
 def forgetful(monkeypatch):
     """Nothing is remembered, so that the same question is answered anew."""
-    for name in ("radii", "balls", "meeting", "found_nearest"):
+    for name in ("radii", "balls", "meeting"):
         monkeypatch.setattr(neighbours, name, getattr(neighbours, name).__wrapped__)
+    monkeypatch.setattr(copies, "found_nearest", copies.found_nearest.__wrapped__)
 
 
 # Oracles.
@@ -83,9 +82,10 @@ def test_density_and_coverage_equal_the_equations_of_the_paper(n, m, shift, scal
     assert (density(x, y), coverage(x, y)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_density_and_coverage_of_equal_laws_are_as_chance_has_it():
-    """A new draw is among the k nearest of an image as likely as any other draw, whatever the law:
-    so density is 1, and an image is not covered where its k nearest of both sets are all real."""
+def test_density_and_coverage_of_equal_distributions_are_as_chance_has_it():
+    """A new draw is among the k nearest of an image as likely as any other draw, whatever the
+    distribution: so density is 1, and an image is not covered where its k nearest of both sets are
+    all real."""
     n, m, k = 30, 40, 5
     pairs = [(draw(n, 3, seed), draw(m, 3, 10_000 + seed)) for seed in range(400)]
     densities, coverages = ([metric(*pair) for pair in pairs] for metric in (density, coverage))
@@ -94,7 +94,7 @@ def test_density_and_coverage_of_equal_laws_are_as_chance_has_it():
     assert np.mean(coverages) == pytest.approx(expected, abs=4 * np.std(coverages) / 20)
 
 
-def test_precision_and_recall_of_equal_laws_are_the_same_on_average():
+def test_precision_and_recall_of_equal_distributions_are_the_same_on_average():
     differences = [
         precision(x, y) - recall(x, y)
         for x, y in ((draw(40, 3, seed), draw(40, 3, 10_000 + seed)) for seed in range(300))
@@ -188,14 +188,14 @@ def test_blocks_change_nothing(monkeypatch, forgetful, repeated):
 
     whole = everything()
     for block in (1, 200, 1000):
-        monkeypatch.setattr(neighbours, "BLOCK", block)
+        monkeypatch.setattr(arrays, "HELD", block)
         for one, many in zip(whole, everything(), strict=True):
             np.testing.assert_array_equal(one, many)
 
 
 def test_memory_is_bounded_by_the_blocks(monkeypatch, forgetful):
     x, y = draw(2000, 4), draw(2000, 4, seed=1)  # 32 MB of distances, three times over
-    monkeypatch.setattr(neighbours, "BLOCK", 2**16)
+    monkeypatch.setattr(arrays, "HELD", 2**16)
     tracemalloc.start()
     recall_left_out(x, y)
     _, peak = tracemalloc.get_traced_memory()
@@ -230,15 +230,15 @@ def test_an_influence_is_what_leaving_an_image_out_changes(metric):
 
 @pytest.mark.parametrize("metric", [recall, coverage])
 @pytest.mark.parametrize("groups", [2, 3, 10, 41, 90])
-@pytest.mark.parametrize("law", ["smooth", "repeated", "by group", "one point"])
-def test_left_out_is_the_metric_of_the_remaining_images(metric, groups, law):
+@pytest.mark.parametrize("distribution", ["smooth", "repeated", "by group", "one point"])
+def test_left_out_is_the_metric_of_the_remaining_images(metric, groups, distribution):
     x, y = draw(90, 3, scale=1.3), draw(70, 3, seed=1)
-    if law == "repeated":
+    if distribution == "repeated":
         x, y = np.rint(x), np.rint(y)
-    if law == "by group":  # a ball that loses all its neighbours at once
+    if distribution == "by group":  # a ball that loses all its neighbours at once
         x += 10 * np.random.default_rng(2).normal(size=(groups, 3))[np.arange(90) % groups]
         y += 10 * np.random.default_rng(3).normal(size=(70, 3))
-    if law == "one point":
+    if distribution == "one point":
         x[:], y[:5] = 0.5, 0.5
     numbers = np.arange(90) % groups
     expected = [metric(x[numbers != group], y) for group in range(groups)]

@@ -134,7 +134,7 @@ def test_an_error_of_a_difference_does_not_depend_on_its_sign_and_is_small_for_l
 
 
 def test_the_error_of_kid_keeps_what_pairs_give_where_the_rest_is_lost_in_noise():
-    # Of sets this small and of the reference's own law, some have less spread than their pairs.
+    # Of sets so small and of the reference's distribution, some have less spread than their pairs.
     x = draw(12, d=3)
     k = off_diagonal(kernel(x, x))
     pairs = 2 * doubly_centred_square(k) / (12 * 11)
@@ -152,13 +152,10 @@ def test_blocks_change_nothing(monkeypatch):
     (a, b), reference = pair(50), draw(70, seed=1)
 
     def everything(a, b):
-        return [
-            kid_difference_error(a, b, reference),
-            kid_reference_variance(a, reference),
-        ]
+        return [kid_difference_error(a, b, reference), kid_reference_variance(a, reference)]
 
     whole = everything(a, b)
-    monkeypatch.setattr(kernels, "BLOCK", 600)
+    monkeypatch.setattr(kernels, "KERNELS_HELD", 600)
     for module, names in {
         kernels: ["within", "across"],
         uncertainty: ["within", "across", "within_difference", "crossing"],
@@ -213,10 +210,7 @@ def test_the_reference_variance_of_fid_is_the_formula_with_the_inverse_of_the_tr
 def test_the_influence_of_a_reference_image_is_what_leaving_it_out_would_change(n, d, copies):
     # Also where our images are too few to fill the space, so that T has no inverse.
     y, x = draw(n, d, shift=0.3), draw(300, d, seed=1)
-    for distance, influence in (
-        (kid, kid_reference_influence),
-        (fid, fid_reference_influence),
-    ):
+    for distance, influence in ((kid, kid_reference_influence), (fid, fid_reference_influence)):
         without = [distance(y, np.delete(x, image, axis=0)) for image in range(40)]
         measured = 299 * (distance(y, x) - np.array(without))
         slope = np.polyfit(influence(y, x)[:40], measured, 1)[0]
@@ -240,7 +234,7 @@ def test_both_parts_together_are_the_spread_over_draws_of_images_and_reference(s
              + fid_reference_variance(a, x))  # fmt: skip
     for name, each in values.items():
         spread, error = spread_against_mean_square_error(each, variances[name])
-        # Between equal laws the influences on FID are mostly the noise of T, and too wide.
+        # Between equal distributions the influences on FID are mostly the noise of T, and too wide.
         slack = 0.3 if name == "fid" and scale == 1 else 0.15
         assert error == pytest.approx(spread, rel=slack), name
 

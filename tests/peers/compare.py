@@ -18,21 +18,12 @@ import click
 import programs
 import torch
 
-from harness.bench import (
-    STEPS,
-    BenchReport,
-    Piece,
-    Ratio,
-    Subject,
-    evaluated,
-    in_turns,
-    sampled,
-    subject_of,
-    threads,
-)
+from harness.bench import STEPS, Subject, evaluated, sampled_from, subject_of
+from harness.bench.timing import BenchReport, Ratio, Timed, in_turns, threads
 from harness.engine.denoisers import compiled_once
 from harness.engine.inputs import extractor_of
 from harness.engine.network import Trained, make_schedule, to_bytes
+from harness.engine.noise import starting_noise
 from harness.engine.steps import step_of
 from harness.work.options import Workplace
 
@@ -48,7 +39,7 @@ def compare(subject: Subject, say: Callable[[str], None]) -> BenchReport:
     return report
 
 
-def as_it_comes(piece: Piece) -> Piece:
+def as_it_comes(piece: Timed) -> Timed:
     """Another program's piece of work, with as many threads as torch gives it."""
 
     def run() -> None:
@@ -65,7 +56,7 @@ def training(subject: Subject, report: BenchReport) -> None:
     state, network = subject.state_and_network()
     step = step_of(setting, network)
     theirs = (state.network, images.train, subject.batch, images.flip)
-    others: dict[str, Piece] = {
+    others: dict[str, Timed] = {
         "diffusers": programs.diffusers_training_step(*theirs),
         "lucidrains": programs.lucidrains_training_step(*theirs),
     }
@@ -83,12 +74,17 @@ def sampling(subject: Subject, report: BenchReport) -> None:
     compiled = compiled_once(trained, (len(images),))
     schedule = make_schedule(subject.cell.training.schedule)
 
-    def ours(trained: Trained) -> Piece:
-        task = ("ddim", trained.denoiser(schedule), schedule, images, subject.shape, device)
-        return lambda: to_bytes(sampled(*task))
+    def ours(trained: Trained) -> Timed:
+        task = ("ddim", trained.denoiser(schedule), schedule, images)
+
+        def sample() -> object:  # its starting noise is drawn inside, as the others draw it
+            noise = starting_noise(0, images, subject.shape).to(device)
+            return to_bytes(sampled_from(*task, noise))
+
+        return sample
 
     sizes = (trained.network, subject.shape, len(images), STEPS)
-    pieces: dict[str, Piece] = {
+    pieces: dict[str, Timed] = {
         "ours": ours(subject.as_run(trained)),
         "diffusers": as_it_comes(programs.diffusers_sampling(*sizes)),
         "lucidrains": as_it_comes(programs.lucidrains_sampling(*sizes)),
@@ -119,7 +115,7 @@ def scoring(subject: Subject, report: BenchReport) -> None:
     reference = images.held_out[: len(some)]
     kept, metrics = subject.features(reference), ["kid", "fid", "precision", "recall"]
     extract = extractor_of(subject.cell, subject.at)
-    pieces: dict[str, Piece] = {
+    pieces: dict[str, Timed] = {
         "ours": lambda: evaluated(metrics, subject.features(some), kept),
         "theirs": as_it_comes(programs.fidelity_metrics(some, reference, extract)),
     }

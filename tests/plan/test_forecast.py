@@ -18,6 +18,7 @@ from harness.plan.forecast import (
 from harness.plan.pending import LISTED, Plan
 from harness.store import Store, write_bytes
 from harness.work.cells import Part, distinct_trainings
+from harness.work.results import SamplingPath
 
 TRAINING = replace(made.TRAINING, model=Part("tiny"), precision="auto")
 CELL = replace(made.CELL, training=TRAINING)
@@ -132,6 +133,13 @@ def test_the_cost_is_a_sentence_with_its_parts_and_its_source():
     assert alone.text().splitlines()[1] == alone.cost()
 
 
+def test_compiling_counts_once_for_all_networks_of_one_shape():
+    plan = plan_of(cells_of(), speeds=replace(SPEEDS, compile=54.0), side_by_side=2)
+    assert plan.cost().startswith("About 79 s here: compiling 54 s, training 20 s (2 at a time)")
+    assert plan.as_json()["forecast"]["compile_seconds"] == 54.0
+    assert plan_of([CELL], to_train=[], to_score=[]).as_json()["forecast"]["compile_seconds"] == 0
+
+
 def test_a_plan_begins_with_how_much_there_is_to_do():
     first, second, *_ = plan_of(cells_of(), side_by_side=2).text().splitlines()
     assert first == "t: 3 trainings, 6 cells; 3 to train, 6 to sample and score."
@@ -208,7 +216,7 @@ def test_durations_read_well(seconds, told):
 
 @pytest.mark.parametrize(("abar", "warned"), [(0.0, False), (NOISE_FLOOR, False), (0.2, True)])
 def test_a_start_that_is_not_noise_is_warned_of(abar, warned):
-    told = warnings_of(CELL, abar, clamped=0)
+    told = warnings_of(CELL, SamplingPath(abar, 1.0, clamped=0))
     assert len(told) == warned
     for warning in told:
         for word in ("cosine", "trailing", "10 steps", "0.200"):
@@ -217,7 +225,7 @@ def test_a_start_that_is_not_noise_is_warned_of(abar, warned):
 
 def test_times_that_the_network_was_not_trained_on_are_warned_of():
     cell = replace(CELL, sample_schedule=Part("linear"))
-    [told] = warnings_of(cell, 0.0, clamped=3)
+    [told] = warnings_of(cell, SamplingPath(0.0, 1.0, clamped=3))
     for word in ("trained under cosine", "sampled under linear", "3 of 10 steps", "nearest"):
         assert word in told
 
@@ -267,6 +275,7 @@ def test_speeds_are_those_of_earlier_work(store):
     assert speeds.train == pytest.approx(1 / 100)
     assert speeds.evaluate == pytest.approx(0.5 / 10)
     assert speeds.features == pytest.approx(0.25)
+    assert speeds.compile == 0
     assert "earlier" in speeds.source
 
 

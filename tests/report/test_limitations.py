@@ -119,7 +119,7 @@ def test_a_figure_that_cannot_be_drawn_is_told(results, tmp_path, monkeypatch):
         raise contents.FigureFailed(f"the figure '{name}' could not be drawn: boom.")
 
     monkeypatch.setattr(contents, "in_page_order", lambda: ["mine"])
-    monkeypatch.setattr(contents, "drawn", drawn)
+    monkeypatch.setattr(contents, "figure_named", drawn)
     page.write(results, tmp_path)
     told = (tmp_path / "report.md").read_text().split("## Limitations")[1]
     assert "- The figure 'mine' could not be drawn: boom." in told

@@ -13,9 +13,8 @@ from experiments import with_metric
 from harness.analysis.study import studies
 from harness.errors import BadOption
 from harness.report import contents, page
-from harness.report.cell_tables import every_cell, trainings
-from harness.report.quality_tables import OTHER, quality
 from harness.report.render import anchors
+from harness.report.study_tables import OTHER, every_cell, quality, trainings
 from harness.work.cells import Part
 from harness.work.results import Run
 
@@ -265,7 +264,7 @@ def test_the_sections_come_in_the_order_of_a_paper(results, tmp_path):
 
 
 def test_a_thousand_cells_are_set_in_tables_in_seconds(build, with_shares, tmp_path, monkeypatch):
-    for name in ("found", "answers"):
+    for name in ("all_findings", "answers"):
         monkeypatch.setattr(contents, name, lambda study: [])
     results = with_shares(build(
         schedules=("linear", "cosine", "sigmoid", "laplace", "scaled_linear"),

@@ -9,7 +9,6 @@ from harness.analysis.comparisons import comparisons
 from harness.report.wording import (
     at_steps,
     count,
-    duration,
     estimate,
     interval,
     listed,
@@ -17,6 +16,7 @@ from harness.report.wording import (
     pairs,
     percent,
     sentence,
+    time_of,
 )
 
 
@@ -42,7 +42,7 @@ def test_counts_lists_and_durations_read_as_a_person_would_write_them():
     assert at_steps([1]) == "at 1 step"
     assert at_steps([5, 10], "evaluation") == "at 5 and 10 evaluations"
     assert at_steps(range(2, 10)) == "at 8 numbers of steps from 2 to 9"
-    assert [duration(s) for s in (2e-6, 0.0124, 1.3, 246, 9000)] == [
+    assert [time_of(s) for s in (2e-6, 0.0124, 1.3, 246, 9000)] == [
         "2.00 µs", "12.4 ms", "1.30 s", "4.10 min", "2.50 h",
     ]  # fmt: skip
     assert percent(0.274) == "27 %"

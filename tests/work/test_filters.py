@@ -122,12 +122,25 @@ def test_every_param_of_a_cell_can_be_filtered_by(changes):
 
 
 def test_every_field_of_cells_and_trainings_can_be_named():
+    def foreign(name, **options):
+        return Part.of(name, options, source="a package 1.0 #abc")
+
+    training = replace(
+        TRAINING,
+        **{name: foreign("x") for name in ("data", "model", "weighting")},
+        schedule=foreign("cosine", max_signal=0.9),
+        named_sources="a package 1.0 #abc",
+        data_fingerprint="abc",
+    )
     cell = replace(
         CELL,
-        training=replace(TRAINING, schedule=Part.of("cosine", {"max_signal": 0.9})),
-        sample_schedule=Part.of("linear", {"beta_end": 0.1}),
-        sampler=Part.of("ddim", {"eta": 0.5}),
-        spacing=Part.of("karras", {"rho": 5.0}),
+        training=training,
+        sample_schedule=foreign("linear", beta_end=0.1),
+        sampler=foreign("ddim", eta=0.5),
+        spacing=foreign("karras", rho=5.0),
+        extractor=foreign("x"),
+        extractor_fingerprint="abc",
+        weights="0.9",
     )
     assert {*FILTER_FIELDS} == {*cell.fields()}
 

@@ -65,7 +65,7 @@ def in_page_order() -> list[str]:
     return [*FIGURES, *(name for name in PLOTS if name not in FIGURES)]
 
 
-def drawn(name: str, study: Study) -> Figure | None:
+def figure_named(name: str, study: Study) -> Figure | None:
     """The figure of this name in the style of all figures, or None where it has nothing to show.
     Raises FigureFailed where it raises anything, so that a report can go on without it."""
     origin = PLOTS.origin(name)

@@ -9,14 +9,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.analysis.costs import (
-    Placed,
-    forecast_and_actual,
-    joules_of,
-    pareto_front,
-    placed_by,
-    seconds_of,
-)
+from harness.analysis import costs
+from harness.analysis.costs import Placed, placed_by
 from harness.analysis.study import Study
 from harness.report.figures import quality, style
 from harness.report.wording import wrapped
@@ -41,7 +35,7 @@ class Panel:
 
     @property
     def front(self) -> list[Placed]:
-        return pareto_front(self.placed)
+        return costs.pareto_front(self.placed)
 
 
 def quality_by_cost(study: Study) -> Figure | None:
@@ -52,11 +46,11 @@ def quality_by_cost(study: Study) -> Figure | None:
     (none is better at the same cost or less), with their numbers of steps. The line is the best
     quality at each cost. Where schedules and samplers are many, the legend names the optimal ones.
     """
-    seconds = quality.costs_placed(study, seconds_of(study), "milliseconds per image")
+    seconds = quality.costs_placed(study, costs.seconds_of(study), "milliseconds per image")
     panels = [
         Panel("network evaluations per image", placed_by(study, lambda one: one.cost.nfe)),
         Panel(*seconds, quality.milliseconds),
-        Panel(*quality.costs_placed(study, joules_of(study), "joules per image")),
+        Panel(*quality.costs_placed(study, costs.joules_of(study), "joules per image")),
     ]
     panels = [panel for panel in panels if panel.placed]
     if not panels:
@@ -76,7 +70,7 @@ def forecast_and_actual_seconds(study: Study) -> Figure | None:
     A mark for each training and each cell that was computed for this report; those on the diagonal
     took as long as was predicted, those above it longer. The band is 15 % to either side.
     """
-    kinds = forecast_and_actual(study)
+    kinds = costs.forecast_and_actual(study)
     if not kinds:
         return None
     seconds = np.concatenate([both.ravel() for both in kinds.values()])
@@ -108,14 +102,14 @@ def _entries(panels: list[Panel], look: style.Looks) -> dict[str, style.Look]:
 
 
 def _draw_panel(axes: Axes, study: Study, panel: Panel, look: style.Looks) -> None:
-    front, costs = panel.front, [cost for cost, _ in panel.placed]
+    front, along = panel.front, [cost for cost, _ in panel.placed]
     faint = {"s": 25, "alpha": 0.35, "linewidth": 0}
     for placed, how in ((panel.placed, faint), (front, {"s": 49, "zorder": 4})):
         table = quality.table_of(placed)
         look.plot(sns.scatterplot, axes, table, style="sampler", markers=look.markers, **how)
     axes.set_xlabel(wrapped(panel.across, 68))
-    style.log_axis(axes, "x", costs, panel.show)
-    axes.set_xlim(min(costs) / 1.3, max(costs) * 1.3)
+    style.log_axis(axes, "x", along, panel.show)
+    axes.set_xlim(min(along) / 1.3, max(along) * 1.3)
     quality.quality_axis(axes, study, [one for _, one in panel.placed], room=0.15)
     # What the dearest point of the front reaches can be had at any higher cost.
     reached = [(cost, one.mean) for cost, one in front]

@@ -120,12 +120,10 @@ def _by_seed(
 ) -> tuple[Figure, Axes, pd.DataFrame] | None:
     """Every training as a thin line, the mean over the seeds of a schedule as a thick one; and the
     table that is drawn."""
-    rows = [
-        (x, y, study.training_label(one.training), one.training.key, len(curve))
-        for one in study.trainings
-        for curve in [curve_of(one)]
-        for x, y in curve.items()
-    ]
+    rows = []
+    for one in study.trainings:
+        label, curve = study.training_label(one.training), curve_of(one)
+        rows += [(x, y, label, one.training.key, len(curve)) for x, y in curve.items()]
     table = pd.DataFrame(rows, columns=["x", "y", "schedule", "training", "points"]).dropna()
     if table.empty:
         return None
@@ -166,12 +164,9 @@ def _log_snr_paths(study: Study) -> pd.DataFrame:
     if not counts:
         return pd.DataFrame()
     chosen = min(set(counts), key=lambda n: (-counts.count(n), abs(n - USUAL_STEPS), n))
-    rows = [
-        (x, y, schedule, spacing)
-        for (steps, schedule, spacing), path in found.items()
-        if steps == chosen
-        for x, y in enumerate(path)
-    ]
+    rows = []
+    for (steps, schedule, spacing), path in found.items():
+        rows += [(x, y, schedule, spacing) for x, y in enumerate(path) if steps == chosen]
     return pd.DataFrame(rows, columns=["x", "y", "schedule", "spacing"])
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,15 +73,11 @@ def best_samples(study: Study) -> Figure | None:
     three schedules those with the best configurations. Images in the same place start from the same
     noise. Small images are enlarged without smoothing.
     """
-    return _stacked(
-        [
-            ImageRow(
-                _spaced(_in_columns(_tiles(picture, SHEET_COLUMNS), 2 * SHEET_COLUMNS)),
-                title=_title(one),
-            )
-            for one, picture in _best_of_each_schedule(study, SAMPLES).items()
-        ]
-    )
+    rows = []
+    for title, picture in _best_of_each_schedule(study, SAMPLES):
+        tiles = _in_columns(_tiles(picture, SHEET_COLUMNS), 2 * SHEET_COLUMNS)
+        rows.append(ImageRow(_spaced(tiles), title=title))
+    return _stacked(rows)
 
 
 def film(study: Study) -> Figure | None:
@@ -102,11 +99,12 @@ def film(study: Study) -> Figure | None:
     shown = _best_pairs(found, MOST_FILMS)
     shown.sort(key=lambda pair: order.index(films[pair][1]))
     rows: list[ImageRow] = []
-    for pair, before in zip(shown, [None, *shown], strict=False):
+    above: tuple[str, ...] = ()
+    for pair in shown:
         pixels, heads = films[pair]
         row = ImageRow(pixels, [wrapped(", ".join(pair), 22)])
-        is_headed = before is None or films[before][1] != heads
-        rows.append(replace(row, heads=heads, what="evaluation") if is_headed else row)
+        rows.append(replace(row, heads=heads, what="evaluation") if heads != above else row)
+        above = heads
     return _stacked(rows)
 
 
@@ -117,16 +115,11 @@ def nearest_images(study: Study) -> Figure | None:
     a training image by their features, the nearest first, and below each that training image. Where
     the two are the same picture, the network has memorised it.
     """
-    return _stacked(
-        [
-            ImageRow(
-                _spaced(_tiles(picture, lines=2), SHEET_COLUMNS),
-                ["generated", "training"],
-                _title(one),
-            )
-            for one, picture in _best_of_each_schedule(study, NEAREST).items()
-        ]
-    )
+    rows = []
+    for title, picture in _best_of_each_schedule(study, NEAREST):
+        pixels = _spaced(_tiles(picture, lines=2), SHEET_COLUMNS)
+        rows.append(ImageRow(pixels, ["generated", "training"], title))
+    return _stacked(rows)
 
 
 def _stacked(rows: Sequence[ImageRow]) -> Figure | None:
@@ -136,9 +129,9 @@ def _stacked(rows: Sequence[ImageRow]) -> Figure | None:
     wide = max(row.pixels.shape[1] for row in rows)
     shares = [len(row.pixels) for row in rows]
     # Higher than needed: the layout moves the rows together, and saving cuts off what is over.
-    high = style.WIDTH * sum(shares) / wide + len(rows)
-    figure = Figure(figsize=(style.WIDTH, high))
-    pad = min(0.1, max(0.03, style.WIDTH * max(shares) / wide / 16))
+    high = style.PAGE_WIDTH * sum(shares) / wide + len(rows)
+    figure = Figure(figsize=(style.PAGE_WIDTH, high))
+    pad = min(0.1, max(0.03, style.PAGE_WIDTH * max(shares) / wide / 16))
     figure.set_layout_engine("compressed", h_pad=pad)
     grid = figure.subplots(len(rows), squeeze=False, height_ratios=shares)[:, 0]
     for axes, row in zip(grid, rows, strict=True):
@@ -158,33 +151,35 @@ def _stacked(rows: Sequence[ImageRow]) -> Figure | None:
 
 
 def _middles(length: int, parts: int) -> list[float]:
-    """The middles of so many equal parts of a length in pixels."""
     return [length * (i + 0.5) / parts - 0.5 for i in range(parts)]
 
 
 def _first_pictures(study: Study, name: str) -> Pictures:
     """The picture of each configuration that has one at hand: that of its first such cell."""
-    first = {
-        one: next(filter(None, (cell.artifacts.read(name) for cell in one.cells)), None)
-        for one in study.configurations()
-    }
-    return {one: picture for one, picture in first.items() if picture}
+    found = {}
+    for one in study.configurations():
+        if picture := next(filter(None, (cell.artifacts.read(name) for cell in one.cells)), None):
+            found[one] = picture
+    return found
 
 
-def _best_of_each_schedule(study: Study, name: str) -> Pictures:
+def _best_of_each_schedule(study: Study, name: str) -> Iterator[tuple[str, bytes]]:
+    """A title and the picture."""
     found = _first_pictures(study, name)
-    best = best_of_each(found, lambda one: one.labels.trained)[:MOST_SCHEDULES]
-    return {one: found[one] for one in best}
+    for one in best_of_each(found, lambda one: one.trained)[:MOST_SCHEDULES]:
+        title = f"{one.schedule}, {one.sampler} {at_steps([one.steps], one.unit)}"
+        yield wrapped(title, 70), found[one]
 
 
 def _best_pairs(found: Pictures, most: int) -> list[tuple[str, str]]:
     """So many schedules with samplers at most, in the order of their names: with each schedule the
     sampler that has its best configuration, then with each the next."""
-    ranked = best_of_each(found, lambda one: one.label)
-    before = [[one.schedule for one in ranked[:place]] for place in range(len(ranked))]
-    turns = [before[place].count(one.schedule) for place, one in enumerate(ranked)]
-    chosen = sorted(range(len(ranked)), key=lambda place: (turns[place], place))[:most]
-    return sorted((ranked[place].schedule, ranked[place].sampler) for place in chosen)
+    turns, before = [], Counter[str]()
+    for one in best_of_each(found, lambda one: one.label):
+        turns.append((before[one.schedule], one))
+        before[one.schedule] += 1
+    chosen = sorted(turns, key=lambda turn: turn[0])[:most]  # and by rank within each turn
+    return sorted((one.schedule, one.sampler) for _, one in chosen)
 
 
 def _steps_of_films(counts: Sequence[int]) -> int:
@@ -194,23 +189,16 @@ def _steps_of_films(counts: Sequence[int]) -> int:
     return max((steps for steps in shared if steps <= MOST_STEPS), default=shared[0])
 
 
-def _title(one: Configuration) -> str:
-    return wrapped(f"{one.schedule}, {one.sampler} {at_steps([one.steps], one.unit)}", 70)
-
-
 def _film(picture: bytes) -> tuple[Raster, tuple[str, ...]]:
     """The first image of a film, which has two, each of two lines; and what stands above its
     columns."""
     tiles = _tiles(picture, lines=4)[:2]
     with Image.open(io.BytesIO(picture)) as image:
-        told = getattr(image, "text", {}).get("evaluations", "")
-    last = tiles.shape[1] - 1
-    heads = [*(f"{int(number):,}" for number in told.split()), *[""] * SHEET_COLUMNS]
-    return _spaced(tiles, SHEET_COLUMNS), (
-        *heads[:last],
-        "result",
-        *[""] * (SHEET_COLUMNS - 1 - last),
-    )
+        text = getattr(image, "text", {}).get("evaluations", "")
+    last, blank = tiles.shape[1] - 1, [""] * SHEET_COLUMNS
+    numbers = [*(f"{int(number):,}" for number in text.split()), *blank]
+    heads = *numbers[:last], "result", *blank[last + 1 :]
+    return _spaced(tiles, SHEET_COLUMNS), heads
 
 
 def _tiles(picture: bytes, columns: int = 0, lines: int = 0) -> Raster:

@@ -30,7 +30,7 @@ def trained_by_sampled(study: Study) -> Figure | None:
         return None
     sampler = best(everything).sampler
     shown = [one for one in everything if one.sampler == sampler]
-    rows = [(one.labels.trained, one.labels.sampled, one.steps, one.as_measured) for one in shown]
+    rows = [(one.trained, one.sampled, one.steps, one.as_measured) for one in shown]
     table = pd.DataFrame(rows, columns=["trained", "sampled", "steps", "value"])
     counts = sorted(set(table["steps"]))
     places = np.linspace(0, len(counts) - 1, min(len(counts), MOST_MATRICES))
@@ -46,7 +46,7 @@ def trained_by_sampled(study: Study) -> Figure | None:
         here = table[table["steps"] == steps].pivot_table("value", "trained", "sampled")
         _draw_matrix(axes, here.reindex(index=down, columns=across), study.metric.lower_is_better)
         axes.set_title(f"{sampler}, {count(steps, study.unit)}")
-    matched = {one.labels.trained: one.labels.sampled for one in shown if one.is_matched}
+    matched = {one.trained: one.sampled for one in shown if one.is_matched}
     for trained, sampled in matched.items():
         corner = across.index(sampled), down.index(trained)
         for axes in panels:

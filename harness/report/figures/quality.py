@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from harness.analysis.configurations import Configuration, best_of_each
 from harness.analysis.costs import Costs, Placed, pareto_front, seconds_of
+from harness.analysis.reference import exact_value
 from harness.analysis.study import Study
 from harness.report.figures import style
 from harness.report.wording import number
@@ -42,8 +43,8 @@ def quality_by_seconds(study: Study) -> Figure | None:
     """Quality by seconds per image.
 
     The same cells as by steps, against the measured time of the sampler for one image, on one
-    machine only. The numbers are steps, at the Pareto-optimal configurations: none is better in the
-    same time or less.
+    machine only. In a figure of one panel the numbers are steps, at the Pareto-optimal
+    configurations: none is better in the same time or less.
     """
     across, placed = costs_placed(study, seconds_of(study), "milliseconds per image")
     if not placed:
@@ -150,11 +151,12 @@ def _quality_lines(
     shown = [one for _, one in placed]
     samplers = {one.sampler for one in shown}
     is_split = len({one.label for one in shown}) > style.MOST_LINES and len(samplers) > 1
-    names = _best(shown, lambda one: one.sampler, style.MOST_PANELS) if is_split else []
+    leaders = best_of_each(shown, lambda one: one.sampler)[: style.MOST_PANELS]
+    names = sorted(one.sampler for one in leaders) if is_split else []
     look, table = sampler_looks(study), table_of(placed)
     table["low"] = [one.interval.low for one in shown]
     table["high"] = [one.interval.high for one in shown]
-    table["exact"] = [_exact_value(study, one) for one in shown]
+    table["exact"] = [exact_value(study, one) for one in shown]
     table = table.fillna({"low": table["y"], "high": table["y"]})
     figure, panels = style.panels_of(names, across, 4.6)
     for axes, name in zip(panels, names or [""], strict=True):
@@ -184,20 +186,6 @@ def _distinguishable(placed: Sequence[Placed]) -> Sequence[Placed]:
     if len({one.schedule for _, one in placed}) <= len(style.COLOURS):
         return placed
     matched = [item for item in placed if item[1].is_matched] or placed
-    kept = _best([one for _, one in matched], lambda one: one.schedule, len(style.COLOURS))
+    leaders = best_of_each((one for _, one in matched), lambda one: one.schedule)
+    kept = {one.schedule for one in leaders[: len(style.COLOURS)]}
     return [item for item in matched if item[1].schedule in kept]
-
-
-def _best(
-    candidates: Sequence[Configuration], name: Callable[[Configuration], str], most: int
-) -> list[str]:
-    """So many names at most, those of the best configurations, in their order."""
-    return sorted(name(one) for one in best_of_each(candidates, name)[:most])
-
-
-def _exact_value(study: Study, one: Configuration) -> float:
-    """What the exact denoiser scores in the same configuration; NaN where that is not known."""
-    twins = [twin for cell in one.cells if (twin := study.exact_twin(cell))]
-    found = [twin.measurements.get(one.metric.key) for twin in twins]
-    known = [measured.corrected for measured in found if measured]
-    return float(np.mean(known)) if known else np.nan

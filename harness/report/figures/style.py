@@ -28,7 +28,7 @@ Show = Callable[[float, Any], str]  # a number of an axis as text
 
 MOST_LINES = 8  # in one panel; beyond that there are several
 MOST_PANELS = 12
-WIDTH = 6.2  # inches; with this size of type still readable on a telephone
+PAGE_WIDTH = 6.2  # inches; with this size of type still readable on a telephone
 LETTER = 9 * 0.62 / 72, 9 * 1.35 / 72  # inches: how wide and high one of the small type is
 INK, EDGE, FAINT = "#22252b", "#55585f", "#777b84"
 STYLE: Any = {
@@ -98,14 +98,14 @@ def looks(study: Study, others: Iterable[str] = ()) -> Looks:
 
 def figure_of(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
     """A figure outside pyplot: no window, no global list of figures to forget one in."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH, height), layout="constrained")
     return figure, figure.subplots(rows, columns)
 
 
 def panels_of(names: Sequence[str], across: str, height: float) -> tuple[Figure, list[Axes]]:
     """A panel for each name, two abreast; for no name one panel of this height."""
     rows, columns = (-(-len(names) // 2), 2) if names else (1, 1)
-    figure = Figure(figsize=(WIDTH, 1 + 2.1 * rows if names else height), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH, 1 + 2.1 * rows if names else height), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for axes in panels[max(1, len(names)) :]:
         axes.remove()

@@ -34,17 +34,14 @@ def best_under_a_budget(study: Study) -> list[Finding]:
     everything = study.configurations()
     budgets_of: dict[tuple[str, ...], list[float]] = {}
     for budget in costs.BUDGETS:
-        affordable = within(everything, budget)
         # A budget that everything fits into is the question of `best_of_all`.
-        if 1 < len(affordable) < len(everything):
+        if 1 < len(affordable := within(everything, budget)) < len(everything):
             budgets_of.setdefault(best(affordable).keys, []).append(budget)
     findings = []
     for budgets in budgets_of.values():
-        allowed = say.listed((int(budget) for budget in budgets), "or")
-        most = f"at most {allowed} network evaluations per image"
-        question = f"What is best with {most}?"
-        affordable = within(everything, budgets[-1])
-        findings.append(_best_of(study, question, f"With {most} the best is", affordable))
+        most = f"at most {say.listed(map(int, budgets), 'or')} network evaluations per image"
+        question, affordable = f"What is best with {most}?", within(everything, budgets[-1])
+        findings.append(_best_of(study, question, "The best is", affordable))
     return findings
 
 
@@ -56,7 +53,7 @@ def best_under_a_time_budget(study: Study) -> Finding | None:
     budget = costs.budget_of_time(study)
     if budget is None:
         return None
-    start = f"In at most {say.duration(budget.seconds)} per image on {budget.machine} the best is"
+    start = f"In at most {say.time_of(budget.seconds)} per image on {budget.machine} the best is"
     return _best_of(study, "What is best in a limited time?", start, budget.configurations)
 
 
@@ -72,21 +69,21 @@ def pareto_front(study: Study) -> Finding | None:
     kept = _front(everything, {one.keys: one.nfe for one in everything})
     named = [f"{say.described(one)} ({say.number(one.mean)})" for one in kept[:MOST_NAMED]]
     named += [f"{len(kept) - MOST_NAMED} more"] if len(kept) > MOST_NAMED else []
-    words = (
-        f"{len(kept)} of {say.count(len(everything), 'configuration')} "
-        f"{'is' if len(kept) == 1 else 'are'} Pareto-optimal in {study.named(study.metric)} and "
-        f"network evaluations: {say.listed(named)}"
-    )
+    words = f"{len(kept)} of {say.count(len(everything), 'configuration')} {say.are(len(kept))} "
+    words += f"Pareto-optimal in {study.named(study.metric)} and network evaluations: "
+    words += say.listed(named)
     unclear = [
         f"{say.described(dearer)} and {say.described(cheaper)}"
         for cheaper, dearer in pairwise(kept)
         if compared("configuration", dearer, cheaper).difference.verdict == "inconclusive"
     ]
-    if unclear:
+    if len(unclear) == len(kept) - 1 > 1:
+        words += "; none is significantly better than the next cheaper one"
+    elif unclear:
         words += f"; no significant difference between {say.listed(unclear[:MOST_NAMED])}"
     for unit, paid in (("seconds", costs.seconds_of(study)), ("joules", costs.joules_of(study))):
         if paid.of:
-            words += f"; by {unit} on {paid.machine} {_change(_front(everything, paid.of), kept)}"
+            words += f"; by {unit} on {paid.machine} {_beside(_front(everything, paid.of), kept)}"
     keys = (key for one in kept for key in one.keys)
     needs = "more images per cell, and more training seeds" if unclear else ""
     question = "Which configurations are Pareto-optimal?"
@@ -104,10 +101,8 @@ def fewest_evaluations_near_the_best(study: Study) -> Finding | None:
         return None
     question = "How few network evaluations come within 10 % of the best?"
     leader, metric = best(everything), study.named(study.metric)
-    baseline, origin = (
-        study.baseline(),
-        f"the real-data baseline ({say.number(study.baseline(), 2)})",
-    )
+    baseline = study.baseline()
+    origin = f"the real-data baseline ({say.number(baseline, 2)})"
     if np.isnan(baseline):
         baseline, origin = 0.0, "zero"
     left = (leader.mean - baseline) * (1 if leader.lower_is_better else -1)
@@ -119,8 +114,8 @@ def fewest_evaluations_near_the_best(study: Study) -> Finding | None:
     near = [one for one in everything if one.rank <= leader.rank + 0.1 * left]
     cheapest = min(near, key=lambda one: (one.nfe, one.rank, one.label))
     if cheapest.nfe == leader.nfe:
-        nothing = _no_cheaper(leader, everything)
-        return finding(question, f"{nothing} {at_best}", leader.keys, n=leader.seeds)
+        words = f"{_no_cheaper(leader, everything)} {at_best}"
+        return finding(question, words, leader.keys, n=leader.seeds)
     share = (cheapest.mean - baseline) / (leader.mean - baseline) - 1
     low, high = share_bounds(cheapest, leader, baseline)
     words = (
@@ -137,13 +132,11 @@ def fewest_evaluations_near_the_best(study: Study) -> Finding | None:
 def _front(
     everything: Iterable[Configuration], paid: Mapping[tuple[str, ...], float]
 ) -> list[Configuration]:
-    """The Pareto-optimal configurations by their costs."""
     placed = [(paid.get(one.keys, np.nan), one) for one in everything]
     return [one for _, one in costs.pareto_front(placed)]
 
 
-def _change(front: list[Configuration], kept: list[Configuration]) -> str:
-    """How the front by another cost differs from that by evaluations."""
+def _beside(front: list[Configuration], kept: list[Configuration]) -> str:
     more = [say.described(one) for one in front if one not in kept]
     less = [say.described(one) for one in kept if one not in front]
     changes = [f"also {say.listed(more[:3])}"] if more else []
@@ -162,13 +155,11 @@ def _best_of(
     made = comparison_of(comparisons(study), leader, ranked[1]) if len(ranked) > 1 else None
     if made is None:
         return finding(question, words, leader.keys, leader.interval, n=leader.seeds)
-    difference = made.difference
-    told = (
-        f"worse by {say.magnitude(difference)} {say.basis(difference)}"
-        if made.winner
-        else f"with no significant difference ({say.why_undecided(difference)})"
-    )
-    words += f"; next is {say.described(ranked[1])}, {told}"
+    words += f"; next is {say.described(ranked[1])}, "
+    if made.winner:
+        words += f"worse by {say.magnitude(made.difference)} {say.basis(made.difference)}"
+    else:
+        words += f"with no significant difference ({say.why_undecided(made.difference)})"
     return finding(
         question, words, made.keys, leader.interval, verdict="better", n=leader.seeds,
         needs=made.would_decide,
@@ -176,7 +167,6 @@ def _best_of(
 
 
 def _no_cheaper(leader: Configuration, everything: Iterable[Configuration]) -> str:
-    """What it means that nothing cheaper than the best comes near it."""
     tried = [one.nfe for one in everything]
     if leader.nfe == min(tried):
         return f"The best, {say.described(leader)}, is already the cheapest tried"

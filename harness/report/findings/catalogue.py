@@ -3,7 +3,7 @@
 A finding reads one `Study` and returns what its numbers support: a sentence with its effect,
 interval and verdict, or None where there is nothing to say. What cannot be decided says so, and
 what would decide it. To add one, write the function beside those of its question and name it in
-BUILT_IN; another package uses the entry point `harness.findings`.
+IN_ORDER; another package uses the entry point `harness.findings`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.report.findings import (
 from harness.report.findings.finding import Finding, Found, finding
 
 # In the order in which a reader asks.
-BUILT_IN: dict[str, Callable[[Study], Found]] = {
+IN_ORDER: dict[str, Callable[[Study], Found]] = {
     each.__name__: each
     for each in (
         best.best_of_all, schedules.schedule_at_few_steps, schedules.schedule_at_many_steps,
@@ -46,7 +46,7 @@ BUILT_IN: dict[str, Callable[[Study], Found]] = {
 
 FINDINGS = Registry(
     "finding",
-    BUILT_IN,
+    IN_ORDER,
     given=("study",),
     contract="""A function, whose first line of docstring says what it asks:
 
@@ -56,11 +56,11 @@ study is a harness.analysis.study.Study.""",
 )
 
 
-def found(study: Study) -> list[Finding]:
+def all_findings(study: Study) -> list[Finding]:
     """All findings of a study, in the order of the questions; those of other packages last."""
-    findings = [one for each in BUILT_IN.values() for one in _listed(each(study))]
+    findings = [one for each in IN_ORDER.values() for one in _listed(each(study))]
     for name in FINDINGS:
-        if name not in BUILT_IN:
+        if name not in IN_ORDER:
             findings += _of_another_package(name, study)
     return findings
 

@@ -12,7 +12,7 @@ from harness.analysis.comparisons import Comparison
 from harness.analysis.statistics import Interval
 from harness.report import wording as say
 
-Verdict = Literal["better", "worse", "measured", "inconclusive"]
+Conclusion = Literal["better", "worse", "measured", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Finding:
     effect: float = np.nan
     low: float = np.nan
     high: float = np.nan
-    verdict: Verdict = "measured"
+    verdict: Conclusion = "measured"
     n: int = 0  # training seeds; cells for what has nothing to do with training
     would_decide: str = ""
 
@@ -39,7 +39,7 @@ def finding(
     evidence: Iterable[str],
     effect: Interval | float = np.nan,
     *,
-    verdict: Verdict = "measured",
+    verdict: Conclusion = "measured",
     n: int = 0,
     needs: str = "",
 ) -> Finding:
@@ -51,9 +51,8 @@ def finding(
     )  # fmt: skip
 
 
-def split(made: Iterable[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
+def split(made: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
     """Those with a verdict, and those without."""
-    made = list(made)
     return [one for one in made if one.winner], [one for one in made if not one.winner]
 
 
@@ -62,7 +61,7 @@ def finding_over(
     words: str,
     made: Sequence[Comparison],
     shown: Comparison,
-    verdict: Verdict | None = None,
+    verdict: Conclusion | None = None,
 ) -> Finding:
     """A finding that rests on these comparisons and whose effect is that of one of them."""
     difference = shown.difference

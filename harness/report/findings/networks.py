@@ -13,7 +13,7 @@ from harness.report import wording as say
 from harness.report.findings.finding import Finding, finding
 from harness.work.results import CellResult
 
-SETTLED = 0.05  # of the distance to real images: a training that gains less has settled
+CONVERGED = 0.05  # of the distance to real images: a training that gains less has settled
 BY_CHANCE = 0.05  # of new images lie nearer to a training image than 95 % of held-out ones do
 MORE_IMAGES = "more images per cell"
 
@@ -85,32 +85,29 @@ def training_long_enough(study: Study) -> Finding | None:
     The same cell, sampled from the same noise with the network as it was at 90 % of its training:
     networks that still improve may change places with longer training.
     """
-    known = [
-        (one, before, cell)
-        for one in study.configurations()
-        for cell in one.cells
-        if (before := study.checkpoint(cell)) and study.metric.key in before.measurements
-    ]
+    cells = [(one, cell) for one in study.configurations() for cell in one.cells]
+    both = [(one, before, cell) for one, cell in cells if (before := study.checkpoint(cell))]
+    known = [group for group in both if study.metric.key in group[1].measurements]
     if not known:
         return None
-    sampled = (f"{say.sampler_of(one)} {say.at_steps([one.steps], one.unit)}" for one, *_ in known)
     parts, shares = [], {}
     for trained in sorted({one.trained for one, *_ in known}):
-        both = [(before, cell) for one, before, cell in known if one.trained == trained]
-        change, shares[trained] = _last_tenth(study, both)
-        parts.append(f"by {say.number(change)} ({_shown(study, shares[trained])}) under {trained}")
-    words = f"The last tenth of the training changed {study.named(study.metric)} "
-    words += f"({say.listed(dict.fromkeys(sampled))}) {say.listed(parts)}"
-    improving = [name for name, gain in shares.items() if gain.low > 0 < gain.estimate - SETTLED]
-    unclear = [name for name, gain in shares.items()
-               if name not in improving and not gain.high <= SETTLED]  # fmt: skip
+        of_these = [(before, cell) for one, before, cell in known if one.trained == trained]
+        change, shares[trained] = _last_tenth(study, of_these)
+        parts.append(f"by {say.number(change)} ({_gained(study, shares[trained])}) under {trained}")
+    sampled = say.listed(dict.fromkeys(say.sampler_at(one) for one, *_ in known))
+    words = f"The last tenth of the training changed {study.named(study.metric)} ({sampled}) "
+    words += say.listed(parts)
+    improving = [name for name, gain in shares.items() if gain.low > 0 < gain.estimate - CONVERGED]
+    uncertain = [name for name, gain in shares.items() if not gain.high <= CONVERGED]
+    unclear = [name for name in uncertain if name not in improving]
     if improving:
         words += f": {say.listed(improving)} {'was' if len(improving) == 1 else 'were'} still "
         words += "improving, so longer training would help and may change which schedule is better"
     elif unclear:
         words += f": whether {say.listed(unclear)} had converged is not clear"
     else:
-        words += f": none was still improving by more than {say.percent(SETTLED)}"
+        words += f": none was still improving by more than {say.percent(CONVERGED)}"
     final = [cell.cell for *_, cell in known]
     return finding(
         "Was the training long enough?", words, (cell.key for cell in final),
@@ -125,8 +122,8 @@ def memorisation(study: Study) -> Finding | None:
 
     The share of images that lie nearer to a training image than 95 % of held-out ones do.
     """
-    shares = {one: share for one in study.configurations()
-              if (share := beside(one.cells, "memorisation"))}  # fmt: skip
+    every = {one: beside(one.cells, "memorisation") for one in study.configurations()}
+    shares = {one: share for one, share in every.items() if share}
     if not shares:
         return None
     leader, most = best(shares), max(shares, key=lambda one: shares[one].estimate)
@@ -164,9 +161,8 @@ def variety_against_fidelity(study: Study) -> Finding | None:
     if len(there) < 2:
         return None
     question = "Do faithful images cost variety?"
-    faithful, varied = (
-        max(there, key=lambda one: (known[one][place].estimate, one.label)) for place in (0, 1)
-    )
+    faithful = max(there, key=lambda one: (known[one][0].estimate, one.label))
+    varied = max(there, key=lambda one: (known[one][1].estimate, one.label))
     names = [f"{one.schedule} with {say.sampler_of(one)}" for one in (faithful, varied)]
     (precision, recall), (other_precision, other_recall) = known[faithful], known[varied]
     start = f"Of all configurations {say.at_steps([steps], faithful.unit)}, {names[0]}"
@@ -176,11 +172,9 @@ def variety_against_fidelity(study: Study) -> Finding | None:
         return finding(question, words, faithful.keys, n=faithful.seeds)
     apart = gap(precision, other_precision)
     is_clear = apart.low > 0 and gap(other_recall, recall).low > 0
-    words = (
-        f"{start} is the most faithful (precision {say.spanned(precision)}, recall "
-        f"{say.spanned(recall)}) and {names[1]} the most varied ({say.spanned(other_precision)} "
-        f"and {say.spanned(other_recall)})"
-    )
+    words = f"{start} is the most faithful (precision {say.spanned(precision)}, recall "
+    words += f"{say.spanned(recall)}) and {names[1]} the most varied "
+    words += f"({say.spanned(other_precision)} and {say.spanned(other_recall)})"
     words += ": fidelity costs variety" if is_clear else ", but not both gaps are significant"
     return finding(
         question, words, faithful.keys + varied.keys, apart, n=faithful.seeds,
@@ -189,7 +183,6 @@ def variety_against_fidelity(study: Study) -> Finding | None:
 
 
 def _exact(one: Configuration, twins: list[CellResult]) -> Interval:
-    """What the exact denoiser scores in the same way as these cells."""
     once = {twin.cell.key: total_error(one.measurement(twin)) for twin in twins}
     error = float(np.sqrt(np.sum(np.square([*once.values()])))) / len(once)
     mean = float(np.mean([one.measurement(twin).corrected for twin in twins]))
@@ -215,12 +208,10 @@ def _separated_by(study: Study, leader: Configuration) -> str:
 
 def _scale(leader: Configuration) -> str:
     """What degraded copies of as many real images score."""
-    degraded = [leader.measurement(cell).degraded for cell in leader.cells]
-    known = [
-        f"{say.number(float(np.mean(scores)))} {degradation.words}"
-        for name, degradation in DEGRADATIONS.items()
-        if (scores := [each[name] for each in degraded if name in each])
-    ]
+    degraded, known = [leader.measurement(cell).degraded for cell in leader.cells], []
+    for name, degradation in DEGRADATIONS.items():
+        if scores := [each[name] for each in degraded if name in each]:
+            known.append(f"{say.number(float(np.mean(scores)))} {degradation.words}")
     return f" (for scale: real images score {say.listed(known)})" if known else ""
 
 
@@ -243,7 +234,7 @@ def _last_tenth(study: Study, both: list[tuple[CellResult, CellResult]]) -> tupl
     return change, normal_interval(-change / left, error / abs(left))
 
 
-def _shown(study: Study, share: Interval) -> str:
+def _gained(study: Study, share: Interval) -> str:
     """How much better or worse, as a share of the distance to real images, without a sign to
     misread."""
     of = "its distance to the real-data baseline" if np.isfinite(study.baseline()) else "it"

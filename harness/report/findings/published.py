@@ -42,11 +42,8 @@ class Held:
 
 def published_order(study: Study) -> list[Finding]:
     """Do samplers come in the order that others published, at about as many evaluations?"""
-    return [
-        _finding(study, published, held)
-        for published in PUBLISHED
-        if (held := _held(study, published))
-    ]
+    both = ((published, _held(study, published)) for published in PUBLISHED)
+    return [_finding(study, published, held) for published, held in both if held]
 
 
 def published_schedules(study: Study) -> Finding | None:
@@ -62,8 +59,8 @@ def published_schedules(study: Study) -> Finding | None:
     for one in decided:
         winner = one.winner or one.first
         ahead.setdefault((winner.schedule, WHERE_AHEAD[_family(winner)]), []).append(one)
-    parts = [f"{name} is ahead {say.at(those)} (as on {where})"
-             for (name, where), those in ahead.items()]  # fmt: skip
+    won = ahead.items()
+    parts = [f"{name} is ahead {say.at(those)} (as on {where})" for (name, where), those in won]
     parts += [f"no difference is significant {say.at(undecided)}"] if undecided else []
     words = (
         "With 4,000 evaluations Nichol and Dhariwal (2021) found cosine_discrete ahead of linear "
@@ -79,13 +76,10 @@ def published_schedules(study: Study) -> Finding | None:
 def _is_linear_against_cosine(made: Comparison) -> bool:
     """Of trained networks that differ in nothing else."""
     both = (made.first, made.second)
-    trainings = [one.cells[0].cell.training for one in both]
-    return (
-        {_family(one) for one in both} == {*WHERE_AHEAD}
-        and all(one.is_matched and not one.is_exact for one in both)
-        and replace(trainings[0], schedule=trainings[1].schedule, seed=trainings[1].seed)
-        == trainings[1]
-    )
+    one, other = (each.cells[0].cell.training for each in both)
+    are_networks = all(each.is_matched and not each.is_exact for each in both)
+    is_pair = {_family(each) for each in both} == {*WHERE_AHEAD} and are_networks
+    return is_pair and replace(one, schedule=other.schedule, seed=other.seed) == other
 
 
 def _family(one: Configuration) -> str:
@@ -94,13 +88,10 @@ def _family(one: Configuration) -> str:
 
 
 def _held(study: Study, published: Published) -> list[Held]:
-    pairs = comparisons.published_pairs(study.configurations(), published)
-    everything = comparisons.comparisons(study)
-    held = [
-        Held(*order, made)
-        for first, second, order in pairs
-        if (made := comparisons.comparison_of(everything, first, second))
-    ]
+    held, everything = [], comparisons.comparisons(study)
+    for first, second, order in comparisons.published_pairs(study.configurations(), published):
+        if made := comparisons.comparison_of(everything, first, second):
+            held.append(Held(*order, made))
     return sorted(held, key=lambda each: (each.better, each.worse, each.steps))
 
 
@@ -109,11 +100,9 @@ def _finding(study: Study, published: Published, held: list[Held]) -> Finding:
     parts = [f"{VERBS[agrees]} {say.count(len(some), 'comparison')} ({_orders(some)})"
              for agrees, some in groups.items() if some]  # fmt: skip
     decided = [*groups[True], *groups[False]]
-    words = (
-        f"Against the order published for {published.source} at about as many evaluations, this "
-        f"study (under {published.schedule}, by {study.named(study.metric)}) {say.listed(parts)}"
-    )
-    words += "".join(f". {told}" for told in _crossings(published, held))
+    words = f"At about as many evaluations this study (under {published.schedule}, by "
+    words += f"{study.named(study.metric)}) {say.listed(parts)}"
+    words += "".join(f". {crossing}" for crossing in _crossings(published, held))
     return finding_over(
         f"Do the samplers come in the order published for {published.source}?", words,
         [each.made for each in held], (decided or held)[0].made, "measured" if decided else None,
@@ -136,14 +125,10 @@ def _crossings(published: Published, held: list[Held]) -> Iterable[str]:
         ours = sorted(ours, key=lambda each: each.steps)
         first, second = sorted(pair)
         for low, high, wins, loses in published.crossings(first, second):
-            told = f"There {wins} overtakes {loses} between {low} and {high} evaluations; "
-            here = next(
-                (
-                    f"here between {before.steps} and {after.steps}"
-                    for before, after in pairwise(ours)
-                    if (before.ahead, after.ahead) == (loses, wins)
-                ),
-                f"here {ours[-1].ahead} is ahead at {ours[-1].steps}" if len(ours) > 1 else "",
-            )
-            if here:
-                yield told + here
+            there = f"There {wins} overtakes {loses} between {low} and {high} evaluations"
+            here = f"{ours[-1].ahead} is ahead at {ours[-1].steps}"
+            for before, after in reversed([*pairwise(ours)]):
+                if (before.ahead, after.ahead) == (loses, wins):
+                    here = f"between {before.steps} and {after.steps}"
+            if len(ours) > 1:
+                yield f"{there}; here {here}"

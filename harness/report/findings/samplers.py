@@ -13,12 +13,8 @@ from harness.report.findings.finding import Finding, finding_over, split
 
 def ddim_against_ddpm(study: Study) -> list[Finding]:
     """Is DDIM or DDPM better, and at how many steps does one overtake the other?"""
-    made = [
-        one
-        for one in asked(study, "sampler")
-        if (one.first.kind, one.second.kind) == ("ddim", "ddpm")
-    ]
-    findings = []
+    kinds, findings = ("ddim", "ddpm"), []
+    made = [one for one in asked(study, "sampler") if (one.first.kind, one.second.kind) == kinds]
     for line in _lines(made):
         ddim, ddpm = line[0].first, line[0].second
         both = f"{say.sampler_of(ddim)} or {say.sampler_of(ddpm)}"
@@ -44,10 +40,8 @@ def effect_of_spacing(study: Study) -> Finding | None:
         return None
     metric, (decided, undecided) = study.named(study.metric), split(made)
     widest = max(decided or made, key=lambda one: abs(one.difference.value))
-    gap = (
-        f"{say.described(widest.first)} against {widest.second.spacing}: {say.versus(widest)}, "
-        f"{say.signed(widest.difference)}"
-    )
+    gap = f"{say.described(widest.first)} against {widest.second.spacing}: {say.versus(widest)}, "
+    gap += say.signed(widest.difference)
     if decided:
         won = say.each_at(decided, lambda one: (one.winner or one.first).spacing)
         words = f"The best spacing is {say.listed(won)}, by {metric}"
@@ -69,16 +63,13 @@ def _lines(made: list[Comparison]) -> list[list[Comparison]]:
 
 def _by_eta(study: Study, like: Configuration) -> str:
     """The means at each eta between, where there are more than two."""
-    alike = [
-        (one.eta, one.mean)
-        for one in study.configurations()
-        if one.eta is not None
-        and (one.schedule, one.setting, one.steps) == (like.schedule, like.setting, like.steps)
-    ]
-    if len(alike) < 3:
+    place = like.schedule, like.setting, like.steps
+    alike = [o for o in study.configurations() if (o.schedule, o.setting, o.steps) == place]
+    means = sorted((one.eta, one.mean) for one in alike if one.eta is not None)
+    if len(means) < 3:
         return ""
-    means = say.listed(f"{say.number(mean)} at eta {eta:g}" for eta, mean in sorted(alike))
-    return f"; {say.at_steps([like.steps], like.unit)} it is {means}"
+    words = say.listed(f"{say.number(mean)} at eta {eta:g}" for eta, mean in means)
+    return f"; {say.at_steps([like.steps], like.unit)} it is {words}"
 
 
 def _one_against_another(
@@ -94,12 +85,11 @@ def _one_against_another(
         words += f", with no significant difference {say.at(undecided)}" if undecided else ""
     else:
         words += f"does not differ significantly from {other} {say.at(undecided)}"
-    turns = [
-        f"{say.sampler_of(after.winner)} overtakes between {before.steps:,} and {after.steps:,} "
-        f"{first.unit}s"
-        for before, after in pairwise(decided)
-        if before.winner and after.winner and before.winner.sampler != after.winner.sampler
-    ]
+    turns = []
+    for before, after in pairwise(decided):
+        if before.winner and after.winner and before.winner.sampler != after.winner.sampler:
+            between = f"between {before.steps:,} and {after.steps:,} {first.unit}s"
+            turns.append(f"{say.sampler_of(after.winner)} overtakes {between}")
     words += f", so {say.listed(turns)}" if turns else ""
     ends = dict.fromkeys((made[0], made[-1]))
     numbers = say.listed(f"{say.versus(one)} {say.at([one])}" for one in ends)

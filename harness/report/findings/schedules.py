@@ -11,7 +11,7 @@ from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.findings.finding import Finding, finding_over, split
 
-MOST_NAMED = 6  # samplers in a sentence
+MOST_SAMPLERS = 6  # samplers in a sentence
 MATCHED = {
     "better": "is best sampled under its matched schedule",
     "worse": "is better sampled under a mismatched schedule",
@@ -45,16 +45,14 @@ def schedule_across_steps(study: Study) -> Finding | None:
     each = say.listed(say.each_at(decided or made, lambda one: _ahead(one).schedule))
     narrowest = min(decided or made, key=lambda one: abs(one.difference.value))
     if decided:
-        words = (
-            f"The {leader} schedule is best {where}, by {metric}"
-            if not others
-            else f"Which schedule is best depends on the {unit}s: {each}, by {metric}"
-        )
+        words = f"The {leader} schedule is best {where}"
+        words = f"Which schedule is best depends on the {unit}s: {each}" if others else words
+        words += f", by {metric}"
         words += f"; {say.at(undecided)} no schedule is significantly ahead" if undecided else ""
         gap = f"{say.magnitude(narrowest.difference)}, {say.at_steps([narrowest.steps], unit)}"
         words += f" (the narrowest gap is {gap})"
     else:
-        ahead = f"ahead is {each}" if others else f"{leader} is ahead {where}"
+        ahead = f"the schedule ahead is {each}" if others else f"{leader} is ahead {where}"
         reasons = say.listed(dict.fromkeys(say.why_undecided(one.difference) for one in made))
         words = f"By the mean {metric} {ahead}{_pairs_ahead(study, made)}; "
         words += f"no single number of {unit}s gives a verdict ({reasons})"
@@ -72,14 +70,13 @@ def mismatched_schedules(study: Study) -> Finding | None:
         return None
     parts = []
     for trained in dict.fromkeys(one.first.trained for one in made):
-        told = []
+        results = []
         for verdict, words in MATCHED.items():
-            those = [one for one in made if (one.first.trained, one.difference.verdict)
-                     == (trained, verdict)]  # fmt: skip
-            if those:
+            of_it = [one for one in made if one.first.trained == trained]
+            if those := [one for one in of_it if one.difference.verdict == verdict]:
                 which = f" ({say.pairs(those)})" if verdict == "worse" else ""
-                told.append(f"{words} {say.at(those)}{which}")
-        parts.append(f"a network trained under {trained} {say.listed(told)}")
+                results.append(f"{words} {say.at(those)}{which}")
+        parts.append(f"a network trained under {trained} {say.listed(results)}")
     widest = max(made, key=lambda one: abs(one.difference.value))
     gap = f"{say.described(widest.first)} against {widest.second.schedule}, {say.versus(widest)}"
     return finding_over(
@@ -96,7 +93,7 @@ def _schedule_at(study: Study, made: Comparison) -> Finding:
     apart = f"{numbers}, {say.signed(difference)}{over}"
     if made.winner:
         words = f"{first.schedule} is {difference.verdict} than {second.schedule}: {numbers}, "
-        words += f"{say.moved(difference, 'lower', 'higher')}{over}"
+        words += f"{say.change_of(difference, 'lower', 'higher')}{over}"
     elif difference.n in FEW_SEEDS and not first.is_exact:
         words = f"{first.schedule} is ahead of {second.schedule} ({numbers}), but "
         words += difference.reason
@@ -128,10 +125,10 @@ def _other_samplers(study: Study, made: Comparison) -> str:
     total, parts = sum(map(len, orders.values())), []
     for is_same, those in sorted(orders.items(), reverse=True):
         who = say.listed(those)
-        if total > MOST_NAMED:
-            who = f"{'all ' if len(those) == total else f'{len(those)} of '}{total} other samplers"
-        parts.append(f"with {who} the means are in the {'same' if is_same else 'opposite'} order")
-    return f"; {say.listed(parts)}" if parts else ""
+        if total > MOST_SAMPLERS:
+            who = f"{'all' if len(those) == total else f'{len(those)} of'} {total} other samplers"
+        parts.append(f"in the {'same' if is_same else 'opposite'} order with {who}")
+    return f"; the means are {say.listed(parts)}" if parts else ""
 
 
 def _pairs_ahead(study: Study, made: list[Comparison]) -> str:
@@ -143,12 +140,10 @@ def _pairs_ahead(study: Study, made: list[Comparison]) -> str:
     [leader], [other] = leaders, schedules - leaders
     everything = study.configurations()
     partner = {(one.sampler, one.steps): one for one in everything if one.schedule == other}
-    gaps = [
-        gap
-        for one in everything
-        if one.schedule == leader and (rival := partner.get((one.sampler, one.steps)))
-        for gap in _gaps(one, rival, one.corrected.keys() & rival.corrected.keys())
-    ]
+    gaps: list[float] = []
+    for one in everything:
+        if one.schedule == leader and (rival := partner.get((one.sampler, one.steps))):
+            gaps += _gaps(one, rival, one.corrected.keys() & rival.corrected.keys())
     return f", and in {sum(gap < 0 for gap in gaps)} of {len(gaps)} pairs of the same seed"
 
 
@@ -160,12 +155,9 @@ def _not_compared(study: Study, made: Iterable[Comparison]) -> str:
         leader = comparison.first
         for one in study.configurations():
             seeds = one.values.keys() & leader.values.keys()
-            if (
-                one.is_matched
-                and (one.steps, one.sampler) == (leader.steps, leader.sampler)
-                and 0 < len(seeds) < comparison.difference.n
-                and sum(_gaps(one, leader, seeds)) < 0
-            ):
+            is_alike = (one.steps, one.sampler) == (leader.steps, leader.sampler) and one.is_matched
+            has_few = 0 < len(seeds) < comparison.difference.n
+            if is_alike and has_few and sum(_gaps(one, leader, seeds)) < 0:
                 ahead.setdefault(one.schedule, []).append(one.steps)
     return "".join(
         f"; {schedule}, ahead {say.at_steps(steps, study.unit)} by the mean, shares too few "

@@ -71,12 +71,13 @@ def forecast_against_actual(study: Study) -> Finding | None:
     forecast, took = every.sum(0)
     within = np.abs(every[:, 1] / every[:, 0] - 1) <= NEAR
     parts = say.listed(
-        f"{WORK[name]} {say.duration(seconds[:, 1].sum())} for {say.duration(seconds[:, 0].sum())}"
+        f"{WORK[name]} {say.time_of(seconds[:, 1].sum())} for {say.time_of(seconds[:, 0].sum())}"
         for name, seconds in both.items()
     )
+    share = say.percent(within.mean()) if within.any() else "none"
     words = (
-        f"The work took {say.duration(took)} where {say.duration(forecast)} were predicted, "
-        f"{_more_or_less(took / forecast)} ({parts}); {say.percent(within.mean())} of the "
+        f"The work took {say.time_of(took)} where {say.time_of(forecast)} were predicted, "
+        f"{_more_or_less(took / forecast)} ({parts}); {share} of the "
         f"{say.count(len(every), 'piece')} came within {say.percent(NEAR)}"
     )
     is_little = len(every) < FEW_PIECES
@@ -92,9 +93,9 @@ def _change(stretch: list[Comparison], unit: str) -> str:
     first, last = stretch[0], stretch[-1]
     span = f"from {first.second.steps:,} to {last.first.steps:,} {unit}s"
     if first.winner:
-        return f"{say.moved(first.difference, 'falls', 'rises')} {span}"
-    told = f" ({say.signed(first.difference)})" if len(stretch) == 1 else ""
-    return f"does not change significantly {span}{told}"
+        return f"{say.change_of(first.difference, 'falls', 'rises')} {span}"
+    gap = f" ({say.signed(first.difference)})" if len(stretch) == 1 else ""
+    return f"does not change significantly {span}{gap}"
 
 
 def _each_doubling(study: Study, made: list[Comparison]) -> str:
@@ -114,4 +115,6 @@ def _each_doubling(study: Study, made: list[Comparison]) -> str:
 def _more_or_less(ratio: float) -> str:
     if abs(ratio - 1) < 0.005:
         return "as predicted"
+    if not 0.5 < ratio < 2:
+        return f"{say.number(max(ratio, 1 / ratio), 2)} times as {'long' if ratio > 1 else 'fast'}"
     return f"{say.percent(abs(ratio - 1))} {'more' if ratio > 1 else 'less'}"

@@ -40,20 +40,18 @@ def pixel_spread_lost(study: Study) -> Finding | None:
         return None
     schedule = min(signal, key=lambda name: (signal[name], name))
     losing = [cell for cell in shown[schedule] if _last_signal(cell) < FULL]
-    measured, first = _measured(losing), next(one for one in alike if losing[0] in one.cells)
+    measured, first = _mean_spread(losing), next(one for one in alike if losing[0] in one.cells)
     words = (
         f"Under {schedule} the signal rate never exceeds {say.number(_last_signal(losing[0]))}, so "
-        f"images never reach the pixel standard deviation of real ones: with "
-        f"{say.sampler_of(first)} {say.at_steps([first.steps], first.unit)} it is "
-        f"{say.spanned(measured, 100)} % of theirs"
+        "images never reach the pixel standard deviation of real ones: with "
+        f"{say.sampler_at(first)} it is {say.spanned(measured, 100)} % of theirs"
     )
     if np.isfinite(share := _predicted(losing)):
         words += f", and the closed form for Gaussian data predicts {_share(share)}"
-    others = [
-        f"{_share(_measured(cells).estimate)} under {name} ({_share(_predicted(cells))} predicted)"
-        for name, cells in sorted(shown.items())
-        if name != schedule
-    ]
+    others = []
+    for name in sorted(shown.keys() - {schedule}):
+        kept, predicted = _mean_spread(shown[name]).estimate, _predicted(shown[name])
+        others.append(f"{_share(kept)} under {name} ({_share(predicted)} predicted)")
     words += f"; it is {say.listed(others)}" if others else ""
     return finding(
         "Is pixel standard deviation lost for good?", words,
@@ -77,12 +75,12 @@ def why_at_few_steps(study: Study) -> Finding | None:
     predicted = [_predicted(one.cells) for one in (first, second)]
     if not all(map(np.isfinite, predicted)):
         return None
-    measured = say.listed(_share(_measured(one.cells).estimate) for one in (first, second))
+    measured = say.listed(_share(_mean_spread(one.cells).estimate) for one in (first, second))
     words = (
         f"For Gaussian data with the covariance of the training images, the closed form predicts "
-        f"that {say.sampler_of(first)} {say.at_steps([first.steps], first.unit)} keeps "
-        f"{_share(predicted[0])} of the pixel standard deviation under {first.schedule} and "
-        f"{_share(predicted[1])} under {second.schedule} (measured: {measured}); "
+        f"that {say.sampler_at(first)} keeps {_share(predicted[0])} of the pixel standard "
+        f"deviation under {first.schedule} and {_share(predicted[1])} under {second.schedule} "
+        f"(measured: {measured}); "
     )
     return finding(
         "Why is one schedule better at few steps?", words + _agreement(study, made, predicted),
@@ -92,11 +90,8 @@ def why_at_few_steps(study: Study) -> Finding | None:
 
 def _with_most_steps(study: Study) -> list[Configuration]:
     """Of matched schedules those with the most steps, by DDIM where it was used."""
-    known = [
-        one
-        for one in study.configurations()
-        if one.is_matched and any(cell.pixel_spread for cell in one.cells)
-    ]
+    matched = [one for one in study.configurations() if one.is_matched]
+    known = [one for one in matched if any(cell.pixel_spread for cell in one.cells)]
     if not known:
         return []
     kind = "ddim" if "ddim" in {one.kind for one in known} else best(known).kind
@@ -105,7 +100,6 @@ def _with_most_steps(study: Study) -> list[Configuration]:
 
 
 def _agreement(study: Study, made: Comparison, predicted: list[float]) -> str:
-    """Whether theory and measurement agree on which of two schedules is better."""
     numbers = f"{study.named(study.metric)} is {say.versus(made)}"
     if made.winner is None:
         return f"{numbers}: the difference is not significant, so the prediction cannot be tested"
@@ -129,7 +123,7 @@ def _last_signal(cell: CellResult) -> float:
     return float(cell.path.last_abar**0.5)
 
 
-def _measured(cells: Iterable[CellResult]) -> Interval:
+def _mean_spread(cells: Iterable[CellResult]) -> Interval:
     """The mean pixel standard deviation relative to real images, on the models at hand."""
     known = [cell.pixel_spread for cell in cells if cell.pixel_spread]
     return mean_of((one.value, one.standard_error) for one in known)

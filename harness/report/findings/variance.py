@@ -47,15 +47,14 @@ def between_seed_variance(study: Study) -> Finding | None:
 
 def sampling_variance(study: Study) -> Finding | None:
     """How much does another sampling seed change, and do the standard errors predict it?"""
-    several = [
-        [(cell.cell.key, one.measurement(cell)) for cell in cells]
-        for one in study.configurations()
-        for cells in one.by_seed.values()
-        if len({cell.cell.sampling_seed for cell in cells}) > 1
-    ]
+    # Each group is one network in one configuration: what varies in it is the sampling alone.
+    several = []
+    for one in study.configurations():
+        for cells in one.by_seed.values():
+            if len({cell.cell.sampling_seed for cell in cells}) > 1:
+                several.append([(cell.cell.key, one.measurement(cell)) for cell in cells])
     if not several:
         return None
-    # Each group is one network sampled in one way: what varies in it is the sampling alone.
     freedom = sum(len(group) - 1 for group in several)
     values = ([measured.corrected for _, measured in group] for group in several)
     variance = sum(float(np.var(one, ddof=1)) * (len(one) - 1) for one in values) / freedom
@@ -64,11 +63,9 @@ def sampling_variance(study: Study) -> Finding | None:
     predicted = float(np.sqrt(np.mean(known))) if known else np.nan
     low, high = np.sqrt(variance * freedom / stats.chi2.ppf([0.975, 0.025], freedom))
     deviation = Interval(float(np.sqrt(variance)), float(low), float(high), len(several))
-    words = (
-        f"Between sampling seeds {study.named(study.metric)} has a standard deviation of "
-        f"{say.spanned(deviation)}, over {say.count(len(several), 'network')} in one configuration"
-        f"{'' if len(several) == 1 else ' each'}"
-    )
+    words = f"Between sampling seeds {study.named(study.metric)} has a standard deviation of "
+    words += f"{say.spanned(deviation)}, over {say.count(len(several), 'network')} in one "
+    words += f"configuration{'' if len(several) == 1 else ' each'}"
     if np.isfinite(predicted):
         agrees = "agrees" if low <= predicted <= high else "does not agree"
         words += f"; the standard errors predict {say.number(predicted, 2)}, which {agrees}"
@@ -88,10 +85,8 @@ def inconclusive_comparisons(study: Study) -> Finding | None:
     for one in undecided:
         by_reason.setdefault(say.why_undecided(one.difference), []).append(one)
     parts = [f"{reason} ({say.pairs(those)})" for reason, those in by_reason.items()]
-    words = (
-        f"{len(undecided)} of {say.count(len(made), 'comparison')} "
-        f"{'is' if len(undecided) == 1 else 'are'} inconclusive: {'; '.join(parts)}"
-    )
+    words = f"{len(undecided)} of {say.count(len(made), 'comparison')} "
+    words += f"{say.are(len(undecided))} inconclusive: {'; '.join(parts)}"
     first = undecided[0].difference
     return finding(
         "What could not be decided, and why?", words,
@@ -104,12 +99,9 @@ def _needs(undecided: list[Comparison]) -> str:
     """What would decide them: one answer where it is the same for all, else how many need what."""
     if len(each := {one.would_decide for one in undecided}) == 1:
         return each.pop()
-    what = Counter(
-        "more images per cell"
-        if one.difference.covers == SAMPLING and one.difference.reason != MODELS_DISAGREE
-        else "more training seeds"
-        for one in undecided
-    )
+    gaps = [one.difference for one in undecided]
+    of_images = [gap.covers == SAMPLING and gap.reason != MODELS_DISAGREE for gap in gaps]
+    what = Counter("more images per cell" if one else "more training seeds" for one in of_images)
     if len(what) == 1:
         return next(iter(what))
     return say.listed(f"{needed} for {many} of them" for needed, many in what.items())

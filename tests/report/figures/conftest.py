@@ -24,7 +24,7 @@ def drawn(study_of):
     """Draws a figure by its name."""
 
     def drawn(name, results):
-        return catalogue.drawn(name, study_of(results))
+        return catalogue.figure_named(name, study_of(results))
 
     return drawn
 

@@ -25,7 +25,7 @@ def test_a_figure_is_drawn_and_saved_the_same_twice(drawn, everything, name):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_with_nothing_to_show_is_none(name):
-    assert catalogue.drawn(name, Study.of([])) is None
+    assert catalogue.figure_named(name, Study.of([])) is None
 
 
 @pytest.mark.parametrize("name", FIGURES)

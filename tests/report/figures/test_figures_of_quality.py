@@ -137,7 +137,7 @@ def test_the_matrix_has_a_row_for_each_training_and_outlines_matched_schedules(
     sampler = panels[0].get_title().split(",")[0]
     [mismatched] = [
         one for one in study_of(everything).configurations()
-        if (one.labels.trained, one.labels.sampled) == ("linear", "cosine")
+        if (one.trained, one.sampled) == ("linear", "cosine")
         and (one.steps, one.sampler) == (5, sampler)
     ]  # fmt: skip
     shown = {text.get_text(): text for text in panels[0].texts}

@@ -1,0 +1,155 @@
+"""A package of another author changes, or breaks: its old results are other work, and what it
+breaks is named and costs nothing else."""
+
+import pytest
+from conftest import harness
+from test_other_inputs import state
+
+SCHEDULE = """
+from dataclasses import dataclass
+from harness.diffusion.schedules import Schedule
+from casehelp import log_snr
+
+@dataclass(frozen=True)
+class Straight(Schedule):
+    "log SNR falls in a straight line."
+    def log_snr(self, t):
+        return log_snr(t)
+"""
+HELP = "def log_snr(t):\n    return {} * (1 - 2 * t)\n"
+METRIC = """
+import numpy as np
+from harness.metrics.distances import Metric
+
+def shift(features, reference):
+    features, reference = np.asarray(features), np.asarray(reference)
+    if len(features) < 2 or len(reference) < 2 or features.shape[1] != reference.shape[1]:
+        raise ValueError("no two sets of features")
+    if not (np.isfinite(features).all() and np.isfinite(reference).all()):
+        raise ValueError("not finite")
+    return {} * float(np.linalg.norm(features.mean(axis=0) - reference.mean(axis=0)))
+
+SHIFT = Metric(name="Shift", lower_is_better=True, description="Of the means", function=shift)
+"""
+FINDING = """
+from harness.report.findings.finding import finding
+from matplotlib.figure import Figure
+
+def said(study):
+    "What is said?"
+    {}
+    return finding("What is said?", "{}", study.cells[0].cell.key and [study.cells[0].cell.key])
+
+def drawn(study):
+    "A drawing."
+    {}
+    return Figure()
+"""
+SCHEDULES = {("schedules", "straight"): "caseplug:Straight"}
+METRICS = {("metrics", "shift"): "caseplug:SHIFT"}
+FINDINGS = {("findings", "said"): "caseplug:said", ("plots", "drawn"): "caseplug:drawn"}
+
+
+def values(of="shift"):
+    """The values of a metric in the report's table, by steps."""
+    import pandas as pd
+
+    table = pd.read_csv("reports/exactcase/results.csv")
+    return dict(zip(table["steps"], table[of], strict=True))
+
+
+def test_another_formula_or_version_is_other_work_also_in_a_module_beside_it(place, package):
+    grid = ("exact.yaml", "schedules=[straight]")
+    package(SCHEDULES, caseplug=SCHEDULE, casehelp=HELP.format("10.0"))
+    harness("run", *grid)
+    assert state(*grid) == ["finished"]
+    package(SCHEDULES, caseplug=SCHEDULE, casehelp=HELP.format("8.0"))
+    assert state(*grid) == ["to do"]
+    assert "of caseplug 1.0 #" in harness("sample", "steps=2", "--out", "s.png", status=1)
+    harness("run", *grid)
+    told = harness("compare", "schedule=straight", "schedule=straight", status=1)
+    assert "schedule source caseplug 1.0 #" in told
+    package(SCHEDULES, "1.1", caseplug=SCHEDULE, casehelp=HELP.format("8.0"))
+    assert state(*grid) == ["to do"]
+
+
+def test_a_metric_with_another_formula_is_evaluated_again_from_kept_features(place, package):
+    grid = ("exact.yaml", "metrics=[kid,shift]", "steps=[2,3]")
+    package(METRICS, caseplug=METRIC.format("1.0"))
+    harness("run", *grid)
+    assert state(*grid) == ["finished", "finished"]
+    before = values()
+    package(METRICS, caseplug=METRIC.format("2.0"))
+    assert state(*grid) == ["to do", "to do"]
+    harness("run", *grid, "--only", "steps=2")
+    assert values() == pytest.approx({2: 2 * before[2], 3: float("nan")}, nan_ok=True)
+    assert "evaluated by other code" in (place / "reports/exactcase/report.md").read_text()
+    told = harness("compare", "steps=2", "steps=3", "--metric", "shift", status=1)
+    assert "evaluated by other code" in told
+    harness("run", *grid)
+    assert values() == pytest.approx({steps: 2 * value for steps, value in before.items()})
+
+
+def test_another_finding_or_figure_makes_another_report_of_the_same_results(place, package):
+    page = place / "reports/exactcase/report.md"
+    package(FINDINGS, caseplug=FINDING.format("", "One thing", ""))
+    harness("run", "exact.yaml")
+    assert "One thing" in page.read_text()
+    assert "up to date" in harness("run", "exact.yaml")
+    package(FINDINGS, caseplug=FINDING.format("", "Another thing", ""))
+    harness("run", "exact.yaml")
+    assert "Another thing" in page.read_text()
+
+
+def test_a_finding_or_figure_that_raises_is_named_and_the_report_goes_on(place, package):
+    broken = FINDING.format("raise KeyError('kid')", "", "raise KeyError('kid')")
+    package(FINDINGS, caseplug=broken)
+    harness("run", "exact.yaml")
+    page = (place / "reports/exactcase/report.md").read_text()
+    assert "The finding 'said' of caseplug failed (KeyError: 'kid')" in page
+    assert "The figure 'drawn' (caseplug) could not be drawn" in page
+
+
+@pytest.mark.parametrize(
+    "points", [SCHEDULES, METRICS, FINDINGS], ids=["schedule", "metric", "finding"]
+)
+def test_a_package_that_cannot_be_imported_matters_only_where_it_is_used(place, package, points):
+    package(points, caseplug="import nothere\n")
+    harness("run", "exact.yaml")
+    assert (place / "reports/exactcase/report.md").exists()
+    told = harness("parts")
+    if points is not FINDINGS:
+        assert "nothere" in told
+    if points is SCHEDULES:
+        assert "caseplug" in harness("run", "exact.yaml", "schedules=[straight]", status=1)
+    if points is METRICS:
+        assert "caseplug" in harness("run", "exact.yaml", "metrics=[shift]", status=1)
+
+
+def test_results_of_a_package_that_is_gone_or_broken_can_still_be_read(place, package):
+    both = {**SCHEDULES, **METRICS}
+    code = SCHEDULE + METRIC.format("1.0")
+    package(both, caseplug=code, casehelp=HELP.format("10.0"))
+    harness("run", "exact.yaml", "schedules=[straight]", "metrics=[kid,shift]", "steps=[2,3]")
+    for text in ("import nothere\n", None):
+        package(both if text else {}, **({"caseplug": text} if text else {}))
+        harness("report", "exactcase", "--report-dir", "again")
+        assert "straight" in (place / "again/report.md").read_text()
+        harness("compare", "steps=2", "steps=3", "--metric", "shift")
+    assert "straight" in harness("sample", "steps=2", "--out", "s.png", status=1)
+
+
+SAMPLER = """
+from harness.diffusion.samplers import ddim, sampler
+@sampler(order=1)
+def broken(denoise, schedule, x, times, draw_noise):
+    "Raises in the middle."
+    raise KeyError("in the middle")
+"""
+
+
+def test_a_sampler_that_raises_is_refused_by_name_before_the_work(place, package):
+    package({("samplers", "broken"): "caseplug:broken"}, caseplug=SAMPLER)
+    told = harness("run", "exact.yaml", "samplers=[ddim,broken]", status=1)
+    assert "sampler 'broken' of caseplug" in told
+    assert not (place / "runs/store/cells").exists()
