@@ -208,7 +208,7 @@ def test_cells_whose_result_is_nowhere_are_counted_and_the_rest_is_read(
     assert "result.json is gone" in reason
     assert count == 1
     shutil.rmtree(store_folder / "artifacts")
-    with pytest.raises(TrackingError, match="the files of all cells of 'small' .* are gone"):
+    with pytest.raises(TrackingError, match=r"the files of all cells of 'small' .* are gone"):
         tracker.read({cells[1].key: None})
 
 

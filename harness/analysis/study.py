@@ -158,7 +158,7 @@ class Study:
                 unit=self.unit,
                 metric=info,
                 cells=tuple(cells),
-            )  # fmt: skip
+            )
             for way, cells in sorted(groups.items())
         )
 

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from mlflow.entities import Metric, Param, RunTag
 
 from harness.store import WEIGHTS, replacing, write_bytes
-from harness.tracking.client import Client, files_of, move_artifacts, without_password
+from harness.tracking.client import Client, move_artifacts, path_of, without_password
 from harness.tracking.records import Records
 from harness.tracking.tags import (
     CELLS,
@@ -180,9 +180,7 @@ class Tracker(Records):
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
         assert self._experiment, "open() comes first"
         run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
-        self._folders[run.info.run_id] = files_of(
-            run.info.artifact_uri or "", run.info.run_id, self._uri
-        )
+        self._folders[run.info.run_id] = path_of(run.info.artifact_uri or "")
         return str(run.info.run_id)
 
     def _end(self, run_id: str, status: str) -> None:

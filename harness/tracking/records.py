@@ -140,10 +140,11 @@ class Records:
 
     def asked(self) -> dict[str, int | None]:
         """Keys of the cells that the grid stood for when it was last run, and their budgets; of
-        all that are recorded where that run has been deleted."""
+        all that are recorded where that run has been deleted or cannot be read."""
         parent = self._find_parent()
-        if text := self.artifact(parent.info.run_id, CELLS) if parent else None:
-            return dict(json.loads(text))
+        with suppress(ValueError, TypeError):
+            if text := self.artifact(parent.info.run_id, CELLS) if parent else None:
+                return dict(json.loads(text))
         final = (one.cell for one in self.cell_results().values() if one.cell.weights == "final")
         return {cell.key: cell.budget for cell in final}
 

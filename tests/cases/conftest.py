@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from harness.cli import main
+from harness.report.figures.catalogue import FIGURES, PLOTS
 
 EXACT = """
 name: exactcase
@@ -48,6 +49,22 @@ def place(tmp_path, database, monkeypatch):
     (tmp_path / "network.yaml").write_text(NETWORK)
     images(tmp_path / "imgs")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def without_own_figures(request, monkeypatch):
+    """Reports take most of the time, and their built-in figures most of that; a test that wants
+    them takes the fixture `with_figures`."""
+    if "with_figures" not in request.fixturenames:
+        monkeypatch.setattr(
+            "harness.report.contents.in_page_order",
+            lambda: [name for name in PLOTS if name not in FIGURES],
+        )
+
+
+@pytest.fixture
+def with_figures():
+    """Asks for the built-in figures of reports."""
 
 
 def images(folder, seed=1, count=24):

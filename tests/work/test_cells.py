@@ -202,7 +202,9 @@ def test_eta_is_shown_for_ddim_also_where_it_is_the_default_and_for_no_other_sam
 def test_the_params_of_a_training_name_all_its_fields():
     params = replace(TRAINING, schedule=Part.of("linear", {"beta_end": 0.03})).params()
     # `loss` is the name of what it came to.
-    fields = OTHER_TRAINING.keys() - {"loss", "named_sources", "data_fingerprint"} | {"loss_function"}
+    fields = OTHER_TRAINING.keys() - {"loss", "named_sources", "data_fingerprint"} | {
+        "loss_function"
+    }
     assert params.keys() == fields | {"schedule_options"}
     assert (params["schedule"], params["schedule_options"]) == ("linear", "beta_end=0.03")
     assert params["model"] == "unet(attention=(8, 16), width=32)"
