@@ -197,7 +197,8 @@ class Records:
     def _folder(self, run_id: str) -> Path | None:
         """Where the files of a run are, if that is on this machine: to ask MLflow for each takes
         longer than all else in a report of many cells."""
-        self._runs()
+        if run_id not in self._folders:  # to read all runs for each new one would take ever longer
+            self._runs()
         return self._folders.get(run_id)
 
     def _find_parent(self) -> MlflowRun | None:
