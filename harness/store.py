@@ -17,6 +17,7 @@ so that it can be moved, copied, and joined with another by copying one into the
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +46,7 @@ from harness.work.results import (
 LAYOUT = 2  # of the files above
 WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "state.safetensors"
 FEATURES = "features.npy"
+DAMAGED = ".damaged"  # after the key of what is set aside
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class Store:
         """What came of a training, in the same manner."""
         return _read(TrainingResult, self.model(key, RESULT))
 
+    def has(self, work: Training | Cell) -> bool:
+        """Whether there is a result of this work, good or damaged."""
+        return (self.folder(work) / RESULT).exists()
+
     def result(self, work: Training | Cell) -> Result | None:
         if isinstance(work, Training):
             return self.training_result(work.key)
@@ -104,6 +110,28 @@ class Store:
         folder = self.folder(work)
         (folder / RESULT).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+    def set_aside(self, work: Training | Cell) -> None:
+        """Move the folder of a damaged result out of the way, so that the work is made again, and
+        say so. Nothing is removed. Raises StoreError where it cannot be moved."""
+        folder = self.folder(work)
+        if not folder.exists():
+            return
+        number, aside = 1, folder.with_name(f"{work.key}{DAMAGED}")
+        while aside.exists():  # it happened before
+            number += 1
+            aside = folder.with_name(f"{work.key}{DAMAGED}-{number}")
+        try:
+            folder.rename(aside)
+        except OSError as error:
+            raise StoreError(
+                f"the damaged folder {folder} cannot be moved to {aside} ({error.strerror}). "
+                "Use a store that you may write, or move it yourself."
+            ) from None
+        synced(folder.parent)
+        logging.getLogger("harness").warning(
+            "%s was damaged: it is made again; see %s", folder, aside
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -157,6 +185,8 @@ class Store:
     def _results(self, read: Callable[[str], R | None], kind: str, only_whole: bool) -> list[R]:
         folder, found = self.root / kind, []
         for key in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else ():
+            if DAMAGED in key:
+                continue
             with suppress(StoreError) if only_whole else nullcontext():
                 if result := read(key):
                     found.append(result)
@@ -223,11 +253,22 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())  # else a power cut may leave the name without the content
         os.replace(temporary, path)
+        synced(path.parent)
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error.strerror})") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def synced(folder: Path) -> None:
+    """Have the names in a folder outlast a power cut, on systems that can."""
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The store: complete or absent, moved, joined, and refused where it is another's."""
 
+import os
 import shutil
+import stat
 from contextlib import suppress
 from dataclasses import replace
 
@@ -118,6 +120,42 @@ def test_a_result_that_is_a_folder_is_named(store):
     store.cell("abc", RESULT).mkdir(parents=True)
     with pytest.raises(StoreError, match=r"result\.json"):
         store.cell_result("abc")
+
+
+def test_a_damaged_folder_is_set_aside_whole_and_the_work_counts_as_not_done(store, caplog):
+    other = made.result(replace(made.CELL, steps=20), kid=0.2)
+    store.keep(other)
+    for damaged in (b"{", b"[]"):
+        store.keep(RESULT_OF_A_CELL)
+        write_bytes(store.cell(made.CELL.key, RESULT), damaged)
+        store.set_aside(made.CELL)
+        assert store.result(made.CELL) is None
+        assert store.cell_results() == [other]
+    assert "was damaged" in caplog.text
+    folder = store.folder(made.CELL)
+    for name, text in ((".damaged", b"{"), (".damaged-2", b"[]")):
+        aside = folder.with_name(folder.name + name)
+        assert (aside / RESULT).read_bytes() == text
+        assert (aside / "samples.png").read_bytes() == b"png"
+    store.set_aside(made.CELL)  # nothing is there
+    assert len(list(folder.parent.iterdir())) == 3
+
+
+def test_a_written_name_outlasts_a_power_cut(tmp_path, monkeypatch):
+    """The folder is synced once the file has its name; not every system can."""
+    synced = []
+
+    def fsync(opened):
+        is_folder = stat.S_ISDIR(os.fstat(opened).st_mode)
+        synced.append(("folder" if is_folder else "file", path.exists()))
+        if is_folder:
+            raise OSError("not here")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "file.txt"
+    write_bytes(path, b"all of it")
+    assert synced == [("file", False), ("folder", True)]
+    assert path.read_bytes() == b"all of it"
 
 
 def test_what_is_forgotten_is_gone(store):

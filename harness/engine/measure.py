@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -38,24 +38,24 @@ def measured(
     if not (names := lacking(result, metrics, reference_variance)):
         return result
     refuse_other_inputs(result, at)
-    try:
-        arrays = dict(result.artifacts.arrays())
-    except StoreError:  # of another moment, as a kill may leave them: measure all of them again
-        result, arrays = replace(result, measurements={}, undefined={}), {}
-        names = list(metrics)
+    if (arrays := kept_influences(result)) is None:
+        arrays = {}
+        names = list(dict.fromkeys([*metrics, *filter(can_be_evaluated, result.measurements)]))
     cell, real = result.cell, RealImages(result.cell, at, report)
     features = read_features(Store(at.store).cell(cell.key, FEATURES))
     reference = real.key(cell.reference)
     measurements, undefined = without(result.measurements, names), without(result.undefined, names)
     for name in names:
         try:
-            found = evaluation(name, features, reference, real, reference_variance)
+            with_error = reference_variance or has_reference_error(result, name)
+            found = evaluation(name, features, reference, real, with_error)
         except NotDefined as error:  # for so few images, say: other metrics may be defined
             undefined[name] = str(error)
             continue
         measurements[name] = found.measurement
         arrays |= found.arrays
     sources = {name: source for name in names if (source := METRICS.source(name))}
+    scaled = {deciding(metrics), *(n for n, one in result.measurements.items() if one.degraded)}
     result = replace(
         result,
         measurements=measurements,
@@ -64,7 +64,30 @@ def measured(
         reference_features=reference,
         artifacts=with_files(result.artifacts, {INFLUENCES: npz(arrays)}),
     )
-    return with_baselines(result, names, deciding(metrics), real)
+    return with_baselines(result, names, scaled, real)
+
+
+def kept_influences(result: CellResult) -> dict[str, NDArray[Any]] | None:
+    """The arrays beside a result; None where they are gone, or of another moment, as a kill may
+    leave them: then all that is measured is measured again."""
+    try:
+        content = result.artifacts.read(INFLUENCES)
+    except StoreError:
+        return None
+    if content is None and INFLUENCES in result.artifacts.checksums:
+        return None
+    return dict(result.artifacts.arrays())
+
+
+def can_be_evaluated(name: str) -> bool:
+    """Whether a metric, of another package perhaps, is here to be used."""
+    return name in METRICS and not METRICS.problem(name)
+
+
+def has_reference_error(result: CellResult, name: str) -> bool:
+    """Whether it was asked for before, and is then not to be lost."""
+    known = result.measurements.get(name)
+    return known is not None and known.reference_error is not None
 
 
 def evaluation(
@@ -84,10 +107,11 @@ def without(named: Mapping[str, Named], names: Iterable[str]) -> dict[str, Named
 
 
 def with_baselines(
-    result: CellResult, names: list[str], deciding: str | None, real: RealImages
+    result: CellResult, names: list[str], scaled: Container[str | None], real: RealImages
 ) -> CellResult:
     """The result with these measurements beside what real images score that are not the
-    reference: as many as the cell has, if there are so many."""
+    reference: as many as the cell has, if there are so many; and, of those that are to be
+    `scaled`, beside what degraded ones do."""
     cell, reference = result.cell, result.reference_features
     if (which := OTHER_PART.get(cell.reference)) is None:
         return result
@@ -102,7 +126,7 @@ def with_baselines(
                 measurements[name],
                 baseline=scored[0],
                 baseline_corrected=scored[1],
-                degraded=real.degraded(name, which, reference) if name == deciding else {},
+                degraded=real.degraded(name, which, reference) if name in scaled else {},
             )
     return replace(result, measurements=measurements, baseline_images=count)
 

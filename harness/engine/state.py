@@ -81,8 +81,9 @@ class State:
         write_tensors(path, self._tensors(), kept)
 
     def restore(self, path: Path) -> None:
-        """Go on from a saved state. Raises SafetensorError where it cannot be read, and DataError
-        where it was trained on other images."""
+        """Go on from a saved state. Raises SafetensorError, FileNotFoundError, KeyError,
+        TypeError or ValueError where it cannot be read whole, of which a part may then have been
+        taken over; and DataError where it was trained on other images."""
         with safe_open(path, framework="pt") as file:
             kept = file.metadata()
             if json.loads(kept["data"]) != self.data:
@@ -91,7 +92,9 @@ class State:
                     f"now. Use the old ones again, or remove {path} to begin anew."
                 )
             for name, tensor in self._tensors(fill_optimizer=True).items():
-                tensor.copy_(file.get_tensor(name))
+                if (saved := file.get_tensor(name)).shape != tensor.shape:
+                    raise ValueError(f"{name} has shape {[*saved.shape]}, not {[*tensor.shape]}")
+                tensor.copy_(saved)
         for name in KEPT_FIELDS:
             setattr(self, name, json.loads(kept[name]))
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from harness.engine.compiled import Compiled
 from harness.engine.curves import schedule_csv
 from harness.engine.network import file_checksum, with_weights
+from harness.engine.reference import set_aside
 from harness.engine.sample import preview
 from harness.engine.share import Share, in_processes
 from harness.engine.state import State, write_tensors
@@ -97,9 +98,13 @@ def begun(job: TrainJob, setting: Setting, store: Store, share: Share) -> State:
     if saved.exists():
         try:
             state.restore(saved)
-        except (SafetensorError, FileNotFoundError, KeyError, ValueError):
-            # Half a file, after a power cut, or that of another version: begin again.
-            saved.unlink(missing_ok=True)
+        except (SafetensorError, FileNotFoundError, KeyError, TypeError, ValueError):
+            # Half a file, after a power cut, or that of another version: begin again, with
+            # nothing of what was read until then.
+            if share.is_first and saved.exists():
+                set_aside(saved)
+            state = setting.first_state(job.threads, job.compile)
+            state.processes = share.size
     if state.processes != share.size:  # it was begun by more or fewer, with other threads
         state.processes, state.threads = share.size, job.threads
     return state

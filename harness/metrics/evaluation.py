@@ -43,9 +43,23 @@ def lacking(
     result: CellResult | None, metrics: Iterable[str], reference_variance: bool = False
 ) -> list[str]:
     """The metrics that are still to be evaluated for a cell."""
+    metrics = list(metrics)
     if result is None:
-        return list(metrics)
-    return [name for name in metrics if not _is_evaluated(result, name, reference_variance)]
+        return metrics
+    decides = deciding(metrics)
+    return [
+        name
+        for name in metrics
+        if not _is_evaluated(result, name, reference_variance)
+        or (name == decides and _lacks_scale(result, name))
+    ]
+
+
+def _lacks_scale(result: CellResult, name: str) -> bool:
+    """Whether degraded images were scored by another metric alone, which decided then."""
+    known = result.measurements.get(name)
+    has_baseline = known is not None and known.baseline is not None and not known.degraded
+    return has_baseline and any(one.degraded for one in result.measurements.values())
 
 
 def _is_evaluated(result: CellResult, name: str, reference_variance: bool) -> bool:

@@ -22,6 +22,7 @@ from harness.engine.train import TrainJob, train
 from harness.errors import DataError, HarnessError, NotDefined
 from harness.execute import machine
 from harness.metrics.distances import METRICS
+from harness.metrics.evaluation import lacking
 from harness.store import CHECKPOINT, FEATURES, WEIGHTS, Store
 from harness.work.cells import Part
 from harness.work.options import Workplace
@@ -201,14 +202,29 @@ def test_reference_features_that_are_cut_short_are_made_again(trained):
     assert later.measurements["precision"].value == scored_alone(trained, "precision")
 
 
-def test_influences_of_another_result_are_made_again_from_features(trained, request):
-    """As a kill leaves them between the file and the result that names its checksum."""
-    first = scored(trained, metrics=("kid",))
-    Store(trained).cell(CELL.key, "influence.npz").write_bytes(b"newer")
+@pytest.mark.parametrize("damage", ["newer", "gone"])
+def test_influences_of_another_result_are_made_again_from_features(trained, request, damage):
+    """As a kill leaves them between the file and the result that names its checksum: those of
+    all that was measured, whatever is asked for now."""
+    first = scored(trained, reference_variance=True)
+    path = Store(trained).cell(CELL.key, "influence.npz")
+    path.unlink() if damage == "gone" else path.write_bytes(b"newer")
     request.getfixturevalue("no_sampling")
     later = scored(trained, metrics=("kid", "precision"))
-    assert later.measurements["kid"] == first.measurements["kid"]
-    assert (later.influence("kid") == first.influence("kid")).all()
+    assert {*later.measurements} == {"kid", "fid", "precision"}
+    for name in ("kid", "fid"):
+        assert later.measurements[name] == first.measurements[name]
+        assert (later.influence(name) == first.influence(name)).all()
+        assert (later.reference_influence(name) == first.reference_influence(name)).all()
+    assert Store(trained).cell_result(CELL.key) == later
+
+
+def test_a_metric_that_is_not_here_any_more_keeps_its_value_beside_damaged_influences(trained):
+    first = scored(trained, metrics=("kid",))
+    known = {**first.measurements, "theirs": first.measurements["kid"]}
+    Store(trained).keep(replace(first, measurements=known))
+    Store(trained).cell(CELL.key, "influence.npz").write_bytes(b"newer")
+    assert scored(trained).measurements["theirs"] == first.measurements["kid"]
 
 
 def test_kept_features_are_not_held_against_those_of_another_kind(trained):
@@ -435,6 +451,32 @@ def test_degraded_real_images_are_scored_as_the_real_ones_are(trained):
     assert result.measurements["fid"].degraded == {}  # of the metric that decides alone
     assert result.measurements["fid"].baseline_corrected < result.measurements["fid"].baseline
     assert result.baseline_images == 60
+
+
+def test_the_metric_that_decides_has_its_scale_whatever_was_measured_before(
+    trained, tmp_path, monkeypatch
+):
+    """And what had one keeps it."""
+    shutil.copytree(trained / "models", tmp_path / "other" / "models")
+    expected = scored(tmp_path / "other", metrics=("fid",)).measurements["fid"]
+    assert {*expected.degraded} == {"half_resolution", "noisy"}
+    first = scored(trained, metrics=("kid", "fid"))
+    monkeypatch.setattr(module, "sample", None)
+    assert lacking(first, ("kid", "fid")) == []
+    assert lacking(first, ("fid",)) == ["fid"]
+    later = scored(trained, metrics=("fid",))
+    assert later.measurements == {"kid": first.measurements["kid"], "fid": expected}
+    assert lacking(later, ("fid",)) == lacking(later, ("kid", "fid")) == []
+
+
+def test_draws_from_a_distribution_lack_no_scale(tmp_path):
+    exact = replace(
+        TRAINING, data=Part.of("gaussian", {"size": 4}), model=Part("exact"), training_steps=0
+    )
+    cell = replace(CELL, training=exact, clip=False, extractor=Part("pixels"))
+    result = scored(tmp_path, cell)
+    assert result.measurements["fid"].degraded == {}
+    assert lacking(result, ("fid",)) == lacking(result, ("kid",)) == []
 
 
 def test_without_other_real_images_there_is_no_scale(trained):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from harness.data.datasets import DATASETS
 from harness.engine.inputs import image_set
@@ -235,12 +236,46 @@ def test_a_training_refuses_images_that_are_not_those_it_names(tmp_path, photogr
     assert train_in(tmp_path, training=now).provenance.data == now.data_fingerprint
 
 
-def test_half_a_saved_state_is_as_good_as_none(tmp_path, straight):
+def cut_short(saved):
+    saved.write_bytes(saved.read_bytes()[:1000])
+
+
+def without_its_last_tensor(saved):
+    rewritten(saved, lambda tensors: tensors.pop("losses"))
+
+
+def of_another_shape(saved):
+    rewritten(saved, lambda tensors: tensors.update(losses=torch.zeros(7)))
+
+
+def without_its_fields(saved):
+    save_file(load_file(saved), saved)
+
+
+def without_one_field(saved):
+    rewritten(saved, lambda tensors: None, leave_out="processes")
+
+
+def rewritten(saved, change, leave_out=""):
+    with safe_open(saved, framework="pt") as file:
+        kept = {name: text for name, text in file.metadata().items() if name != leave_out}
+    tensors = load_file(saved)
+    change(tensors)
+    save_file(tensors, saved, metadata=kept)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [cut_short, without_its_last_tensor, of_another_shape, without_its_fields, without_one_field],
+)
+def test_a_damaged_state_is_set_aside_and_as_good_as_none(tmp_path, straight, damage, caplog):
     with pytest.raises(Stopped):
         train_in(tmp_path, StopAt(20))
     saved = Store(tmp_path).model(TRAINING.key, "state.safetensors")
-    saved.write_bytes(saved.read_bytes()[:1000])
+    damage(saved)
     train_in(tmp_path)
+    assert "was damaged" in caplog.text
+    assert saved.with_name("state.safetensors.damaged").exists()
     mine, theirs = (
         load_file(store.model(TRAINING.key, "weights.safetensors"))
         for store in (Store(tmp_path), straight)
