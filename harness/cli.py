@@ -116,7 +116,7 @@ ONLY = click.option(
 )
 REDO = click.option(
     "--redo", metavar="FILTER",
-    help="Do these cells again, and each training all of whose cells are among them.",
+    help="Recompute the cells that match, and a training where all of its cells match.",
 )  # fmt: skip
 RETIME = click.option(
     "--retime", is_flag=True, help="Measure the seconds of finished cells again, on this machine."

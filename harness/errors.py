@@ -30,6 +30,10 @@ class DataError(HarnessError):
     """A data set is missing, broken, or does not fit what was asked of it."""
 
 
+class MissingPackage(DataError):
+    """A part needs an optional package that is not installed."""
+
+
 class NotComparable(HarnessError):
     """Two values that are different quantities, or that nothing pairs."""
 

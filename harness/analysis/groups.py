@@ -69,7 +69,8 @@ class GroupComparison:
             covers = f"sampling only, on {of}, {how}"
         else:
             covers = f"training and sampling, over {n} training seed{'' if n == 1 else 's'}"
-        return f"From {cells}. Covers {covers}; the reference images are held fixed."
+        alone = "Judged by itself: a report corrects for the number of its comparisons."
+        return f"From {cells}. Covers {covers}; the reference images are held fixed. {alone}"
 
     def as_json(self) -> Mapping[str, Any]:
         def plain(value: Any) -> Any:
@@ -183,7 +184,12 @@ def paired(
     """The pairs of cells that agree in all that is not free, and how many cells have no partner.
     Raises NotComparable where there is none, or several would do."""
     if len(first) == len(second) == 1:
-        return [(first[0], second[0])], 0
+        trainings = [group[0].cell.training for group in (first, second)]
+        if trainings[0].is_exact != trainings[1].is_exact:  # one of which was never trained
+            of_training = {name for training in trainings for name in training.params()}
+            free = free | {n for n in of_training if not n.startswith(("data", "schedule"))}
+        if "*" in free:
+            return [(first[0], second[0])], 0
     identity = identity_beside(free)
     sides: list[dict[Any, CellResult]] = []
     for group in (first, second):

@@ -219,9 +219,10 @@ class Study:
 
     @cached_property
     def _differing_in_training(self) -> list[str]:
-        known = [one.training for one in self.trainings]
-        known = known or [one.cell.training for one in self.cells]
-        return _differing(known, OF_THE_TRAINING)
+        # Of its cells, too: the record of a training may be lost.
+        known = {*(one.training for one in self.trainings), *(c.cell.training for c in self.cells)}
+        networks = [training for training in known if not training.is_exact]
+        return _differing(networks or known, OF_THE_TRAINING)
 
     @cached_property
     def _differing_in_sampling(self) -> list[str]:

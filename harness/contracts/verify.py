@@ -28,7 +28,7 @@ from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.downloads import NotHereYet, no_downloads
-from harness.errors import MachineError
+from harness.errors import MachineError, MissingPackage
 from harness.execute import machine
 from harness.lazy import torch
 from harness.metrics.distances import METRICS
@@ -72,7 +72,7 @@ def of_part(kind: str, name: str, bench: Bench) -> list[Check | NotChecked]:
             raise CannotCheck(f"it needs the option {' and '.join(missing)}")
         with no_downloads():
             return [*contract.claims(name, bench)]
-    except CannotCheck as error:
+    except (CannotCheck, MissingPackage) as error:
         return [NotChecked(kind, name, str(error))]
     except NotHereYet:
         return [NotChecked(kind, name, "its files are not here")]
@@ -122,7 +122,7 @@ class VerifyReport:
         reasons += [f"{e.kind} {e.part}: not checked, {e.reason}" for e in self.not_checked]
         failed = sum(not check.holds for check in self.checks)
         total = f"{len(self.checks)} claims checked on {self.machine} in {self.seconds:.0f} s; "
-        total += f"{failed} do not hold." if failed else "all hold."
+        total += f"{failed} {'does' if failed == 1 else 'do'} not hold." if failed else "all hold."
         note = "Of what was tried under several schedules, the worst is shown."
         return "\n".join([*lines, "", *dict.fromkeys(reasons), total, note])
 

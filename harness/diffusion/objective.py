@@ -110,8 +110,8 @@ WEIGHTINGS = Registry(
 
     weighting(log_snr, *, option=default) -> the weight of the squared error of the image x_0
 
-log_snr is a float64 tensor of any shape; so is the answer, positive and finite. What it means for
-another target follows from Target.error_ratio.""",
+log_snr is a float64 tensor of any shape; so is the answer, finite and not negative. What it means
+for another target follows from Target.error_ratio.""",
 )
 
 

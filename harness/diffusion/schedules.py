@@ -192,8 +192,8 @@ class Sigmoid(Schedule):
     """abar falls from 1 along a piece of a sigmoid (Jabri et al. 2022, algorithm 1)."""
 
     formula = (
-        "α² = (S(e) − S(s + t (e − s))) / (S(e) − S(s)), S the logistic function, s = −3 and e = 3 "
-        "unless said otherwise, at least 10⁻⁹ (Jabri et al. 2022)"
+        "α² = (S(e/τ) − S((s + t (e − s))/τ)) / (S(e/τ) − S(s/τ)), S the logistic function, s = "
+        "−3, e = 3 and τ = 1 unless said otherwise, at least 10⁻⁹ (Jabri et al. 2022)"
     )
     abar_at_1 = 1e-9
     start: Annotated[float, Between(-20, 20)] = -3.0

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError
+from harness.errors import DataError, MissingPackage
 from harness.lazy import torch
 from harness.metrics.pretrained import (
     Pretrained,
@@ -58,10 +58,11 @@ class DinoV2Features(Pretrained):
     """
 
     def __init__(self, data_dir: Path, device: str, *, model: str = "vit-l-14", weights: str = ""):
-        """Raises BadOption for a model there is not; DataError without timm or weights for it."""
+        """Raises BadOption for a model there is not, DataError without weights for it, and
+        MissingPackage without timm."""
         refuse_unknown("dinov2", model, DINOV2)
         if find_spec("timm") is None:
-            raise DataError(
+            raise MissingPackage(
                 "the extractor 'dinov2' needs timm, which is not installed. "
                 "Use pip install 'harness[extractors]'."
             )

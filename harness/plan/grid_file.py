@@ -148,7 +148,10 @@ PLAINLY = {
     "string_type": "{given} is not a text. Use quotes around it.",
     "literal_error": "cannot be {given}. Use {expected}.",
 }
-MISSING = {"extractor": "for photos `inception` (downloads) or `pixels` (a quick look)"}
+MISSING = {
+    "extractor": "`digits` for the digits, `inception` (downloads) for photos, or `pixels` for a "
+    "quick look"
+}
 
 
 def in_words(

@@ -202,6 +202,14 @@ def test_groups_that_leave_a_choice_are_refused():
         compare(results, "sampler=ddim,steps=[5,10]", "sampler=ddpm,steps=5", "kid")
 
 
+def test_one_cell_each_that_differ_in_what_no_filter_names_are_refused():
+    results = scored((cell("ddim", 5), 0.0), (cell("ddpm", 10), 0.3))
+    with pytest.raises(NotComparable, match="no two cells of these groups agree in all else"):
+        compare(results, "sampler=ddim", "sampler=ddpm", "kid")
+    keys = [one.cell.key for one in results]
+    assert len(compare(results, *keys, "kid").pairs) == 1  # of keys everything may differ
+
+
 def test_groups_that_share_nothing_are_refused():
     cells = [(cell("ddim", n), 0.0) for n in (5, 10)] + [(cell("ddpm", n), 0.0) for n in (20, 50)]
     with pytest.raises(NotComparable, match="no two cells of these groups agree in all else"):
@@ -291,10 +299,11 @@ def test_the_command_says_who_is_better_by_how_much_and_on_what(run):
     assert first == "sampler=ddim is better than sampler=ddpm"
     assert second.startswith("KID: ")
     assert "95 % interval [-" in second
-    assert third == (
+    assert third.startswith(
         "From 1 pair of cells. Covers sampling only, on 1 trained model, paired image by image; "
         "the reference images are held fixed."
     )
+    assert "a report corrects for the number of its comparisons" in third
 
 
 def test_the_command_prints_one_object(run):

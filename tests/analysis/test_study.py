@@ -76,6 +76,12 @@ def test_nothing_is_averaged_over_unseen_what_differs_joins_the_label(one):
     assert [each.label for each in Study.of([one]).configurations()] == ["cosine with ddim"]
 
 
+def test_trainings_are_told_apart_where_the_record_of_one_is_lost(one):
+    wider = changed(one, learning_rate=0.01)
+    trained = made.trained(one.cell.training)
+    assert len(Study.of([one, wider, trained]).configurations()) == 2
+
+
 def test_a_mismatched_schedule_is_named_and_is_another_configuration(one):
     mismatched = elsewhere(one, "cell", sample_schedule=Part("linear"))
     labels = Study.of([one, mismatched]).labels(mismatched.cell)

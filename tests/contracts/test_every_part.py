@@ -33,6 +33,13 @@ def test_a_part_keeps_the_contract_of_its_kind(kind, name, bench):
     assert {each.part.partition(",")[0] for each in checks} == {name}
 
 
+def test_what_needs_a_package_that_is_not_installed_is_not_checked(bench, monkeypatch):
+    monkeypatch.setattr("harness.metrics.vision_transformers.find_spec", lambda name: None)
+    [told] = of_part("extractor", "dinov2", bench)
+    assert isinstance(told, NotChecked)
+    assert "pip install" in told.reason
+
+
 @pytest.mark.parametrize(
     ("kind", "name"), [each for each in EVERY if not CONTRACTS[each[0]].precision]
 )

@@ -613,7 +613,7 @@ def test_every_problem_is_told_at_once(refusal):
 
 def test_every_missing_field_is_told_at_once(refusal):
     told = refusal(text="name: t\n")
-    assert "extractor is missing: for photos `inception` (downloads) or `pixels`" in told
+    assert "extractor is missing: `digits` for the digits, `inception` (downloads)" in told
     assert "schedules is missing. Use such as schedules: [linear, cosine]." in told
     for field in ("data", "samplers", "steps"):
         assert f"{field} is missing. Use such as {field}: " in told

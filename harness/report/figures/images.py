@@ -84,8 +84,8 @@ def film(study: Study) -> Figure | None:
     """How an image comes about: a row for each schedule and sampler.
 
     The upper line is what the sampler holds at the network evaluation whose number stands above,
-    the lower what the network then takes the image to be. The numbers hold down to where there are
-    others. All rows have the same number of steps and start from the same noise. Of many rows 10
+    the lower what the network then takes the image to be. The numbers apply to the rows below
+    them. All rows have the same number of steps and start from the same noise. Of many rows 10
     are shown, with each schedule the samplers that have the best configurations.
     """
     found = _first_pictures(study, FILM)

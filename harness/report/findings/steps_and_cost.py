@@ -90,12 +90,14 @@ def forecast_against_actual(study: Study) -> Finding | None:
 
 def _change(stretch: list[Comparison], unit: str) -> str:
     """What one significant comparison, or several others in a row, say of more steps."""
-    first, last = stretch[0], stretch[-1]
-    span = f"from {first.second.steps:,} to {last.first.steps:,} {unit}s"
+    first = stretch[0]
+    if not first.winner and len(stretch) > 1:  # nothing was asked of the two ends
+        spans = (f"from {one.second.steps:,} to {one.first.steps:,}" for one in stretch)
+        return f"changes significantly neither {' nor '.join(spans)} {unit}s"
+    span = f"from {first.second.steps:,} to {first.first.steps:,} {unit}s"
     if first.winner:
         return f"{say.change_of(first.difference, 'falls', 'rises')} {span}"
-    gap = f" ({say.signed(first.difference)})" if len(stretch) == 1 else ""
-    return f"does not change significantly {span}{gap}"
+    return f"does not change significantly {span} ({say.signed(first.difference)})"
 
 
 def _each_doubling(study: Study, made: list[Comparison]) -> str:
