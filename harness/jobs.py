@@ -14,7 +14,7 @@ from harness.execute.interrupt import Interruption
 from harness.execute.progress import Progress, Stopped
 from harness.execute.screen import Screen
 from harness.plan.grid import Grid
-from harness.plan.pending import Plan, Work, metrics_of
+from harness.plan.pending import Plan, Work, is_damaged, metrics_of
 from harness.plan.preflight import Site, workers_for
 from harness.store import Store
 from harness.tracking import Tracker
@@ -31,6 +31,7 @@ class Summary:
     """How a run ended."""
 
     cells: int
+    is_redone: bool = False  # whether finished work was asked for again
     done: int = 0
     failed: list[tuple[Work, Failure]] = field(default_factory=list)
     status: int = 0  # of the process: 0, 1 with failures, 75 out of time, 130 interrupted
@@ -43,7 +44,8 @@ class Summary:
             lines.append(f"{len(self.failed)} failed:")
             lines += [f"  {work.key}  {work.title}: {why.reason}" for work, why in self.failed]
         if self.status in (130, 75):
-            lines.append("The same command goes on from here.")
+            without = " without --redo" if self.is_redone else ""
+            lines.append(f"The same command{without} goes on from here.")
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, object]:
@@ -80,10 +82,15 @@ class JobRunner:
         return Store(self.site.at.store)
 
     def set_aside(self) -> None:
-        """Set aside what is done again. Its runs stay in MLflow, marked as superseded."""
+        """Set aside what is done again, and what is damaged. The runs of the former stay in
+        MLflow, marked as superseded."""
         self.tracker.superseded([work.key for work in self.plan.to_redo])
         for work in self.plan.to_redo:
             self.store.forget(work)
+        pending: list[Work] = [*self.plan.to_train, *self.plan.to_score]
+        for work in pending:
+            if is_damaged(self.store, work):
+                self.store.set_aside(work)
 
     def record_kept(self) -> None:
         """Record in this experiment what the store has from another one."""
@@ -113,7 +120,7 @@ class JobRunner:
             TrainJob(training, threads, self._compiles(self.plan.seconds(training) or 0), devices)
             for training in self.plan.to_train
         ]
-        self._carry_out("training", train, jobs, workers)
+        self._carry_out("training", train, jobs, workers, devices)
 
     def score(self) -> None:
         """Sample and score each pending cell whose network is there: alone on a CPU and on each
@@ -153,16 +160,21 @@ class JobRunner:
         return pays(seconds, machine.find_device(self.site.at.device))
 
     def _carry_out(
-        self, stage: str, function: Callable[..., Result], jobs: list[Any], workers: int
+        self,
+        stage: str,
+        function: Callable[..., Result],
+        jobs: list[Any],
+        workers: int,
+        devices: int = 1,
     ) -> None:
-        """Execute jobs and record each as it goes: its progress live, its result when it ends."""
+        """Execute jobs, each on so many devices, and record each as it goes: its progress live, its
+        result when it ends."""
         if not jobs:
             return
         self.screen.stage(stage, len(jobs))
-        device, devices = self.site.at.device, self.grid.training.devices
         outcomes = self.execute(
             function, jobs, self.site.at, self._on_progress, self.interruption.should_stop,
-            workers=workers, **devices_of(device, workers, devices),
+            workers=workers, **devices_of(self.site.at.device, workers, devices),
         )  # fmt: skip
         try:
             # Closed whatever happens: its workers end before the store is let go.
@@ -209,7 +221,8 @@ class JobRunner:
             del self._runs[work.key]
             return f"FAILED: {outcome.reason}"
         folder = self.store.folder(work)
-        if work.key in self._recorded:
+        # Of a training that had to be made again there is a new run, with its progress.
+        if work.key in self._recorded and work.key not in self._runs:
             self.tracker.amended(self._recorded[work.key], outcome, folder)
         else:
             self.tracker.completed(self._run_of(work), outcome, folder)

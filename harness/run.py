@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from harness.plan.preflight import forecast, forecast_without_downloads, identif
 from harness.report import page
 from harness.store import Store
 from harness.tracking import Tracker
-from harness.work.cells import Cell
+from harness.work.cells import Asked, Cell
 from harness.work.options import Options, Paths
 
 
@@ -49,27 +50,29 @@ def run_grid(
     store.check_version()
     cells = identified(expand(grid), paths.workplace)
     plan = pending(grid, cells, store, tracker.finished(), options)
-    summary = Summary(len(plan.cells))
+    summary = Summary(len(plan.cells), is_redone=bool(options.redo))
+    asked = Asked.of(cells)
     if not plan:
         screen.say(f"Nothing to do: all {len(plan.cells)} cells of '{grid.name}' are finished.")
-    if plan or not tracker.has_grid():  # whose run may have been deleted
+    # The run of the grid may have been deleted, and the grid may ask for fewer cells than before.
+    if plan or not tracker.has_grid(grid.text, asked):
         refuse_broken(plan.cells, grid.metrics)
         site = preflight(grid, plan, paths)
-        with store.locked(), interruption:
+        with store.locked(), interruption, recording(tracker, grid.text, asked, summary):
             # Again, now that nobody else works: what is announced is what is done.
             plan = pending(grid, cells, store, tracker.finished(), options)
             if plan.is_work:
                 plan = forecast(grid, plan, site)
-                screen.say(plan.cost())
-            tracker.open(grid.text, cells, origin())
+                if cost := plan.cost():
+                    screen.say(cost)
             carry_out(JobRunner(
                 grid, plan, options, site, tracker, screen, interruption, execute, summary
             ))  # fmt: skip
 
     recorded = tracker.finished()
-    summary.done = sum(cell.key in recorded for cell in plan.cells)
+    failed = {work.key for work, _ in summary.failed}
+    summary.done = sum(cell.key in recorded and cell.key not in failed for cell in plan.cells)
     if options.report and summary.status <= 1 and summary.done:
-        asked = {cell.key: cell.budget for cell in cells}
         summary.report = write_report(tracker, asked, paths, screen)
     return summary
 
@@ -88,12 +91,23 @@ def carry_out(runner: JobRunner) -> None:
     except KeyboardInterrupt:
         summary.status = 130
         raise
+
+
+@contextmanager
+def recording(tracker: Tracker, grid_text: str, asked: Asked, summary: Summary) -> Iterator[None]:
+    """The run of the grid, open to be written to, and ended as the work ends."""
+    tracker.open(grid_text, asked, origin())
+    has_ended = False
+    try:
+        yield
+        has_ended = True
     finally:
-        runner.tracker.close("KILLED" if summary.status > 1 else "FINISHED")
+        stopped = "KILLED" if summary.status > 1 else "FINISHED" if has_ended else "FAILED"
+        tracker.close(stopped)
 
 
 def plan_grid(grid: Grid, paths: Paths, options: Options) -> Plan:
-    """What a run would do and cost. Makes no file."""
+    """What a run would do and cost. Makes no run, store or report."""
     cells, missing = expand(grid), ""
     try:
         with no_downloads():
@@ -104,27 +118,31 @@ def plan_grid(grid: Grid, paths: Paths, options: Options) -> Plan:
     store.check_version()
     plan = pending(grid, cells, store, tracker.finished(), options)
     if missing:
-        return replace(plan, warnings=(missing,))
+        return replace(plan, warnings=(*plan.warnings, missing))
     return forecast_without_downloads(grid, plan, paths)
 
 
 def report_grid(name: str, paths: Paths, screen: Screen, cells: Iterable[Cell] = ()) -> Path:
     """The report alone, of these cells of the experiment, or of all that its grid stood for when
-    it was last run: needs neither the grid file nor the store. Raises TrackingError where nothing
-    of it has been recorded."""
+    it was last run: needs neither the grid file nor the store, nor the data. Raises TrackingError
+    where nothing of it has been recorded."""
     page.check_address(paths.ui_url)
     tracker = open_tracker(name, paths)
-    wanted = {anonymous(cell): cell.budget for cell in cells}
-    asked = tracker.asked()
-    if wanted:
-        recorded = {key: anonymous(one.cell) for key, one in tracker.cell_results().items()}
-        asked = {key: wanted[cell] for key, cell in recorded.items() if cell in wanted}
-    return write_report(tracker, asked, paths, screen)
+    wanted = {anonymous(cell): cell for cell in cells}
+    if not wanted:
+        return write_report(tracker, tracker.asked(), paths, screen)
+    found = []
+    for one in tracker.cell_results().values():
+        if (cell := wanted.get(anonymous(one.cell))) is not None:
+            found.append(replace(one.cell, budget=cell.budget))
+    there = {anonymous(cell) for cell in found}
+    missing = [cell for name, cell in wanted.items() if name not in there]
+    with suppress(HarnessError), no_downloads():  # by the keys under which they may have failed
+        missing = identified(missing, paths.workplace)
+    return write_report(tracker, Asked.of([*found, *missing]), paths, screen)
 
 
-def write_report(
-    tracker: Tracker, asked: dict[str, int | None], paths: Paths, screen: Screen
-) -> Path:
+def write_report(tracker: Tracker, asked: Asked, paths: Paths, screen: Screen) -> Path:
     """The report of what is recorded of these cells, unless the one in place already says it."""
     experiment = replace(tracker.read(asked), ui_url=paths.ui_url)
     written = paths.report_dir / "report.html"

@@ -2,9 +2,13 @@
 
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -344,6 +348,58 @@ def test_a_failing_training_fails_its_cells_and_no_others(
     assert reasons == ["its training failed: no memory"] * 5  # one at its checkpoint
 
 
+def test_a_failed_training_is_in_the_report_though_none_of_its_cells_is(
+    tmp_path, grid_file, store_folder
+):
+    broken = cells_of(grid_file)[0].training
+    go(grid_file, paths_in(tmp_path), execute=failing_for(lambda work: work == broken))
+    [failed] = tracker_of(tmp_path).read().failures
+    assert failed.key == broken.key
+    assert "it broke" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_grid_that_asks_for_less_than_before_is_reported_so(copied):
+    grid_file, paths = copied / "small.yaml", paths_in(copied)
+    summary, said = go(grid_file, paths, ["steps=[3]"])
+    assert "Nothing to do" in said
+    assert summary.cells == 4
+    assert len(tracker_of(copied).read().cells) == 4 + 2  # and those at a checkpoint
+
+
+def test_a_report_of_a_grid_counts_what_of_it_is_missing(copied, monkeypatch):
+    told = []
+    monkeypatch.setattr("harness.run.write_report", lambda tracker, asked, *_: told.append(asked))
+    cells = expand(load_grid(copied / "small.yaml", ["steps=[3,7]"]))
+    with Screen(Console(file=io.StringIO())) as screen:
+        report_grid("small", paths_in(copied), screen, cells)
+    experiment = tracker_of(copied).read(told[0])
+    assert {one.cell.steps for one in experiment.cells} == {3}
+    assert experiment.expected_cells == 8
+
+
+def test_what_is_damaged_in_store_and_record_is_set_aside_and_made_again(copied):
+    for path in (copied / "store" / "cells").glob("*/result.json"):
+        path.write_text("{")
+    for path in (copied / "store" / "artifacts").rglob("result.json"):
+        path.unlink()
+    summary, _ = go(copied / "small.yaml", paths_in(copied), only=Filter("steps=2"))
+    assert (summary.status, summary.done) == (0, 4)
+    assert len(list((copied / "store" / "cells").glob("*.damaged"))) == 4
+
+
+def test_an_error_in_the_middle_leaves_no_run_under_way(tmp_path, grid_file, store_folder):
+    def breaks(function, jobs, at, on_progress, should_stop, **how):
+        yield from ()
+        raise StoreError("the disk is full")
+
+    with pytest.raises(StoreError):
+        go(grid_file, paths_in(tmp_path), execute=breaks)
+    client = MlflowClient(paths_in(tmp_path).tracking_uri)
+    [experiment] = client.search_experiments(filter_string="name = 'small'")
+    [run] = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FAILED"
+
+
 def test_the_first_failure_can_stop_the_run(tmp_path, grid_file, store_folder, without_report):
     summary, _ = go(
         grid_file,
@@ -505,42 +561,61 @@ def test_a_store_of_an_earlier_version_is_refused_before_any_work(tmp_path, grid
     assert old.read_text() == "{}"
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize("number", ["INT", "TERM", "KILL"])
-def test_a_killed_run_ends_in_the_same_weights(tmp_path, grid_file, number):
-    """The real command, its processes killed in the middle of training."""
-    import os
-    import signal
-    import time
+# Killed.
 
+
+def command_in(folder, grid_text, store):
+    """The real command, in a session of its own, so that a signal reaches all its processes."""
+    (folder / "small.yaml").write_text(grid_text)
     command = [
-        sys.executable, "-m", "harness.cli", "run", str(grid_file), "training.steps=400",
-        "samplers=[ddim]", "steps=[2]", "--report-dir", "report",
+        sys.executable, "-m", "harness.cli", "run", "small.yaml", "training.steps=400",
+        "samplers=[ddim]", "steps=[2]", "--report-dir", "report", "--store", store,
     ]  # fmt: skip
-
-    def start(store):
+    with (folder / "said").open("a") as said:
         return subprocess.Popen(
-            [*command, "--store", store], cwd=tmp_path, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            command, cwd=folder, start_new_session=True, stdout=said, stderr=said
+        )
 
-    assert start("straight").wait(300) == 0
-    running = start("killed")
-    while not list((tmp_path / "killed").glob("artifacts/*/artifacts/sheets/*40.png")):
-        assert running.poll() is None
-        time.sleep(0.05)
-    os.killpg(running.pid, getattr(signal, f"SIG{number}"))
-    assert running.wait(60) == {"INT": 130, "TERM": 130, "KILL": -9}[number]
-    assert not list((tmp_path / "killed").glob("models/*/weights.safetensors"))
-    assert start("killed").wait(300) == 0
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, small_grid):
+    """The store of the command that nothing stopped."""
+    folder = tmp_path_factory.mktemp("straight")
+    assert command_in(folder, small_grid, "store").wait(300) == 0, (folder / "said").read_text()
+    return folder / "store"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)],
+    ids=["INT", "TERM", "KILL"],
+)
+def test_a_killed_run_ends_in_the_same_weights(tmp_path, small_grid, straight, number, status):
+    """Killed in the middle of training, once there is a first picture of it."""
+    killed, until = tmp_path / "killed", time.monotonic() + 200
+    running = command_in(tmp_path, small_grid, "killed")
+    try:
+        while not list(killed.glob("artifacts/*/artifacts/sheets/step_*.png")):
+            assert running.poll() is None, (tmp_path / "said").read_text()
+            assert time.monotonic() < until, "there was no picture of a training"
+            time.sleep(0.05)
+        os.killpg(running.pid, number)
+        assert running.wait(60) == status
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+    assert not list(killed.glob("models/*/weights.safetensors"))
+    assert command_in(tmp_path, small_grid, "killed").wait(300) == 0
 
     def pairs(pattern):
-        for path in (tmp_path / "straight").glob(pattern):
-            yield path, tmp_path / "killed" / path.relative_to(tmp_path / "straight")
+        found = sorted(path.relative_to(straight) for path in straight.glob(pattern))
+        assert found
+        return [(straight / path, killed / path) for path in found]
 
     for paths in pairs("models/*/weights.safetensors"):
-        straight, killed = map(load_file, paths)
-        assert all((straight[name] == killed[name]).all() for name in straight)
+        mine, theirs = map(load_file, paths)
+        assert all((mine[name] == theirs[name]).all() for name in mine)
     for paths in pairs("cells/*/result.json"):
-        straight, killed = (json.loads(path.read_text())["measurements"] for path in paths)
-        assert straight["kid"] == killed["kid"]
+        mine, theirs = (json.loads(path.read_text())["measurements"] for path in paths)
+        assert mine["kid"] == theirs["kid"]

@@ -12,7 +12,7 @@ from harness.errors import StoreError, TrackingError
 from harness.plan.grid import expand, load_grid
 from harness.store import Store
 from harness.tracking import Tracker, without_password
-from harness.work.cells import RESULT_VERSION
+from harness.work.cells import RESULT_VERSION, Asked
 from harness.work.results import FailedWork, Failure, Measurement
 
 
@@ -29,7 +29,7 @@ def uri(store_folder):
 @pytest.fixture
 def tracker(uri, store_folder, cells):
     opened = Tracker(uri, "small", store_folder / "artifacts", store="mine")
-    opened.open("name: small", cells, {"harness.commit": "abc1234"})
+    opened.open("name: small", Asked.of(cells), {"harness.commit": "abc1234"})
     return opened
 
 
@@ -163,7 +163,7 @@ def test_a_budget_belongs_to_the_grid_that_asks(tracker, keep, cells):
     keep(replace(cells[0], budget=9), kid=0.1)
     [result] = tracker.read().cells
     assert result.cell.budget is None
-    [result] = tracker.read({cells[0].key: 20}).cells
+    [result] = tracker.read(Asked({cells[0].key: 20})).cells
     assert result.cell.budget == 20
 
 
@@ -209,7 +209,7 @@ def test_cells_whose_result_is_nowhere_are_counted_and_the_rest_is_read(
     assert count == 1
     shutil.rmtree(store_folder / "artifacts")
     with pytest.raises(TrackingError, match=r"the files of all cells of 'small' .* are gone"):
-        tracker.read({cells[1].key: None})
+        tracker.read(Asked({cells[1].key: None}))
 
 
 def test_errors_of_the_store_are_told_as_what_they_are(tracker, keep, store_folder, cells):
@@ -237,7 +237,7 @@ def test_a_copy_never_writes_into_the_original(keep, store_folder, cells):
     shutil.copytree(store_folder, copy)
     uri = f"sqlite:///{copy / 'mlflow.db'}"
     other = Tracker(uri, "small", copy / "artifacts")
-    other.open("name: small", cells, {})
+    other.open("name: small", Asked.of(cells), {})
     run_id = other.started(cells[1])
     other.completed(run_id, made.result(cells[1], kid=0.2), copy)
     other.close("FINISHED")
@@ -254,7 +254,7 @@ def test_a_database_away_from_its_files_keeps_where_they_are(tmp_path, database,
     shutil.copy(database, tmp_path / "shared.db")
     uri, files = f"sqlite:///{tmp_path / 'shared.db'}", tmp_path / "store" / "artifacts"
     tracker = Tracker(uri, "small", files)
-    tracker.open("name: small", cells, {})
+    tracker.open("name: small", Asked.of(cells), {})
     tracker.completed(tracker.started(cells[0]), made.result(cells[0], kid=0.1), tmp_path)
     assert list(files.glob("*/artifacts/result.json"))
     assert len(Tracker(uri, "small").table()) == 1
@@ -284,7 +284,7 @@ def test_children_hang_flat_under_one_parent(tracker, keep, uri, cells):
     keep(cells[0])
     tracker.close("FINISHED")
     again = Tracker(uri, "small", store="mine")
-    again.open("name: small", [], {})
+    again.open("name: small", Asked.of([]), {})
     again.close("FINISHED")
     runs = runs_of(uri)
     parents = [run for run in runs if run.data.tags["harness.kind"] == "grid"]
@@ -297,10 +297,10 @@ def test_children_hang_flat_under_one_parent(tracker, keep, uri, cells):
 def test_what_a_dead_process_left_running_is_marked_killed(tracker, uri, cells):
     tracker.started(cells[0])
     other = Tracker(uri, "small", store="another machine's")
-    other.open("name: small", [], {})
+    other.open("name: small", Asked.of([]), {})
     other.started(cells[1])
 
-    Tracker(uri, "small", store="mine").open("name: small", [], {})
+    Tracker(uri, "small", store="mine").open("name: small", Asked.of([]), {})
     status = {run.data.tags.get("harness.key"): run.info.status for run in runs_of(uri)}
     assert status[cells[0].key] == "KILLED"
     assert status[cells[1].key] == "RUNNING"
@@ -343,7 +343,7 @@ def test_a_deleted_parent_is_made_again(tracker, keep, uri, cells):
     [parent] = [run for run in runs_of(uri) if run.data.tags["harness.kind"] == "grid"]
     MlflowClient(uri).delete_run(parent.info.run_id)
     again = Tracker(uri, "small", store="mine")
-    again.open("name: small", cells, {"harness.commit": "def5678"})
+    again.open("name: small", Asked.of(cells), {"harness.commit": "def5678"})
     again.close("FINISHED")
     assert (len(again.read().cells), again.read().commit) == (1, "def5678")
 

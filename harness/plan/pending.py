@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.diffusion.samplers import evaluations
+from harness.errors import StoreError
 from harness.metrics.distances import METRICS
 from harness.metrics.evaluation import deciding, lacking
 from harness.plan.checkpoints import checkpoint_cells
@@ -16,6 +18,7 @@ from harness.store import FEATURES, Store
 from harness.work.cells import Cell, Training, distinct_trainings
 from harness.work.options import Options
 from harness.work.projection import names_of
+from harness.work.results import RESULT, CellResult, Result
 
 LISTED = 60  # lines of cells on the screen; --json has all
 
@@ -35,6 +38,7 @@ class Plan:
     to_record: tuple[Work, ...] = ()  # done, but not recorded in this experiment
     to_redo: tuple[Work, ...] = ()  # set aside first; among the others, too
     checkpoints: tuple[Cell, ...] = ()
+    from_features: frozenset[str] = frozenset()  # of those to score, keys of those not sampled
     forecast: Forecast | None = None
     warnings: tuple[str, ...] = ()
 
@@ -58,7 +62,12 @@ class Plan:
     @property
     def evaluations(self) -> int:
         """Network evaluations of single images still to be made for samples."""
-        return sum(cell.images * nfe_of(cell) for cell in self.to_score)
+        return sum(cell.images * nfe_of(cell) for cell in self.to_sample)
+
+    @property
+    def to_sample(self) -> list[Cell]:
+        """What is to be scored and has no features yet."""
+        return [cell for cell in self.to_score if cell.key not in self.from_features]
 
     def state(self, work: Work) -> str:
         if work in self.to_train or work in self.to_score:
@@ -67,13 +76,14 @@ class Plan:
 
     def seconds(self, work: Work) -> float | None:
         """What a piece of work is predicted to take; None where that is not known."""
-        return self.forecast.seconds(work) if self.forecast else None
+        is_sampled = work.key not in self.from_features
+        return self.forecast.seconds(work) if self.forecast and is_sampled else None
 
     def cost(self) -> str:
         """What the pending work will take, in a sentence; empty where that is not known."""
-        if self.forecast is None:
+        if self.forecast is None or not (self.to_train or self.to_sample):
             return ""
-        return self.forecast.sentence(self.to_train, self.to_score)
+        return self.forecast.sentence(self.to_train, self.to_sample)
 
     def text(self) -> str:
         """For a person."""
@@ -81,11 +91,15 @@ class Plan:
                             _count(len(self.cells), "cell")))  # fmt: skip
         lines = [
             f"{self.name}: {counts}; {len(self.to_train)} to train, "
-            f"{len(self.to_score)} to sample and score."
+            f"{len(self.to_sample)} to sample and score."
         ]
+        if measured := len(self.from_features):
+            lines.append(f"{_count(measured, 'cell')} to score from kept features.")
+        if self.to_record:
+            lines.append(f"{len(self.to_record)} to record from the store.")
         if cost := self.cost():
             lines.append(cost)
-        elif not self.is_work:
+        elif not self:
             lines.append("Nothing to do.")
         lines += [f"Note: {warning}" for warning in self.warnings]
         everything: list[Work] = [*self.trainings, *self.asked]
@@ -101,7 +115,7 @@ class Plan:
             "name": self.name,
             "trainings": [self._row(training) for training in self.trainings],
             "cells": [self._row(cell) | {"nfe": nfe_of(cell)} for cell in self.asked],
-            "forecast": self.forecast.as_json(self.to_train, self.to_score)
+            "forecast": self.forecast.as_json(self.to_train, self.to_sample)
             if self.forecast
             else None,
             "warnings": list(self.warnings),
@@ -143,19 +157,26 @@ def pending(
             to_score.append(cell)
         elif state == "kept":
             to_record.append(cell)
-    networks = {
-        cell.training.key for cell in to_score if _needs_network(cell, again, store, options)
-    }
+    sampled = [cell for cell in to_score if _needs_network(cell, again, store, options)]
+    networks = {cell.training.key for cell in sampled}
+    from_features = {cell.key for cell in to_score} - {cell.key for cell in sampled}
     to_train = []
     for training in distinct_trainings(cells):
-        is_there = store.has_model(training.key) and training.key not in again
+        is_kept = store.has_model(training.key) and kept_result(store, training) is not None
+        is_there = is_kept and training.key not in again
         if training.key in networks and not is_there:
             to_train.append(training)
         elif training.key not in recorded and is_there:
             to_record.append(training)
+    to_do: list[Work] = [*to_train, *to_score]
+    damaged = [work for work in to_do if is_damaged(store, work)]
     return Plan(
         grid.name, tuple(cells), tuple(whole), tuple(to_train), tuple(to_score), tuple(to_record),
-        (*redone, *trainings_redone), tuple(checkpoints),
+        (*redone, *trainings_redone), tuple(checkpoints), frozenset(from_features),
+        warnings=tuple(
+            f"{store.folder(work) / RESULT} is damaged: a run sets it aside and does the work again"
+            for work in damaged
+        ),
     )  # fmt: skip
 
 
@@ -164,6 +185,17 @@ def metrics_of(cell: Cell, grid: Grid) -> tuple[str, ...]:
     if cell.weights == "final":
         return tuple(grid.metrics)
     return tuple(filter(None, [deciding(grid.metrics)]))
+
+
+def kept_result(store: Store, work: Work) -> Result | None:
+    """What the store has of this work; of what is damaged, nothing."""
+    with suppress(StoreError):
+        return store.result(work)
+    return None
+
+
+def is_damaged(store: Store, work: Work) -> bool:
+    return store.has(work) and kept_result(store, work) is None
 
 
 def nfe_of(cell: Cell) -> int:
@@ -182,8 +214,8 @@ def _state(cell: Cell, grid: Grid, store: Store, recorded: Recorded, options: Op
     sources = {name: source for name in metrics if (source := METRICS.source(name))}
     if names_of(metrics, with_reference, sources) <= recorded.get(cell.key, frozenset()):
         return "finished"
-    result = store.cell_result(cell.key)
-    if result is None or lacking(result, metrics, grid.reference_variance):
+    result = kept_result(store, cell)
+    if not isinstance(result, CellResult) or lacking(result, metrics, grid.reference_variance):
         return "pending"
     return "kept" if cell.key not in recorded else "pending"
 
@@ -193,7 +225,7 @@ def _needs_network(cell: Cell, again: set[str], store: Store, options: Options) 
     return (
         options.retime
         or cell.key in again
-        or store.cell_result(cell.key) is None
+        or kept_result(store, cell) is None
         or not store.cell(cell.key, FEATURES).exists()
     )
 

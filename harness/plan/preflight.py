@@ -93,8 +93,7 @@ def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
 
     device = site.at.device
     workers = workers_for(plan, device, grid.training.devices)
-    side_by_side = workers if grid.training.devices == 1 else 1
-    processes = max(workers, grid.training.devices)
+    processes = workers * grid.training.devices
     here = machine.name(machine.find_device(device))
     threads = machine.threads_for(site.values, processes) if device == "cpu" else None
     store = Store(site.at.store)
@@ -107,7 +106,7 @@ def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
     warnings = [text for cell in plan.cells for text in warnings_of(cell, sampling_path(cell))]
     return replace(
         plan,
-        forecast=Forecast(speeds, side_by_side, grid.training.devices),
+        forecast=Forecast(speeds, workers, grid.training.devices),
         warnings=tuple(dict.fromkeys([*plan.warnings, *site.notes, *warnings])),
     )
 
@@ -120,7 +119,8 @@ def forecast_without_downloads(grid: Grid, plan: Plan, paths: Paths) -> Plan:
         with no_downloads():
             return forecast(grid, plan, preflight(grid, plan, paths))
     except NotHereYet as missing:
-        return replace(plan, warnings=(f"{missing}; until then the cost is not known",))
+        unknown = f"{missing}; until then the cost is not known"
+        return replace(plan, warnings=(*plan.warnings, unknown))
 
 
 def workers_for(plan: Plan, device: str, devices: int = 1) -> int:

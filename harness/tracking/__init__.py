@@ -10,7 +10,6 @@ result itself, and find it where the store is now, not where it was when it was 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -42,7 +41,7 @@ from harness.tracking.tags import (
     VERSION,
 )
 from harness.tracking.ui import serve
-from harness.work.cells import Cell, Training
+from harness.work.cells import Asked, Cell, Training
 from harness.work.projection import facts_of, metrics_of
 from harness.work.results import RESULT, SHOWN_FILES, Failure, Result, TrainingResult, to_json
 
@@ -64,7 +63,7 @@ class Tracker(Records):
         self._artifacts, self._store = artifacts or self._home, store
         self._parent: str | None = None
 
-    def open(self, grid_text: str, cells: Iterable[Cell], tags: Mapping[str, str]) -> None:
+    def open(self, grid_text: str, asked: Asked, tags: Mapping[str, str]) -> None:
         """Begin to write: mark what a dead process left, then find or make the parent run."""
         self._client = Client(self._uri)
         self._experiment = self._find_experiment()
@@ -86,10 +85,7 @@ class Tracker(Records):
         else:
             self._parent = self._create(self._name, {KIND: "grid", STORE: self._store})
         self._tag(self._parent, tags)
-        asked = {cell.key: cell.budget for cell in cells}
-        self._write(self._parent, {
-            GRID: grid_text.encode(), CELLS: json.dumps(asked, sort_keys=True).encode(),
-        })  # fmt: skip
+        self._write(self._parent, {GRID: grid_text.encode(), CELLS: asked.as_json()})
         self._runs_read = None
 
     def close(self, status: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -40,6 +39,7 @@ from harness.tracking.tags import (
     sources_in,
     versions_in,
 )
+from harness.work.cells import Asked
 from harness.work.projection import rows_of
 from harness.work.results import (
     RESULT,
@@ -104,10 +104,11 @@ class Records:
             if is_of_this_version(run)
         }
 
-    def has_grid(self) -> bool:
-        """Whether the run of the grid itself is there, with its files."""
+    def has_grid(self, text: str, asked: Asked) -> bool:
+        """Whether the run of the grid is there and says this of it."""
         parent = self._find_parent()
-        return bool(parent and self.artifact(parent.info.run_id, CELLS))
+        has_cells = parent and self.artifact(parent.info.run_id, CELLS) == asked.as_json()
+        return bool(has_cells) and self.grid_text() == text
 
     def run_ids(self) -> dict[str, str]:
         """The run of each piece of work that is recorded as complete, by key."""
@@ -138,30 +139,31 @@ class Records:
         }
         return tuple(failed.values())
 
-    def asked(self) -> dict[str, int | None]:
-        """Keys of the cells that the grid stood for when it was last run, and their budgets; of
-        all that are recorded where that run has been deleted or cannot be read."""
+    def asked(self) -> Asked:
+        """What the grid stood for when it was last run; all that is recorded where that run has
+        been deleted or cannot be read."""
         parent = self._find_parent()
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, KeyError):
             if text := self.artifact(parent.info.run_id, CELLS) if parent else None:
-                return dict(json.loads(text))
+                return Asked.from_json(text)
         final = (one.cell for one in self.cell_results().values() if one.cell.weights == "final")
-        return {cell.key: cell.budget for cell in final}
+        return Asked.of(final)
 
-    def read(self, asked: Mapping[str, int | None] | None = None) -> Experiment:
-        """What is recorded of these cells (of the grid as it was last run, where none are given),
-        their trainings and checkpoints. No grid file is needed. Raises TrackingError where nothing
-        is recorded."""
+    def read(self, asked: Asked | None = None) -> Experiment:
+        """What is recorded of what is asked for (of the grid as it was last run, where nothing is
+        given), checkpoints included. No grid file is needed. Raises TrackingError where nothing is
+        recorded."""
         asked = self.asked() if asked is None else asked
         recorded = self.cell_results()
         if not (recorded or self.failures()):
             raise self._nothing_to_read()
         cells = [
-            replace(one, cell=replace(one.cell, budget=asked[key]))
+            replace(one, cell=replace(one.cell, budget=asked.cells[key]))
             for one in recorded.values()
-            if (key := replace(one.cell, weights="final").key) in asked
+            if (key := replace(one.cell, weights="final").key) in asked.cells
         ]
         needed = {key for one in cells for key in (one.cell.key, one.cell.training.key)}
+        relevant = {*asked.cells, *asked.trainings, *needed}
         parent = self._find_parent()
         tags = parent.data.tags if parent else {}
         return Experiment(
@@ -169,9 +171,9 @@ class Records:
             cells=tuple(of_one_source(cells)),
             trainings=tuple(one for key, one in self.training_results().items() if key in needed),
             runs=self._recorded(),
-            failures=tuple(one for one in self.failures() if one.key in {*asked, *needed}),
-            expected_cells=len(asked),
-            left_out=self._left_out(asked, recorded),
+            failures=tuple(one for one in self.failures() if one.key in relevant),
+            expected_cells=len(asked.cells),
+            left_out=self._left_out(asked.cells, recorded),
             grid_text=self.grid_text(),
             versions=versions_in(tags) or (cells[0].provenance.versions if cells else {}),
             commit=tags.get(COMMIT, ""),

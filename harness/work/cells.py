@@ -227,6 +227,31 @@ def titles(cells: Iterable[Cell]) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a grid stands for, by keys: its cells with their budgets, and its trainings."""
+
+    cells: Mapping[str, int | None]
+    trainings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, cells: Iterable[Cell]) -> Self:
+        cells = list(cells)
+        return cls(
+            {cell.key: cell.budget for cell in cells},
+            tuple(sorted(training.key for training in distinct_trainings(cells))),
+        )
+
+    def as_json(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Raises ValueError, TypeError or KeyError where it is none."""
+        value = json.loads(text)
+        return cls(dict(value["cells"]), tuple(value["trainings"]))
+
+
 def _named(role: str, part: Part) -> dict[str, Param]:
     named: dict[str, Param] = {role: part.name}
     return named | {f"{role}_options": part.settings} if part.options else named

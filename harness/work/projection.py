@@ -46,7 +46,9 @@ def metrics_of(result: Result) -> dict[str, float]:
     }
     for name, measured in result.measurements.items():
         numbers |= {f"{name}{suffix}": value for suffix, value in _numbers_of(measured).items()}
-    numbers |= dict.fromkeys(result.undefined, math.nan)
+    # With their errors: a cell is complete where each name that it should have is there.
+    undefined = (f"{name}{suffix}" for name in result.undefined for suffix in ("", "_reference_se"))
+    numbers |= dict.fromkeys(undefined, math.nan)
     return {name: float(value) for name, value in numbers.items() if value is not None}
 
 

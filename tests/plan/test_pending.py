@@ -6,11 +6,13 @@ import made
 import pytest
 
 from harness.errors import BadOption
+from harness.plan.forecast import Forecast
 from harness.plan.grid import expand, load_grid
 from harness.plan.pending import metrics_of, pending
 from harness.store import FEATURES, Store, write_bytes
 from harness.work.filters import Filter
 from harness.work.options import Options
+from harness.work.speeds import Speeds
 
 
 @pytest.fixture
@@ -85,6 +87,28 @@ def test_a_metric_that_is_added_is_scored_from_kept_features_without_training(gr
     plan = pending(grid, cells, store, recorded, Options())
     assert [*plan.to_score] == cells  # the checkpoints need the deciding metric only
     assert plan.to_train == ()
+
+
+def test_what_is_scored_from_kept_features_is_not_announced_as_sampling(grid, cells, store):
+    everything = all_of(cells, pending(grid, cells, store, {}, Options()))
+    keep(store, *everything, kid=0.1)
+    plan = pending(grid, cells, store, {}, Options())
+    assert len(plan.from_features) == len(plan.to_score) == len(cells)  # FID is lacking
+    assert plan.to_sample == []
+    assert plan.evaluations == 0
+    assert "0 to sample and score" in plan.text()
+    speeds = Speeds(1.0, 1.0, 1.0, "a guess")
+    plan = replace(plan, forecast=Forecast({cells[0].training.model: speeds}))
+    assert plan.cost() == ""
+    assert plan.seconds(cells[0]) is None
+
+
+def test_what_is_only_to_be_recorded_is_not_nothing(grid, cells, store):
+    everything = all_of(cells, pending(grid, cells, store, {}, Options()))
+    keep(store, *everything)
+    text = pending(grid, cells, store, {}, Options()).text()
+    assert f"{len(everything)} to record from the store" in text
+    assert "Nothing to do" not in text
 
 
 def test_a_cell_whose_features_are_gone_needs_its_network(grid, cells, store):
