@@ -164,7 +164,7 @@ def refuse_other_quantities(first: Sequence[CellResult], second: Sequence[CellRe
         if found := differences(everything[0], one):
             names = " and ".join(name.replace("_", " ") for name in found)
             sides = [
-                f"{each.cell.key}: {', '.join(_shown(each, name) for name in found)}"
+                f"{each.cell.key}: {', '.join(_as_condition(each, name) for name in found)}"
                 for each in (everything[0], one)
             ]
             raise NotComparable(
@@ -173,7 +173,7 @@ def refuse_other_quantities(first: Sequence[CellResult], second: Sequence[CellRe
             )
 
 
-def _shown(one: CellResult, name: str) -> str:
+def _as_condition(one: CellResult, name: str) -> str:
     """A field of a quantity as a filter takes it."""
     return f"{name}={str(getattr(Quantity.of(one), name))[:FINGERPRINT]}"
 

@@ -168,15 +168,10 @@ def pending(
             to_train.append(training)
         elif training.key not in recorded and is_there:
             to_record.append(training)
-    to_do: list[Work] = [*to_train, *to_score]
-    damaged = [work for work in to_do if is_damaged(store, work)]
     return Plan(
         grid.name, tuple(cells), tuple(whole), tuple(to_train), tuple(to_score), tuple(to_record),
         (*redone, *trainings_redone), tuple(checkpoints), frozenset(from_features),
-        warnings=tuple(
-            f"{store.folder(work) / RESULT} is damaged: a run sets it aside and does the work again"
-            for work in damaged
-        ),
+        warnings=_warnings_of_damage(store, [*to_train, *to_score]),
     )  # fmt: skip
 
 
@@ -192,6 +187,14 @@ def kept_result(store: Store, work: Work) -> Result | None:
     with suppress(StoreError):
         return store.result(work)
     return None
+
+
+def _warnings_of_damage(store: Store, works: Iterable[Work]) -> tuple[str, ...]:
+    return tuple(
+        f"{store.folder(work) / RESULT} is damaged: a run sets it aside and does the work again"
+        for work in works
+        if is_damaged(store, work)
+    )
 
 
 def is_damaged(store: Store, work: Work) -> bool:
