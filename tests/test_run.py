@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from rich.console import Console
+from running import in_turn, paths_in
 from safetensors.torch import load_file
 
 from harness.errors import BadOption, StoreError
-from harness.execute.here import in_this_process
 from harness.execute.screen import Screen
 from harness.metrics.distances import METRICS
 from harness.plan.grid import expand, load_grid
@@ -31,21 +31,6 @@ from harness.work.filters import Filter
 from harness.work.options import Options, Paths
 from harness.work.projection import column_of
 from harness.work.results import Failure
-
-
-def in_turn(function, jobs, at, on_progress, should_stop, **how):
-    """Everything in this process: a worker would take seconds to load torch."""
-    return in_this_process(function, jobs, at, on_progress, should_stop)
-
-
-def paths_in(folder):
-    return Paths(
-        store=folder / "store",
-        tracking_uri=f"sqlite:///{folder / 'store' / 'mlflow.db'}",
-        report_dir=folder / "report",
-        data_dir=folder / "data",
-        device="cpu",
-    )
 
 
 def go(grid_file, paths, overrides=(), execute=in_turn, **options):

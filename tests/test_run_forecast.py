@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from rich.console import Console
+from running import in_turn, paths_in
 
 from harness.cli import main
-from harness.execute.here import in_this_process
 from harness.execute.screen import Screen
 from harness.plan.grid import expand, load_grid
 from harness.plan.pending import pending
@@ -21,7 +21,7 @@ from harness.run import open_tracker, plan_grid, run_grid
 from harness.store import Store
 from harness.stored import sample_cell
 from harness.work.cells import RESULT_VERSION
-from harness.work.options import Options, Paths
+from harness.work.options import Options
 
 GRID = """
 name: forecast
@@ -35,20 +35,6 @@ images: 40
 extractor: digits
 metrics: [kid]
 """
-
-
-def in_turn(function, jobs, at, on_progress, should_stop, **how):
-    return in_this_process(function, jobs, at, on_progress, should_stop)
-
-
-def paths_in(folder):
-    return Paths(
-        store=folder / "store",
-        tracking_uri=f"sqlite:///{folder / 'store' / 'mlflow.db'}",
-        report_dir=folder / "report",
-        data_dir=folder / "data",
-        device="cpu",
-    )
 
 
 def grid_of(folder, *overrides):

@@ -33,12 +33,26 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class PartOf:
+class OfRegistry:
+    """Marks a field that refers to a registered part; `read` checks what a grid has there."""
+
+    registry: Registry[Any]
+
+    def read(self, value: object) -> Part | str:
+        raise NotImplementedError
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.read)
+
+
+@dataclass(frozen=True)
+class PartOf(OfRegistry):
     """Marks a field that names a registered part: its name, or a mapping with `name` and its
     options. A part that is `made` from its options alone checks what they are together; `word` may
     stand in the part's place."""
 
-    registry: Registry[Any]
     made: bool = False
     word: str = ""
 
@@ -58,11 +72,6 @@ class PartOf:
         if self.made:
             self.registry.make(name, checked)
         return Part.of(name, checked, self.registry.source(name))
-
-    def __get_pydantic_core_schema__(
-        self, source: object, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.read)
 
     def __get_pydantic_json_schema__(
         self, core: CoreSchema, handler: GetJsonSchemaHandler
@@ -85,10 +94,8 @@ class PartOf:
 
 
 @dataclass(frozen=True)
-class NameOf:
+class NameOf(OfRegistry):
     """Marks a field that is the plain name of a registered part."""
-
-    registry: Registry[Any]
 
     def read(self, value: object) -> str:
         if not isinstance(value, str):
@@ -98,11 +105,6 @@ class NameOf:
             )
         self.registry[value]
         return value
-
-    def __get_pydantic_core_schema__(
-        self, source: object, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.read)
 
     def __get_pydantic_json_schema__(
         self, core: CoreSchema, handler: GetJsonSchemaHandler

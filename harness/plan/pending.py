@@ -189,14 +189,6 @@ def kept_result(store: Store, work: Work) -> Result | None:
     return None
 
 
-def _warnings_of_damage(store: Store, works: Iterable[Work]) -> tuple[str, ...]:
-    return tuple(
-        f"{store.folder(work) / RESULT} is damaged: a run sets it aside and does the work again"
-        for work in works
-        if is_damaged(store, work)
-    )
-
-
 def is_damaged(store: Store, work: Work) -> bool:
     return store.has(work) and kept_result(store, work) is None
 
@@ -252,6 +244,14 @@ def _redone_trainings(redone: Iterable[Cell], whole: Iterable[Cell]) -> list[Tra
     chosen = {cell.key for cell in redone}
     kept = {cell.training.key for cell in whole if cell.key not in chosen}
     return [training for training in distinct_trainings(redone) if training.key not in kept]
+
+
+def _warnings_of_damage(store: Store, works: Iterable[Work]) -> tuple[str, ...]:
+    return tuple(
+        f"{store.folder(work) / RESULT} is damaged: a run sets it aside and does the work again"
+        for work in works
+        if is_damaged(store, work)
+    )
 
 
 def _count(number: int, what: str) -> str:
