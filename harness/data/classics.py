@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.files import read_images
-from harness.data.images import Images, ImageSet, data_set
+from harness.data.images import MIRRORED, Images, ImageSet, data_set
 from harness.downloads import download
 
 
@@ -34,7 +34,7 @@ def classic_files(name: str, folder: str) -> Callable[..., list[Path]]:
 def cifar10(data_dir: Path) -> ImageSet:
     """CIFAR-10 (Krizhevsky 2009): 60,000 photographs, 32x32 colour, 10,000 held out."""
     train, test = both_parts(data_dir, "cifar10", "CIFAR10", side=32, grey=False)
-    return ImageSet("cifar10", train, test, flip=True)
+    return ImageSet("cifar10", train, test, flip="cifar10" in MIRRORED)
 
 
 @data_set(sources=classic_files("mnist", "MNIST/raw"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from harness.data.files import image_files, read_images
-from harness.data.images import ImageSet, data_set, split_by_content
+from harness.data.images import MIRRORED, ImageSet, data_set, split_by_content
 from harness.downloads import download
 from harness.errors import DataError
 from harness.registry import Between
@@ -30,7 +30,8 @@ def flowers102(data_dir: Path, *, image_size: Annotated[int, Between(1, 500)] = 
     """
     source = prepared(data_dir, image_size) or downloaded(data_dir, image_size)
     images = read_images(source, image_size)
-    return split_by_content("flowers102", images, round(0.2 * len(images)), flip=True)
+    flip = "flowers102" in MIRRORED
+    return split_by_content("flowers102", images, round(0.2 * len(images)), flip=flip)
 
 
 def prepared(data_dir: Path, image_size: int) -> Path | None:

@@ -21,6 +21,7 @@ Images = NDArray[np.uint8]
 Load = TypeVar("Load", bound=Callable[..., "ImageSet"])
 
 REFERENCES = ["train", "held_out", "all"]
+MIRRORED = frozenset({"cifar10", "flowers102"})  # of which a mirrored image is one of the kind
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,15 @@ from harness.data.images import ImageSet
 from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS, training_losses, training_times
 from harness.diffusion.schedules import Schedule
 from harness.engine.compiled import Compiled, compiled
+from harness.engine.hyperparameters import (
+    BETAS,
+    EPSILON,
+    FLIPPED,
+    GRADIENT_NORM,
+    WEIGHT_DECAY,
+    ema_decay,
+    learning_rate,
+)
 from harness.engine.inputs import images_of
 from harness.engine.network import Predictor, build, make_schedule, memory_format, to_signal
 from harness.engine.noise import Purpose, batch_at, generator, normal
@@ -23,9 +31,6 @@ from harness.engine.state import TIME_BINS, State
 from harness.execute import machine
 from harness.work.cells import Training
 from harness.work.options import Workplace
-
-WARM_UP = 0.05  # share of the steps over which the learning rate rises
-GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,14 @@ class Setting:
         return State(
             network,
             {name: value.detach().clone() for name, value in network.state_dict().items()},
-            torch.optim.AdamW(network.parameters(), self.training.learning_rate, fused=True),
+            torch.optim.AdamW(
+                network.parameters(),
+                self.training.learning_rate,
+                BETAS,
+                EPSILON,
+                WEIGHT_DECAY,
+                fused=True,
+            ),
             torch.zeros(self.training.training_steps, device=self.device),
             torch.zeros(2, TIME_BINS, device=self.device),
             threads,
@@ -93,7 +105,7 @@ def step_of(
         chosen = batch_at(state.step, training.seed, len(data), size)[own].to(device)
         batch = to_signal(data[chosen]).contiguous(memory_format=layout)
         if images.flip:
-            mirrored = torch.from_numpy(draw.random(size)[own] < 0.5).to(device)
+            mirrored = torch.from_numpy(draw.random(size)[own] < FLIPPED).to(device)
             batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
         shape = (size, *batch.shape[1:])
         eps = normal(shape, device, Purpose.TRAINING, training.seed, state.step, 1)[own]
@@ -107,17 +119,7 @@ def step_of(
         state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)
         state.optimizer.step()
         state.optimizer.zero_grad()
-        # Early on the average would remember the untrained weights for too long.
-        state.follow(min(training.ema, (1 + state.step) / (10 + state.step)))
+        state.follow(ema_decay(training, state.step))
         return t, share.all_of(losses.detach(), size)
 
     return one_step
-
-
-def learning_rate(training: Training, step: int) -> float:
-    """A short rise, then half a cosine down to 0."""
-    rise = max(1, round(WARM_UP * training.training_steps))
-    if step < rise:
-        return training.learning_rate * (step + 1) / rise
-    fall = (step - rise) / max(1, training.training_steps - rise)
-    return training.learning_rate * (1 + math.cos(math.pi * fall)) / 2

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 Sizes = tuple[int, ...]
 LARGEST = 16_384  # channels of a level, or the side at which it attends
+# What all U-Nets share.
+WAVES = 32  # of the log SNR, each as a sine and a cosine
+WAVELENGTHS = 80.0, 0.4  # the longest is twice the range of the log SNR, so that nothing wraps
+CONDITION_WIDTH = 4  # of the embedded log SNR, in widths of the first level
+HEAD_CHANNELS = 32  # of attention
+GROUP_CHANNELS, MOST_GROUPS = 4, 32  # of group normalisation: channels at least, groups at most
 
 
 @dataclass(frozen=True)

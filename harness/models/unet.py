@@ -15,6 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.models.presets import (
+    CONDITION_WIDTH,
+    GROUP_CHANNELS,
+    HEAD_CHANNELS,
+    MOST_GROUPS,
+    WAVELENGTHS,
+    WAVES,
+)
+
 
 class UNet(nn.Module):
     """network(x [N, channels, size, size], log_snr [N]) -> shaped like x."""
@@ -23,7 +32,7 @@ class UNet(nn.Module):
         self, channels: int, size: int, widths: Sequence[int], blocks: int, attention: Sequence[int]
     ):
         super().__init__()
-        conditions = 4 * widths[0]
+        conditions = CONDITION_WIDTH * widths[0]
         sides = [size >> level for level in range(len(widths))]
 
         def stage(wide_in: int, level: int, across: int = 0) -> nn.ModuleList:
@@ -67,10 +76,10 @@ class LogSNREmbedding(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, width: int, waves: int = 32):
+    def __init__(self, width: int, waves: int = WAVES):
         super().__init__()
-        # Wavelengths from 80 (twice the clamped range, so nothing wraps) down to 0.4.
-        wavelengths = torch.logspace(math.log10(80), math.log10(0.4), waves)
+        longest, shortest = WAVELENGTHS
+        wavelengths = torch.logspace(math.log10(longest), math.log10(shortest), waves)
         self.register_buffer("frequencies", 2 * math.pi / wavelengths, persistent=False)
         self.layers = nn.Sequential(
             nn.Linear(2 * waves, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
@@ -104,11 +113,11 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels, with heads of 32 channels or all there are."""
+    """Self-attention over the pixels, with heads of HEAD_CHANNELS or of all there are."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.heads = max(1, width // 32)
+        self.heads = max(1, width // HEAD_CHANNELS)
         while width % self.heads:
             self.heads -= 1
         self.norm = norm(width)
@@ -128,8 +137,8 @@ class Attention(nn.Module):
 
 
 def norm(width: int) -> nn.GroupNorm:
-    """Group normalisation with groups of at least 4 channels."""
-    return nn.GroupNorm(math.gcd(width, min(32, max(1, width // 4))), width)
+    """Group normalisation with groups of at least GROUP_CHANNELS."""
+    return nn.GroupNorm(math.gcd(width, min(MOST_GROUPS, max(1, width // GROUP_CHANNELS))), width)
 
 
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:

@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from harness.data.datasets import DATASETS
+from harness.engine.hyperparameters import learning_rate
 from harness.engine.inputs import image_set
 from harness.engine.network import load_trained
-from harness.engine.steps import learning_rate
 from harness.engine.train import Diverged, TrainJob, train
 from harness.errors import DataError, StoreError
 from harness.execute.progress import Stopped
