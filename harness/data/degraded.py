@@ -1,4 +1,5 @@
-"""Degraded copies of real images: what a distance means, in terms that a person can picture."""
+"""The scale of a distance, in images that a person can picture: copies of real ones, a little
+degraded, and at its far end pure noise, which is what a network that learned nothing gives."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from harness.data.images import Images
+from harness.work.results import PURE_NOISE
 
 NOISE = 10.0  # standard deviation, of 255
 
@@ -33,9 +35,16 @@ def noisy(images: Images) -> Images:
     return degraded
 
 
+def pure_noise(images: Images) -> Images:
+    """As many images of Gaussian noise of unit variance, clipped and rounded as a sampler's output
+    is; of the given ones nothing is left."""
+    noise = np.random.default_rng(0).standard_normal(images.shape, np.float32)
+    return ((noise + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+
+
 @dataclass(frozen=True)
 class Degradation:
-    """What is done to real images, and the words that end a sentence about what they score."""
+    """What takes the place of real images, and the words that end a sentence about its score."""
 
     words: str
     do: Callable[[Images], Images]
@@ -45,4 +54,5 @@ class Degradation:
 DEGRADATIONS = {
     "half_resolution": Degradation("at half their resolution", half_resolution),
     "noisy": Degradation(f"with Gaussian noise of {NOISE:g} of 255", noisy),
+    PURE_NOISE: Degradation("when they are replaced by pure noise", pure_noise),
 }

@@ -111,7 +111,7 @@ def with_baselines(
 ) -> CellResult:
     """The result with these measurements beside what real images score that are not the
     reference: as many as the cell has, if there are so many; and, of those that are to be
-    `scaled`, beside what degraded ones do."""
+    `scaled`, beside what degraded copies and pure noise do."""
     cell, reference = result.cell, result.reference_features
     if (which := OTHER_PART.get(cell.reference)) is None:
         return result

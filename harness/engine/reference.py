@@ -107,8 +107,9 @@ class RealImages:
         return _baselines[name, real, reference]
 
     def degraded(self, name: str, which: str, reference: str) -> dict[str, float]:
-        """What the real images score after each degradation, less the bias: the scale of the
-        distance. Nothing for draws from a known distribution, which are no pictures."""
+        """What degraded copies of the real images and as many of pure noise score, less the bias:
+        the scale of the distance. Nothing for draws from a known distribution, which are no
+        pictures."""
         if self.images.distribution is not None:
             return {}
         found = {}

@@ -20,7 +20,7 @@ from harness.metrics.arrays import Matrix, Vector
 from harness.metrics.distances import METRICS, Metric
 from harness.metrics.neighbours import GROUPS
 from harness.metrics.uncertainty import fid_centre, fid_groups, jackknife_error
-from harness.work.results import CellResult, Measurement
+from harness.work.results import PURE_NOISE, CellResult, Measurement
 
 FEWEST_IN_A_GROUP = 2  # images: fewer groups are left out where there are hardly any
 
@@ -56,10 +56,12 @@ def lacking(
 
 
 def _lacks_scale(result: CellResult, name: str) -> bool:
-    """Whether degraded images were scored by another metric alone, which decided then."""
+    """Whether the scale is of another metric alone, which decided then, or of a time when it did
+    not reach to pure noise."""
     known = result.measurements.get(name)
-    has_baseline = known is not None and known.baseline is not None and not known.degraded
-    return has_baseline and any(one.degraded for one in result.measurements.values())
+    if known is None or known.baseline is None or PURE_NOISE in known.degraded:
+        return False
+    return any(one.degraded for one in result.measurements.values())
 
 
 def _is_evaluated(result: CellResult, name: str, reference_variance: bool) -> bool:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.data.degraded import DEGRADATIONS
 from harness.diffusion.samplers import evaluations
 from harness.errors import StoreError
 from harness.metrics.distances import METRICS
@@ -207,12 +208,22 @@ def _state(cell: Cell, grid: Grid, store: Store, recorded: Recorded, options: Op
     if options.retime and cell.weights == "final":
         return "pending"
     sources = {name: source for name in metrics if (source := METRICS.source(name))}
-    if names_of(metrics, with_reference, sources) <= recorded.get(cell.key, frozenset()):
+    names = recorded.get(cell.key, frozenset())
+    if names_of(metrics, with_reference, sources) <= names and (
+        not _lacks_scale(names, metrics) or _needs_network(cell, set(), store, options)
+    ):
         return "finished"
     result = kept_result(store, cell)
     if not isinstance(result, CellResult) or lacking(result, metrics, grid.reference_variance):
         return "pending"
     return "kept" if cell.key not in recorded else "pending"
+
+
+def _lacks_scale(names: frozenset[str], metrics: Iterable[str]) -> bool:
+    """Whether a part of the scale of the deciding metric is recorded alone, as by a version that
+    did not know the others: no reason to sample anew, but to complete it from kept features."""
+    scale = {f"{deciding(metrics)}_{name}" for name in DEGRADATIONS}
+    return bool(scale & names) and not scale <= names
 
 
 def _needs_network(cell: Cell, again: set[str], store: Store, options: Options) -> bool:

@@ -31,6 +31,7 @@ SAMPLES, FILM, NEAREST = "samples.png", "film.png", "nearest.png"
 PATH_CURVE, SCHEDULE_CURVE = "path.csv", "schedule.csv"
 # What a report is made from, beside the result itself; the other files stay in the store.
 SHOWN_FILES = (INFLUENCES, SAMPLES, FILM, NEAREST, PATH_CURVE, SCHEDULE_CURVE)
+PURE_NOISE = "pure_noise"  # the far end of a distance's scale, among the degraded copies
 
 Read = Callable[[str], "bytes | None"]
 
@@ -91,7 +92,8 @@ class Measurement:
     reference_error: float | None = None  # what the choice of the reference adds
     baseline: float | None = None  # what real held-out images score, as many where there are
     baseline_corrected: float | None = None
-    degraded: Mapping[str, float] = field(default_factory=dict)  # corrected, by degradation
+    # Corrected, of degraded copies of real images and of pure noise, by the names of DEGRADATIONS.
+    degraded: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_corrected(self) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.data.degraded import DEGRADATIONS, NOISE, half_resolution, noisy
+from harness.data.degraded import DEGRADATIONS, NOISE, half_resolution, noisy, pure_noise
 
 
 @pytest.mark.parametrize("degradation", DEGRADATIONS.values())
@@ -35,3 +35,14 @@ def test_the_noise_is_as_large_as_said_and_stays_in_range():
     assert error.std() == pytest.approx(NOISE, rel=0.05)
     assert abs(error.mean()) < 0.5
     assert noisy(np.full((2, 1, 8, 8), 255, np.uint8)).max() == 255
+
+
+def test_pure_noise_is_that_of_unit_variance_as_a_sampler_would_leave_it():
+    noise = pure_noise(np.zeros((50, 1, 16, 16), np.uint8))
+    signal = noise / 127.5 - 1
+    assert abs(signal.mean()) < 0.02
+    for end in (0, 255):  # what lies beyond the range of pixels
+        assert (noise == end).mean() == pytest.approx(0.16, abs=0.01)
+    inside = signal[(noise > 0) & (noise < 255)]
+    assert inside.std() == pytest.approx(0.54, abs=0.01)  # of a normal cut off at 1
+    np.testing.assert_array_equal(noise, pure_noise(np.full((50, 1, 16, 16), 9, np.uint8)))

@@ -447,7 +447,10 @@ def test_degraded_real_images_are_scored_as_the_real_ones_are(trained):
     expected = METRICS["kid"].function(worse, train)
     assert kid.degraded["half_resolution"] == pytest.approx(expected, rel=1e-9)
     assert kid.degraded["half_resolution"] > kid.baseline
-    assert {*kid.degraded} == {"half_resolution", "noisy"}
+    assert {*kid.degraded} == {"half_resolution", "noisy", "pure_noise"}
+    # Of digits of 8x8 pixels half the resolution leaves little; noise leaves nothing.
+    assert kid.degraded["pure_noise"] > 1.2 * kid.degraded["half_resolution"]
+    assert kid.degraded["pure_noise"] > 100 * kid.degraded["noisy"]
     assert result.measurements["fid"].degraded == {}  # of the metric that decides alone
     assert result.measurements["fid"].baseline_corrected < result.measurements["fid"].baseline
     assert result.baseline_images == 60
@@ -459,7 +462,7 @@ def test_the_metric_that_decides_has_its_scale_whatever_was_measured_before(
     """And what had one keeps it."""
     shutil.copytree(trained / "models", tmp_path / "other" / "models")
     expected = scored(tmp_path / "other", metrics=("fid",)).measurements["fid"]
-    assert {*expected.degraded} == {"half_resolution", "noisy"}
+    assert {*expected.degraded} == {"half_resolution", "noisy", "pure_noise"}
     first = scored(trained, metrics=("kid", "fid"))
     monkeypatch.setattr(module, "sample", None)
     assert lacking(first, ("kid", "fid")) == []
@@ -467,6 +470,23 @@ def test_the_metric_that_decides_has_its_scale_whatever_was_measured_before(
     later = scored(trained, metrics=("fid",))
     assert later.measurements == {"kid": first.measurements["kid"], "fid": expected}
     assert lacking(later, ("fid",)) == lacking(later, ("kid", "fid")) == []
+
+
+def test_a_scale_from_before_it_reached_to_pure_noise_is_completed_from_kept_features(
+    trained, monkeypatch
+):
+    expected, store = scored(trained), Store(trained)
+    measured = {
+        name: replace(one, degraded={n: x for n, x in one.degraded.items() if n != "pure_noise"})
+        for name, one in expected.measurements.items()
+    }
+    old = replace(store.cell_result(CELL.key), measurements=measured)
+    store.keep(old)
+    assert lacking(old, ("kid", "fid")) == ["kid"]
+    monkeypatch.setattr(module, "sample", None)
+    completed = scored(trained)
+    assert completed.measurements == expected.measurements
+    assert lacking(completed, ("kid", "fid")) == []
 
 
 def test_draws_from_a_distribution_lack_no_scale(tmp_path):

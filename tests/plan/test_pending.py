@@ -89,6 +89,18 @@ def test_a_metric_that_is_added_is_scored_from_kept_features_without_training(gr
     assert plan.to_train == ()
 
 
+def test_a_scale_without_pure_noise_is_completed_where_features_are_kept(grid, cells, store):
+    scale = {"half_resolution": 0.1, "noisy": 0.2}
+    keep(store, cells[0], kid=made.measured(0.3, 0.01, baseline=0.0, degraded=scale), fid=1.0)
+    everything = all_of(cells, pending(grid, cells, store, {}, Options()))
+    names = frozenset({"kid", "fid", *(f"kid_{name}" for name in scale)})
+    plan = pending(grid, cells, store, {work.key: names for work in everything}, Options())
+    assert [*plan.to_score] == cells[:1]
+    assert plan.to_train == ()
+    assert "0 to sample and score" in plan.text()
+    assert "1 cell to score from kept features" in plan.text()
+
+
 def test_what_is_scored_from_kept_features_is_not_announced_as_sampling(grid, cells, store):
     everything = all_of(cells, pending(grid, cells, store, {}, Options()))
     keep(store, *everything, kid=0.1)

@@ -474,7 +474,7 @@ def test_as_few_copies_as_new_images_are_no_sign_of_memory():
 
 
 def test_a_distance_is_told_beside_that_of_degraded_copies():
-    degraded = {"half_resolution": 0.0381, "noisy": 0.0412}
+    degraded = {"half_resolution": 0.0381, "noisy": 0.0412, "pure_noise": 7.5}
 
     def more(result):
         kid = replace(result.measurements["kid"], degraded=degraded)
@@ -483,7 +483,12 @@ def test_a_distance_is_told_beside_that_of_degraded_copies():
     plain, beside_them = (by_steps({10: [0.1]}, baseline=0.0, **options)
                           for options in ({}, {"more": more}))  # fmt: skip
     assert "for scale" not in said("distance_to_real_images", plain)
-    assert "0.0381 at half their resolution" in said("distance_to_real_images", beside_them)
+    sentence = said("distance_to_real_images", beside_them)
+    assert "real images score 0.0381 at half their resolution and" in sentence
+    assert "255; pure noise scores 7.50)" in sentence
+    degraded.pop("pure_noise")  # as in results from before it was scored
+    sentence = said("distance_to_real_images", by_steps({10: [0.1]}, baseline=0.0, more=more))
+    assert "of 255)" in sentence
 
 
 def test_what_kid_cannot_separate_from_real_images_another_metric_may():

@@ -11,7 +11,7 @@ from harness.analysis.study import Study
 from harness.data.degraded import DEGRADATIONS
 from harness.report import wording as say
 from harness.report.findings.finding import Finding, finding
-from harness.work.results import CellResult
+from harness.work.results import PURE_NOISE, CellResult
 
 CONVERGED = 0.05  # of the distance to real images: a training that gains less has settled
 BY_CHANCE = 0.05  # of new images lie nearer to a training image than 95 % of held-out ones do
@@ -207,12 +207,16 @@ def _separated_by(study: Study, leader: Configuration) -> str:
 
 
 def _scale(leader: Configuration) -> str:
-    """What degraded copies of as many real images score."""
-    degraded, known = [leader.measurement(cell).degraded for cell in leader.cells], []
-    for name, degradation in DEGRADATIONS.items():
-        if scores := [each[name] for each in degraded if name in each]:
-            known.append(f"{say.number(float(np.mean(scores)))} {degradation.words}")
-    return f" (for scale: real images score {say.listed(known)})" if known else ""
+    """What degraded copies of as many real images score, and pure noise."""
+    degraded = [leader.measurement(cell).degraded for cell in leader.cells]
+    known = {
+        name: say.number(float(np.mean(scores)))
+        for name in DEGRADATIONS
+        if (scores := [each[name] for each in degraded if name in each])
+    }
+    noise = f"; pure noise scores {known.pop(PURE_NOISE)}" if PURE_NOISE in known else ""
+    copies = say.listed(f"{score} {DEGRADATIONS[name].words}" for name, score in known.items())
+    return f" (for scale: real images score {copies}{noise})" if copies else ""
 
 
 def _last_tenth(study: Study, both: list[tuple[CellResult, CellResult]]) -> tuple[float, Interval]:
