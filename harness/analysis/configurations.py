@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.analysis.statistics import Interval, mean_interval, sampling_interval
 from harness.metrics.distances import METRICS
+from harness.work.looks import Look
 from harness.work.results import CellResult, Measurement
 
 
@@ -157,6 +158,16 @@ class Configuration(Labels):
     def error(self) -> float:
         """The sampling error of the mean, on the models at hand."""
         return float(np.sqrt(np.sum(np.square(list(self.errors.values())))) / self.seeds)
+
+    def seen(self, look: Look) -> Configuration | None:
+        """What a look saw of it; None where that is nothing."""
+        cells = tuple(
+            one
+            for one in self.cells
+            if one.cell.sampling_seed in look.sampling_seeds
+            and (self.is_exact or one.cell.training.seed in look.seeds)
+        )
+        return replace(self, cells=cells) if cells else None
 
     def _means(self, of: Callable[[Measurement], float]) -> dict[int, float]:
         return {

@@ -1,105 +1,111 @@
-"""Pairs of cells: how much the first differ from the second, and how sure that is."""
+"""Pairs of cells of the same networks: their difference and its error, image by image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.configurations import MetricInfo, total_error
-from harness.analysis.statistics import (
-    Difference,
-    paired_difference,
-    paired_error,
-    sampling_difference,
+from harness.analysis.decisions import (
+    CONSTANT,
+    DISAGREE,
+    LOGARITHMIC,
+    SAMPLING,
+    UNMEASURED,
+    Effect,
+    quantile,
 )
 from harness.work.results import CellResult
 
 Pair = tuple[CellResult, CellResult]
+Group = Sequence[Pair]  # of one configuration each side, over networks and sampling seeds
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """The difference of pairs of cells, and how its error was had."""
-
-    difference: Difference
-    means: tuple[float, float]  # of each side, less the bias
-    is_paired: bool = False  # image by image
-    is_exact: bool = False  # nothing was trained
+def mean_size(values: Sequence[float]) -> float | None:
+    """What differences between these values are divided by; None where all are clearly positive,
+    and their logarithms are taken."""
+    size = float(np.abs(values).mean())
+    return None if min(values) > LOGARITHMIC * size else size
 
 
-def difference_of(pairs: Sequence[Pair], metric: MetricInfo) -> PairedDifference:
-    """The difference of the first cells of these pairs from the second ones.
+def sampling_effect(
+    groups: Sequence[Group], metric: MetricInfo, sizes: Sequence[float | None]
+) -> Effect:
+    """The mean over these configurations of the relative difference, on the networks at hand, with
+    its sampling error by the delta method.
 
-    Where both cells of each pair are of one network, or nothing is trained, only sampling varies,
-    and the interval covers the networks at hand; else it is over training seeds.
+    Images of one sampling seed start from the same noise in every cell and under every network, so
+    their influences are added up image by image; those of other sampling seeds are independent. Of
+    KID the error is slightly too wide, never too narrow: what pairs of images do together is
+    counted twice. A metric without influences has its errors taken as independent.
     """
-    is_one_network = all(a.cell.training == b.cell.training for a, b in pairs)
-    is_exact = all(one.cell.training.is_exact for pair in pairs for one in pair)
-    by_model: dict[object, list[Pair]] = {}
-    for a, b in pairs:
-        training = a.cell.training
-        by_model.setdefault(training if is_one_network else training.seed, []).append((a, b))
-    first, second = (
-        [
-            sum(pair[side].measurements[metric.key].corrected for pair in group) / len(group)
-            for group in by_model.values()
-        ]
-        for side in (0, 1)
-    )
-    means = (float(np.mean(first)), float(np.mean(second))) if pairs else (np.nan, np.nan)
-    lower = metric.lower_is_better
-    over_seeds = paired_difference(first, second, lower_is_better=lower)
-    if not pairs or not (is_one_network or is_exact):
-        return PairedDifference(over_seeds, means, is_exact=is_exact)
-    errors = [_error_of(group, metric.key) for group in by_model.values()]
-    difference = sampling_difference(
-        first, second, errors=[error for error, _ in errors], lower_is_better=lower
-    )
-    is_paired = all(is_paired for _, is_paired in errors)
-    return PairedDifference(
-        difference if difference.n else over_seeds, means, is_paired, is_exact
-    )  # fmt: skip
-
-
-def _error_of(group: list[Pair], metric: str) -> tuple[float, bool]:
-    """The standard error of the mean difference of pairs of one network, and whether it is paired
-    image by image.
-
-    Pairs of one sampling seed start from the same noise, so their influences are added up image by
-    image; those of different sampling seeds are independent. Of KID the error is slightly too
-    wide, never too narrow: what pairs of images do together is counted twice.
-    """
-    by_noise: dict[int, list[Pair]] = {}
-    for a, b in group:
-        by_noise.setdefault(a.cell.sampling_seed, []).append((a, b))
-    variance = 0.0
-    for same_noise in by_noise.values():
-        starts_alike = all(a.cell.sampling_seed == b.cell.sampling_seed for a, b in same_noise)
-        sides = [_summed([pair[side].influence(metric) for pair in same_noise]) for side in (0, 1)]
+    effect = _effect(groups, metric, sizes)
+    if not effect.p < 1:
+        return effect
+    trainings = {pair[0].cell.training for group in groups for pair in group}
+    for training in trainings if effect.n > 1 else ():
+        of_it = [[pair for pair in group if pair[0].cell.training == training] for group in groups]
+        there = [(group, size) for group, size in zip(of_it, sizes, strict=True) if group]
+        alone = _effect([group for group, _ in there], metric, [size for _, size in there])
         if (
-            not starts_alike
-            or sides[0] is None
-            or sides[1] is None
-            or len(sides[0]) != len(sides[1])
+            alone.value * effect.value < 0
+            and abs(alone.value) > quantile(np.inf, 0.05) * alone.error
         ):
-            apart = [total_error(one.measurements[metric]) ** 2 for pair in group for one in pair]
-            return float(np.sqrt(sum(apart))) / len(group), False
-        variance += paired_error(sides[0], sides[1]) ** 2
-    of_reference = [
-        _summed([pair[side].reference_influence(metric) for pair in group]) for side in (0, 1)
-    ]
-    if of_reference[0] is not None and of_reference[1] is not None:
-        # All of them hold the same reference images against theirs.
-        variance += paired_error(of_reference[0], of_reference[1]) ** 2
-    return float(np.sqrt(variance)) / len(group), True
+            return replace(effect, reason=DISAGREE)
+    return effect
 
 
-def _summed(influences: list[NDArray[np.float32] | None]) -> NDArray[np.float64] | None:
-    known = [np.asarray(one, np.float64) for one in influences if one is not None]
-    if len(known) < len(influences) or len({len(one) for one in known}) != 1:
-        return None
-    total: NDArray[np.float64] = np.sum(known, axis=0)
-    return total
+def _effect(groups: Sequence[Group], metric: MetricInfo, sizes: Sequence[float | None]) -> Effect:
+    value, apart = 0.0, 0.0
+    moves: dict[int, NDArray[np.float64]] = {}  # by sampling seed, of each image
+    of_reference: list[NDArray[np.float64]] = []
+    is_paired = True
+    for group, size in zip(groups, sizes, strict=True):
+        for side, sign in ((0, 1 / len(groups)), (1, -1 / len(groups))):
+            cells = [pair[side] for pair in group]
+            mean = float(np.mean([one.measurements[metric.key].corrected for one in cells]))
+            if size is None and mean <= 0:  # one network alone, or a subset
+                return Effect(np.nan, np.nan, np.inf, 0, SAMPLING, reason=UNMEASURED)
+            value += sign * (float(np.log(mean)) if size is None else mean / size)
+            slope = sign / len(cells) / (mean if size is None else size)
+            for one in cells:
+                apart += (slope * total_error(one.measurements[metric.key])) ** 2
+                is_paired &= _add(moves, one.cell.sampling_seed, one.influence(metric.key), slope)
+                if (influence := one.reference_influence(metric.key)) is not None:
+                    of_reference.append(slope * np.asarray(influence, np.float64))
+    networks = {pair[0].cell.training for group in groups for pair in group}
+    error = float(np.sqrt(apart))
+    if is_paired and moves:
+        variance = sum(_variance(each) for each in moves.values())
+        if of_reference and len({len(one) for one in of_reference}) == 1:
+            variance += _variance(np.sum(of_reference, axis=0))
+        error = float(np.sqrt(variance))
+    effect = Effect(
+        value, error, np.inf, len(networks), SAMPLING, metric.lower_is_better, is_paired=is_paired
+    )
+    if not np.isfinite(error):
+        return replace(effect, reason=UNMEASURED)
+    return replace(effect, reason=CONSTANT) if error <= 1e-12 else effect
+
+
+def _add(
+    moves: dict[int, NDArray[np.float64]],
+    seed: int,
+    influence: NDArray[np.float32] | None,
+    slope: float,
+) -> bool:
+    """Whether these images could be added to those of the same noise."""
+    if influence is None or (seed in moves and len(moves[seed]) != len(influence)):
+        return False
+    moves[seed] = moves.get(seed, np.zeros(len(influence))) + slope * np.asarray(
+        influence, np.float64
+    )
+    return True
+
+
+def _variance(moves: NDArray[np.float64]) -> float:
+    """Of the mean of these moves, each of one image."""
+    return float(moves.var(ddof=1) / len(moves))

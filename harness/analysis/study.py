@@ -15,6 +15,7 @@ import numpy as np
 from harness.analysis.configurations import Configuration, Labels, MetricInfo
 from harness.metrics.distances import METRICS
 from harness.work.cells import Cell, Training
+from harness.work.looks import Look
 from harness.work.results import CellResult, Experiment, Measurement, Run, TrainingResult
 
 FIRST = ("kid", "fid", "fid_infinity")  # KID decides where it is there: it is unbiased
@@ -78,6 +79,7 @@ class Study:
     results: tuple[CellResult, ...]
     trainings: tuple[TrainingResult, ...] = ()
     runs: Mapping[str, Run] = field(default_factory=dict)
+    looks: tuple[Look, ...] = ()  # at which verdicts were asked for, where there were several
 
     @classmethod
     def of(cls, results: Iterable[CellResult | TrainingResult]) -> Study:
@@ -258,7 +260,7 @@ def studies(experiment: Experiment) -> list[Study]:
             (one for one in experiment.trainings if one.training.key in needed),
             key=lambda one: (one.training.title, one.training.key),
         )
-        found.append(Study(tuple(results), tuple(trainings), experiment.runs))
+        found.append(Study(tuple(results), tuple(trainings), experiment.runs, experiment.looks))
     return found
 
 

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness.errors import StoreError
 from harness.work.cells import Cell, Training
+from harness.work.looks import Look
 
 if TYPE_CHECKING:
     import numpy as np
@@ -316,6 +317,7 @@ class Experiment:
     runs: Mapping[str, Run] = field(default_factory=dict)  # by key
     failures: tuple[FailedWork, ...] = ()
     expected_cells: int = 0  # how many the grid has
+    looks: tuple[Look, ...] = ()  # at the data, where there were several
     left_out: Mapping[str, int] = field(default_factory=dict)  # recorded cells, by the reason why
     grid_text: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,416 @@
+"""The questions of a grid: each factor that it varies is one, declared before any result is seen.
+
+A question compares the levels of its factor, overall and in each configuration that they share, and
+is judged as one family (`decisions`). One place for the report, for `harness compare` and for the
+verdicts that MLflow keeps. Comparisons chosen after looking, such as the best against the next, are
+exploratory: a family of their own, and called so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from itertools import combinations, pairwise
+
+import numpy as np
+
+from harness.analysis.configurations import Configuration
+from harness.analysis.decisions import (
+    NO_PAIR,
+    SAMPLING,
+    SPENT,
+    TRAINING,
+    UNMEASURED,
+    Effect,
+    Pair,
+    Verdict,
+    judge,
+    opposed,
+    seed_effects,
+)
+from harness.analysis.pairs import Group, mean_size, sampling_effect
+from harness.analysis.statistics import holm
+from harness.analysis.study import OF_THE_TRAINING, Study
+from harness.work.looks import Look
+from harness.work.results import CellResult
+
+Level = str | int | float
+Rest = tuple[Level, ...]  # the levels of all other factors
+Table = Mapping[Level, Mapping[Rest, Configuration]]
+Effects = tuple[dict[Pair, Effect], dict[Pair, tuple[Effect, ...]]]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Something that a grid may vary."""
+
+    name: str
+    of: Callable[[Configuration], Level]
+    retrains: bool = False
+    is_ordered: bool = False  # each level is compared with the next alone
+
+
+def _of_training(name: str) -> Factor:
+    def value(one: Configuration) -> Level:
+        found = getattr(one.cells[0].cell.training, name)
+        return found if isinstance(found, int | float) else str(found)
+
+    return Factor(name, value, retrains=True)
+
+
+MATCHED, MISMATCHED = "its own schedule", "another schedule"
+SAMPLED_UNDER = Factor(
+    "schedule sampled under", lambda one: MATCHED if one.is_matched else MISMATCHED
+)
+FACTORS = (
+    _of_training("schedule"),
+    *map(_of_training, OF_THE_TRAINING),
+    Factor("sampler", lambda one: one.kind),
+    Factor("steps", lambda one: one.steps, is_ordered=True),
+    Factor("spacing", lambda one: one.spacing),
+    Factor("clip", lambda one: str(one.cells[0].cell.clip)),
+    SAMPLED_UNDER,
+)
+EXPLORATORY = "exploratory"
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """`first` against `second`, two configurations that differ in one factor; exploratory ones may
+    differ in several."""
+
+    question: str  # the name of its factor
+    first: Configuration
+    second: Configuration
+    effect: Effect
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self.first.keys + self.second.keys
+
+    @property
+    def steps(self) -> int:
+        return self.first.steps
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.effect.verdict
+
+    @property
+    def winner(self) -> Configuration | None:
+        """The better of the two, where there is a verdict."""
+        return {"better": self.first, "worse": self.second}.get(self.verdict)
+
+    @property
+    def ahead(self) -> Configuration:
+        """The better of the two by the mean, verdict or not."""
+        return self.first if self.effect.is_first_ahead else self.second
+
+
+@dataclass(frozen=True, eq=False)
+class MainEffect:
+    """One level against another, over all configurations that both have."""
+
+    question: str
+    first: Level
+    second: Level
+    effect: Effect
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def is_opposed(self) -> bool:
+        """Whether a configuration is decided the other way, so that neither is better overall."""
+        return opposed(self.effect, [one.effect for one in self.comparisons])
+
+    @property
+    def verdict(self) -> Verdict:
+        return "inconclusive" if self.is_opposed else self.effect.verdict
+
+    @property
+    def winner(self) -> Level | None:
+        return {"better": self.first, "worse": self.second}.get(self.verdict)
+
+    @property
+    def ahead(self) -> Level:
+        return self.first if self.effect.is_first_ahead else self.second
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Of either level over the configurations that both have."""
+        return (
+            float(np.mean([one.first.mean for one in self.comparisons])),
+            float(np.mean([one.second.mean for one in self.comparisons])),
+        )
+
+    @cached_property
+    def agreement(self) -> tuple[int, int]:
+        """In how many pairs of cells, alike in all else, the level that is ahead by the mean is
+        better; and how many pairs there are."""
+        gaps = [
+            one.first.corrected[seed] - one.second.corrected[seed]
+            for one in self.comparisons
+            for seed in one.first.corrected.keys() & one.second.corrected.keys()
+        ]
+        same = sum((gap < 0) == (self.effect.value < 0) for gap in gaps if gap)
+        return same, len(gaps)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(key for one in self.comparisons for key in one.keys))
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Which level of a factor is best, and how sure that is."""
+
+    factor: Factor
+    levels: tuple[Level, ...]
+    main: tuple[MainEffect, ...]
+    is_incomplete: bool = False  # some cell of it has no result yet
+
+    @property
+    def name(self) -> str:
+        return self.factor.name
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        return tuple(one for each in self.main for one in each.comparisons)
+
+    @property
+    def covers_training(self) -> bool:
+        return any(one.effect.covers == TRAINING for one in self.main)
+
+    def better_than(self, level: Level) -> list[Level]:
+        """The levels that are better overall than this one."""
+        pairs = [(one.winner, one.first, one.second) for one in self.main if one.winner is not None]
+        return [w for w, first, second in pairs if level in (first, second) and w != level]
+
+    @cached_property
+    def best(self) -> tuple[Level, ...]:
+        """The levels of which one is best, for all that is decided: one alone where it is better
+        overall than all others; of an ordered factor, where the next one is no longer better."""
+        if self.factor.is_ordered:
+            return self._best_in_order()
+        unbeaten = [level for level in self.levels if not self.better_than(level)]
+        if len(unbeaten) == 1:  # it may not have been compared with all, or not be decided
+            [leader] = unbeaten
+            return tuple(
+                one for one in self.levels if one == leader or leader not in self.better_than(one)
+            )
+        return tuple(unbeaten) or self.levels
+
+    def _best_in_order(self) -> tuple[Level, ...]:
+        best = [self.main[0].first]
+        for one in self.main:
+            if one.verdict == "worse":
+                best = [one.second]
+            elif one.verdict == "inconclusive" and best[-1] == one.first:
+                best.append(one.second)
+        return tuple(best)
+
+    @property
+    def is_decided(self) -> bool:
+        return len(self.best) == 1
+
+    @property
+    def open(self) -> list[MainEffect]:
+        """The pairs of levels with no verdict overall that one may yet be had of."""
+        best = {*self.best}
+        rivals = [one for one in self.main if {one.first, one.second} <= best]
+        pairs = self.main if self.factor.is_ordered else rivals
+        return [one for one in pairs if one.verdict == "inconclusive" and not one.is_opposed]
+
+
+@lru_cache(maxsize=16)
+def questions(study: Study, metric: str = "") -> tuple[Question, ...]:
+    """Every question that the grid of a study asks of a metric (the one that decides, where none
+    is named), with its verdicts."""
+    everything = study.configurations(metric)
+    matched = [one for one in everything if one.is_matched] or list(everything)
+    found = []
+    for factor in FACTORS:
+        is_crossed = factor is SAMPLED_UNDER
+        table = _sampled_under(everything) if is_crossed else _by_axes(matched, factor)
+        if question := _question(factor, table, study.looks):
+            found.append(question)
+    return tuple(found)
+
+
+def question_named(study: Study, name: str) -> Question | None:
+    return next((one for one in questions(study) if one.name == name), None)
+
+
+def comparisons(study: Study, name: str = "") -> list[Comparison]:
+    """Every comparison of two configurations that the questions make, or those of one question, by
+    the number of steps."""
+    found = [one for each in questions(study) if name in ("", each.name)
+             for one in each.comparisons]  # fmt: skip
+    return sorted(found, key=lambda one: one.steps)
+
+
+def compared(study: Study, first: Configuration, second: Configuration) -> Comparison:
+    """Two configurations of a study: as the question that compares them has it, else by itself,
+    which is exploratory."""
+    keys = {first.keys, second.keys}
+    for one in comparisons(study):
+        if {one.first.keys, one.second.keys} == keys:
+            return one if one.first.keys == first.keys else reversed_(one)
+    return Comparison(EXPLORATORY, first, second, alone(first, second).judged(np.nan))
+
+
+def reversed_(one: Comparison) -> Comparison:
+    other: Mapping[Verdict, Verdict] = {"better": "worse", "worse": "better"}
+    effect = replace(
+        one.effect, value=-one.effect.value, verdict=other.get(one.verdict, "inconclusive")
+    )
+    return Comparison(one.question, one.second, one.first, effect)
+
+
+def exploratory(
+    study: Study, pairs: Iterable[tuple[Configuration, Configuration]]
+) -> list[Comparison]:
+    """Comparisons that were chosen after looking, judged together (Holm). Those that a question
+    makes have its verdict, and cost nothing here."""
+    made = [compared(study, first, second) for first, second in pairs]
+    loose = [place for place, one in enumerate(made)
+             if one.question == EXPLORATORY and np.isfinite(one.effect.p)]  # fmt: skip
+    adjusted = holm([made[place].effect.p for place in loose])
+    for place, p in zip(loose, adjusted, strict=True):
+        made[place] = replace(made[place], effect=made[place].effect.judged(float(p)))
+    return made
+
+
+def alone(first: Configuration, second: Configuration) -> Effect:
+    """The effect of two configurations by themselves, not judged."""
+    is_one_network = bool(cell_pairs(first.cells, second.cells))
+    main, _ = _effects([{(): first}, {(): second}], [()], [(0, 1)], not is_one_network)
+    return main[0, 1]
+
+
+def _by_axes(everything: Sequence[Configuration], factor: Factor) -> Table:
+    """The configurations by the level of this factor and by all else."""
+    found: dict[Level, dict[Rest, Configuration]] = {}
+    for one in everything:
+        rest = tuple(other.of(one) for other in FACTORS if other is not factor)
+        found.setdefault(factor.of(one), {})[*rest, "" if one.is_matched else one.sampled] = one
+    return found
+
+
+def _sampled_under(everything: Sequence[Configuration]) -> Table:
+    """Each network under each other schedule, and the same under its own."""
+    others = [other for other in FACTORS if other is not SAMPLED_UNDER]
+    own = {tuple(f.of(one) for f in others): one for one in everything if one.is_matched}
+    found: dict[Level, dict[Rest, Configuration]] = {MATCHED: {}, MISMATCHED: {}}
+    for one in everything:
+        place = tuple(f.of(one) for f in others)
+        if not one.is_matched and place in own:
+            found[MATCHED][*place, one.sampled] = own[place]
+            found[MISMATCHED][*place, one.sampled] = one
+    return found if found[MISMATCHED] else {}
+
+
+def _question(factor: Factor, table: Table, looks: Sequence[Look]) -> Question | None:
+    levels = sorted(table, key=lambda level: (isinstance(level, str), level))
+    both = pairwise(levels) if factor.is_ordered else combinations(levels, 2)
+    named = [(one, other) for one, other in both if table[one].keys() & table[other].keys()]
+    if not named:
+        return None
+    place_of = {level: place for place, level in enumerate(levels)}
+    pairs = [(place_of[one], place_of[other]) for one, other in named]
+    rests = list(dict.fromkeys(rest for level in levels for rest in table[level]))
+    rows = [table[level] for level in levels]
+    decision = judge(*_effects(rows, rests, pairs, factor.retrains)) if not looks else None
+    for number, look in enumerate(looks):
+        seen = [{rest: cut for rest, one in row.items() if (cut := one.seen(look))} for row in rows]
+        effects = _effects(seen, rests, pairs, factor.retrains)
+        decision = judge(*effects, SPENT[number], decision, number + 1)
+    assert decision is not None
+    main = tuple(
+        MainEffect(
+            factor.name, one, other, decision.main[pair],
+            tuple(
+                Comparison(factor.name, table[one][rest], table[other][rest], effect)
+                for rest, effect in zip(rests, decision.details[pair], strict=True)
+                if rest in table[one] and rest in table[other]
+            ),
+        )
+        for pair, (one, other) in zip(pairs, named, strict=True)
+    )  # fmt: skip
+    return Question(factor, tuple(levels), main, _has_gaps(rows))
+
+
+def _effects(
+    rows: Sequence[Mapping[Rest, Configuration]],
+    rests: Sequence[Rest],
+    pairs: Sequence[Pair],
+    retrains: bool,
+) -> Effects:
+    """The main effect of each pair of levels and its effect in each configuration, not judged: over
+    training seeds for what retrains, else image by image on the networks at hand."""
+    everything = [one for row in rows for one in row.values()]
+    lower = all(one.lower_is_better for one in everything)
+    is_exact = all(one.is_exact for one in everything)
+    if everything and (is_exact or not retrains):
+        main, details = _sampling_effects(rows, rests, pairs, is_exact)
+        found = [one for effects in details.values() for one in effects if one.n]
+        if is_exact or any(one.reason != UNMEASURED for one in found):
+            return main, details
+    seeds = sorted({seed for one in everything for seed in one.corrected})
+    values = np.full((len(rows), len(seeds), len(rests)), np.nan)
+    for level, row in enumerate(rows):
+        for place, rest in enumerate(rests):
+            if rest in row:
+                known = row[rest].corrected
+                values[level, :, place] = [known.get(seed, np.nan) for seed in seeds]
+    return seed_effects(values, pairs, lower)
+
+
+def _sampling_effects(
+    rows: Sequence[Mapping[Rest, Configuration]],
+    rests: Sequence[Rest],
+    pairs: Sequence[Pair],
+    is_exact: bool,
+) -> Effects:
+    sizes = [mean_size([row[rest].mean for row in rows if rest in row]) for rest in rests]
+    main, details = {}, {}
+    for pair in pairs:
+        one, other = rows[pair[0]], rows[pair[1]]
+        groups = [
+            cell_pairs(one[rest].cells, other[rest].cells, is_exact)
+            if rest in one and rest in other
+            else []
+            for rest in rests
+        ]
+        metric = next(iter([*one.values(), *other.values()])).metric
+        details[pair] = tuple(
+            sampling_effect([group], metric, [size]) if group else _NOTHING
+            for group, size in zip(groups, sizes, strict=True)
+        )
+        there = [(group, size) for group, size in zip(groups, sizes, strict=True) if group]
+        main[pair] = (
+            sampling_effect([group for group, _ in there], metric, [size for _, size in there])
+            if there
+            else _NOTHING
+        )
+    return main, details
+
+
+def cell_pairs(
+    first: Iterable[CellResult], second: Iterable[CellResult], is_exact: bool = False
+) -> Group:
+    """The cells of one network, or of exact denoisers, that start from the same noise."""
+
+    def place(one: CellResult) -> tuple[object, int]:
+        return None if is_exact else one.cell.training, one.cell.sampling_seed
+
+    partner = {place(one): one for one in second}
+    return [(one, partner[place(one)]) for one in first if place(one) in partner]
+
+
+def _has_gaps(rows: Sequence[Mapping[Rest, Configuration]]) -> bool:
+    """Whether a configuration has fewer cells than another of its question."""
+    return len({len(one.cells) for row in rows for one in row.values()}) > 1
+
+
+_NOTHING = Effect(np.nan, np.nan, np.nan, 0, SAMPLING, reason=NO_PAIR)
