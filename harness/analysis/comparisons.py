@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.analysis.configurations import Configuration, best, best_of_each, within
 from harness.analysis.costs import BUDGETS, budget_of_time
-from harness.analysis.pairs import difference_of
+from harness.analysis.old_pairs import difference_of
 from harness.analysis.published import PAIRS, PUBLISHED, Published
 from harness.analysis.statistics import (
     MODELS_DISAGREE,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.configurations import MetricInfo
-from harness.analysis.pairs import Pair, PairedDifference, difference_of
+from harness.analysis.old_pairs import Pair, PairedDifference, difference_of
 from harness.analysis.statistics import SAMPLING
 from harness.analysis.study import Quantity, differences
 from harness.errors import NotComparable, StoreError
