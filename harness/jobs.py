@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +18,7 @@ from harness.plan.pending import Plan, Work, is_damaged, metrics_of
 from harness.plan.preflight import Site, workers_for
 from harness.store import Store
 from harness.tracking import Tracker
-from harness.work.cells import Training, titles
+from harness.work.cells import Cell, Training, titles
 from harness.work.options import Options
 from harness.work.projection import metrics_of as numbers_of
 from harness.work.results import Failure, Result
@@ -75,6 +75,7 @@ class JobRunner:
     execute: Execute
     summary: Summary
     has_told_of_compiling: bool = False
+    _lost: int = 0  # cells that were not scored, for their training failed
     _runs: dict[str, str] = field(default_factory=dict)  # of work under way, by its key
 
     @property
@@ -107,25 +108,33 @@ class JobRunner:
             else:
                 self.tracker.completed(self.tracker.started(work, is_reused=True), result, folder)
 
-    def train(self) -> None:
-        """Each pending training once, several side by side where devices or cores allow it."""
-        if not self.plan.to_train:
+    def rounds(self) -> Iterator[tuple[Sequence[Training], Sequence[Cell]]]:
+        """What to train and then to score, in turn: the first results stand long before the last
+        training, and nothing is timed while something trains."""
+        return self.plan.rounds(self._trained_at_once)
+
+    @property
+    def _trained_at_once(self) -> int:
+        return workers_for(self.plan, self.site.at.device, self.grid.training.devices)
+
+    def train(self, trainings: Sequence[Training]) -> None:
+        """Each of these trainings, side by side where devices or cores allow it."""
+        if not trainings:
             return
         from harness.engine.train import TrainJob, train
 
-        devices = self.grid.training.devices
-        workers = workers_for(self.plan, self.site.at.device, devices)
+        devices, workers = self.grid.training.devices, self._trained_at_once
         threads = machine.threads_for(self.site.values, workers * devices)
         jobs = [
             TrainJob(training, threads, self._compiles(self.plan.seconds(training) or 0), devices)
-            for training in self.plan.to_train
+            for training in trainings
         ]
-        self._carry_out("training", train, jobs, workers, devices)
+        self._carry_out("training", len(self.plan.to_train), train, jobs, workers, devices)
 
-    def score(self) -> None:
-        """Sample and score each pending cell whose network is there: alone on a CPU and on each
+    def score(self, cells: Sequence[Cell]) -> None:
+        """Sample and score each of these cells whose network is there: alone on a CPU and on each
         GPU, so that seconds are honest."""
-        if not self.plan.to_score:
+        if not cells:
             return
         from harness.engine.score import ScoreJob, score
 
@@ -134,8 +143,9 @@ class JobRunner:
         # gains what compiling would.
         compiles = self._compiles(0.0)
         jobs = []
-        for cell in self.plan.to_score:
+        for cell in cells:
             if reason := reasons.get(cell.training.key):
+                self._lost += 1
                 self.summary.failed.append((cell, Failure(f"its training failed: {reason}")))
             else:
                 jobs.append(
@@ -149,7 +159,7 @@ class JobRunner:
                 )
         device = self.site.at.device
         workers = workers_for(self.plan, device) if device != "cpu" else 1
-        self._carry_out("cell", score, jobs, workers)
+        self._carry_out("cell", len(self.plan.to_score) - self._lost, score, jobs, workers)
 
     def _compiles(self, seconds: float) -> bool:
         """Whether a network that works for so long is compiled."""
@@ -162,16 +172,17 @@ class JobRunner:
     def _carry_out(
         self,
         stage: str,
+        total: int,
         function: Callable[..., Result],
         jobs: list[Any],
         workers: int,
         devices: int = 1,
     ) -> None:
-        """Execute jobs, each on so many devices, and record each as it goes: its progress live, its
-        result when it ends."""
+        """Execute jobs, of `total` of this stage in all, each on so many devices, and record each
+        as it goes: its progress live, its result when it ends."""
         if not jobs:
             return
-        self.screen.stage(stage, len(jobs))
+        self.screen.stage(stage, total)
         outcomes = self.execute(
             function, jobs, self.site.at, self._on_progress, self.interruption.should_stop,
             workers=workers, **devices_of(self.site.at.device, workers, devices),

@@ -4,7 +4,7 @@
     identified              which images and weights that means here and now       plan/
     pending                 what of it nobody has done yet: one Plan               plan/
     preflight, forecast     refuse now what would fail after hours; tell the cost  plan/
-    train, then score       each distinct training once, then each cell            jobs, engine/
+    rounds: train, score    a few distinct trainings, then their cells, and so on  jobs, engine/
     write_report            from what was recorded, and only if that changed      analysis/, report/
 
 Every step can be cut short by Ctrl-C, a time limit or a power cut, and the same command goes on
@@ -83,8 +83,9 @@ def carry_out(runner: JobRunner) -> None:
     try:
         runner.set_aside()
         runner.record_kept()
-        runner.train()
-        runner.score()
+        for trainings, cells in runner.rounds():
+            runner.train(trainings)
+            runner.score(cells)
         summary.status = 1 if summary.failed else 0
     except Stopped:
         summary.status = runner.interruption.status or 1

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -331,6 +332,46 @@ def test_a_failing_training_fails_its_cells_and_no_others(
     assert summary.done == 4
     reasons = [failure.reason for work, failure in summary.failed if work != broken]
     assert reasons == ["its training failed: no memory"] * 5  # one at its checkpoint
+
+
+# 4 trainings, a cell and a checkpoint cell each.
+SEEDS = ["seeds=[0, 1]", "samplers=[ddim]", "steps=[2]"]
+
+
+def lines_of(said):
+    """What was trained and scored, in order: ("training 1/4", "linear, seed 0")."""
+    return re.findall(r"^((?:training|cell) \d+/\d+)  (.*?)(?:  |$)", said, re.MULTILINE)
+
+
+def test_cells_are_scored_as_soon_as_their_networks_are_there(
+    tmp_path, grid_file, store_folder, without_report, monkeypatch
+):
+    monkeypatch.setattr("harness.execute.machine.cores", lambda: 2)
+    summary, said = go(grid_file, paths_in(tmp_path), SEEDS)
+    assert summary.status == 0, said
+    lines = lines_of(said)
+    stages = [what for what, _ in lines]
+    assert stages[:2] == ["training 1/4", "training 2/4"]
+    assert stages[2:6] == [f"cell {n}/8" for n in (1, 2, 3, 4)]
+    assert stages[6:8] == ["training 3/4", "training 4/4"]
+    assert stages[8:] == [f"cell {n}/8" for n in (5, 6, 7, 8)]
+    assert all("seed 0" in title for _, title in lines[:6])
+    assert all("seed 1" in title for _, title in lines[6:])
+
+
+def test_a_training_that_fails_late_takes_its_cells_alone_along(
+    tmp_path, grid_file, store_folder, without_report, monkeypatch
+):
+    monkeypatch.setattr("harness.execute.machine.cores", lambda: 2)
+    broken = cells_of(grid_file, SEEDS)[-2].training
+    fails = failing_for(lambda work: work == broken)
+    summary, said = go(grid_file, paths_in(tmp_path), SEEDS, fails)
+    assert (summary.status, summary.done) == (1, 3)
+    assert [what for what, _ in lines_of(said)][-2:] == ["cell 5/6", "cell 6/6"]
+    assert "cell 1/8" in said  # it was not known yet
+    shutil.rmtree(tmp_path / "store" / "models" / broken.key)  # a real failure leaves no result
+    _, said = go(grid_file, paths_in(tmp_path), SEEDS)
+    assert [what for what, _ in lines_of(said)] == ["training 1/1", "cell 1/2", "cell 2/2"]
 
 
 def test_a_failed_training_is_in_the_report_though_none_of_its_cells_is(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Self
 
 from rich.console import Console
@@ -23,7 +24,8 @@ class Screen:
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
-        self._stage, self._done, self._total = "", 0, 0
+        self._stage, self._total = "", 0
+        self._done: Counter[str] = Counter()  # pieces, by stage
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -46,12 +48,15 @@ class Screen:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def stage(self, name: str, total: int) -> None:
-        """A new stage of `total` pieces begins."""
-        self._stage, self._done, self._total = name, 0, total
+        """A stage of `total` pieces in the whole run begins, or goes on where it was left."""
+        self._stage, self._total = name, total
         if self._bars:
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)
-            self._tasks = {"": self._bars.add_task(f"[bold]{name}", total=total, note="")}
+            bar = self._bars.add_task(
+                f"[bold]{name}", total=total, completed=self._done[name], note=""
+            )
+            self._tasks = {"": bar}
 
     def update(self, piece: str, progress: Progress) -> None:
         """A piece of work got this far."""
@@ -69,9 +74,10 @@ class Screen:
 
     def finish(self, piece: str, note: str) -> None:
         """A piece of work ended."""
-        self._done += 1
+        self._done[self._stage] += 1
+        done = self._done[self._stage]
         if self._bars:
             if piece in self._tasks:
                 self._bars.remove_task(self._tasks.pop(piece))
-            self._bars.update(self._tasks[""], completed=self._done)
-        self.say(f"{self._stage} {self._done}/{self._total}  {piece}  {note}".rstrip())
+            self._bars.update(self._tasks[""], completed=done)
+        self.say(f"{self._stage} {done}/{self._total}  {piece}  {note}".rstrip())

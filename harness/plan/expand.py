@@ -181,8 +181,11 @@ def matching(
 
 
 def by_training(cells: Iterable[Cell]) -> list[Cell]:
-    """The cells in their order, but those of one training side by side."""
-    groups: dict[Training, list[Cell]] = {}
+    """The cells in their order, but those of one training side by side, and all trainings of one
+    seed before those of the next: what differs between trainings can be compared after each seed.
+    """
+    seeds: dict[int, dict[Training, list[Cell]]] = {}
     for cell in cells:
-        groups.setdefault(cell.training, []).append(cell)
-    return [cell for group in groups.values() for cell in group]
+        trainings = seeds.setdefault(cell.training.seed, {})
+        trainings.setdefault(cell.training, []).append(cell)
+    return [cell for trainings in seeds.values() for group in trainings.values() for cell in group]

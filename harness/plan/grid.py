@@ -80,5 +80,5 @@ def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid:
 
 
 def expand(grid: Grid) -> list[Cell]:
-    """All cells, each once, those of one training side by side."""
+    """All cells, each once, in the order of the work: by seed, and by training."""
     return list(grid._cells)

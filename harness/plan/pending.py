@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +13,7 @@ from harness.errors import StoreError
 from harness.metrics.distances import METRICS
 from harness.metrics.evaluation import deciding, lacking
 from harness.plan.checkpoints import checkpoint_cells
+from harness.plan.expand import by_training
 from harness.plan.forecast import Forecast
 from harness.plan.grid import Grid
 from harness.store import FEATURES, Store
@@ -69,6 +70,20 @@ class Plan:
     def to_sample(self) -> list[Cell]:
         """What is to be scored and has no features yet."""
         return [cell for cell in self.to_score if cell.key not in self.from_features]
+
+    def rounds(self, side_by_side: int) -> Iterator[tuple[Sequence[Training], Sequence[Cell]]]:
+        """The work in its order: the cells that wait for no training; then, again and again, as
+        many trainings as go side by side and the cells that wait for those, checkpoint cells after
+        the others of their training."""
+        waiting: dict[str, list[Cell]] = {training.key: [] for training in self.to_train}
+        ready: list[Cell] = []
+        for cell in self.to_score:
+            waits = cell.key not in self.from_features
+            (waiting.get(cell.training.key, ready) if waits else ready).append(cell)
+        yield (), ready
+        for start in range(0, len(self.to_train), side_by_side):
+            some = self.to_train[start : start + side_by_side]
+            yield some, [cell for training in some for cell in waiting[training.key]]
 
     def state(self, work: Work) -> str:
         if work in self.to_train or work in self.to_score:
@@ -170,9 +185,9 @@ def pending(
         elif training.key not in recorded and is_there:
             to_record.append(training)
     return Plan(
-        grid.name, tuple(cells), tuple(whole), tuple(to_train), tuple(to_score), tuple(to_record),
-        (*redone, *trainings_redone), tuple(checkpoints), frozenset(from_features),
-        warnings=_warnings_of_damage(store, [*to_train, *to_score]),
+        grid.name, tuple(cells), tuple(whole), tuple(to_train), tuple(by_training(to_score)),
+        tuple(to_record), (*redone, *trainings_redone), tuple(checkpoints),
+        frozenset(from_features), warnings=_warnings_of_damage(store, [*to_train, *to_score]),
     )  # fmt: skip
 
 

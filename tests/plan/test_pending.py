@@ -56,7 +56,7 @@ def test_at_first_everything_is_pending(grid, cells, store):
     plan = pending(grid, cells, store, {}, Options())
     assert [*plan.cells] == cells
     assert len(plan.to_train) == 2
-    assert [*plan.to_score] == [*cells, *plan.checkpoints]
+    assert {*plan.to_score} == {*cells, *plan.checkpoints}
     assert len(plan.checkpoints) == 2
     assert plan.to_record == plan.to_redo == ()
     assert plan
@@ -184,3 +184,50 @@ def test_timing_again_needs_the_network_but_no_checkpoint(grid, cells, store):
 def test_a_checkpoint_cell_is_measured_by_the_metric_that_decides(grid, cells):
     assert metrics_of(cells[0], grid) == ("kid", "fid")
     assert metrics_of(replace(cells[0], weights="0.9"), grid) == ("kid",)
+
+
+# The order of the work.
+
+
+def seeds_of(works):
+    trainings = [getattr(work, "training", work) for work in works]
+    return [(str(training.schedule), training.seed) for training in trainings]
+
+
+@pytest.fixture
+def three_seeds(grid_file):
+    grid = load_grid(grid_file, ["seeds=[2, 0, 1]", "steps=[3]"])
+    return grid, expand(grid)
+
+
+def test_trainings_go_by_seed_so_that_schedules_can_be_compared_early(three_seeds, store):
+    plan = pending(*three_seeds, store, {}, Options())
+    both = ("linear", "cosine")
+    assert seeds_of(plan.to_train) == [(name, seed) for seed in (2, 0, 1) for name in both]
+
+
+def test_cells_follow_their_trainings_and_checkpoint_cells_the_others(three_seeds, store):
+    plan = pending(*three_seeds, store, {}, Options())
+    (nothing, ready), *rounds = plan.rounds(2)
+    assert not nothing
+    assert not ready
+    assert [seeds_of(trainings) for trainings, _ in rounds] == [
+        [("linear", seed), ("cosine", seed)] for seed in (2, 0, 1)
+    ]
+    for trainings, cells in rounds:
+        assert [cell.training for cell in cells] == [one for one in trainings for _ in range(3)]
+        assert [cell.weights for cell in cells] == ["final", "final", "0.9"] * 2
+    assert [len(trainings) for trainings, _ in plan.rounds(4)] == [0, 4, 2]
+    assert [cell for _, cells in plan.rounds(4) for cell in cells] == [*plan.to_score]
+
+
+def test_cells_that_wait_for_no_training_come_first(three_seeds, store):
+    grid, cells = three_seeds
+    last = cells[-1].training
+    keep(store, last)
+    keep(store, cells[0], kid=0.1)  # of the first training, and scored from kept features
+    plan = pending(grid, cells, store, {}, Options())
+    (_, ready), *rounds = plan.rounds(1)
+    assert [*ready] == [cells[0], *(cell for cell in plan.to_score if cell.training == last)]
+    assert last not in plan.to_train
+    assert {*ready, *(cell for _, some in rounds for cell in some)} == {*plan.to_score}
