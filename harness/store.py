@@ -7,6 +7,7 @@
     models/<key>/result.json            what came of it: exists only when it is complete
     cells/<key>/result.json ...         likewise of a cell, with its pictures and features
     features/<key>.npy                  features of a reference set
+    grids/<name>.json                   what a grid stood for when it was last run
     fingerprints.json                   of data and weights, by the sizes and times of their files
 
 A file is complete or absent: everything is written under a temporary name and then moved, the
@@ -30,7 +31,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from harness.errors import StoreError
-from harness.work.cells import Cell, Training
+from harness.work.cells import Asked, Cell, Training
 from harness.work.results import (
     RESULT,
     Artifacts,
@@ -46,6 +47,7 @@ from harness.work.results import (
 LAYOUT = 2  # of the files above
 WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "state.safetensors"
 FEATURES = "features.npy"
+GRIDS = "grids"
 DAMAGED = ".damaged"  # after the key of what is set aside
 
 
@@ -104,6 +106,19 @@ class Store:
 
     def training_results(self, only_whole: bool = False) -> list[TrainingResult]:
         return self._results(self.training_result, "models", only_whole)
+
+    def keep_grid(self, name: str, asked: Asked) -> None:
+        """Remember what a grid stands for: its comparisons are judged together."""
+        write_bytes(self.root / GRIDS / f"{name}.json", asked.as_json())
+
+    def grids(self) -> dict[str, Asked]:
+        """What each grid that was run here stood for when it was last run; a damaged note of it is
+        none."""
+        found = {}
+        for path in sorted((self.root / GRIDS).glob("*.json")):
+            with suppress(OSError, ValueError, TypeError, KeyError):
+                found[path.stem] = Asked.from_json(path.read_bytes())
+        return found
 
     def forget(self, work: Training | Cell) -> None:
         """Remove what came of a piece of work, the file that says it is complete first."""

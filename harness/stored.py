@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.analysis.groups import GroupComparison, compare, the_one
 from harness.analysis.sources import of_one_source
+from harness.analysis.study import studies
 from harness.data.datasets import DATASETS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
@@ -17,14 +19,24 @@ from harness.registry import BUILT_IN, Registry
 from harness.store import Store
 from harness.work.cells import Cell, Part
 from harness.work.options import Workplace
-from harness.work.results import CellResult
+from harness.work.results import CellResult, Experiment
 
 
 def compare_cells(
     store: Path, first: str, second: str, metric: str, only: str | None = None
 ) -> GroupComparison:
     """What may be said of two cells or groups of cells of a store against each other."""
-    return compare(finished(store), first, second, metric, only)
+    results = finished(store)
+    by_key = {one.cell.key: one for one in results}
+    grids = {}
+    for name, asked in Store(store).grids().items():
+        cells = tuple(
+            replace(one, cell=replace(one.cell, budget=budget))
+            for key, budget in asked.cells.items()
+            if (one := by_key.get(key))
+        )
+        grids[name] = studies(Experiment(name, cells, looks=asked.looks))
+    return compare(results, first, second, metric, only, grids)
 
 
 def sample_cell(wanted: str, at: Workplace, out: Path, images: int, seed: int | None) -> Path:

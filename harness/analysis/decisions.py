@@ -60,6 +60,7 @@ class Effect:
     adjusted: float = np.nan
     verdict: Verdict = "inconclusive"
     look: int = 0  # that decided it, from 1; 0 where there was one look
+    is_ratio: bool = True  # of logarithms alone; else values are near zero, and a share is vague
 
     @property
     def p(self) -> float:
@@ -101,6 +102,13 @@ class Effect:
         if self.reason:
             return self.reason
         return f"{NOT_SIGNIFICANT} within its question" if self.p < ALPHA else NOT_SIGNIFICANT
+
+    @property
+    def reversed(self) -> Effect:
+        """The same, of the second against the first."""
+        other: Mapping[Verdict, Verdict] = {"better": "worse", "worse": "better"}
+        verdict = other.get(self.verdict, "inconclusive")
+        return replace(self, value=-self.value, verdict=verdict)
 
     def judged(self, adjusted: float, alpha: float = ALPHA, look: int = 0) -> Effect:
         """The effect with its p-value within the question, and what that allows to say."""
@@ -169,7 +177,7 @@ def seed_effects(
 ) -> tuple[dict[Pair, Effect], dict[Pair, tuple[Effect, ...]]]:
     """The main effect of each pair of levels and its effect in each configuration, not yet judged,
     of values [levels, seeds, configurations] whose seeds are independent."""
-    scaled = relative(values)
+    scaled, is_ratio = relative(values), have_logarithms(values)
     main, details = {}, {}
     for pair in pairs:
         i, j = pair
@@ -177,9 +185,13 @@ def seed_effects(
         seeds, configurations = complete_block(there)
         block = scaled[:, seeds][:, :, configurations]
         means = block.mean(axis=2) if block.size else np.full((len(values), 0), np.nan)
-        main[pair] = _seed_effect(means, pair, lower_is_better)
+        effect = _seed_effect(means, pair, lower_is_better)
+        main[pair] = replace(effect, is_ratio=bool(is_ratio[configurations].all()))
         details[pair] = tuple(
-            _seed_effect(scaled[:, :, c], pair, lower_is_better) for c in range(scaled.shape[2])
+            replace(
+                _seed_effect(scaled[:, :, c], pair, lower_is_better), is_ratio=bool(is_ratio[c])
+            )
+            for c in range(scaled.shape[2])
         )
     return main, details
 
@@ -192,8 +204,17 @@ def relative(values: NDArray[np.float64]) -> NDArray[np.float64]:
         there = np.isfinite(values)
         size = np.where(there, np.abs(values), 0).sum(axis=(0, 1)) / there.sum(axis=(0, 1))
         shares = values / np.where(size > 0, size, 1)
-        least = np.where(there, shares, np.inf).min(axis=(0, 1), initial=np.inf)
-        return np.where(least > LOGARITHMIC, np.log(np.where(shares > 0, shares, np.nan)), shares)
+        logarithms = np.log(np.where(shares > 0, shares, np.nan))
+        return np.where(have_logarithms(values), logarithms, shares)
+
+
+def have_logarithms(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """In which configurations all values [levels, seeds, configurations] are clearly positive."""
+    there = np.isfinite(values)
+    size = np.where(there, np.abs(values), 0).sum(axis=(0, 1)) / np.maximum(there.sum((0, 1)), 1)
+    least = np.where(there, values, np.inf).min(axis=(0, 1), initial=np.inf)
+    clear: NDArray[np.bool_] = least > LOGARITHMIC * size
+    return clear
 
 
 def complete_block(there: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -1,22 +1,23 @@
 """Two cells, or two groups of cells, against each other: what `harness compare` does.
 
 Cells are paired by everything in which the two groups are not said to differ, seeds included, so
-that what they share falls out. Pairs are judged as the report judges them, by themselves: a report
-also corrects for the number of its comparisons. What must not be put side by side is refused.
+that what they share falls out. What the report of a grid compares, too, has the verdict that it has
+there; anything else is judged by itself. What must not be put side by side is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from harness.analysis.configurations import MetricInfo
-from harness.analysis.old_pairs import Pair, PairedDifference, difference_of
-from harness.analysis.statistics import SAMPLING
-from harness.analysis.study import Quantity, differences
+from harness.analysis.decisions import SAMPLING, UNMEASURED, Effect, seed_effects
+from harness.analysis.pairs import Pair, mean_size, sampling_effect
+from harness.analysis.questions import judged_pair
+from harness.analysis.study import Quantity, Study, differences
 from harness.errors import NotComparable, StoreError
 from harness.metrics.distances import METRICS
 from harness.work.cells import FINGERPRINT, Cell, titles
@@ -34,25 +35,25 @@ class GroupComparison:
     first: str  # how the group was named
     second: str
     pairs: tuple[Pair, ...]
-    found: PairedDifference
+    means: tuple[float, float]  # of each side, less the bias
+    effect: Effect
+    question: str = ""  # of the grid that asks it, which judged it; empty for an exploratory one
     left_out: int = 0  # cells without a partner
 
     def as_text(self) -> str:
-        difference = self.found.difference
+        effect, change = self.effect, self.effect.change
         what = {
             "better": f"{self.first} is better than {self.second}",
             "worse": f"{self.first} is worse than {self.second}",
-            "inconclusive": f"inconclusive: {difference.reason}",
-        }[difference.verdict]
-        span = f"{difference.value:+.4g}"
-        if np.isfinite(difference.low):
-            span += f"  95 % interval [{difference.low:+.4g}, {difference.high:+.4g}]"
-        one, other = self.found.means
-        lines = [
-            what,
-            f"{self.metric.title}: {one:.4g} against {other:.4g}, difference {span}",
-            self._basis(),
-        ]
+            "inconclusive": f"inconclusive: {effect.why}",
+        }[effect.verdict]
+        one, other = self.means
+        told = f"{self.metric.title}: {one:.4g} against {other:.4g}"
+        if np.isfinite(change.estimate):
+            told += f", {100 * change.estimate:+.3g} %"
+        if np.isfinite(change.low):
+            told += f"  95 % interval [{100 * change.low:+.3g}, {100 * change.high:+.3g}]"
+        lines = [what, told, self._basis()]
         if self.left_out:
             cells = "1 cell has" if self.left_out == 1 else f"{self.left_out} cells have"
             lines.append(f"{cells} no partner and no part in this.")
@@ -60,41 +61,60 @@ class GroupComparison:
 
     def _basis(self) -> str:
         """What the interval rests on, and what it does not cover."""
-        pairs, n = len(self.pairs), self.found.difference.n
+        pairs, n = len(self.pairs), self.effect.n
         cells = "1 pair of cells" if pairs == 1 else f"{pairs} pairs of cells"
-        if self.found.difference.covers == SAMPLING:
-            how = "paired image by image" if self.found.is_paired else "errors as independent"
+        if self.effect.covers == SAMPLING:
+            how = "paired image by image" if self.effect.is_paired else "errors as independent"
+            is_exact = all(one.cell.training.is_exact for pair in self.pairs for one in pair)
             models = "1 trained model" if n == 1 else f"{n} trained models"
-            of = "the exact denoiser" if self.found.is_exact else models
+            of = "the exact denoiser" if is_exact else models
             covers = f"sampling only, on {of}, {how}"
         else:
             covers = f"training and sampling, over {n} training seed{'' if n == 1 else 's'}"
-        alone = "Judged by itself: a report corrects for the number of its comparisons."
-        return f"From {cells}. Covers {covers}; the reference images are held fixed. {alone}"
+        judged = (
+            f"Judged within {self.question}, as in its report."
+            if self.question
+            else "No grid asks this: judged by itself, so exploratory."
+        )
+        return f"From {cells}. Covers {covers}; the reference images are held fixed. {judged}"
 
     def as_json(self) -> Mapping[str, Any]:
-        def plain(value: Any) -> Any:
-            return None if isinstance(value, float) and not np.isfinite(value) else value
+        def plain(value: float) -> float | None:
+            return value if np.isfinite(value) else None
 
-        difference = asdict(self.found.difference)
+        effect, change = self.effect, self.effect.change
         return {
             "metric": self.metric.key,
             "first": self.first,
             "second": self.second,
             "pairs": [[a.cell.key, b.cell.key] for a, b in self.pairs],
-            "values": list(self.found.means),
-            "difference": plain(difference.pop("value")),
-            **{key: plain(value) for key, value in difference.items()},
-            "paired": self.found.is_paired,
+            "values": list(self.means),
+            "change": plain(change.estimate),
+            "low": plain(change.low),
+            "high": plain(change.high),
+            "verdict": effect.verdict,
+            "reason": effect.why,
+            "p": plain(effect.p),
+            "adjusted_p": plain(effect.adjusted),
+            "n": effect.n,
+            "covers": effect.covers,
+            "paired": effect.is_paired,
+            "question": self.question,
             "left_out": self.left_out,
         }
 
 
 def compare(
-    results: Sequence[CellResult], first: str, second: str, metric: str, only: str | None = None
+    results: Sequence[CellResult],
+    first: str,
+    second: str,
+    metric: str,
+    only: str | None = None,
+    grids: Mapping[str, Sequence[Study]] = {},
 ) -> GroupComparison:
     """Compare what two keys or filters name among these results (those that `only` names, where it
-    is given). Raises BadOption, StoreError or NotComparable, saying why not."""
+    is given). The verdict is that of the first of `grids`, by name, whose report makes the same
+    comparison. Raises BadOption, StoreError or NotComparable, saying why not."""
     info = MetricInfo.of(metric)
     if metric not in METRICS and not any(metric in one.measurements for one in results):
         METRICS[metric]  # refuses the name
@@ -108,8 +128,62 @@ def compare(
     )
     refuse_other_quantities(ours, theirs)
     pairs, left_out = paired(ours, theirs, said(first) | said(second))
-    found = difference_of(pairs, info)
-    return GroupComparison(info, first, second, tuple(pairs), found, left_out)
+    keys = frozenset((one.cell.key, other.cell.key) for one, other in pairs)
+    means = tuple(
+        float(np.mean([pair[side].measurements[metric].corrected for pair in pairs]))
+        for side in (0, 1)
+    )
+    for name, studies in sorted(grids.items()):
+        for study in studies:
+            if found := judged_pair(study, keys, metric):
+                question = f"the question of the {found[0]} of the grid '{name}'"
+                return GroupComparison(
+                    info, first, second, tuple(pairs), (means[0], means[1]), found[1], question,
+                    left_out,
+                )  # fmt: skip
+    effect = effect_of(pairs, info)
+    return GroupComparison(
+        info, first, second, tuple(pairs), (means[0], means[1]), effect.judged(effect.p),
+        left_out=left_out,
+    )  # fmt: skip
+
+
+def effect_of(pairs: Sequence[Pair], metric: MetricInfo) -> Effect:
+    """The mean relative difference over these pairs, by itself: image by image where both cells of
+    each pair are of one network, or nothing is trained; else over training seeds."""
+    groups: dict[object, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(_beside_seeds(pair), []).append(pair)
+    is_exact = all(one.cell.training.is_exact for pair in pairs for one in pair)
+    if is_exact or all(a.cell.training == b.cell.training for a, b in pairs):
+        sizes = [
+            mean_size([_mean(group, side, metric.key) for side in (0, 1)])
+            for group in groups.values()
+        ]
+        effect = sampling_effect(list(groups.values()), metric, sizes)
+        if is_exact or effect.reason != UNMEASURED:
+            return effect
+    seeds = sorted({a.cell.training.seed for a, _ in pairs})
+    values = np.full((2, len(seeds), len(groups)), np.nan)
+    for place, group in enumerate(groups.values()):
+        for row, seed in enumerate(seeds):
+            if of_it := [pair for pair in group if pair[0].cell.training.seed == seed]:
+                values[:, row, place] = [_mean(of_it, side, metric.key) for side in (0, 1)]
+    main, _ = seed_effects(values, [(0, 1)], metric.lower_is_better)
+    return main[0, 1]
+
+
+def _mean(group: Sequence[Pair], side: int, metric: str) -> float:
+    return float(np.mean([pair[side].measurements[metric].corrected for pair in group]))
+
+
+def _beside_seeds(pair: Pair) -> tuple[Cell, Cell]:
+    """What two cells are, whatever their seeds."""
+    first, second = (
+        replace(one.cell, training=replace(one.cell.training, seed=0), sampling_seed=0)
+        for one in pair
+    )
+    return first, second
 
 
 def named(cells: Sequence[Cell], wanted: str) -> list[Cell]:

@@ -28,7 +28,7 @@ def mean_size(values: Sequence[float]) -> float | None:
     """What differences between these values are divided by; None where all are clearly positive,
     and their logarithms are taken."""
     size = float(np.abs(values).mean())
-    return None if min(values) > LOGARITHMIC * size else size
+    return None if min(values) > LOGARITHMIC * size else size or 1.0
 
 
 def sampling_effect(
@@ -84,8 +84,9 @@ def _effect(groups: Sequence[Group], metric: MetricInfo, sizes: Sequence[float |
             variance += _variance(np.sum(of_reference, axis=0))
         error = float(np.sqrt(variance))
     effect = Effect(
-        value, error, np.inf, len(networks), SAMPLING, metric.lower_is_better, is_paired=is_paired
-    )
+        value, error, np.inf, len(networks), SAMPLING, metric.lower_is_better, is_paired=is_paired,
+        is_ratio=all(size is None for size in sizes),
+    )  # fmt: skip
     if not np.isfinite(error):
         return replace(effect, reason=UNMEASURED)
     return replace(effect, reason=CONSTANT) if error <= 1e-12 else effect

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 AS_MANY = 1.6  # evaluations of ours for one of theirs, or the other way round, at most
 TIE = 0.05  # of the larger: some figures are read off a plot
@@ -30,34 +29,16 @@ class Published:
         near = [n for n in theirs if max(n / evaluations, evaluations / n) <= AS_MANY]
         if not near:
             return None
-        return self._order(
-            first, second, min(near, key=lambda n: max(n / evaluations, evaluations / n))
-        )
-
-    def crossings(self, first: str, second: str) -> list[tuple[int, int, str, str]]:
-        """Where one sampler overtakes the other: between which numbers of evaluations, the one
-        that overtakes, and the one overtaken."""
-        ordered = [
-            (n, order)
-            for n in self._evaluations(first, second)
-            if (order := self._order(first, second, n))
-        ]
-        return [
-            (before, after, *order)
-            for (before, was), (after, order) in pairwise(ordered)
-            if order != was
-        ]
+        nearest = min(near, key=lambda n: max(n / evaluations, evaluations / n))
+        one, other = (self.figures[sampler][nearest] for sampler in (first, second))
+        if abs(one - other) < TIE * max(one, other):
+            return None
+        return (first, second) if one < other else (second, first)
 
     def _evaluations(self, *samplers: str) -> list[int]:
         """Those at which all of these samplers have a figure."""
         each: Iterable[set[int]] = ({*self.figures.get(sampler, {})} for sampler in samplers)
         return sorted(set.intersection(*each))
-
-    def _order(self, first: str, second: str, evaluations: int) -> tuple[str, str] | None:
-        one, other = (self.figures[sampler][evaluations] for sampler in (first, second))
-        if abs(one - other) < TIE * max(one, other):
-            return None
-        return (first, second) if one < other else (second, first)
 
 
 # KID at 75 pixels, read off the plot of the repository; ddpm has the small variance.

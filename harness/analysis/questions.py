@@ -94,6 +94,13 @@ class Comparison:
         return self.first.steps
 
     @property
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        """The keys of its cells that are alike in seeds."""
+        partner = {_seeds(one): one.cell.key for one in self.second.cells}
+        found = ((one.cell.key, partner.get(_seeds(one))) for one in self.first.cells)
+        return frozenset((key, other) for key, other in found if other)
+
+    @property
     def verdict(self) -> Verdict:
         return self.effect.verdict
 
@@ -120,8 +127,11 @@ class MainEffect:
 
     @property
     def is_opposed(self) -> bool:
-        """Whether a configuration is decided the other way, so that neither is better overall."""
-        return opposed(self.effect, [one.effect for one in self.comparisons])
+        """Whether a configuration is decided the other way, or two of them differently, so that
+        neither is better overall."""
+        verdicts = {one.verdict for one in self.comparisons}
+        is_split = {"better", "worse"} <= verdicts
+        return is_split or opposed(self.effect, [one.effect for one in self.comparisons])
 
     @property
     def verdict(self) -> Verdict:
@@ -158,6 +168,10 @@ class MainEffect:
     @property
     def keys(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(key for one in self.comparisons for key in one.keys))
+
+    @property
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        return frozenset(pair for one in self.comparisons for pair in one.pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,8 +217,8 @@ class Question:
     def _best_in_order(self) -> tuple[Level, ...]:
         best = [self.main[0].first]
         for one in self.main:
-            if one.verdict == "worse":
-                best = [one.second]
+            if one.verdict == "worse":  # after a level that lost, it is not known to beat the best
+                best = [one.second] if best[-1] == one.first else [*best, one.second]
             elif one.verdict == "inconclusive" and best[-1] == one.first:
                 best.append(one.second)
         return tuple(best)
@@ -260,11 +274,21 @@ def compared(study: Study, first: Configuration, second: Configuration) -> Compa
 
 
 def reversed_(one: Comparison) -> Comparison:
-    other: Mapping[Verdict, Verdict] = {"better": "worse", "worse": "better"}
-    effect = replace(
-        one.effect, value=-one.effect.value, verdict=other.get(one.verdict, "inconclusive")
-    )
-    return Comparison(one.question, one.second, one.first, effect)
+    return Comparison(one.question, one.second, one.first, one.effect.reversed)
+
+
+def judged_pair(
+    study: Study, pairs: frozenset[tuple[str, str]], metric: str
+) -> tuple[str, Effect] | None:
+    """The question that compares just these pairs of cells, by their keys, and its effect."""
+    turned = frozenset((other, one) for one, other in pairs)
+    for question in questions(study, metric):
+        everything: list[MainEffect | Comparison] = [*question.main, *question.comparisons]
+        for made in everything:
+            if made.pairs in (pairs, turned):
+                effect = replace(made.effect, verdict=made.verdict)
+                return question.name, effect if made.pairs == pairs else effect.reversed
+    return None
 
 
 def exploratory(
@@ -286,6 +310,10 @@ def alone(first: Configuration, second: Configuration) -> Effect:
     is_one_network = bool(cell_pairs(first.cells, second.cells))
     main, _ = _effects([{(): first}, {(): second}], [()], [(0, 1)], not is_one_network)
     return main[0, 1]
+
+
+def _seeds(one: CellResult) -> tuple[int, int]:
+    return one.cell.training.seed, one.cell.sampling_seed
 
 
 def _by_axes(everything: Sequence[Configuration], factor: Factor) -> Table:

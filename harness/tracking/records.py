@@ -173,6 +173,7 @@ class Records:
             runs=self._recorded(),
             failures=tuple(one for one in self.failures() if one.key in relevant),
             expected_cells=len(asked.cells),
+            looks=asked.looks,
             left_out=self._left_out(asked.cells, recorded),
             grid_text=self.grid_text(),
             versions=versions_in(tags) or (cells[0].provenance.versions if cells else {}),

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self
 
+from harness.work.looks import Look
+
 EXACT = "exact"  # the model that is no network and needs no training
 RESULT_VERSION = 2  # raise it when a change to the code changes the results of the same work
 
@@ -233,13 +235,15 @@ class Asked:
 
     cells: Mapping[str, int | None]
     trainings: tuple[str, ...] = ()
+    looks: tuple[Look, ...] = ()  # at which verdicts were asked for, where there were several
 
     @classmethod
-    def of(cls, cells: Iterable[Cell]) -> Self:
+    def of(cls, cells: Iterable[Cell], looks: Iterable[Look] = ()) -> Self:
         cells = list(cells)
         return cls(
             {cell.key: cell.budget for cell in cells},
             tuple(sorted(training.key for training in distinct_trainings(cells))),
+            tuple(looks),
         )
 
     def as_json(self) -> bytes:
@@ -249,7 +253,9 @@ class Asked:
     def from_json(cls, text: bytes) -> Self:
         """Raises ValueError, TypeError or KeyError where it is none."""
         value = json.loads(text)
-        return cls(dict(value["cells"]), tuple(value["trainings"]))
+        looks = (Look(tuple(one["seeds"]), tuple(one["sampling_seeds"]))
+                 for one in value.get("looks", ()))  # fmt: skip
+        return cls(dict(value["cells"]), tuple(value["trainings"]), tuple(looks))
 
 
 def _named(role: str, part: Part) -> dict[str, Param]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis.decisions import SPENT, Decision, decide, judge, seed_effects
+from harness.analysis.looks import SEEDS, is_out_of_reach, is_tie
 
 CONFIGURATIONS = 8  # such as two samplers at four step counts
 LUCK = 0.12  # standard deviation of the logarithm, of networks and again of sampling
 EFFECT = 0.8  # logarithm of the ratio of two schedules
-LOOKS = (3, 5, 8, 12)  # training seeds
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,19 @@ WORLDS = {
 
 @dataclass(frozen=True)
 class Rates:
-    """Of the repetitions: any false verdict, the share of true main effects found, and of true
-    effects in single configurations; seeds used, of those of the full grid."""
+    """Of the repetitions: any false verdict, the shares found of true main effects and of true
+    effects in single configurations, any true verdict; networks trained, of those of
+    the full grid."""
 
     false: float
     overall: float
     single: float
+    any: float  # whether there is any true verdict
     seeds: float = 1.0
 
 
-def judged(decision: Decision, truth: np.ndarray) -> tuple[bool, float, float]:
-    """Whether a verdict is false, and the shares of true effects found."""
+def judged(decision: Decision, truth: np.ndarray) -> tuple[bool, float, float, bool]:
+    """Whether a verdict is false, the shares of true effects found, and whether there is any."""
     wrong, overall, single = False, [], []
     for (i, j), verdict in decision.overall.items():
         apart = truth[i] - truth[j]
@@ -90,7 +92,8 @@ def judged(decision: Decision, truth: np.ndarray) -> tuple[bool, float, float]:
             wrong |= found not in (right, "inconclusive")
             if right != "inconclusive":
                 single.append(found == right)
-    return wrong, float(np.mean(overall or [np.nan])), float(np.mean(single or [np.nan]))
+    shares = float(np.mean(overall or [np.nan])), float(np.mean(single or [np.nan]))
+    return wrong, *shares, any([*overall, *single])
 
 
 def rates(world: World, levels: int, seeds: int, repetitions: int, seed: int = 0) -> Rates:
@@ -100,19 +103,34 @@ def rates(world: World, levels: int, seeds: int, repetitions: int, seed: int = 0
 
 
 def rates_over_looks(world: World, levels: int, repetitions: int, seed: int = 0) -> Rates:
-    """As `--until decided` does: more seeds only as long as a pair is open overall."""
+    """As `--until decided` does: more seeds only to the pairs that are open overall, of levels that
+    none is better than, and neither a practical tie nor out of reach."""
     draw, truth = np.random.default_rng([seed, levels]), world.truth(levels)
     pairs = [(i, j) for i in range(levels) for j in range(i + 1, levels)]
     found = []
     for _ in range(repetitions):
-        values, decision = world.draw(draw, levels, LOOKS[-1]), None
-        for number, seeds in enumerate(LOOKS):
-            effects = seed_effects(values[:, :seeds], pairs)
+        values, decision = world.draw(draw, levels, SEEDS[-1]), None
+        seen, extended = np.full_like(values, np.nan), set(range(levels))
+        for number, seeds in enumerate(SEEDS):
+            seen[[*extended], :seeds] = values[[*extended], :seeds]
+            effects = seed_effects(seen, pairs)
             decision = judge(*effects, SPENT[number], decision, number + 1)
-            if "inconclusive" not in decision.overall.values():
+            if not (extended := _still_open(decision)):
                 break
-        found.append((*judged(decision, truth), seeds / LOOKS[-1]))
+        used = np.isfinite(seen[:, :, 0]).sum() / (levels * SEEDS[-1])
+        found.append((*judged(decision, truth), float(used)))
     return Rates(*map(float, np.mean(found, axis=0)))
+
+
+def _still_open(decision: Decision) -> set[int]:
+    overall = decision.overall
+    beaten = {pair[v == "better"] for pair, v in overall.items() if v != "inconclusive"}
+    found = set()
+    for pair, effect in decision.main.items():
+        is_spent = is_tie(effect) or is_out_of_reach(effect)
+        if effect.verdict == "inconclusive" and not is_spent and not {*pair} & beaten:
+            found |= {*pair}
+    return found
 
 
 def _right(difference: float) -> str:
@@ -124,7 +142,7 @@ def _right(difference: float) -> str:
 def main() -> None:
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     with ProcessPoolExecutor(2) as pool:
-        one = {
+        one = {} if '--looks' in sys.argv else {
             (name, levels, seeds): pool.submit(rates, world, levels, seeds, repetitions)
             for name, world in WORLDS.items() for levels in (2, 3, 5) for seeds in (2, 3, 5)
         }  # fmt: skip
@@ -136,7 +154,8 @@ def main() -> None:
         print("|---|--:|--:|--:|--:|--:|")
         for (name, levels, seeds), job in one.items():
             found = job.result()
-            numbers = " | ".join(_shown(x) for x in (found.false, found.overall, found.single))
+            shares = (found.false, found.overall, found.single)
+            numbers = " | ".join(map(_shown, shares))
             print(f"| {name} | {levels} | {seeds} | {numbers} |", flush=True)
         print(
             "\n| world | levels | false verdict | main effect found | single found | seeds used |"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from harness.analysis.comparisons import comparisons
+from harness.analysis.decisions import SAMPLING, TRAINING
 from harness.analysis.groups import compare
-from harness.analysis.statistics import SAMPLING, TRAINING
+from harness.analysis.questions import questions
 from harness.analysis.study import studies
 from harness.cli import main
 from harness.errors import BadOption, NotComparable, StoreError, UnknownName
@@ -53,58 +53,65 @@ def scored(*cells, with_influences=True, with_reference=False, **provenance):
     return found
 
 
+def slopes(*values):
+    """What an image's influence counts on the scale of relative differences, typed out: values that
+    are clearly positive have logarithms."""
+    size = np.mean(np.abs(values))
+    return [1 / v for v in values] if min(values) > 0.01 * size else [1 / size] * len(values)
+
+
 # What is paired, and how sure it is.
 
 
 def test_two_cells_of_one_network_get_a_verdict_paired_image_by_image():
-    results = scored((cell("ddim"), 0.0), (cell("ddpm"), 0.2))
-    told = compare(results, "sampler=ddim", "sampler=ddpm", "kid")
-    difference = told.found.difference
-    assert (difference.verdict, difference.covers) == ("better", SAMPLING)
-    assert told.found.is_paired
-    one, other = features_of(cell("ddim")), features_of(cell("ddpm"), 0.2)
-    assert difference.value == pytest.approx(kid(one, REFERENCE) - kid(other, REFERENCE), rel=1e-12)
-    apart = kid_influence(one, REFERENCE) - kid_influence(other, REFERENCE)
-    reach = 1.959964 * apart.std(ddof=1) / np.sqrt(IMAGES)
-    assert difference.high - difference.value == pytest.approx(reach, rel=1e-5)
+    results = scored((cell("ddim"), 0.2), (cell("ddpm"), 0.4))
+    effect = compare(results, "sampler=ddim", "sampler=ddpm", "kid").effect
+    assert (effect.verdict, effect.covers, effect.is_paired) == ("better", SAMPLING, True)
+    one, other = features_of(cell("ddim"), 0.2), features_of(cell("ddpm"), 0.4)
+    values = kid(one, REFERENCE), kid(other, REFERENCE)
+    assert effect.value == pytest.approx(np.log(values[0] / values[1]), rel=1e-9)
+    a, b = slopes(*values)
+    apart = a * kid_influence(one, REFERENCE) - b * kid_influence(other, REFERENCE)
+    assert effect.error == pytest.approx(apart.std(ddof=1) / np.sqrt(IMAGES), rel=1e-5)
+    assert effect.change.low < effect.change.estimate < effect.change.high < 0
 
 
 def test_without_influences_the_errors_are_taken_as_independent_and_said_to_be():
-    cells = (cell("ddim"), 0.0), (cell("ddpm"), 0.05)
+    cells = (cell("ddim"), 0.2), (cell("ddpm"), 0.3)
     results = scored(*cells, with_influences=False)
     told = compare(results, "sampler=ddim", "sampler=ddpm", "kid")
-    assert not told.found.is_paired
+    assert not told.effect.is_paired
     assert "errors as independent" in told.as_text()
-    errors = [one.measurements["kid"].standard_error for one in results]
-    difference = told.found.difference
-    assert difference.high - difference.value == pytest.approx(1.959964 * np.hypot(*errors))
+    measured = [one.measurements["kid"] for one in results]
+    scale = slopes(*(one.value for one in measured))
+    errors = [slope * one.standard_error for slope, one in zip(scale, measured, strict=True)]
+    assert told.effect.error == pytest.approx(np.hypot(*errors))
 
 
 def test_the_choice_of_the_reference_is_covered_where_that_was_asked_for():
-    cells = (cell("ddim"), 0.0), (cell("ddpm"), 0.05)
+    cells = (cell("ddim"), 0.2), (cell("ddpm"), 0.3)
     asked = "sampler=ddim", "sampler=ddpm", "kid"
-    held_fixed = compare(scored(*cells), *asked).found.difference
-    covered = compare(scored(*cells, with_reference=True), *asked).found.difference
+    held_fixed = compare(scored(*cells), *asked).effect
+    covered = compare(scored(*cells, with_reference=True), *asked).effect
     g = [kid_reference_influence(features_of(one, shift), REFERENCE) for one, shift in cells]
-    added = (g[0] - g[1]).std(ddof=1) / np.sqrt(len(REFERENCE))
-    reaches = [(one.high - one.low) / (2 * 1.959964) for one in (held_fixed, covered)]
-    assert reaches[1] == pytest.approx(np.hypot(reaches[0], added), rel=1e-5)
+    a, b = slopes(*(kid(features_of(one, shift), REFERENCE) for one, shift in cells))
+    added = (a * g[0] - b * g[1]).std(ddof=1) / np.sqrt(len(REFERENCE))
+    assert covered.error == pytest.approx(np.hypot(held_fixed.error, added), rel=1e-5)
 
 
-def test_a_schedule_needs_three_training_seeds():
+def test_a_schedule_needs_several_training_seeds():
     def seeds(count):
-        return [(cell(schedule="cosine", seed=seed), 0.02 * seed) for seed in range(count)] + [
-            (cell(schedule="linear", seed=seed), 0.5 + 0.01 * seed) for seed in range(count)
-        ]
+        return [
+            (cell(schedule="cosine", seed=seed), 0.3 + 0.01 * seed) for seed in range(count)
+        ] + [(cell(schedule="linear", seed=seed), 0.8 + 0.01 * seed) for seed in range(count)]
 
     asked = "schedule=cosine", "schedule=linear", "kid"
-    for count in (1, 2):
-        few = compare(scored(*seeds(count)), *asked)
-        assert few.found.difference.verdict == "inconclusive"
-        assert "training seed" in few.found.difference.reason
+    one = compare(scored(*seeds(1)), *asked).effect
+    assert one.verdict == "inconclusive"
+    assert "one training seed" in one.why
     enough = compare(scored(*seeds(3)), *asked)
-    assert (enough.found.difference.verdict, enough.found.difference.covers) == ("better", TRAINING)
-    assert enough.found.difference.n == 3
+    assert (enough.effect.verdict, enough.effect.covers) == ("better", TRAINING)
+    assert enough.effect.n == 3
     assert "over 3 training seeds" in enough.as_text()
 
 
@@ -112,7 +119,7 @@ def test_exact_denoisers_need_no_training_seeds():
     cells = [(cell(schedule="cosine", model="exact"), 0.0),
              (cell(schedule="linear", model="exact"), 0.5)]  # fmt: skip
     told = compare(scored(*cells), "schedule=cosine", "schedule=linear", "kid")
-    assert (told.found.difference.verdict, told.found.difference.covers) == ("better", SAMPLING)
+    assert (told.effect.verdict, told.effect.covers) == ("better", SAMPLING)
     assert "on the exact denoiser" in told.as_text()
 
 
@@ -130,18 +137,23 @@ def test_groups_are_paired_by_all_that_the_filters_do_not_name():
     assert len(told.pairs) == 4
     assert told.left_out == 1
     assert "1 cell has no partner" in told.as_text()
-    assert told.found.difference.n == 2  # networks
+    assert told.effect.n == 2  # networks
 
 
 def test_cells_that_share_their_noise_are_not_counted_as_independent():
-    """Two pairs of the same noise say hardly more than one."""
-    steps = [(cell(sampler, n), 0.02 * (sampler == "ddpm")) for n in (5, 10)
-             for sampler in ("ddim", "ddpm")]  # fmt: skip
+    """Two pairs of the same noise say hardly more than one, under two networks or one."""
+    steps = [(cell(sampler, n, seed=seed), 0.2 + 0.02 * (sampler == "ddpm"))
+             for n in (5, 10) for seed in (0, 1) for sampler in ("ddim", "ddpm")]  # fmt: skip
     both = compare(scored(*steps), "sampler=ddim", "sampler=ddpm", "kid")
     h = {one.key: kid_influence(features_of(one, shift), REFERENCE) for one, shift in steps}
-    apart = sum(h[a.cell.key] - h[b.cell.key] for a, b in both.pairs) / 2
-    error = (both.found.difference.high - both.found.difference.low) / (2 * 1.959964)
-    assert error == pytest.approx(apart.std(ddof=1) / np.sqrt(IMAGES), rel=1e-5)
+    value = {one.key: kid(features_of(one, shift), REFERENCE) for one, shift in steps}
+    apart = np.zeros(IMAGES)
+    for n in (5, 10):
+        pairs = [(a.cell.key, b.cell.key) for a, b in both.pairs if a.cell.steps == n]
+        for side, sign in ((0, 1), (1, -1)):
+            mean = np.mean([value[pair[side]] for pair in pairs])
+            apart += sign / 2 * np.mean([h[pair[side]] for pair in pairs], axis=0) / mean
+    assert both.effect.error == pytest.approx(apart.std(ddof=1) / np.sqrt(IMAGES), rel=1e-5)
 
 
 def test_a_key_is_compared_with_whatever_other_key():
@@ -153,8 +165,8 @@ def test_a_key_is_compared_with_whatever_other_key():
 def test_identical_images_are_inconclusive():
     one = cell("ddim")
     told = compare(scored((one, 0.0)), one.key, one.key, "kid")
-    assert told.found.difference.verdict == "inconclusive"
-    assert "the images are the same" in told.found.difference.reason
+    assert told.effect.verdict == "inconclusive"
+    assert "do not vary" in told.effect.why
 
 
 # What is refused.
@@ -235,28 +247,47 @@ def test_names_of_nothing_are_refused():
 # One judge: the report and the command say the same of the same pairs.
 
 
-def report_of(results):
-    [study] = studies(Experiment("e", tuple(results)))
-    return comparisons(study)
-
-
-def test_the_report_and_the_command_give_the_same_difference_of_samplers():
-    cells = [(cell(sampler, 10, seed=seed), 0.1 * (sampler == "ddpm") + 0.02 * seed)
-             for sampler in ("ddim", "ddpm") for seed in (0, 1)]  # fmt: skip
+def grid_of(*cells):
     results = scored(*cells)
-    [ours] = [one for one in report_of(results) if one.question == "sampler"]
-    theirs = compare(results, "sampler=ddim", "sampler=ddpm", "kid").found
-    assert ours.difference == theirs.difference  # one comparison needs no correction
-    assert (ours.first.mean, ours.second.mean) == theirs.means
+    grids = {"one": studies(Experiment("one", tuple(results)))}
+    return results, grids, grids["one"][0]
 
 
-def test_the_report_and_the_command_give_the_same_difference_of_schedules():
-    cells = [(cell("ddim", 10, schedule, seed), 0.1 * (schedule == "linear") + 0.01 * seed * seed)
-             for schedule in ("cosine", "linear") for seed in (0, 1, 2)]  # fmt: skip
-    results = scored(*cells)
-    [ours] = [one for one in report_of(results) if one.question == "schedule"]
-    names = [f"schedule={one.schedule}" for one in (ours.first, ours.second)]
-    assert ours.difference == compare(results, *names, "kid").found.difference
+@pytest.mark.parametrize("factor", ["sampler", "schedule", "steps"])
+def test_the_command_has_the_verdicts_of_the_report(factor):
+    """Of main effects and of single configurations, either way round."""
+    results, grids, study = grid_of(
+        *((cell(sampler, n, schedule, seed), 0.2 + 0.02 * seed + 1 / n
+           + 0.05 * (sampler == "ddpm") + 0.1 * (schedule == "linear"))
+          for sampler in ("ddim", "ddpm") for n in (5, 10)
+          for schedule in ("cosine", "linear") for seed in (0, 1, 2))
+    )  # fmt: skip
+    [question] = [one for one in questions(study) if one.name == factor]
+    [main] = question.main
+    first, second = f"{factor}={main.first}", f"{factor}={main.second}"
+    told = compare(results, first, second, "kid", grids=grids)
+    assert (told.effect.verdict, told.effect.value) == (main.verdict, main.effect.value)
+    assert told.effect.adjusted == main.effect.adjusted
+    assert "of the grid 'one'" in told.question
+    turned = compare(results, second, first, "kid", grids=grids).effect
+    assert turned.value == -main.effect.value
+    assert {turned.verdict, told.effect.verdict} in ({"better", "worse"}, {"inconclusive"})
+    for one in question.comparisons:
+        of = one.first
+        rest = {"sampler": of.kind, "steps": of.steps, "schedule": of.schedule}
+        only = ",".join(f"{name}={value}" for name, value in rest.items() if name != factor)
+        alone = compare(results, first, second, "kid", only, grids)
+        assert (alone.effect.verdict, alone.effect.adjusted) == (one.verdict, one.effect.adjusted)
+
+
+def test_what_no_grid_asks_is_exploratory():
+    results, grids, _ = grid_of(
+        (cell("ddim", 5), 0.1), (cell("ddpm", 5), 0.3), (cell("ddim", 10), 0.1)
+    )
+    keys = [one.cell.key for one in results]
+    told = compare(results, keys[1], keys[2], "kid", grids=grids)
+    assert told.question == ""
+    assert "exploratory" in told.as_text()
 
 
 def test_cells_of_changed_images_are_never_averaged_by_either():
@@ -303,14 +334,14 @@ def test_the_command_says_who_is_better_by_how_much_and_on_what(run):
         "From 1 pair of cells. Covers sampling only, on 1 trained model, paired image by image; "
         "the reference images are held fixed."
     )
-    assert "a report corrects for the number of its comparisons" in third
+    assert "exploratory" in third
 
 
 def test_the_command_prints_one_object(run):
     results = scored((cell("ddim"), 0.0), (cell("ddpm"), 0.5))
     told = json.loads(run(results, "sampler=ddpm", "sampler=ddim", "--json").output)
     assert told["verdict"] == "worse"
-    assert told["low"] < told["difference"] < told["high"]
+    assert told["low"] < told["change"] < told["high"]
     assert told["pairs"] == [[cell("ddpm").key, cell("ddim").key]]
 
 
