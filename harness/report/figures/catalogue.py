@@ -2,12 +2,14 @@
 
 A figure function takes a study and returns a matplotlib figure, or None where there is nothing to
 show. The first line of its docstring is the caption and the alternative text, the rest says how to
-read it. To add one, write the function in the file of its kind and name it in FIGURES; another
-package uses the entry point `harness.plots`.
+read it: a line that begins with `[word]`, with those that follow it, only where the figure's
+`drawn`, a dictionary, has that word (`style.Drawing`). To add one, write the function in the file
+of its kind and name it in FIGURES; another package uses the entry point `harness.plots`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from inspect import getdoc
 
@@ -41,6 +43,8 @@ FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "nearest_images": nearest_images,
     "forecast": forecast_and_actual_seconds,
 }
+
+MARK = re.compile(r"\[(\w+)\] ")  # of what a caption says only where it is drawn
 
 PLOTS = Registry(
     "plot",
@@ -79,8 +83,17 @@ def figure_named(name: str, study: Study) -> Figure | None:
         ) from error
 
 
-def caption(name: str) -> tuple[str, str]:
-    """What a figure shows, and how to read it."""
-    text = getdoc(PLOTS[name]) or name
-    shows, _, reading = text.partition("\n")
-    return shows, " ".join(reading.split())
+def caption(name: str, figure: Figure | None = None) -> tuple[str, str]:
+    """What a figure shows, and how to read it: of this one all that is drawn in it, of none what
+    holds of each."""
+    shows, _, reading = (getdoc(PLOTS[name]) or name).partition("\n")
+    drawn = getattr(figure, "drawn", {})
+    kept = []
+    for part in re.split(r"\n(?=\[\w+\] |\n)", reading):
+        words = " ".join(part.split())
+        mark = MARK.match(words)
+        if not mark:
+            kept.append(words)
+        elif mark[1] in drawn:
+            kept.append(words[mark.end() :].format_map(drawn))
+    return shows, " ".join(filter(None, kept))

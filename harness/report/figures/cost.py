@@ -20,8 +20,8 @@ MOST_ENTRIES = 12  # of the legend, beside those of the lines
 FORECAST_BAND = 0.15  # of a forecast: as close as it need be
 FRONT: style.Look = {"color": style.INK, "linewidth": 1.1}
 ACTUAL: dict[str, style.Look] = {
-    "training": {"color": style.COLOURS[1], "marker": "s", "linestyle": "", "markersize": 7},
-    "cell": {"color": style.COLOURS[0], "marker": "o", "linestyle": "", "markersize": 5},
+    "training": {"color": style.INK, "marker": "s", "linestyle": "", "markersize": 7},
+    "cell": {"color": style.INK, "marker": "o", "linestyle": "", "markersize": 5},
 }
 
 
@@ -41,10 +41,11 @@ class Panel:
 def quality_by_cost(study: Study) -> Figure | None:
     """The best quality at each cost.
 
-    A panel for each cost that was measured: network evaluations, and on one machine the time and
-    the energy of an image. Faint are all configurations, in full colour the Pareto-optimal ones
-    (none is better at the same cost or less), with their numbers of steps. The line is the best
-    quality at each cost. Where schedules and samplers are many, the legend names the optimal ones.
+    A panel for each cost that was measured. Faint are all configurations, in full colour the
+    Pareto-optimal ones (none is better at the same cost or less), with their numbers of steps. The
+    line is the best quality at each cost. Colour is the schedule, the marker the sampler.
+    [baseline] The grey line is the real-data baseline: what held-out real images score.
+    [optimal] Of many schedules and samplers the legend names the Pareto-optimal ones.
     """
     seconds = quality.costs_placed(study, costs.seconds_of(study), "milliseconds per image")
     panels = [
@@ -59,7 +60,12 @@ def quality_by_cost(study: Study) -> Figure | None:
     figure, grid = style.figure_of(1.2 + PANEL * len(panels), len(panels))
     for axes, panel in zip(np.ravel(grid), panels, strict=True):
         _draw_panel(axes, study, panel, look)
-    entries = _entries(panels, look) | {"best at this cost": FRONT} | quality.real_images(study)
+    entries, is_part = _entries(panels, look)
+    real = quality.real_images(study)
+    figure.drawn = {
+        name: True for name, there in (("baseline", real), ("optimal", is_part)) if there
+    }
+    entries |= {"best at this cost": FRONT} | real
     style.explain(figure, entries, quality.quality_name(study))
     return figure
 
@@ -67,8 +73,8 @@ def quality_by_cost(study: Study) -> Figure | None:
 def forecast_and_actual_seconds(study: Study) -> Figure | None:
     """Forecast and actual seconds.
 
-    A mark for each training and each cell that was computed for this report; those on the diagonal
-    took as long as was predicted, those above it longer. The band is 15 % to either side.
+    A mark for each piece of work that was computed for this report; those on the diagonal took as
+    long as was predicted, those above it longer. The band is 15 % to either side.
     """
     kinds = costs.forecast_and_actual(study)
     if not kinds:
@@ -90,15 +96,19 @@ def forecast_and_actual_seconds(study: Study) -> Figure | None:
     return figure
 
 
-def _entries(panels: list[Panel], look: style.Looks) -> dict[str, style.Look]:
-    """The marks of schedules and samplers; where there are many, of the Pareto-optimal ones."""
+def _entries(panels: list[Panel], look: style.Looks) -> tuple[dict[str, style.Look], bool]:
+    """The colours of schedules and the markers of samplers; where there are many, of the
+    Pareto-optimal ones, and whether that is so."""
     everything = [one for panel in panels for _, one in panel.placed]
     optimal = [one for panel in panels for _, one in panel.front]
     for shown in (everything, optimal):
-        entries = look.entries((one.schedule for one in shown), (one.sampler for one in shown))
-        if len(entries) <= MOST_ENTRIES:
+        schedules, samplers = {one.schedule for one in shown}, {one.sampler for one in shown}
+        if len(schedules) + len(samplers) <= MOST_ENTRIES:
             break
-    return {name: {"marker": "o"} | own | {"linestyle": ""} for name, own in entries.items()}
+    # A patch of colour has no marker that another entry has, too.
+    patches = {name: {**own, "linewidth": 7} for name, own in look.entries(schedules).items()}
+    marks = {name: {**own, "linestyle": ""} for name, own in look.entries((), samplers).items()}
+    return patches | marks, shown is optimal
 
 
 def _draw_panel(axes: Axes, study: Study, panel: Panel, look: style.Looks) -> None:

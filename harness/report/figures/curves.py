@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ from harness.report.figures import style
 from harness.work.results import PATH_CURVE, SCHEDULE_CURVE, Artifacts, TrainingResult
 
 USUAL_STEPS = 20  # few enough to see each of them
+VISIBLE = 0.012  # of the height of a panel: what leaves a thick line
 CUT = 15  # of the log SNR: one at its end is infinite
 
 
@@ -45,9 +47,12 @@ def schedule_curves(study: Study) -> Figure | None:
 def snr_by_step(study: Study) -> Figure | None:
     """The signal-to-noise ratio at each step: where a spacing spends its steps.
 
-    One line for each schedule sampled under (colour) and each spacing (line and marker), a mark at
-    each step from pure noise to the image, all with the same number of steps. Where a line is flat
-    steps are close together. The logarithm is cut at 15 where it is infinite.
+    A line for each schedule sampled under, a mark at each step from pure noise to the image, all
+    with the same number of steps. Where a line is flat steps are close together. The logarithm is
+    cut at 15 where it is infinite.
+    [spacings] Dash and marker are the spacing.
+    [panels] Each schedule has a panel.
+    [left] The first {left} have one.
     """
     table = _log_snr_paths(study)
     if table.empty:
@@ -57,27 +62,43 @@ def snr_by_step(study: Study) -> Figure | None:
     is_split = lines > style.MOST_LINES and len(schedules) > 1 < len(spacings)
     look = style.looks(study, spacings)
     names = schedules[: style.MOST_PANELS] if is_split else []
-    figure, panels = style.panels_of(names, f"step (of {table['x'].max():,})", 4.2)
+    figure, panels, _ = style.panels_of(names, f"step (of {table['x'].max():,})", 4.2)
+    ends = []
     for axes, name in zip(panels, names or [""], strict=True):
-        look.plot(
-            sns.lineplot, axes, table[table["schedule"] == name] if name else table,
-            style="spacing", markers=look.markers, dashes=look.dashes, markersize=4,
-            markeredgewidth=0, linewidth=1.3, estimator=None,
-        )  # fmt: skip
+        here = table[table["schedule"] == name] if name else table
+        for pair, line in here.groupby(["schedule", "spacing"]):
+            schedule, spacing = map(str, pair)
+            how = look.of(schedule, spacing)
+            axes.plot(line["x"], line["y"], markersize=4, markeredgewidth=0, linewidth=1.3, **how)
+            text, how = (
+                (f"{schedule}, {spacing}", how)
+                if len(spacings) > 1
+                else (schedule, look.of(schedule))
+            )
+            ends.append(style.Label.of(text, line, how))
         axes.set_ylim(-CUT - 1, CUT + 1)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MultipleLocator(5))
-    # A panel for each schedule has its name above.
-    style.explain(figure, look.entries([] if is_split else schedules, spacings), "log SNR")
+    has = {"spacings": len(spacings) > 1, "panels": is_split, "left": len(schedules) > len(names)}
+    figure.drawn = {each: len(names) for each, there in has.items() if there and (is_split or
+                    each == "spacings")}  # fmt: skip
+    entries: dict[str, style.Look] = {}
+    if not is_split and style.fits([one.text for one in ends], 3.4):
+        style.label_ends(figure, panels[0], ends, 3.4)
+    else:  # a panel for each schedule has its name above
+        entries = look.entries([] if is_split else schedules, spacings)
+    style.explain(figure, entries, "log SNR")
     return figure
 
 
 def losses(study: Study) -> Figure | None:
     """Training loss by step.
 
-    Thin lines are the training seeds, thick ones their mean, both smoothed over a fiftieth of the
-    training. Losses of different schedules are averages over different amounts of noise: they show
-    whether a training has settled, not which schedule is better.
+    Smoothed over a fiftieth of the training. Losses of different schedules are averages over
+    different amounts of noise: they show whether a training has settled, not which schedule is
+    better.
+    [seeds] Thin lines are the training seeds, thick ones their mean.
+    [alike] Lines are means over the training seeds, which differ by less than their width.
     """
 
     def smoothed(one: TrainingResult) -> dict[float, float]:
@@ -93,7 +114,8 @@ def losses(study: Study) -> Figure | None:
     if 0 < settled.min() < settled.max():
         style.log_axis(axes, "y", settled)
         axes.set_ylim(0.9 * settled.min(), 1.1 * settled.max())
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, table["x"].max())
+    _name_ends(figure, axes, study, table)
     return figure
 
 
@@ -101,7 +123,9 @@ def loss_by_time(study: Study) -> Figure | None:
     """Training loss by time, at the end of the training.
 
     The mean over the last tenth of the training in bins of time, from nearly clean images (0) to
-    nearly pure noise (1); thin lines are the training seeds.
+    nearly pure noise (1).
+    [seeds] Thin lines are the training seeds, thick ones their mean.
+    [alike] Lines are means over the training seeds, which differ by less than their width.
     """
 
     def by_time(one: TrainingResult) -> dict[float, float]:
@@ -110,14 +134,15 @@ def loss_by_time(study: Study) -> Figure | None:
     drawn = _by_seed(study, "time t", by_time)
     if drawn is None:
         return None
-    figure, axes, _ = drawn
+    figure, axes, table = drawn
     axes.set_xlim(0, 1)
+    _name_ends(figure, axes, study, table)
     return figure
 
 
 def _by_seed(
     study: Study, across: str, curve_of: Callable[[TrainingResult], dict[float, float]]
-) -> tuple[Figure, Axes, pd.DataFrame] | None:
+) -> tuple[style.Drawing, Axes, pd.DataFrame] | None:
     """Every training as a thin line, the mean over the seeds of a schedule as a thick one; and the
     table that is drawn."""
     rows = []
@@ -127,15 +152,33 @@ def _by_seed(
     table = pd.DataFrame(rows, columns=["x", "y", "schedule", "training", "points"]).dropna()
     if table.empty:
         return None
-    figure, axes = style.figure_of(4.0)
+    figure, axes = style.figure_of(3.8)
     look = style.looks(study)
-    seed = {"units": "training", "estimator": None, "alpha": 0.35, "linewidth": 0.8}
+    seed = {"units": "training", "estimator": None, "alpha": 0.45, "linewidth": 0.8}
     for how in (seed, {"errorbar": None, "linewidth": 2}):
         look.plot(sns.lineplot, axes, table, **how)
     axes.set(xlabel=across, ylabel=_loss_name(study))
     style.log_axis(axes, "y", table["y"])
-    style.explain(figure, look.entries(table["schedule"]))
     return figure, axes, table
+
+
+def _name_ends(figure: style.Drawing, axes: Axes, study: Study, table: pd.DataFrame) -> None:
+    """The schedules beside their lines, or in a legend where they are too many; and whether a
+    training seed can be seen beside the mean."""
+    look = style.looks(study)
+    if table["training"].nunique() > table["schedule"].nunique():
+        low, high = axes.get_ylim()
+        shown = table[table["y"].between(low, high) & (table["y"] > 0)]
+        mean = table.groupby(["schedule", "x"])["y"].transform("mean")[shown.index]
+        off = np.abs(np.log(shown["y"] / mean)).max() / np.log(high / low)
+        figure.drawn = {"seeds" if off > VISIBLE else "alike": True}
+    means = table.groupby(["schedule", "x"])["y"].mean().reset_index()
+    ends = [style.Label.of(str(name), line, look.of(str(name)))
+            for name, line in means.groupby("schedule")]  # fmt: skip
+    if style.fits([one.text for one in ends], 3.1):
+        style.label_ends(figure, axes, ends, 3.1)
+    else:
+        style.explain(figure, look.entries(table["schedule"]))
 
 
 def _schedules(study: Study) -> dict[str, pd.DataFrame]:

@@ -1,13 +1,14 @@
-"""The one style of all figures: type, colours, legends, axes, and how lines are told apart.
+"""The one style of all figures: type, colours, labels, axes, and how lines are told apart.
 
-Colour is the schedule, line and marker are the sampler, so that a grey print loses nothing.
+Colour is the schedule, line and marker are the sampler. Colours differ in lightness as well as in
+hue, so that neither a grey print nor colour-blindness takes them away.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
 
@@ -16,9 +17,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, SymmetricalLogLocator
+from scipy.optimize import isotonic_regression
 
 from harness.analysis.study import Study
 from harness.report.wording import number, wrapped
@@ -26,10 +29,12 @@ from harness.report.wording import number, wrapped
 Look = dict[str, Any]  # how a line is drawn, in matplotlib's keywords
 Show = Callable[[float, Any], str]  # a number of an axis as text
 
-MOST_LINES = 8  # in one panel; beyond that there are several
+MOST_LINES = 6  # in one panel; beyond that there are several
 MOST_PANELS = 12
 PAGE_WIDTH = 6.2  # inches; with this size of type still readable on a telephone
-LETTER = 9 * 0.62 / 72, 9 * 1.35 / 72  # inches: how wide and high one of the small type is
+SMALL = 9  # points: the smallest type
+LETTER = SMALL * 0.62 / 72, SMALL * 1.35 / 72  # inches: how wide and high one of them is
+LONGEST_LABEL = 20  # letters of a line of a label beside a panel
 INK, EDGE, FAINT = "#22252b", "#55585f", "#777b84"
 STYLE: Any = {
     **sns.axes_style("ticks"), **sns.plotting_context("notebook", font_scale=0.95),
@@ -43,11 +48,34 @@ STYLE: Any = {
     "legend.frameon": False,
 }  # fmt: skip
 STYLE["axes.titlesize"] = STYLE["axes.labelsize"]
-PALETTE = sns.color_palette("colorblind")
-COLOURS = [PALETTE[i] for i in (0, 1, 2, 3, 4, 5, 7, 8, 9)]  # without its pale grey
-DARKER = [tuple(0.55 * part for part in colour) for colour in COLOURS]  # should those not do
+# As far apart in hue and lightness as eight can be, to normal sight and to the three kinds of
+# colour-blindness; the first are the farthest apart in grey.
+COLOURS = ["#3658b3", "#d98801", "#eb205f", "#4f1c51", "#1197a8", "#743322", "#ba491d", "#6b00eb"]
+PALER = [tuple(1 - 0.55 * (1 - part) for part in to_rgb(one)) for one in COLOURS]  # if they are few
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
 DASHES: list[Any] = ["", (5, 2), (1, 1.3), (6, 2, 1, 2), (3, 1, 1, 1, 1, 1)]  # as in seaborn
+
+
+class Drawing(Figure):
+    """A figure that knows what is drawn in it. Lines of its function's docstring that begin with
+    `[bands]` belong to its caption where `drawn` has that name; `{bands}` there is its value."""
+
+    drawn: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Label:
+    """What stands beside the end of a line."""
+
+    text: str
+    x: float
+    y: float
+    look: Look
+
+    @classmethod
+    def of(cls, text: str, line: pd.DataFrame, look: Look) -> Label:
+        """Of a line by its columns x and y."""
+        return cls(text, float(line["x"].iloc[-1]), float(line["y"].iloc[-1]), look)
 
 
 @dataclass(frozen=True)
@@ -90,48 +118,119 @@ def looks(study: Study, others: Iterable[str] = ()) -> Looks:
     schedules = dict.fromkeys(name for kind in kinds for name in sorted(kind))
     marked = sorted({*others})
     return Looks(
-        dict(zip(schedules, cycle([*COLOURS, *DARKER]), strict=False)),
+        dict(zip(schedules, cycle([*COLOURS, *PALER]), strict=False)),
         dict(zip(marked, cycle(MARKERS), strict=False)),
         dict(zip(marked, cycle(DASHES), strict=False)),
     )
 
 
-def figure_of(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure outside pyplot: no window, no global list of figures to forget one in."""
-    figure = Figure(figsize=(PAGE_WIDTH, height), layout="constrained")
+def drawing(height: float) -> Drawing:
+    """An empty figure outside pyplot: no window, no global list of figures to forget one in."""
+    figure = Drawing(figsize=(PAGE_WIDTH, height), layout="constrained")
+    figure.drawn = {}
+    return figure
+
+
+def figure_of(height: float, rows: int = 1, columns: int = 1) -> tuple[Drawing, Any]:
+    figure = drawing(height)
     return figure, figure.subplots(rows, columns)
 
 
-def panels_of(names: Sequence[str], across: str, height: float) -> tuple[Figure, list[Axes]]:
-    """A panel for each name, two abreast; for no name one panel of this height."""
+def panels_of(
+    names: Sequence[str], across: str, height: float, below: float = 0
+) -> tuple[Drawing, list[Axes], list[Axes]]:
+    """A panel for each name, two abreast; for no name one panel of this height. One more across
+    the page under them where it is given a height."""
     rows, columns = (-(-len(names) // 2), 2) if names else (1, 1)
-    figure = Figure(figsize=(PAGE_WIDTH, 1 + 2.1 * rows if names else height), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
-    for axes in panels[max(1, len(names)) :]:
-        axes.remove()
-    shown = panels[: max(1, len(names))]
-    for axes, name in zip(shown, names, strict=False):
+    high = 1 + max(2.1 * rows, 2.6) if names else height
+    figure = drawing(high + below)
+    shares = [(high - 0.5) / rows] * rows + [below] * (below > 0)
+    grid = figure.add_gridspec(len(shares), columns, height_ratios=shares)
+    panels: list[Axes] = []
+    for place, name in enumerate(names or [""]):
+        row, column = divmod(place, columns)
+        axes = figure.add_subplot(grid[row, column], sharey=panels[0] if panels else None)
+        axes.tick_params(labelleft=column == 0)
         axes.set_title(wrapped(name, 34))
-    for axes in shown[-columns:]:
+        panels.append(axes)
+    for axes in panels[-columns:]:
         axes.set_xlabel(wrapped(across, 34 if names else 68))
-    return figure, shown
+    return figure, panels, [figure.add_subplot(grid[-1, :])] if below else []
 
 
-def explain(figure: Figure, entries: Mapping[str, Look], up: str = "") -> None:
+def explain(figure: Drawing, entries: Mapping[str, Look], up: str = "", below: float = 0) -> None:
     """Add a legend below the axes, where it hides nothing, and the name of what goes up in all
-    panels, beside the middle of them."""
+    panels, beside the middle of them; `below` is how high what stands under them is."""
     plain: Look = {"color": INK, "markeredgecolor": "white"}
     handles = [Line2D([], [], label=name, **(plain | look)) for name, look in entries.items()]
     letters = [len(name) + 7 for name in entries]
     columns = len(handles) if sum(letters) <= 76 else max(1, min(5, 76 // max(letters)))
-    rows = -(-len(handles) // columns)
+    rows = -(-len(handles) // columns) if handles else 0
     # A long legend takes nothing from the axes.
     high = figure.get_figheight() + 0.24 * max(0, rows - 3)
     figure.set_figheight(high)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.4)
-    below = 0.55 + 0.23 * rows  # inches of the legend, and of the lowest axis with its name
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.4)
+    below += 0.55 + 0.23 * rows  # inches of the legend, and of the lowest axis with its name
     name = wrapped(up, int((high - below) / 0.085))
     figure.supylabel(name, y=(below + high) / 2 / high, fontsize=STYLE["axes.labelsize"])
+
+
+def fits(labels: Sequence[str], inches: float) -> bool:
+    """Whether these can stand below each other beside a panel of this height."""
+    lines = [wrapped(text, LONGEST_LABEL).split("\n") for text in labels]
+    short = all(len(each) < 3 and len(max(each, key=len)) <= LONGEST_LABEL for each in lines)
+    return short and 1.1 * LETTER[1] * sum(map(len, lines)) <= inches
+
+
+def label_ends(figure: Figure, axes: Axes, labels: Sequence[Label], inches: float) -> None:
+    """Write these to the right of a panel of about this height, each at the end of its line, or as
+    near to it as the others leave room; a thin line leads to one that had to move. A line that has
+    a marker shows it before its name."""
+    low, high = axes.get_ylim()  # brings the limits up to date, which the next line reads
+    scale = axes.get_xlim() and axes.transScale + axes.transLimits
+    inside = [replace(one, y=min(max(one.y, low), high)) for one in labels]
+    places = [(*scale.transform((one.x, one.y)), one) for one in inside]
+    places.sort(key=lambda place: place[1])
+    texts = [wrapped(one.text, LONGEST_LABEL) for _, _, one in places]
+    for (x, y, one), text, up in zip(
+        places, texts, _apart([y for _, y, _ in places], texts, inches), strict=True
+    ):
+        marker, colour = one.look.get("marker", ""), one.look.get("color", INK)
+        # Of the figure, not the axes: no data, and not cut off at their edge.
+        key: Look = {"transform": axes.transAxes, "color": colour}
+        if abs(up - y) * inches > 0.04 or x < 0.9:
+            figure.add_artist(Line2D([x, 1.02], [y, up], linewidth=0.6, alpha=0.8, **key))
+        if marker:
+            shape: Look = {"marker": marker, "markersize": 6, "markeredgecolor": "white"}
+            figure.add_artist(Line2D([1.035], [up], **shape, **key))
+        axes.annotate(
+            text, (1.055 if marker else 1.025, up), xycoords="axes fraction", va="center",
+            fontsize=SMALL, color=readable(colour), linespacing=1.05, annotation_clip=False,
+        )  # fmt: skip
+
+
+def _apart(places: Sequence[float], texts: Sequence[str], inches: float) -> list[float]:
+    """Places from bottom to top, moved as little as these texts need to stand apart."""
+    heights = np.array([1.1 * LETTER[1] * (text.count("\n") + 1) for text in texts]) / inches
+    offsets = np.cumsum(heights) - heights / 2
+    moved = isotonic_regression(np.array(places) - offsets).x + offsets
+    return list(moved)
+
+
+def readable(colour: Any) -> Any:
+    """A colour dark enough for small type on white, 4.5 to 1."""
+    rgb = np.array(to_rgb(colour))
+    while luminance(rgb) > 0.183:
+        rgb = 0.95 * rgb
+    return tuple(rgb.tolist())
+
+
+def luminance(colour: Any) -> float:
+    """Relative, as WCAG defines it: 0 is black and 1 is white."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def steps_axis(axes: Axes, steps: Iterable[int], most: int = 9) -> None:
@@ -158,19 +257,19 @@ def log_axis(axes: Axes, which: str, values: Iterable[float], show: Show | None 
         _ticks(axes, which, LogLocator(subs=_subs(max(positive) / min(positive))), show)
 
 
-def symmetric_axis(axes: Axes, which: str, values: Iterable[float], small: float) -> None:
-    """Linear up to about a small value of interest, logarithmic beyond it on both sides."""
+def symmetric_axis(axes: Axes, values: Iterable[float], small: float) -> None:
+    """A vertical axis that is linear up to about a small value of interest, and logarithmic beyond
+    it on both sides."""
     # A power of ten between half and five times the value: it has a tick of its own.
     threshold = float(10 ** np.floor(np.log10(2 * small))) if small > 0 else 1.0
     values = list(values)
     decades = sum(np.log10(max(1.0, end / threshold)) for end in (-min(values), max(values)))
-    # What is linear is so wide that the numbers at its ends do not touch the zero between them.
-    set_scale, share = (axes.set_xscale, 0.26) if which == "x" else (axes.set_yscale, 0.16)
-    set_scale("symlog", linthresh=threshold, linscale=max(0.6, share * decades))
-    subs = _subs(max(map(abs, values)) / threshold) if which == "y" else (1.0,)
+    # What is linear is so high that the numbers at its ends do not touch the zero between them.
+    axes.set_yscale("symlog", linthresh=threshold, linscale=max(0.5, 0.15 * decades))
+    subs = _subs(max(map(abs, values)) / threshold)
     locator = SymmetricalLogLocator(base=10, linthresh=threshold, subs=subs)
-    locator.set_params(numticks=5 if which == "x" else 7)
-    _ticks(axes, which, locator)
+    locator.set_params(numticks=7)
+    _ticks(axes, "y", locator)
 
 
 def saved(figure: Figure, kind: str) -> bytes:

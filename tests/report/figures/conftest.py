@@ -51,8 +51,20 @@ def legend():
     """What the legend of a figure names, in its order, each with its line."""
 
     def legend(figure):
-        [found] = figure.legends
-        return dict(zip([each.get_text() for each in found.get_texts()], found.get_lines(),
-                        strict=True))  # fmt: skip
+        pairs = [pair for found in figure.legends
+                 for pair in zip(found.get_texts(), found.get_lines(), strict=True)]  # fmt: skip
+        return {text.get_text(): line for text, line in pairs}
 
     return legend
+
+
+@pytest.fixture(scope="session")
+def labels():
+    """What stands beside the panels of a figure, at the ends of lines, from top to bottom."""
+
+    def labels(figure):
+        found = [text for axes in figure.axes for text in axes.texts
+                 if getattr(text, "xycoords", "") == "axes fraction"]  # fmt: skip
+        return {each.get_text(): each for each in sorted(found, key=lambda each: -each.xy[1])}
+
+    return labels

@@ -40,7 +40,7 @@ def spaced(with_files):
 
 
 def test_there_is_a_line_for_each_schedule_and_spacing_with_a_mark_at_each_step(
-    drawn, legend, results, spaced
+    drawn, labels, results, spaced
 ):
     figure = drawn("snr_by_step", spaced(results, "uniform", "karras"))
     [axes] = figure.axes
@@ -50,7 +50,9 @@ def test_there_is_a_line_for_each_schedule_and_spacing_with_a_mark_at_each_step(
         assert line.get_marker() not in ("None", None)
     assert len({line.get_color() for line in axes.lines}) == 2
     assert len({str(line.get_marker()) for line in axes.lines}) == 2
-    assert [*legend(figure)] == ["cosine", "linear", "karras", "uniform"]
+    assert {*labels(figure)} == {
+        "cosine, karras", "cosine, uniform", "linear, karras", "linear, uniform",
+    }  # fmt: skip
     assert axes.get_xlabel() == "step (of 20)"
     assert figure.get_supylabel() == "log SNR"
 
@@ -101,8 +103,8 @@ def test_a_number_of_steps_that_most_have_goes_before_a_nearer_one(drawn, result
     assert axes.get_xlabel() == "step (of 10)"
 
 
-def test_networks_sampled_under_another_schedule_go_along_its_path(drawn, legend, everything):
-    assert [*legend(drawn("snr_by_step", everything))] == ["cosine", "linear", "leading"]
+def test_networks_sampled_under_another_schedule_go_along_its_path(drawn, labels, everything):
+    assert {*labels(drawn("snr_by_step", everything))} == {"cosine", "linear"}
 
 
 def test_many_paths_have_a_panel_for_each_schedule(drawn, legend, build, spaced):

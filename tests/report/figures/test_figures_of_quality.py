@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.collections import FillBetweenPolyCollection
 
-from harness.analysis.comparisons import asked
-from harness.report.figures import style
+from harness.analysis.questions import comparisons, questions
+from harness.analysis.statistics import Interval
+from harness.report.figures import catalogue, effects, quality, style
+from harness.report.figures import comparisons as comparison_figure
 from harness.report.wording import number
 
 
@@ -46,7 +48,7 @@ def test_there_is_a_band_for_each_line(drawn, results):
 def test_values_at_and_below_zero_stay_on_the_page(drawn, results, with_kid, study_of):
     lower = with_kid(results, lambda value: value - 0.05)
     for name in ("quality_by_steps", "quality_by_seconds", "pareto_front"):
-        for axes in drawn(name, lower).axes:
+        for axes in drawn(name, lower).axes[: 2 if name == "pareto_front" else 1]:
             low, high = axes.get_ylim()
             for one in study_of(lower).configurations():
                 assert low < one.mean < high
@@ -78,7 +80,7 @@ def test_many_lines_are_drawn_on_a_panel_for_each_sampler(drawn, build):
         steps=(5, 50), seeds=(0,),
     )  # fmt: skip
     for name, across in (("quality_by_steps", "steps"), ("quality_by_seconds", "milliseconds")):
-        panels = drawn(name, wide).axes
+        panels = drawn(name, wide).axes[:3]
         assert [axes.get_title() for axes in panels] == ["ddim", "ddpm", "heun"]
         assert len({axes.get_ylim() for axes in panels}) == 1
         assert [axes.get_xlabel().split(" ")[0] for axes in panels] == ["", across, across]
@@ -100,21 +102,55 @@ def test_the_exact_denoiser_is_a_cross_beside_each_marker(drawn, legend, everyth
 
 def test_steps_are_numbered_where_nothing_is_better_in_the_same_time(drawn, results):
     [axes] = drawn("quality_by_seconds", results).axes
-    numbered = [text.get_text() for text in axes.texts]
+    numbered = [text.get_text() for text in axes.texts if text.xycoords == "data"]
     assert set(numbered) <= {"5", "10", "20", "50"}
     assert len(numbered) >= 3
     assert "Intel" in axes.get_xlabel()
 
 
-def test_no_more_schedules_are_drawn_than_there_are_colours(drawn, build, legend):
-    wide = build(schedules=("linear", "cosine", *"abc"), steps=(5, 50), seeds=(0,), crossed=True)
-    assert [*legend(drawn("quality_by_steps", wide))] == [
-        "a", "b", "c", "cosine", "linear", "real images",
-    ]  # fmt: skip
-    many = build(schedules=("linear", "cosine", *"abcdefghij"), steps=(5, 50), seeds=(0,))
-    lines = legend(drawn("quality_by_steps", many)).values()
-    assert len(lines) == len(style.COLOURS) + 1
-    assert len({line.get_color() for line in lines}) == len(lines)
+def test_mismatched_schedules_have_a_figure_of_their_own(drawn, labels, everything):
+    names = {*labels(drawn("quality_by_steps", everything))}
+    assert {"cosine, ddim", "linear, ddpm"} <= names
+    assert not any("sampled as" in name for name in names)
+
+
+def test_many_schedules_have_a_panel_each_with_the_others_in_grey(drawn, build):
+    many = build(schedules=("linear", "cosine", *"abcde"), samplers=("ddim",), steps=(5, 50),
+                 seeds=(0,))  # fmt: skip
+    panels = drawn("quality_by_steps", many).axes[:7]
+    assert [axes.get_title() for axes in panels] == sorted(["linear", "cosine", *"abcde"])
+    for axes in panels:
+        grey = [line for line in axes.lines if line.get_color() == quality.BEHIND]
+        assert len(grey) == 7
+
+
+def test_of_many_samplers_the_usual_ones_are_always_drawn(drawn, build, study_of):
+    letters = [chr(ord("a") + n) for n in range(20)]
+    many = build(samplers=("ddim", "ddpm", *letters), steps=(5,), seeds=(0,))
+    figure = drawn("quality_by_steps", many)
+    titles = [axes.get_title() for axes in figure.axes[:12]]
+    assert {"ddim", "ddpm"} <= {*titles}
+    assert "12 of 22" in catalogue.caption("quality_by_steps", figure)[1]
+
+
+def test_below_stands_the_difference_in_each_configuration_with_its_verdict(
+    drawn, results, study_of
+):
+    lower = drawn("quality_by_steps", results).axes[1]
+    assert lower.get_title("left") == "KID of cosine relative to linear"
+    marks = [line for line in lower.lines if line.get_marker() in style.MARKERS]
+    made = comparisons(study_of(results), "schedule")
+    assert sorted(line.get_ydata()[0] for line in marks) == pytest.approx(
+        sorted(one.effect.value for one in made)
+    )
+    filled = [line for line in marks if line.get_markerfacecolor() != "white"]
+    assert len(filled) == sum(one.verdict != "inconclusive" for one in made)
+    assert any("overall" in text.get_text() for text in lower.texts)
+
+
+def test_without_a_question_no_difference_is_drawn(drawn, build):
+    one = build(schedules=("linear",), samplers=("ddim",))
+    assert len(drawn("quality_by_steps", one).axes) == 1
 
 
 def test_a_metric_whose_higher_values_are_better_says_so(drawn, results, change):
@@ -152,29 +188,67 @@ def test_the_better_a_value_of_the_matrix_the_darker_it_is(drawn, everything):
         assert np.argsort(light).tolist() == np.argsort(values).tolist()
 
 
-def test_a_comparison_is_a_row_with_its_interval_and_a_filled_marker_for_a_verdict(
-    drawn, results, study_of
-):
+def rows_of(axes):
+    """The names of the rows, and what is said beside them."""
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    return dict(zip(names, [text.get_text() for text in axes.texts], strict=True))
+
+
+def test_every_main_effect_is_a_row_with_its_verdict_in_words(drawn, results, study_of):
     [axes] = drawn("comparisons", results).axes
-    made = [*asked(study_of(results), "schedule"), *asked(study_of(results), "sampler")]
-    marks = [line for line in axes.lines if line.get_marker() in ("s", "o")]
-    assert sorted(line.get_xdata()[0] for line in marks) == sorted(
-        one.difference.value for one in made
-    )
-    filled = [line for line in marks if line.get_markerfacecolor() != "white"]
-    assert len(filled) == len([one for one in made if one.winner])
-    assert next(label.get_text() for label in axes.get_yticklabels()) == (
-        "cosine − linear (ddim, 5\N{NO-BREAK SPACE}steps)"
-    )
+    rows = rows_of(axes)
+    schedule, sampler, *_ = questions(study_of(results))
+    assert rows["schedule\ncosine against linear"].startswith("better\n−")
+    assert sampler.main[0].is_opposed
+    assert rows["sampler\nddim against ddpm"].startswith("differs by configuration")
+    assert "steps\n10 steps against 5" in rows
+    assert rows["ddim, 5 steps"] == "better"
+    marks = [line for line in axes.lines if line.get_marker() in ("D", "o")]
+    assert marks[0].get_xdata()[0] == pytest.approx(schedule.main[0].effect.value)
+    open_ = {name for name, line in zip(rows, marks, strict=True)
+             if line.get_markerfacecolor() == "white"}  # fmt: skip
+    assert open_ == {name for name, says in rows.items()
+                     if not says.startswith(("better", "worse"))}  # fmt: skip
 
 
-def test_where_names_are_long_a_row_keeps_its_number_of_steps_together(drawn, build):
+def test_of_many_levels_the_leading_one_is_compared_with_each(drawn, build, study_of):
+    many = build(schedules=("linear", "cosine", *"abc"))
+    figure = drawn("comparisons", many)
+    rows = rows_of(figure.axes[0])
+    mains = [name for name in rows if name.startswith("schedule\n")]
+    assert len(mains) == 4
+    assert all("cosine against" in name for name in mains)
+    shown = len(figure.axes[0].texts)
+    assert shown <= comparison_figure.MOST_ROWS
+    total = sum(len(one.main) + len(one.comparisons) for one in questions(study_of(many)))
+    reading = catalogue.caption("comparisons", figure)[1]
+    assert f"The table has {total - shown} more." in reading
+
+
+def test_one_training_seed_gives_open_marks_and_says_why(drawn, build):
+    rows = rows_of(drawn("comparisons", build(seeds=(0,))).axes[0])
+    assert rows["schedule\ncosine against linear"].startswith("one seed\n−")
+
+
+def test_long_names_are_wrapped(drawn, build):
     long = build(schedules=("sigmoid(start=-3, end=3, tau=1)", "linear"), steps=(5, 1000))
     [axes] = drawn("comparisons", long).axes
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert any("\n" in name for name in names)
-    assert not any("\nsteps" in name for name in names)
+    lines = [line for name in rows_of(axes) for line in name.split("\n")]
+    assert max(map(len, lines)) <= comparison_figure.LONGEST_LINE + 4
 
 
-def test_one_schedule_with_one_sampler_has_no_comparisons(drawn, build):
-    assert drawn("comparisons", build(schedules=("linear",), samplers=("ddim",))) is None
+def test_one_configuration_has_no_comparisons(drawn, build):
+    one = build(schedules=("linear",), samplers=("ddim",), steps=(5,))
+    assert drawn("comparisons", one) is None
+
+
+@pytest.mark.parametrize("span", [(-0.02, 0.01), (-0.3, 0.2), (-2.0, 0.1), (-1.0, 9.0), (0.0, 0.0)])
+@pytest.mark.parametrize("which", ["x", "y"])
+def test_an_axis_of_ratios_has_readable_ticks_and_a_zero(span, which):
+    figure, axes = style.figure_of(3)
+    effects.ratio_axis(axes, which, [Interval(sum(span) / 2, *span, 3)], 2)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    assert 0 in axis.get_ticklocs()
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axis.get_ticklabels()]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
