@@ -402,6 +402,7 @@ def _sampling_effects(
 ) -> Effects:
     sizes = [mean_size([row[rest].mean for row in rows if rest in row]) for rest in rests]
     main, details = {}, {}
+    metric = next(one.metric for row in rows for one in row.values())
     for pair in pairs:
         one, other = rows[pair[0]], rows[pair[1]]
         groups = [
@@ -410,7 +411,6 @@ def _sampling_effects(
             else []
             for rest in rests
         ]
-        metric = next(iter([*one.values(), *other.values()])).metric
         details[pair] = tuple(
             sampling_effect([group], metric, [size]) if group else _NOTHING
             for group, size in zip(groups, sizes, strict=True)

@@ -91,18 +91,14 @@ def check_address(ui_url: str) -> None:
 
 def verdicts(experiment: Experiment) -> list[str]:
     """Every comparison of the report in a line, as the tracker keeps them."""
-    from harness.analysis.comparisons import comparisons
+    from harness.analysis.questions import questions
     from harness.analysis.study import studies
     from harness.report.limitations import with_what_is_there
-    from harness.report.wording import pairs, signed
+    from harness.report.wording import verdict
 
     main = next((one for one in studies(with_what_is_there(experiment)[0]) if one.metrics), None)
-    lines = []
-    for one in comparisons(main) if main else ():
-        gap, why = one.difference, f" ({one.difference.reason})" if one.difference.reason else ""
-        what = f"{gap.verdict}, {signed(gap)} in {one.first.metric.title}"
-        lines.append(f"{pairs([one])}: {what}{why}")
-    return lines
+    effects = [one for question in (questions(main) if main else ()) for one in question.main]
+    return [line for one in effects for line in (verdict(one), *map(verdict, one.comparisons))]
 
 
 def fingerprint(experiment: Experiment) -> str:

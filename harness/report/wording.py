@@ -6,11 +6,23 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
-from harness.analysis.comparisons import Comparison
 from harness.analysis.configurations import Configuration
-from harness.analysis.statistics import SAMPLING, SMALL, Difference, Interval
+from harness.analysis.decisions import DISAGREE, NO_PAIR, ONE_SEED, Effect
+from harness.analysis.looks import is_tie
+from harness.analysis.questions import (
+    EXPLORATORY,
+    FACTORS,
+    SAMPLED_UNDER,
+    Comparison,
+    Level,
+    MainEffect,
+)
+from harness.analysis.statistics import Interval
+from harness.analysis.study import OF_THE_SAMPLING, OF_THE_TRAINING
 
 MOST_COUNTS = 6  # in one list
+MEANINGLESS = 3.0  # a relative change this large, or known no better: the value is near zero
+MOST_TIMES = 100  # as many images: beyond it, a forecast says nothing
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -119,39 +131,119 @@ def sampler_of(one: Configuration) -> str:
     return f"{one.kind} ({one.setting.removeprefix(', ')})" if one.setting else one.kind
 
 
-def versus(made: Comparison) -> str:
-    """`0.100 against 0.262`."""
-    return f"{number(made.first.mean)} against {number(made.second.mean)}"
+def change(effect: Effect | Interval) -> str:
+    """`57 % lower [50, 63]`, `5 % lower [14 lower to 6 higher]`: the first against the second, of
+    an effect or of shares. Empty where a ratio means nothing, as of a KID near zero."""
+    span = effect.change if isinstance(effect, Effect) else effect
+    value, low, high = 100 * span.estimate, 100 * span.low, 100 * span.high
+    most, is_ratio = 100 * MEANINGLESS, not isinstance(effect, Effect) or effect.is_ratio
+    if not (is_ratio and abs(value) <= most) or high - low > most:
+        return ""
+    if low < 0 < high:
+        decimals = decimals_for((high - low) / 2, 1)
+        ends = " to ".join(_share(end, decimals) for end in (low, high))
+        return f"{_share(value, decimals, ' %')} [{ends}]"
+    low, high = (-high, -low) if value < 0 else (low, high)
+    told, _, bounds = estimate(abs(value), low, high).partition(" ")
+    return f"{told} % {_up_or_down(value)} {bounds}".rstrip()
 
 
-def magnitude(difference: Difference) -> str:
-    """`0.162 [0.131, 0.193]`: the size of a difference, without a sign to misread."""
-    low, high = difference.low, difference.high
-    bounds = (-high, -low) if difference.value < 0 else (low, high)
-    return estimate(abs(difference.value), *bounds)
+def gap(made: Comparison | MainEffect) -> str:
+    """The one that is ahead against the other: `57 % lower [50, 63]`, or where a ratio means
+    nothing the means, `0.002 instead of 0.135`."""
+    effect = made.effect
+    one, other = means(made)
+    if not effect.is_first_ahead:
+        effect, one, other = effect.reversed, other, one
+    return change(effect) or f"{number(one)} instead of {number(other)}"
 
 
-def change_of(difference: Difference, down: str, up: str) -> str:
-    """`lower by 0.162 [0.131, 0.193]`."""
-    return f"{down if difference.value < 0 else up} by {magnitude(difference)}"
+def means(made: Comparison | MainEffect) -> tuple[float, float]:
+    return made.means if isinstance(made, MainEffect) else (made.first.mean, made.second.mean)
 
 
-def signed(difference: Difference) -> str:
-    """`a difference of 0.003 [−0.002, 0.008]`, where the sign is not settled."""
-    return f"a difference of {estimate(difference.value, difference.low, difference.high)}"
+def needed(effect: Effect) -> str:
+    """What would give a verdict: `5 training seeds` in all, `4 times as many images`; empty where
+    there is one."""
+    if effect.verdict != "inconclusive":
+        return ""
+    of_seeds = {NO_PAIR: "the same training seeds for both", DISAGREE: "more training seeds",
+                ONE_SEED: "at least 2 training seeds"}  # fmt: skip
+    if effect.reason:
+        return of_seeds.get(effect.reason, "a metric whose error can be measured")
+    if is_tie(effect):
+        bound = max(abs(effect.change.low), abs(effect.change.high))
+        return f"a tie for practical purposes (within {percent(bound)})"
+    if seeds := effect.seeds_needed():
+        return count(seeds, "training seed")
+    if (times := effect.images_needed()) and times <= MOST_TIMES:
+        return f"{max(2, math.ceil(times))} times as many images"
+    return f"more than {MOST_TIMES} {'times as many images' if times else 'training seeds'}"
 
 
-def basis(difference: Difference) -> str:
-    """`over 3 training seeds`, or `on the same 3 models`: which variance the interval covers."""
-    if difference.covers != SAMPLING:
-        return f"over {count(difference.n, 'training seed')}"
-    return f"on the same {'model' if difference.n == 1 else count(difference.n, 'model')}"
+def named(question: str, level: Level) -> str:
+    """`cosine`, `batch size 64`, `clipping`: a level as it stands in a sentence."""
+    match question:
+        case "clip":
+            return "clipping" if level == "True" else "no clipping"
+        case "training_steps":
+            return f"training for {level:,} steps"
+        case "steps":
+            return f"{level:,}"
+    return f"{OF_THE_TRAINING.get(question, '')}{level}"
 
 
-def why_undecided(difference: Difference) -> str:
-    """`within sampling error`, `not significant after correction for 15 comparisons`."""
-    is_small = difference.reason == SMALL and difference.covers == SAMPLING
-    return "within sampling error" if is_small else difference.reason
+def contest(made: Comparison | MainEffect) -> str:
+    """`cosine against linear`."""
+    if made.question == EXPLORATORY and isinstance(made, Comparison):
+        return f"{described(made.first)} against {described(made.second)}"
+    return " against ".join(named(made.question, level) for level in levels(made))
+
+
+def levels(made: Comparison | MainEffect) -> tuple[Level, Level]:
+    """The two that are compared."""
+    if isinstance(made, MainEffect):
+        return made.first, made.second
+    return _level(made.question, made.first), _level(made.question, made.second)
+
+
+def place(made: Comparison) -> str:
+    """`ddim, 5 steps`: what the two share, and so the name of a comparison in its question."""
+    one, question = made.first, made.question
+    if question == EXPLORATORY:
+        return ""
+    if question == SAMPLED_UNDER.name and one.is_matched:
+        one = made.second
+    steps = count(one.steps, one.unit)
+    text = f", {one.schedule}, {one.kind}{one.setting}, {steps}"
+    prefix = {**OF_THE_TRAINING, **OF_THE_SAMPLING}.get(question, "")
+    level = steps if question == "steps" else f"{prefix}{_level(question, one)}"
+    return text.replace(f", {level}", "", 1).removeprefix(", ").strip()
+
+
+def verdict(made: Comparison | MainEffect) -> str:
+    """One line: `cosine against linear, ddim, 5 steps: better, KID 57 % lower [50, 63]`."""
+    one, other = means(made)
+    where = "overall" if isinstance(made, MainEffect) else place(made)
+    metric = (made.comparisons[0] if isinstance(made, MainEffect) else made).first.metric.title
+    told = change(made.effect) or f"{number(one)} instead of {number(other)}"
+    why = f" ({made.effect.why})" if made.effect.why else ""
+    title = f"{contest(made)}{', ' if where else ''}{where}"
+    return f"{title}: {made.verdict}, {metric} {told}{why}"
+
+
+def _share(per_cent: float, decimals: int, unit: str = "") -> str:
+    size = number(abs(per_cent), decimals=decimals)
+    way = f" {_up_or_down(per_cent)}" if float(size.replace(",", "")) else ""
+    return f"{size}{unit}{way}"
+
+
+def _up_or_down(value: float) -> str:
+    return "lower" if value < 0 else "higher"
+
+
+def _level(question: str, one: Configuration) -> Level:
+    return next(each for each in FACTORS if each.name == question).of(one)
 
 
 def at(made: Sequence[Comparison]) -> str:
@@ -171,27 +263,3 @@ def each_at(made: Sequence[Comparison], name: Callable[[Comparison], str]) -> li
     """`cosine at 5 and 10 steps`, `linear at 50 steps`."""
     unit = made[0].first.unit if made else "step"
     return [f"{of} {at_steps(steps, unit)}" for of, steps in steps_by(made, name).items()]
-
-
-def pairs(made: Sequence[Comparison], most: int = 6) -> str:
-    """`cosine against linear at 20 and 50 steps, ddim against ddpm with linear at 20 steps`."""
-    alike = [one for one in made if one.question not in ("steps", "configuration")]
-    names = each_at(alike, _pair) + [_pair(one) for one in made if one not in alike]
-    if len(names) > most:
-        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
-    return ", ".join(names)
-
-
-def _pair(made: Comparison) -> str:
-    one, other = made.first, made.second
-    match made.question:
-        case "schedule" | "mismatched":
-            return f"{one.schedule} against {other.schedule}"
-        case "spacing":
-            return f"{one.spacing} against {other.spacing} with {one.schedule} and {one.kind}"
-        case "steps":
-            steps = f"{one.steps:,} against {count(other.steps, other.unit)}"
-            return f"{steps} with {one.schedule} and {sampler_of(one)}"
-        case "configuration":
-            return f"{described(one)} against {described(other)}"
-    return f"{sampler_of(one)} against {sampler_of(other)} with {one.schedule}"

@@ -12,4 +12,3 @@ from harness.analysis.published import CIFAR_10, FLOWERS
 def test_the_published_order_is_that_of_the_nearest_count_if_it_is_near(evaluations, order):
     assert FLOWERS.ahead("ddim", "ab2", evaluations) == order  # 16: a tie; 64 is far from 250
     assert CIFAR_10.ahead("ddim", "ab2", evaluations) is None
-    assert CIFAR_10.crossings("ddpm", "ddpm_large") == [(100, 1000, "ddpm_large", "ddpm")]

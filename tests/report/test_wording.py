@@ -2,18 +2,23 @@
 
 import math
 
+import numpy as np
 import pytest
 from studies import study
 
-from harness.analysis.comparisons import comparisons
+from harness.analysis.decisions import DISAGREE, ONE_SEED, SAMPLING, TRAINING, UNMEASURED, Effect
+from harness.analysis.questions import compared, comparisons, questions
+from harness.analysis.statistics import Interval
+from harness.report import wording as say
 from harness.report.wording import (
     at_steps,
+    change,
     count,
     estimate,
     interval,
     listed,
+    needed,
     number,
-    pairs,
     percent,
     sentence,
     time_of,
@@ -49,10 +54,89 @@ def test_counts_lists_and_durations_read_as_a_person_would_write_them():
     assert sentence("A difference", "", "is seen") == "A difference is seen."
 
 
-def test_comparisons_of_the_same_two_are_named_once_with_their_steps():
+def effect(value, error=0.05, **fields):
+    """Of two levels, on a normal distribution: its bounds are 1.96 errors away."""
+    return Effect(value, error, np.inf, 3, **{"covers": SAMPLING} | fields)
+
+
+def test_a_change_is_in_per_cent_with_its_bounds_in_the_same_direction():
+    assert change(effect(math.log(0.43), 0.07)) == "57 % lower [51, 63]"
+    assert change(effect(math.log(1.5), 0.07)) == "50 % higher [31, 72]"
+    assert change(effect(math.log(0.43), math.nan)) == "57.0 % lower"
+    assert change(Interval(0.5, 0.4, 0.6, 3)) == "50 % higher [40, 60]"
+
+
+def test_a_change_whose_sign_is_open_says_so():
+    assert change(effect(-0.05)) == "5 % lower [14 lower to 5 higher]"
+    assert change(effect(0.0, 0.05)) == "0 % [9 lower to 10 higher]"
+
+
+def test_a_ratio_that_means_nothing_is_not_said():
+    assert change(effect(math.log(5))) == ""
+    assert change(effect(0.0, 1.0)) == ""  # from a seventh to seven times
+    assert change(effect(-0.1, is_ratio=False)) == ""
+    assert change(effect(math.nan)) == ""
+
+
+def test_a_gap_is_of_the_one_ahead_and_falls_back_on_means():
+    of = study({("cosine", "ddim", 5): 0.1, ("cosine", "ddpm", 5): 0.2, ("cosine", "heun", 5): 2.0})
+    by_pair = {say.contest(one): say.gap(one) for one in comparisons(of, "sampler")}
+    assert by_pair["ddim against ddpm"].startswith("49.9 %")
+    worse = study({("cosine", "ddim", 5): 0.2, ("cosine", "ddpm", 5): [-0.001, 0.001, 0.0]})
+    [one] = comparisons(worse, "sampler")
+    assert say.gap(one) == "0 instead of 0.200"
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (effect(-0.5, verdict="better"), ""),
+        (effect(-0.05), "4 times as many images"),  # (1.96 * .05 / .05)^2
+        (effect(-0.001, 0.2), "more than 100 times as many images"),
+        (effect(-0.001, 0.01), "a tie for practical purposes (within 2.0 %)"),
+        (effect(-0.3, 0.2, covers=TRAINING), "7 training seeds"),
+        (effect(-0.001, 0.2, covers=TRAINING), "more than 100 training seeds"),
+        (effect(-0.3, math.nan, covers=TRAINING, reason=ONE_SEED), "at least 2 training seeds"),
+        (effect(-0.3, reason=DISAGREE), "more training seeds"),
+        (effect(-0.3, reason=UNMEASURED), "a metric whose error can be measured"),
+    ],
+)
+def test_what_an_open_effect_needs_is_seeds_images_or_nothing_but_a_tie(one, words):
+    assert needed(one) == words
+
+
+def test_a_comparison_has_its_levels_and_what_they_share_for_a_name():
     of = study({("cosine", sampler, n): 0.1 + n / 1000 for sampler in ("ddim", "ddpm")
-                for n in (5, 10)})  # fmt: skip
-    assert pairs(comparisons(of)) == (
-        "ddim against ddpm with cosine at 5 and 10 steps, 10 against 5 steps with cosine and ddim"
+                for n in (5, 10)} | {("linear sampled as cosine", "ddim", 5): 0.3,
+                                     ("linear", "ddim", 5): 0.2})  # fmt: skip
+    named = [f"{say.contest(one)}: {say.place(one)}" for one in comparisons(of)]
+    assert sorted(named) == [
+        "5 against 10: cosine, ddim", "5 against 10: cosine, ddpm",
+        "another schedule against its own schedule: linear sampled as cosine, ddim, 5 steps",
+        "cosine against linear: ddim, 5 steps", "ddim against ddpm: cosine, 10 steps",
+        "ddim against ddpm: cosine, 5 steps",
+    ]  # fmt: skip
+    first, *_, last = of.configurations()
+    loose = compared(of, first, last)
+    assert say.place(loose) == ""
+    assert say.contest(loose) == "cosine with ddim at 5 steps against linear sampled as cosine " + (
+        "with ddim at 5 steps"
     )
-    assert pairs(comparisons(of), most=1) == "2 more"
+
+
+def test_levels_that_are_numbers_or_switches_are_named_by_what_they_are():
+    assert say.named("batch_size", 64) == "batch size 64"
+    assert say.named("training_steps", 2000) == "training for 2,000 steps"
+    assert say.named("clip", "False") == "no clipping"
+    assert say.named("schedule", "cosine") == "cosine"
+
+
+def test_a_verdict_is_one_line_for_a_tracker():
+    of = study({("cosine", "ddim", 5): 0.1, ("linear", "ddim", 5): 0.2})
+    [question] = questions(of)
+    [main] = question.main
+    start = "cosine against linear, overall: better, KID 50"
+    assert say.verdict(main).startswith(start)
+    assert say.verdict(main.comparisons[0]).startswith(start.replace("overall", "ddim, 5 steps"))
+    one_seed = study({("cosine", "ddim", 5): [0.1], ("linear", "ddim", 5): [0.2]})
+    assert say.verdict(questions(one_seed)[0].main[0]).endswith(f"({ONE_SEED})")

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 
 from harness.analysis import costs
-from harness.analysis.comparisons import compared, comparison_of, comparisons
 from harness.analysis.configurations import Configuration, best, best_of_each, within
+from harness.analysis.questions import EXPLORATORY, Comparison, exploratory
 from harness.analysis.reference import Z, share_bounds
 from harness.analysis.statistics import Interval
 from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.findings.finding import Finding, finding
 
-MOST_NAMED = 6  # configurations in a sentence
-SMALLER_ERROR = "more images per cell, for a smaller error"
+NEXT = ("within", "best", "its value", "next", "difference", "verdict")
 
 
 def best_of_all(study: Study) -> Finding | None:
@@ -25,36 +25,43 @@ def best_of_all(study: Study) -> Finding | None:
     everything = study.configurations()
     if len(everything) < 2:
         return None
-    start = f"The best of the {say.count(len(everything), 'configuration')} is"
-    return _best_of(study, "Which configuration is best, whatever it costs?", start, everything)
+    metric, leader = study.metric.title, best(everything)
+    words = f"{metric} of {say.spanned(leader.interval)} is the best of "
+    words += f"{len(everything):,} configurations: {say.described(leader)}"
+    made = _against_next(study, everything)
+    if made:
+        words += f". {say.described(made.second)} comes next, {_by(made)}"
+    is_sure = made is not None and made.winner is not None
+    return finding(
+        "Which configuration is best, whatever it costs?", words,
+        made.keys if made else leader.keys, leader.interval, n=leader.seeds,
+        verdict="better" if is_sure else "measured",
+    )  # fmt: skip
 
 
-def best_under_a_budget(study: Study) -> list[Finding]:
-    """What is best with at most 10, 25 and 50 network evaluations per image?"""
-    everything = study.configurations()
-    budgets_of: dict[tuple[str, ...], list[float]] = {}
-    for budget in costs.BUDGETS:
-        # A budget that everything fits into is the question of `best_of_all`.
-        if 1 < len(affordable := within(everything, budget)) < len(everything):
-            budgets_of.setdefault(best(affordable).keys, []).append(budget)
-    findings = []
-    for budgets in budgets_of.values():
-        most = f"at most {say.listed(map(int, budgets), 'or')} network evaluations per image"
-        question, affordable = f"What is best with {most}?", within(everything, budgets[-1])
-        findings.append(_best_of(study, question, "The best is", affordable))
-    return findings
+def best_under_a_budget(study: Study) -> Finding | None:
+    """What is best with at most 10, 25 and 50 network evaluations per image, or in a limited time?
 
-
-def best_under_a_time_budget(study: Study) -> Finding | None:
-    """What is best in a limited time per image?
-
-    The limit is a round time that about half of the configurations fit into, on one machine.
+    The time is a round one that about half of the configurations fit into, on one machine.
     """
-    budget = costs.budget_of_time(study)
-    if budget is None:
+    every = _budgets(study)
+    if not every:
         return None
-    start = f"In at most {say.time_of(budget.seconds)} per image on {budget.machine} the best is"
-    return _best_of(study, "What is best in a limited time?", start, budget.configurations)
+    won: dict[str, list[str]] = {}
+    for name, affordable in every.items():
+        won.setdefault(say.described(best(affordable)), []).append(name)
+    parts = [f"{configuration} within {say.listed(names)}" for configuration, names in won.items()]
+    rows = []
+    for name, affordable in every.items():
+        leader, made = best(affordable), _against_next(study, affordable)
+        of_next = (say.described(made.second), say.gap(made), _judged(made)) if made else ("–",) * 3
+        rows.append((name, say.described(leader), say.spanned(leader.interval), *of_next))
+    leaders = [best(affordable) for affordable in every.values()]
+    return finding(
+        "What is best under a budget?", f"Best by {study.metric.title}: {'; '.join(parts)}",
+        (key for one in leaders for key in one.keys), leaders[0].interval, n=leaders[0].seeds,
+        columns=NEXT, rows=rows,
+    )  # fmt: skip
 
 
 def pareto_front(study: Study) -> Finding | None:
@@ -67,27 +74,25 @@ def pareto_front(study: Study) -> Finding | None:
     if len({one.nfe for one in everything}) < 2:
         return None
     kept = _front(everything, {one.keys: one.nfe for one in everything})
-    named = [f"{say.described(one)} ({say.number(one.mean)})" for one in kept[:MOST_NAMED]]
-    named += [f"{len(kept) - MOST_NAMED} more"] if len(kept) > MOST_NAMED else []
-    words = f"{len(kept)} of {say.count(len(everything), 'configuration')} {say.are(len(kept))} "
-    words += f"Pareto-optimal in {study.named(study.metric)} and network evaluations: "
-    words += say.listed(named)
-    unclear = [
-        f"{say.described(dearer)} and {say.described(cheaper)}"
-        for cheaper, dearer in pairwise(kept)
-        if compared("configuration", dearer, cheaper).difference.verdict == "inconclusive"
-    ]
-    if len(unclear) == len(kept) - 1 > 1:
-        words += "; none is significantly better than the next cheaper one"
-    elif unclear:
-        words += f"; no significant difference between {say.listed(unclear[:MOST_NAMED])}"
+    words = f"{len(kept):,} of {say.count(len(everything), 'configuration')} {say.are(len(kept))} "
+    words += f"Pareto-optimal in {study.metric.title} and network evaluations"
+    others = []
     for unit, paid in (("seconds", costs.seconds_of(study)), ("joules", costs.joules_of(study))):
         if paid.of:
-            words += f"; by {unit} on {paid.machine} {_beside(_front(everything, paid.of), kept)}"
-    keys = (key for one in kept for key in one.keys)
-    needs = "more images per cell, and more training seeds" if unclear else ""
-    question = "Which configurations are Pareto-optimal?"
-    return finding(question, words, keys, n=kept[0].seeds, needs=needs)
+            is_same = {*_front(everything, paid.of)} == {*kept}
+            others.append(f"by {unit} {'the same ones' if is_same else 'others'}")
+    words += f"; {say.listed(others)}" if others else ""
+    made = {one.first: one for one in _explored(study) if one.first in kept and one.second in kept}
+    rows = [
+        (say.described(one), say.number(one.nfe), say.spanned(one.interval),
+         _judged(made[one]) if one in made else "–")
+        for one in kept
+    ]  # fmt: skip
+    return finding(
+        "Which configurations are Pareto-optimal?", words, (k for one in kept for k in one.keys),
+        n=kept[0].seeds, rows=rows,
+        columns=("configuration", "evaluations", study.metric.title, "against the next cheaper"),
+    )  # fmt: skip
 
 
 def fewest_evaluations_near_the_best(study: Study) -> Finding | None:
@@ -97,36 +102,46 @@ def fewest_evaluations_near_the_best(study: Study) -> Finding | None:
     may be zero or below, where a percentage means nothing. Without a baseline, the raw value.
     """
     everything = study.configurations()
-    if len({one.nfe for one in everything}) < 2:
+    if len({one.nfe for one in everything}) < 2 or not (left := _to_real_images(study)):
         return None
     question = "How few network evaluations come within 10 % of the best?"
-    leader, metric = best(everything), study.named(study.metric)
-    baseline = study.baseline()
-    origin = f"the real-data baseline ({say.number(baseline, 2)})"
-    if np.isnan(baseline):
-        baseline, origin = 0.0, "zero"
-    left = (leader.mean - baseline) * (1 if leader.lower_is_better else -1)
-    named, at_best = say.described(leader), f"({metric} {say.spanned(leader.interval)})"
-    if left <= (Z * leader.error if np.isfinite(leader.error) else 0):
-        words = f"The best, {named}, is as near to {origin} as can be measured {at_best}, so 10 % "
-        words, left = f"{words}of the rest cannot be resolved", leader.mean - baseline
-        return finding(question, words, leader.keys, left, n=leader.seeds, needs=SMALLER_ERROR)
+    leader, baseline = best(everything), _origin(study)
     near = [one for one in everything if one.rank <= leader.rank + 0.1 * left]
     cheapest = min(near, key=lambda one: (one.nfe, one.rank, one.label))
     if cheapest.nfe == leader.nfe:
-        words = f"{_no_cheaper(leader, everything)} {at_best}"
+        words = f"Nothing cheaper comes within 10 % of the best, {say.described(leader)}"
+        if leader.nfe == min(one.nfe for one in everything):
+            words = f"The best, {say.described(leader)}, is the cheapest, too"
         return finding(question, words, leader.keys, n=leader.seeds)
     share = (cheapest.mean - baseline) / (leader.mean - baseline) - 1
     low, high = share_bounds(cheapest, leader, baseline)
     words = (
-        f"{_evaluations(cheapest)} {'comes' if cheapest.nfe == 1 else 'come'} within 10 % of the "
-        f"best: {say.described(cheapest)} has {metric} {say.number(cheapest.mean)} against "
-        f"{say.number(leader.mean)} for {named}, {say.percent(share)} further from {origin}"
+        f"{say.described(cheapest)} comes within 10 % of the best, {say.described(leader)}: "
+        f"{study.metric.title} is {say.number(cheapest.mean)} instead of {say.number(leader.mean)}"
     )
-    if not high <= 0.1 and np.isfinite(high):
-        words += f" (sampling error allows {say.number(100 * low, 2)} to {say.percent(high)})"
-    needs, span = "" if high <= 0.1 else SMALLER_ERROR, Interval(share, low, high, cheapest.seeds)
-    return finding(question, words, cheapest.keys + leader.keys, span, n=span.n, needs=needs)
+    is_sure = high <= 0.1
+    return finding(
+        question, words, cheapest.keys + leader.keys, Interval(share, low, high, cheapest.seeds),
+        n=cheapest.seeds, needs="" if is_sure else "more images per cell",
+    )  # fmt: skip
+
+
+def is_too_near_to_tell(study: Study) -> bool:
+    """Whether the best is as near to real images as can be measured, so that 10 % of the rest
+    cannot be resolved."""
+    return len({one.nfe for one in study.configurations()}) > 1 and not _to_real_images(study)
+
+
+def _to_real_images(study: Study) -> float:
+    """How far the best is from the real-data baseline; 0 where that is within sampling error."""
+    leader = best(study.configurations())
+    left = (leader.mean - _origin(study)) * (1 if leader.lower_is_better else -1)
+    return left if left > (Z * leader.error if np.isfinite(leader.error) else 0) else 0.0
+
+
+def _origin(study: Study) -> float:
+    baseline = study.baseline()
+    return baseline if np.isfinite(baseline) else 0.0
 
 
 def _front(
@@ -136,44 +151,46 @@ def _front(
     return [one for _, one in costs.pareto_front(placed)]
 
 
-def _beside(front: list[Configuration], kept: list[Configuration]) -> str:
-    more = [say.described(one) for one in front if one not in kept]
-    less = [say.described(one) for one in kept if one not in front]
-    changes = [f"also {say.listed(more[:3])}"] if more else []
-    changes += [f"not {say.listed(less[:3])}"] if less else []
-    return ", but ".join(changes) or "the same"
+def _budgets(study: Study) -> dict[str, Sequence[Configuration]]:
+    """What each budget allows. One that everything fits into is the question of `best_of_all`."""
+    everything = study.configurations()
+    found: dict[str, Sequence[Configuration]] = {}
+    for budget in costs.BUDGETS:
+        if 1 < len(affordable := within(everything, budget)) < len(everything):
+            found[f"{budget:.0f} evaluations"] = affordable
+    if (limited := costs.budget_of_time(study)) is not None:
+        found[say.time_of(limited.seconds)] = limited.configurations
+    return found
 
 
-def _best_of(
-    study: Study, question: str, start: str, candidates: Sequence[Configuration]
-) -> Finding:
-    """The best of these configurations, and how sure it is that the next is worse."""
-    ranked = best_of_each(candidates, lambda one: one.label)
-    leader = ranked[0]
-    words = f"{start} {say.described(leader)} ({study.named(study.metric)} "
-    words += f"{say.spanned(leader.interval)})"
-    made = comparison_of(comparisons(study), leader, ranked[1]) if len(ranked) > 1 else None
-    if made is None:
-        return finding(question, words, leader.keys, leader.interval, n=leader.seeds)
-    words += f"; next is {say.described(ranked[1])}, "
-    if made.winner:
-        words += f"worse by {say.magnitude(made.difference)} {say.basis(made.difference)}"
-    else:
-        words += f"with no significant difference ({say.why_undecided(made.difference)})"
-    return finding(
-        question, words, made.keys, leader.interval, verdict="better", n=leader.seeds,
-        needs=made.would_decide,
-    )  # fmt: skip
+def _ranked(candidates: Sequence[Configuration]) -> list[Configuration]:
+    return best_of_each(candidates, lambda one: one.label)[:2]
 
 
-def _no_cheaper(leader: Configuration, everything: Iterable[Configuration]) -> str:
-    tried = [one.nfe for one in everything]
-    if leader.nfe == min(tried):
-        return f"The best, {say.described(leader)}, is already the cheapest tried"
-    more = "More evaluations still pay: nothing" if leader.nfe == max(tried) else "Nothing"
-    near = f"comes within 10 % of the best, {say.described(leader)}"
-    return f"{more} under {_evaluations(leader)} {near}"
+@lru_cache(maxsize=8)
+def _explored(study: Study) -> list[Comparison]:
+    """The comparisons that are chosen by their results, judged together: the best against the next,
+    under every budget and without one, and along the Pareto front."""
+    everything = study.configurations()
+    pairs = [_ranked(each) for each in (everything, *_budgets(study).values())]
+    front = _front(everything, {one.keys: one.nfe for one in everything})
+    pairs += [[dearer, cheaper] for cheaper, dearer in pairwise(front)]
+    once = {tuple(pair): None for pair in pairs if len(pair) == 2}
+    return exploratory(study, [(first, second) for first, second in once])
 
 
-def _evaluations(one: Configuration) -> str:
-    return f"{say.count(round(one.nfe), 'network evaluation')} per image"
+def _against_next(study: Study, candidates: Sequence[Configuration]) -> Comparison | None:
+    pair = _ranked(candidates)
+    return next((one for one in _explored(study) if [one.first, one.second] == pair), None)
+
+
+def _by(made: Comparison) -> str:
+    """`5.3 % higher [1.0, 9.8]`, of the second of the two."""
+    told = say.change(made.effect.reversed) or f"with {say.number(made.second.mean)}"
+    told += "" if made.winner else ", which is not significant"
+    return f"{told} (exploratory)" if made.question == EXPLORATORY else told
+
+
+def _judged(made: Comparison) -> str:
+    told = made.effect.why or made.verdict
+    return f"{told} (exploratory)" if made.question == EXPLORATORY else told

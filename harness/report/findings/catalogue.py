@@ -1,46 +1,36 @@
 """What the report says: every finding by name, each a function of a study.
 
 A finding reads one `Study` and returns what its numbers support: a sentence with its effect,
-interval and verdict, or None where there is nothing to say. What cannot be decided says so, and
-what would decide it. To add one, write the function beside those of its question and name it in
-IN_ORDER; another package uses the entry point `harness.findings`.
+interval and verdict, or None where there is nothing to say: what was not tested is a limitation
+(`unsaid`). To add one, write the function beside those of its question and name it in IN_ORDER;
+another package uses the entry point `harness.findings`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from harness.analysis import configurations
+from harness.analysis.learning import learned
 from harness.analysis.study import Study
 from harness.registry import Registry
-from harness.report.findings import (
-    best,
-    networks,
-    published,
-    samplers,
-    schedules,
-    steps_and_cost,
-    theory,
-    variance,
-)
+from harness.report.findings import best, costs, networks, published, questions, theory, variance
 from harness.report.findings.finding import Finding, Found, finding
 
-# In the order in which a reader asks.
+OPEN = 10  # that stand open on the page, at most
+
+# By what matters to a reader who has to choose.
 IN_ORDER: dict[str, Callable[[Study], Found]] = {
     each.__name__: each
     for each in (
-        best.best_of_all, schedules.schedule_at_few_steps, schedules.schedule_at_many_steps,
-        schedules.schedule_across_steps, published.published_schedules, theory.why_at_few_steps,
-        theory.pixel_spread_lost, samplers.ddim_against_ddpm, samplers.effect_of_eta,
-        samplers.effect_of_spacing, published.published_order,
-        best.fewest_evaluations_near_the_best, steps_and_cost.more_steps,
-        best.best_under_a_budget, best.best_under_a_time_budget, best.pareto_front,
-        steps_and_cost.price_of_an_evaluation, steps_and_cost.forecast_against_actual,
-        variance.between_seed_variance, variance.sampling_variance,
-        networks.training_long_enough, networks.sampler_against_network,
-        schedules.mismatched_schedules, networks.distance_to_real_images,
-        networks.variety_against_fidelity, networks.memorisation,
-        variance.inconclusive_comparisons,
+        networks.has_it_learned, questions.which_schedule, questions.which_sampler,
+        questions.more_steps, best.fewest_evaluations_near_the_best, best.best_of_all,
+        questions.open_questions, questions.what_else, networks.training_long_enough,
+        networks.distance_to_real_images, networks.memorisation, theory.why_at_few_steps,
+        best.best_under_a_budget, best.pareto_front, published.published_schedules,
+        published.published_order, questions.effect_of_eta, theory.pixel_spread_lost,
+        networks.sampler_against_network, networks.variety_against_fidelity,
+        variance.between_seed_variance, variance.sampling_variance, costs.price_of_an_evaluation,
+        costs.forecast_against_actual,
     )
 }  # fmt: skip
 
@@ -57,7 +47,10 @@ study is a harness.analysis.study.Study.""",
 
 
 def all_findings(study: Study) -> list[Finding]:
-    """All findings of a study, in the order of the questions; those of other packages last."""
+    """All findings of a study, those that matter most first and those of other packages last; where
+    no network has learned anything, that alone."""
+    if nothing := _nothing_learned(study):
+        return nothing
     findings = [one for each in IN_ORDER.values() for one in _listed(each(study))]
     for name in FINDINGS:
         if name not in IN_ORDER:
@@ -65,21 +58,27 @@ def all_findings(study: Study) -> list[Finding]:
     return findings
 
 
+def matter(findings: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:
+    """The findings that stand open on a page, and those that are folded."""
+    return list(findings[:OPEN]), list(findings[OPEN:])
+
+
 def answers(study: Study) -> list[Finding]:
     """The findings that answer the three questions of the title, at most one for each."""
     if not study.configurations():
         return []
-    leader = configurations.best(study.configurations()).schedule
-    of_samplers = sorted(
-        samplers.ddim_against_ddpm(study),
-        key=lambda one: not one.question.endswith(f"with {leader}?"),
-    )
+    if nothing := _nothing_learned(study):
+        return nothing
     chosen = [
-        schedules.schedule_across_steps(study) or schedules.schedule_at_few_steps(study),
-        of_samplers[0] if of_samplers else None,
+        questions.which_schedule(study), questions.which_sampler(study),
         best.fewest_evaluations_near_the_best(study) or best.best_of_all(study),
-    ]
+    ]  # fmt: skip
     return [one for one in chosen if one]
+
+
+def _nothing_learned(study: Study) -> list[Finding]:
+    found = learned(study)
+    return _listed(networks.has_it_learned(study)) if found and not found.any_has_learned else []
 
 
 def _listed(answer: Found) -> list[Finding]:

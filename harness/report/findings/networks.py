@@ -5,17 +5,44 @@ from __future__ import annotations
 import numpy as np
 
 from harness.analysis.configurations import Configuration, best, total_error
+from harness.analysis.learning import learned
 from harness.analysis.reference import beside, distance_to_baseline, gap, normal_interval
 from harness.analysis.statistics import Interval, paired_error
 from harness.analysis.study import Study
 from harness.data.degraded import DEGRADATIONS
 from harness.report import wording as say
 from harness.report.findings.finding import Finding, finding
-from harness.work.results import PURE_NOISE, CellResult
+from harness.work.results import CellResult
 
 CONVERGED = 0.05  # of the distance to real images: a training that gains less has settled
 BY_CHANCE = 0.05  # of new images lie nearer to a training image than 95 % of held-out ones do
+HAS_IT_LEARNED = "Has it learned?"
 MORE_IMAGES = "more images per cell"
+
+
+def has_it_learned(study: Study) -> Finding | None:
+    """Has it learned? Are the images nearer to real ones than to pure noise?"""
+    found = learned(study)
+    if found is None:
+        return None
+    metric, ends = study.metric.title, f"pure noise {say.number(found.noise, 2)} and real images "
+    ends += say.number(found.baseline, 2)
+    best_has = f"the best images have {metric} {say.number(found.best)}, {ends}"
+    if found.has_learned:
+        words = f"Yes: {best_has}"
+    elif found.any_has_learned:
+        words = f"Not under {say.listed(found.not_learned)}: those images are nearer to pure noise "
+        words += f"than to real ones. Elsewhere {best_has}"
+    else:
+        words = f"Nothing learned yet: {best_has}. Train longer"
+    trained = [one for one in study.configurations() if not one.is_exact]
+    is_late = [(name, say.number(value), "not yet" if name in found.not_learned else "yes")
+               for name, value in found.reached.items()]  # fmt: skip
+    return finding(
+        HAS_IT_LEARNED, words, (key for one in trained for key in one.keys), found.best,
+        n=max(one.seeds for one in trained), verdict="measured" if found.has_learned else "worse",
+        columns=("trained under", f"best {metric}", "learned"), rows=is_late,
+    )  # fmt: skip
 
 
 def sampler_against_network(study: Study) -> Finding | None:
@@ -27,28 +54,23 @@ def sampler_against_network(study: Study) -> Finding | None:
     if not both:
         return None
     leader = best(both).label
-    line = [one for one in both if one.label == leader]
-    ends = list(dict.fromkeys((line[0], line[-1])))
-    own, trained, adds, keys, is_clear = [], [], [], [], True
-    for one in ends:
+    line, keys, rows = [one for one in both if one.label == leader], [], []
+    for one in line:
         twins = [twin for cell in one.cells if (twin := study.exact_twin(cell))]
         keys += [*one.keys, *(twin.cell.key for twin in twins)]
         exact = _exact(one, twins)
         # With errors taken as independent: on the safe side, since both start from the same noise.
         added = gap(normal_interval(one.mean, one.error), exact)
-        is_small = added.low <= 0 <= added.high
-        is_clear &= not is_small
-        own.append(f"{say.number(exact.estimate)} {say.at_steps([one.steps], one.unit)}")
-        trained.append(say.number(one.mean))
-        adds.append(f"{say.spanned(added)}{' (within sampling error)' if is_small else ''}")
-    words = (
-        f"With {line[0].schedule} and {say.sampler_of(line[0])}, the exact denoiser has "
-        f"{study.named(study.metric)} {say.listed(own)}, which is the sampler's own error; the "
-        f"trained network has {say.listed(trained)}, so the network adds {say.listed(adds)}"
-    )
+        rows.append((f"{one.steps:,}", say.number(exact.estimate), say.number(one.mean),
+                     say.spanned(added)))  # fmt: skip
+    last, is_clear = line[-1], not added.low <= 0 <= added.high
+    words = f"With {last.schedule} and {say.sampler_at(last)} the network adds {say.spanned(added)}"
+    words += f" to the sampler's own {study.metric.title} of {say.number(exact.estimate)}"
+    words += "" if is_clear else ", within sampling error"
     return finding(
         "How much of the error is the sampler's, and how much the network's?", words, keys, added,
-        n=ends[-1].seeds, needs="" if is_clear else MORE_IMAGES,
+        n=last.seeds, needs="" if is_clear else MORE_IMAGES, rows=rows,
+        columns=(f"{study.unit}s", "exact denoiser", "network", "added by the network"),
     )  # fmt: skip
 
 
@@ -58,24 +80,23 @@ def distance_to_real_images(study: Study) -> Finding | None:
         return None
     leader = best(study.configurations())
     distance = distance_to_baseline(study, leader)
-    if distance is None:
+    if distance is None or not np.isfinite(distance.low):
         return None
-    metric, is_apart = study.named(study.metric), _is_apart(leader, distance)
-    numbers = f"{say.number(leader.mean)} against {say.number(study.baseline(), 2)}"
-    if np.isfinite(distance.low):
-        words = (
-            f"{metric} {'separates' if is_apart else 'cannot separate'} the best images, "
-            f"{say.described(leader)}, from real held-out images at {study.quantity.images:,} "
-            f"images: {numbers}, a distance of {say.spanned(distance)}{_scale(leader)}"
-        )
-        words += "" if is_apart else _separated_by(study, leader)
+    is_apart, metric = _is_apart(leader, distance), study.metric.title
+    numbers = f"{say.number(leader.mean)} instead of {say.number(study.baseline(), 2)}"
+    images = f"at {study.quantity.images:,} images"
+    if is_apart:
+        words = f"{metric} separates the best images from real held-out ones {images}: {numbers}"
     else:
-        words = f"The best images, {say.described(leader)}, reach {metric} {numbers} for real "
-        words += "held-out images, with no error to evaluate the distance by"
+        words = f"{metric} cannot separate the best images from real held-out ones {images}"
+        words += _separated_by(study, leader)
+    rows = [("best images", say.number(leader.mean)),
+            ("real held-out images", say.number(study.baseline())), *_scale(leader)]  # fmt: skip
     return finding(
         "Can the best images be told from real ones?", words, leader.keys, distance,
         verdict="worse", n=leader.seeds,
         needs="" if is_apart else "more images, generated and held out",
+        columns=("images", metric), rows=rows,
     )  # fmt: skip
 
 
@@ -90,30 +111,30 @@ def training_long_enough(study: Study) -> Finding | None:
     known = [group for group in both if study.metric.key in group[1].measurements]
     if not known:
         return None
-    parts, shares = [], {}
+    rows, shares = [], {}
     for trained in sorted({one.trained for one, *_ in known}):
         of_these = [(before, cell) for one, before, cell in known if one.trained == trained]
         change, shares[trained] = _last_tenth(study, of_these)
-        parts.append(f"by {say.number(change)} ({_gained(study, shares[trained])}) under {trained}")
-    sampled = say.listed(dict.fromkeys(say.sampler_at(one) for one, *_ in known))
-    words = f"The last tenth of the training changed {study.named(study.metric)} ({sampled}) "
-    words += say.listed(parts)
+        rows.append((trained, say.number(change), f"{say.spanned(shares[trained], 100)} %"))
     improving = [name for name, gain in shares.items() if gain.low > 0 < gain.estimate - CONVERGED]
-    uncertain = [name for name, gain in shares.items() if not gain.high <= CONVERGED]
-    unclear = [name for name in uncertain if name not in improving]
+    unclear = [name for name, gain in shares.items() if not gain.high <= CONVERGED]
+    most = max(shares, key=lambda name: shares[name].estimate)
     if improving:
-        words += f": {say.listed(improving)} {'was' if len(improving) == 1 else 'were'} still "
-        words += "improving, so longer training would help and may change which schedule is better"
+        words = f"No: the last tenth of the training brought {most} "
+        words += f"{say.spanned(shares[most], 100)} % nearer to real images. With longer training "
+        words += "another schedule may be better" if len(shares) > 1 else "images improve further"
     elif unclear:
-        words += f": whether {say.listed(unclear)} had converged is not clear"
+        words = f"Whether {say.listed(unclear)} had converged is open: the last tenth of the "
+        words += f"training brought {most} {say.spanned(shares[most], 100)} % nearer to real images"
     else:
-        words += f": none was still improving by more than {say.percent(CONVERGED)}"
+        words = f"Yes: the last tenth of the training brought at most {say.percent(CONVERGED)}"
     final = [cell.cell for *_, cell in known]
     return finding(
-        "Was the training long enough?", words, (cell.key for cell in final),
-        max(shares.values(), key=lambda share: share.estimate),
+        "Was the training long enough?", words, (cell.key for cell in final), shares[most],
         n=len({cell.training.seed for cell in final}),
         needs=MORE_IMAGES if unclear and not improving else "",
+        columns=("trained under", f"change of {study.metric.title} in the last tenth",
+                 "of its distance to real images"), rows=rows,
     )  # fmt: skip
 
 
@@ -126,24 +147,20 @@ def memorisation(study: Study) -> Finding | None:
     shares = {one: share for one, share in every.items() if share}
     if not shares:
         return None
-    leader, most = best(shares), max(shares, key=lambda one: shares[one].estimate)
-    share, most_share = shares[leader], shares[most].estimate
-    words = f"Of the best images, {say.described(leader)}, {say.percent(share.estimate)} lie "
-    words += "nearer to a training image than all but 5 % of real held-out images do"
+    leader = best(shares)
+    share = shares[leader]
+    words = f"{say.spanned(share, 100)} % of the best images lie nearer to a training image than "
+    words += "95 % of held-out images do: "
     is_more, is_chance = share.low > BY_CHANCE, share.high <= 2 * BY_CHANCE
-    if is_more:
-        words += ", which is more than chance: the network repeats training images"
-    elif is_chance:
-        words += ", no more than new images would: no sign of copies"
-    else:
-        low = say.number(100 * max(share.low, 0), 2)
-        words += f" (sampling error allows {low} to {say.percent(share.high)})"
-    if most is not leader and most_share > share.estimate:
-        words += f"; the highest share is {say.percent(most_share)}, {say.described(most)}"
+    words += "the network repeats training images" if is_more else "no sign of copies"
+    if not (is_more or is_chance):
+        words = words.replace("no sign of copies", "whether that is by chance is open")
+    rows = [(say.described(one), f"{say.spanned(share, 100)} %") for one, share in shares.items()]
     return finding(
         "Are the images copies of training images?", words, leader.keys, share,
         verdict="worse" if is_more else "measured", n=leader.seeds,
         needs="" if is_more or is_chance else MORE_IMAGES,
+        columns=("configuration", "near a training image"), rows=rows,
     )  # fmt: skip
 
 
@@ -160,26 +177,30 @@ def variety_against_fidelity(study: Study) -> Finding | None:
     there = [one for one in known if one.steps == steps]
     if len(there) < 2:
         return None
-    question = "Do faithful images cost variety?"
     faithful = max(there, key=lambda one: (known[one][0].estimate, one.label))
     varied = max(there, key=lambda one: (known[one][1].estimate, one.label))
-    names = [f"{one.schedule} with {say.sampler_of(one)}" for one in (faithful, varied)]
     (precision, recall), (other_precision, other_recall) = known[faithful], known[varied]
-    start = f"Of all configurations {say.at_steps([steps], faithful.unit)}, {names[0]}"
-    if faithful is varied:
-        words = f"{start} has both the highest precision ({say.spanned(precision)}) and the "
-        words += f"highest recall ({say.spanned(recall)}): fidelity costs no variety here"
-        return finding(question, words, faithful.keys, n=faithful.seeds)
     apart = gap(precision, other_precision)
-    is_clear = apart.low > 0 and gap(other_recall, recall).low > 0
-    words = f"{start} is the most faithful (precision {say.spanned(precision)}, recall "
-    words += f"{say.spanned(recall)}) and {names[1]} the most varied "
-    words += f"({say.spanned(other_precision)} and {say.spanned(other_recall)})"
-    words += ": fidelity costs variety" if is_clear else ", but not both gaps are significant"
+    is_clear = faithful is varied or (apart.low > 0 and gap(other_recall, recall).low > 0)
+    if faithful is varied:
+        words = f"Fidelity costs no variety: {say.described(faithful)} has the highest precision, "
+        words += f"{say.spanned(precision)}, and the highest recall, {say.spanned(recall)}"
+    else:
+        words = f"{'Fidelity costs variety' if is_clear else 'Not significantly'}: precision is "
+        words += f"highest with {_named(faithful)} ({say.spanned(precision)}), recall with "
+        words += f"{_named(varied)} ({say.spanned(other_recall)})"
+    rows = [(_named(one), *map(say.spanned, known[one])) for one in there]
     return finding(
-        question, words, faithful.keys + varied.keys, apart, n=faithful.seeds,
+        "Do faithful images cost variety?", words, faithful.keys + varied.keys,
+        np.nan if faithful is varied else apart, n=faithful.seeds,
         needs="" if is_clear else MORE_IMAGES,
+        columns=(f"configuration {say.at_steps([steps], study.unit)}", "precision", "recall"),
+        rows=rows,
     )  # fmt: skip
+
+
+def _named(one: Configuration) -> str:
+    return f"{one.schedule} and {say.sampler_of(one)}"
 
 
 def _exact(one: Configuration, twins: list[CellResult]) -> Interval:
@@ -194,29 +215,24 @@ def _is_apart(one: Configuration, distance: Interval) -> bool:
 
 
 def _separated_by(study: Study, leader: Configuration) -> str:
-    """Which other metrics separate these images from real ones."""
-    names, numbers = [], []
+    """Another metric that separates these images from real ones."""
     others = [one for metric in study.metrics[1:] for one in study.configurations(metric.key)]
     for one in others:
         distance = distance_to_baseline(study, one)
         if one.keys == leader.keys and distance and _is_apart(one, distance):
             real = say.number(study.baseline(one.metric.key))
-            names.append(study.named(one.metric))
-            numbers.append(f"{say.number(one.mean)} against {real}")
-    return f"; {say.listed(names)} can ({', '.join(numbers)})" if names else ""
+            return f". {one.metric.title} can: {say.number(one.mean)} instead of {real}"
+    return ""
 
 
-def _scale(leader: Configuration) -> str:
+def _scale(leader: Configuration) -> list[tuple[str, str]]:
     """What degraded copies of as many real images score, and pure noise."""
     degraded = [leader.measurement(cell).degraded for cell in leader.cells]
-    known = {
-        name: say.number(float(np.mean(scores)))
-        for name in DEGRADATIONS
+    return [
+        (f"real images {one.words}", say.number(float(np.mean(scores))))
+        for name, one in DEGRADATIONS.items()
         if (scores := [each[name] for each in degraded if name in each])
-    }
-    noise = f"; pure noise scores {known.pop(PURE_NOISE)}" if PURE_NOISE in known else ""
-    copies = say.listed(f"{score} {DEGRADATIONS[name].words}" for name, score in known.items())
-    return f" (for scale: real images score {copies}{noise})" if copies else ""
+    ]
 
 
 def _last_tenth(study: Study, both: list[tuple[CellResult, CellResult]]) -> tuple[float, Interval]:
@@ -236,15 +252,3 @@ def _last_tenth(study: Study, both: list[tuple[CellResult, CellResult]]) -> tupl
     left = left if np.isfinite(baseline) or metric.lower_is_better else -left
     error = float(np.sqrt(np.sum(np.square(errors)))) / len(errors)
     return change, normal_interval(-change / left, error / abs(left))
-
-
-def _gained(study: Study, share: Interval) -> str:
-    """How much better or worse, as a share of the distance to real images, without a sign to
-    misread."""
-    of = "its distance to the real-data baseline" if np.isfinite(study.baseline()) else "it"
-    if share.low > 0:
-        return f"an improvement by {say.spanned(share, 100)} % of {of}"
-    mean, low, high = (f"{say.percent(abs(end))} {'better' if end > 0 else 'worse'}"
-                       for end in (share.estimate, share.low, share.high))  # fmt: skip
-    clear = "worse" if share.high < 0 else "no clear change"
-    return f"{clear}: {mean}, between {low} and {high}, of {of}"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from harness.analysis import comparisons
-from harness.analysis.comparisons import Comparison, asked
 from harness.analysis.configurations import Configuration
-from harness.analysis.published import PUBLISHED, WHERE_AHEAD, Published
+from harness.analysis.published import PAIRS, PUBLISHED, WHERE_AHEAD, Published
+from harness.analysis.questions import Comparison, MainEffect, comparisons, question_named
 from harness.analysis.study import Study
 from harness.report import wording as say
-from harness.report.findings.finding import Finding, finding_over, split
-
-VERBS = {True: "agrees in", False: "disagrees in", None: "finds no significant difference in"}
+from harness.report.findings.finding import Finding, finding
+from harness.report.findings.questions import where, won
 
 
 @dataclass(frozen=True)
@@ -26,24 +23,36 @@ class Held:
     made: Comparison
 
     @property
-    def steps(self) -> int:
-        return self.made.steps
-
-    @property
     def agrees(self) -> bool | None:
         """None where ours has no verdict."""
-        return None if (won := self.made.winner) is None else won.kind == self.better
-
-    @property
-    def ahead(self) -> str:
-        """Which sampler is ahead here, where there is a verdict."""
-        return self.better if self.agrees else self.worse
+        return None if (winner := self.made.winner) is None else winner.kind == self.better
 
 
 def published_order(study: Study) -> list[Finding]:
     """Do samplers come in the order that others published, at about as many evaluations?"""
-    both = ((published, _held(study, published)) for published in PUBLISHED)
-    return [_finding(study, published, held) for published, held in both if held]
+    found = []
+    for published in PUBLISHED:
+        held = list(_held(study, published))
+        decided = [one for one in held if one.agrees is not None]
+        if not decided:
+            continue
+        against = [one.made for one in decided if not one.agrees]
+        agreeing = len(decided) - len(against)
+        words = f"{agreeing:,} of {say.count(len(decided), 'significant comparison')} "
+        words += f"{'comes' if agreeing == 1 else 'come'} in the published order"
+        words += f". The other way round here: {_pairs(against)}" if against else ""
+        shown = decided[0].made
+        rows = [
+            (f"{one.better} ahead of {one.worse}", f"{one.made.steps:,}", say.gap(one.made),
+             {True: "agrees", False: "disagrees", None: one.made.effect.why}[one.agrees])
+            for one in held
+        ]  # fmt: skip
+        found.append(finding(
+            f"Do the samplers come in the order published for {published.source}?", words,
+            (key for one in held for key in one.made.keys), shown.effect.change, n=shown.effect.n,
+            columns=("published", f"{study.unit}s", "the one ahead here", "verdict"), rows=rows,
+        ))  # fmt: skip
+    return found
 
 
 def published_schedules(study: Study) -> Finding | None:
@@ -51,35 +60,41 @@ def published_schedules(study: Study) -> Finding | None:
 
     Others found one ahead on one data set and the other on another.
     """
-    made = [one for one in asked(study, "schedule") if _is_linear_against_cosine(one)]
-    if not made:
+    made = _linear_against_cosine(study)
+    if made is None or not (made.winner or made.is_opposed):
         return None
-    decided, undecided = split(made)
-    ahead: dict[tuple[str, str], list[Comparison]] = {}
-    for one in decided:
-        winner = one.winner or one.first
-        ahead.setdefault((winner.schedule, WHERE_AHEAD[_family(winner)]), []).append(one)
-    won = ahead.items()
-    parts = [f"{name} is ahead {say.at(those)} (as on {where})" for (name, where), those in won]
-    parts += [f"no difference is significant {say.at(undecided)}"] if undecided else []
-    words = (
-        "With 4,000 evaluations Nichol and Dhariwal (2021) found cosine_discrete ahead of linear "
-        f"on {WHERE_AHEAD['cosine']} and a little behind it on {WHERE_AHEAD['linear']}, by FID. "
-        f"Here, by {study.named(study.metric)}, {say.listed(parts)}"
-    )
-    return finding_over(
-        "Do we agree with published results on linear and cosine?", words, made,
-        (decided or made)[0], "measured" if decided else None,
+    words = "By FID, cosine_discrete is published as ahead of linear on "
+    words += f"{WHERE_AHEAD['cosine']} and a little behind it on {WHERE_AHEAD['linear']}. "
+    if made.is_opposed:
+        words += f"Here {where(won(made.comparisons))}"
+    else:
+        family = str(made.winner).partition("(")[0].removesuffix("_discrete")
+        words += f"Here {made.winner} is ahead, as on {WHERE_AHEAD[family]}"
+    return finding(
+        "Do we agree with published results on linear and cosine?", words, made.keys,
+        made.effect.change, n=made.effect.n,
+        columns=("data", "ahead", "source"),
+        rows=[(data, name, "Nichol and Dhariwal (2021), 4,000 evaluations")
+              for name, data in WHERE_AHEAD.items()],
     )  # fmt: skip
 
 
-def _is_linear_against_cosine(made: Comparison) -> bool:
-    """Of trained networks that differ in nothing else."""
-    both = (made.first, made.second)
-    one, other = (each.cells[0].cell.training for each in both)
-    are_networks = all(each.is_matched and not each.is_exact for each in both)
-    is_pair = {_family(each) for each in both} == {*WHERE_AHEAD} and are_networks
-    return is_pair and replace(one, schedule=other.schedule, seed=other.seed) == other
+def is_undecided(study: Study) -> bool:
+    """Whether something published is asked here, too, and not decided."""
+    schedules = _linear_against_cosine(study)
+    held = [list(_held(study, published)) for published in PUBLISHED]
+    asked = [not (schedules.winner or schedules.is_opposed)] if schedules else []
+    return any(asked + [all(one.agrees is None for one in those) for those in held if those])
+
+
+def _linear_against_cosine(study: Study) -> MainEffect | None:
+    """Of trained networks."""
+    question = question_named(study, "schedule")
+    for made in question.main if question else ():
+        both = made.comparisons[0].first, made.comparisons[0].second
+        if {*map(_family, both)} == {*WHERE_AHEAD}:
+            return None if any(one.is_exact or not one.is_matched for one in both) else made
+    return None
 
 
 def _family(one: Configuration) -> str:
@@ -87,48 +102,22 @@ def _family(one: Configuration) -> str:
     return one.cells[0].cell.training.schedule.name.removesuffix("_discrete")
 
 
-def _held(study: Study, published: Published) -> list[Held]:
-    held, everything = [], comparisons.comparisons(study)
-    for first, second, order in comparisons.published_pairs(study.configurations(), published):
-        if made := comparisons.comparison_of(everything, first, second):
-            held.append(Held(*order, made))
-    return sorted(held, key=lambda each: (each.better, each.worse, each.steps))
+def _held(study: Study, published: Published) -> Iterator[Held]:
+    """Our comparisons of trained networks under the table's schedule, at each number of steps that
+    it tells of."""
+    for made in comparisons(study, "sampler"):
+        one, kinds = made.first, {made.first.kind, made.second.kind}
+        pair = next((pair for pair in PAIRS if {*pair} == kinds), None)
+        is_alike = one.schedule == published.schedule and one.is_matched and not one.is_exact
+        if pair and is_alike and (order := published.ahead(*pair, made.steps)):
+            yield Held(*order, made)
 
 
-def _finding(study: Study, published: Published, held: list[Held]) -> Finding:
-    groups = {agrees: [each for each in held if each.agrees is agrees] for agrees in VERBS}
-    parts = [f"{VERBS[agrees]} {say.count(len(some), 'comparison')} ({_orders(some)})"
-             for agrees, some in groups.items() if some]  # fmt: skip
-    decided = [*groups[True], *groups[False]]
-    words = f"At about as many evaluations this study (under {published.schedule}, by "
-    words += f"{study.named(study.metric)}) {say.listed(parts)}"
-    words += "".join(f". {crossing}" for crossing in _crossings(published, held))
-    return finding_over(
-        f"Do the samplers come in the order published for {published.source}?", words,
-        [each.made for each in held], (decided or held)[0].made, "measured" if decided else None,
-    )  # fmt: skip
+def _pairs(against: list[Comparison]) -> str:
+    """`ddpm ahead of ddim at 10 steps`, as it is here."""
 
+    def ahead(one: Comparison) -> str:
+        loser = one.second if one.winner is one.first else one.first
+        return f"{(one.winner or one.first).kind} ahead of {loser.kind}"
 
-def _orders(held: Iterable[Held]) -> str:
-    """`ddim ahead of ddpm at 10 and 20 steps`, which is the published order."""
-    orders: dict[str, list[Comparison]] = {}
-    for each in held:
-        orders.setdefault(f"{each.better} ahead of {each.worse}", []).append(each.made)
-    return say.listed(f"{order} {say.at(made)}" for order, made in orders.items())
-
-
-def _crossings(published: Published, held: list[Held]) -> Iterable[str]:
-    """Where one sampler overtakes another there, and where here."""
-    decided = [each for each in held if each.agrees is not None]
-    for pair in dict.fromkeys(frozenset((each.better, each.worse)) for each in decided):
-        ours = [each for each in decided if {each.better, each.worse} == pair]
-        ours = sorted(ours, key=lambda each: each.steps)
-        first, second = sorted(pair)
-        for low, high, wins, loses in published.crossings(first, second):
-            there = f"There {wins} overtakes {loses} between {low} and {high} evaluations"
-            here = f"{ours[-1].ahead} is ahead at {ours[-1].steps}"
-            for before, after in reversed([*pairwise(ours)]):
-                if (before.ahead, after.ahead) == (loses, wins):
-                    here = f"between {before.steps} and {after.steps}"
-            if len(ours) > 1:
-                yield f"{there}; here {here}"
+    return say.listed(say.each_at(against, ahead))

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from harness.analysis.comparisons import Comparison, asked
 from harness.analysis.configurations import Configuration, best
+from harness.analysis.questions import Comparison, comparisons
 from harness.analysis.reference import mean_of
 from harness.analysis.statistics import Interval
 from harness.analysis.study import Study
@@ -21,6 +21,7 @@ from harness.work.results import CellResult
 
 FULL = 0.99  # of the signal: a schedule that ends above this loses nothing that shows
 ALIKE = 0.01  # of the pixel standard deviation: a smaller difference explains nothing
+SHARES = ("predicted", "measured")
 
 
 def pixel_spread_lost(study: Study) -> Finding | None:
@@ -33,59 +34,78 @@ def pixel_spread_lost(study: Study) -> Finding | None:
     shown: dict[str, list[CellResult]] = {}
     for one in alike:
         shown.setdefault(one.schedule, []).extend(cell for cell in one.cells if cell.pixel_spread)
-    rates = {name: [*map(_last_signal, cells)] for name, cells in shown.items()}
-    lost = {name: [rate for rate in those if rate < FULL] for name, those in rates.items()}
-    signal = {name: float(np.mean(those)) for name, those in lost.items() if those}
+    signal = {name: float(np.mean([*map(_last_signal, cells)])) for name, cells in shown.items()
+              if any(_last_signal(cell) < FULL for cell in cells)}  # fmt: skip
     if not signal:
         return None
     schedule = min(signal, key=lambda name: (signal[name], name))
-    losing = [cell for cell in shown[schedule] if _last_signal(cell) < FULL]
-    measured, first = _mean_spread(losing), next(one for one in alike if losing[0] in one.cells)
+    cells = shown[schedule]
+    measured, predicted = _mean_spread(cells), _predicted(cells)
+    first = next(one for one in alike if cells[0] in one.cells)
     words = (
-        f"Under {schedule} the signal rate never exceeds {say.number(_last_signal(losing[0]))}, so "
-        "images never reach the pixel standard deviation of real ones: with "
-        f"{say.sampler_at(first)} it is {say.spanned(measured, 100)} % of theirs"
+        f"The signal rate ends at {say.number(signal[schedule], 2)} under {schedule}. With "
+        f"{say.sampler_at(first)} its images keep {say.spanned(measured, 100)} % of the pixel "
+        "standard deviation of real ones"
     )
-    if np.isfinite(share := _predicted(losing)):
-        words += f", and the closed form for Gaussian data predicts {_share(share)}"
-    others = []
-    for name in sorted(shown.keys() - {schedule}):
-        kept, predicted = _mean_spread(shown[name]).estimate, _predicted(shown[name])
-        others.append(f"{_share(kept)} under {name} ({_share(predicted)} predicted)")
-    words += f"; it is {say.listed(others)}" if others else ""
+    words += f", where {_share(predicted)} are predicted" if np.isfinite(predicted) else ""
+    rows = [(name, _share(_predicted(those)), _share(_mean_spread(those).estimate))
+            for name, those in sorted(shown.items())]  # fmt: skip
     return finding(
         "Is pixel standard deviation lost for good?", words,
-        (cell.cell.key for cells in shown.values() for cell in cells),
+        (cell.cell.key for those in shown.values() for cell in those),
         Interval(measured.estimate - 1, measured.low - 1, measured.high - 1, measured.n),
-        n=len({cell.cell.training.seed for cell in losing}),
+        n=len({cell.cell.training.seed for cell in cells}),
         needs="" if measured.high < 1 else "more images per cell",
+        columns=("schedule", *SHARES), rows=rows,
     )  # fmt: skip
 
 
 def why_at_few_steps(study: Study) -> Finding | None:
     """Why is one schedule better at few steps?
 
-    Theory ranks schedules by the pixel standard deviation that the sampler keeps at so many steps;
+    Theory ranks schedules by the pixel standard deviation that the sampler keeps at so few steps;
     the measured ranking agrees or does not.
     """
-    made = next(iter(asked(study, "schedule")), None)
-    if made is None:
+    made = [one for one in predicted_at_fewest_steps(study) if one.winner is not None]
+    if not made:
         return None
-    first, second = made.first, made.second
-    predicted = [_predicted(one.cells) for one in (first, second)]
-    if not all(map(np.isfinite, predicted)):
-        return None
-    measured = say.listed(_share(_mean_spread(one.cells).estimate) for one in (first, second))
+    shown, agreeing = made[0], sum(map(_agrees, made))
+    first, second = shown.first, shown.second
+    shares = [_predicted(one.cells) for one in (first, second)]
     words = (
-        f"For Gaussian data with the covariance of the training images, the closed form predicts "
-        f"that {say.sampler_at(first)} keeps {_share(predicted[0])} of the pixel standard "
-        f"deviation under {first.schedule} and {_share(predicted[1])} under {second.schedule} "
-        f"(measured: {measured}); "
+        f"The closed form predicts that {say.sampler_at(first)} keeps {_share(shares[0])} of the "
+        f"pixel standard deviation under {first.schedule} and {_share(shares[1])} under "
+        f"{second.schedule}. "
     )
+    if all(abs(_lost(one.first) - _lost(one.second)) < ALIKE for one in made):
+        words += "It does not explain which schedule is better"
+    elif len(made) == 1:
+        words += f"{'As' if agreeing else 'Against what'} it predicts, "
+        words += f"{(shown.winner or first).schedule} is better"
+    else:
+        words += f"It names the better schedule in {agreeing} of {len(made)} comparisons"
+    rows = [
+        (say.contest(one), say.place(one), *(_share(_predicted(each.cells)) for each in both),
+         *(_share(_mean_spread(each.cells).estimate) for each in both),
+         (one.winner or one.first).schedule)
+        for one in made for both in [(one.first, one.second)]
+    ]  # fmt: skip
+    columns = tuple(f"{which}, {what}" for what in SHARES for which in ("first", "second"))
     return finding(
-        "Why is one schedule better at few steps?", words + _agreement(study, made, predicted),
-        made.keys, predicted[0] - predicted[1], n=made.difference.n, needs=made.would_decide,
+        "Why is one schedule better at few steps?", words,
+        (key for one in made for key in one.keys), shares[0] - shares[1], n=shown.effect.n,
+        columns=("comparison", "where", *columns, "better"), rows=rows,
     )  # fmt: skip
+
+
+def predicted_at_fewest_steps(study: Study) -> list[Comparison]:
+    """The comparisons of schedules at the fewest steps of which something is predicted."""
+    made = [
+        one
+        for one in comparisons(study, "schedule")
+        if all(np.isfinite(_predicted(each.cells)) for each in (one.first, one.second))
+    ]
+    return [one for one in made if one.steps == made[0].steps]
 
 
 def _with_most_steps(study: Study) -> list[Configuration]:
@@ -99,24 +119,14 @@ def _with_most_steps(study: Study) -> list[Configuration]:
     return [one for one in known if (one.kind, one.steps) == (kind, steps)]
 
 
-def _agreement(study: Study, made: Comparison, predicted: list[float]) -> str:
-    numbers = f"{study.named(study.metric)} is {say.versus(made)}"
-    if made.winner is None:
-        return f"{numbers}: the difference is not significant, so the prediction cannot be tested"
-    lost = [abs(1 - share) for share in predicted]
-    loser = made.second if made.winner is made.first else made.first
-    if abs(lost[0] - lost[1]) < ALIKE:
-        return (
-            f"{numbers}, so pixel standard deviation does not explain why {made.winner.schedule} "
-            f"is better than {loser.schedule}"
-        )
-    expected = made.first if lost[0] < lost[1] else made.second
-    if expected is made.winner:
-        return f"{numbers}: prediction and measurement agree on {expected.schedule}"
-    return (
-        f"yet {numbers}, better for {made.winner.schedule}: prediction and measurement disagree, "
-        "and pixel standard deviation is not what decides"
-    )
+def _agrees(made: Comparison) -> bool:
+    """Whether the schedule that is to lose less is the better one, and loses visibly less."""
+    ahead, behind = (made.first, made.second)[:: 1 if made.winner is made.first else -1]
+    return _lost(behind) - _lost(ahead) >= ALIKE
+
+
+def _lost(one: Configuration) -> float:
+    return abs(1 - _predicted(one.cells))
 
 
 def _last_signal(cell: CellResult) -> float:

@@ -1,0 +1,52 @@
+"""What the findings leave out because it could not be tested: lines among the limitations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.analysis.costs import price
+from harness.analysis.learning import learned
+from harness.analysis.study import Study
+from harness.report import wording as say
+from harness.report.findings import best, published, theory
+
+
+def unsaid(study: Study) -> list[str]:
+    """Why some findings say nothing, a sentence each."""
+    return [*_unsaid(study)] if study.configurations() else []
+
+
+def _unsaid(study: Study) -> Iterator[str]:
+    trained = [one for one in study.configurations() if not one.is_exact]
+    has_scale = study.metric.is_distance and study.metric.lower_is_better
+    if trained and has_scale and learned(study) is None:
+        yield (
+            f"Whether the networks learned anything was not tested: {study.metric.title} of pure "
+            "noise or of real held-out images was not measured."
+        )
+    if trained and max(one.seeds for one in trained) == 1:
+        yield (
+            "The between-seed variance was not measured: with one training seed every interval "
+            "covers the sampling error alone."
+        )
+    made = theory.predicted_at_fewest_steps(study)
+    if made and all(one.winner is None for one in made):
+        yield (
+            f"What the closed form predicts of schedules {say.at(made)} was not tested: no "
+            "difference between them is significant there."
+        )
+    if published.is_undecided(study):
+        yield (
+            "Some published orders of schedules or samplers were not tested: the differences here "
+            "are not significant."
+        )
+    if best.is_too_near_to_tell(study):
+        yield (
+            "How few evaluations come within 10 % of the best was not tested: the best images are "
+            "as near to real ones as can be measured. Use more images per cell."
+        )
+    if (line := price(study)) is not None and not line.holds:
+        yield (
+            "Seconds per network evaluation are not given: cells lie up to "
+            f"{say.percent(line.departure)} from a line. Time them again on a quiet machine."
+        )
