@@ -9,6 +9,7 @@ from dataclasses import replace
 from harness.analysis.study import Study
 from harness.errors import StoreError
 from harness.metrics.distances import METRICS
+from harness.report.findings.unsaid import unsaid
 from harness.report.tables import heading
 from harness.report.wording import are, count, listed
 from harness.work.results import SHOWN_FILES, CellResult, Experiment, R
@@ -33,7 +34,7 @@ def limitations(experiment: Experiment, studies: Sequence[Study], missing: Missi
     files are not there."""
     return [
         *_of_the_grid(experiment, studies), *_of_the_measurements(experiment),
-        *_of_the_sizes(experiment, studies), *_files(missing), NOT_COVERED,
+        *_of_the_sizes(experiment, studies), *_unsaid(studies), *_files(missing), NOT_COVERED,
     ]  # fmt: skip
 
 
@@ -145,10 +146,8 @@ def _of_the_sizes(experiment: Experiment, studies: Sequence[Study]) -> Iterator[
             "trained on; the nearest that it was trained on took their place (`clamped_times` in "
             "the results counts them)."
         )
-    trained = [one.cell.training for one in experiment.cells if not one.cell.training.is_exact]
-    seeds = len({training.seed for training in trained})
-    if 0 < seeds <= 2:
-        yield (
-            "One training seed gives no verdict about schedules; two almost never can: "
-            f"here {'is one' if seeds < 2 else 'are two'}."
-        )
+
+
+def _unsaid(studies: Sequence[Study]) -> list[str]:
+    """Of the study that the findings are about."""
+    return next((unsaid(one) for one in studies if one.metrics), [])

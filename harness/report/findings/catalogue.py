@@ -63,19 +63,6 @@ def matter(findings: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:
     return list(findings[:OPEN]), list(findings[OPEN:])
 
 
-def answers(study: Study) -> list[Finding]:
-    """The findings that answer the three questions of the title, at most one for each."""
-    if not study.configurations():
-        return []
-    if nothing := _nothing_learned(study):
-        return nothing
-    chosen = [
-        questions.which_schedule(study), questions.which_sampler(study),
-        best.fewest_evaluations_near_the_best(study) or best.best_of_all(study),
-    ]  # fmt: skip
-    return [one for one in chosen if one]
-
-
 def _nothing_learned(study: Study) -> list[Finding]:
     found = learned(study)
     return _listed(networks.has_it_learned(study)) if found and not found.any_has_learned else []

@@ -36,12 +36,12 @@ def has_it_learned(study: Study) -> Finding | None:
     else:
         words = f"Nothing learned yet: {best_has}. Train longer"
     trained = [one for one in study.configurations() if not one.is_exact]
-    is_late = [(name, say.number(value), "not yet" if name in found.not_learned else "yes")
+    rows = [(name, say.number(value), "not yet" if name in found.not_learned else "yes")
                for name, value in found.reached.items()]  # fmt: skip
     return finding(
         HAS_IT_LEARNED, words, (key for one in trained for key in one.keys), found.best,
         n=max(one.seeds for one in trained), verdict="measured" if found.has_learned else "worse",
-        columns=("trained under", f"best {metric}", "learned"), rows=is_late,
+        columns=("trained under", f"best {metric}", "learned"), rows=rows,
     )  # fmt: skip
 
 

@@ -26,8 +26,8 @@ def _unsaid(study: Study) -> Iterator[str]:
         )
     if trained and max(one.seeds for one in trained) == 1:
         yield (
-            "The between-seed variance was not measured: with one training seed every interval "
-            "covers the sampling error alone."
+            "One training seed gives no verdict about schedules or any factor that retrains: "
+            "every interval covers the sampling error alone."
         )
     made = theory.predicted_at_fewest_steps(study)
     if made and all(one.winner is None for one in made):
