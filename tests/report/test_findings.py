@@ -27,7 +27,6 @@ from harness.report.findings.catalogue import (
     IN_ORDER,
     OPEN,
     all_findings,
-    answers,
     matter,
 )
 from harness.report.findings.networks import HAS_IT_LEARNED
@@ -336,10 +335,9 @@ def test_numbers_are_counted_as_a_reader_counts_them():
 
 def test_where_nothing_was_learned_that_is_all_that_is_said():
     of = two_schedules(2.1, 2.3, 2.2, 2.4, **noise_of(2.6))
-    for found in (all_findings(of), answers(of)):
-        [finding] = found
-        assert (finding.question, finding.verdict) == (HAS_IT_LEARNED, "worse")
-        assert "Train longer" in finding.sentence
+    [finding] = all_findings(of)
+    assert (finding.question, finding.verdict) == (HAS_IT_LEARNED, "worse")
+    assert "Train longer" in finding.sentence
 
 
 def test_a_training_that_has_not_learned_is_named_and_the_rest_is_said():
@@ -639,14 +637,6 @@ def test_what_could_not_be_tested_is_a_line_among_the_limitations():
     near = by_steps({5: 0.3, 50: 0.001}, baseline=0.0, error=0.01)
     assert any("10 %" in line for line in unsaid(near))
     assert told("fewest_evaluations_near_the_best", near) == unsaid(Study.of([])) == []
-
-
-def test_the_answer_is_at_most_three_sentences_one_for_each_question(build):
-    chosen = answers(studies(build())[0])
-    assert len(chosen) == 3
-    for finding, word in zip(chosen, ["schedule", "sampler", "How few"], strict=True):
-        assert word in finding.question
-    assert answers(Study.of([])) == []
 
 
 @pytest.mark.parametrize("answer", [lambda study: 1 / 0, lambda study: "no finding"])

@@ -115,11 +115,12 @@ def fewest_evaluations_near_the_best(study: Study) -> Finding | None:
         return finding(question, words, leader.keys, n=leader.seeds)
     share = (cheapest.mean - baseline) / (leader.mean - baseline) - 1
     low, high = share_bounds(cheapest, leader, baseline)
-    words = (
-        f"{say.described(cheapest)} comes within 10 % of the best, {say.described(leader)}: "
-        f"{study.metric.title} is {say.number(cheapest.mean)} instead of {say.number(leader.mean)}"
-    )
     is_sure = high <= 0.1
+    words = (
+        f"{say.described(cheapest)} comes{'' if is_sure else ', by the mean,'} within 10 % of the "
+        f"best, {say.described(leader)}: {study.metric.title} is {say.number(cheapest.mean)} "
+        f"instead of {say.number(leader.mean)}"
+    )
     return finding(
         question, words, cheapest.keys + leader.keys, Interval(share, low, high, cheapest.seeds),
         n=cheapest.seeds, needs="" if is_sure else "more images per cell",
