@@ -96,10 +96,11 @@ def _rows(study: Study) -> tuple[list[Row], int]:
         total += len(question.main) + sum(details)
         for main in led:
             pair = " against ".join(effects.named(main, study.unit))
-            name = f"{question.name.replace('_', ' ')}\n{wrapped(pair, LONGEST_LINE)}"
+            heading = question.name.replace("_", " ")
+            pair = pair.removeprefix(f"{heading} ")
+            name = f"{heading}\n{wrapped(pair, LONGEST_LINE)}"
             says = DIFFERS if main.is_opposed else _says(main.effect)
-            if isfinite(main.effect.value):
-                says += f"\n{effects.per_cent(main.effect.change)}"
+            says = f"{says}\n{effects.per_cent(main.effect.change)}".strip()
             rows.append(Row(name, main.effect, main.verdict, says, is_main=True))
             known = [one for one in main.comparisons if isfinite(one.effect.value)]
             if len(main.comparisons) < 2 or (len(known) > room < MOST_ROWS - mains):

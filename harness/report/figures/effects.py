@@ -30,6 +30,7 @@ from harness.report.wording import count, number
 # there is room for, those named first before the others.
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25)
 TICKS = (0, -0.5, 1, -0.9, 9, -0.75, 3, -0.99, 99, -0.25, 0.5, -0.999, 999, 2, 5, -0.1, 0.2, 0.1)
+VAGUE = 3.0  # a share beyond which, or with an interval as wide, a ratio says nothing
 SHOWN_BOUNDS = 2.5  # times as far as the farthest effect: what a bound may stretch an axis to
 
 
@@ -42,7 +43,7 @@ def leading(question: Question) -> list[MainEffect]:
     made = [one if one.first == leader else turned(one)
             for one in question.main if leader in (one.first, one.second)]  # fmt: skip
     sign = 1 if all(one.effect.lower_is_better for one in made) else -1
-    return sorted(made, key=lambda one: -sign * one.effect.value)
+    return sorted(made, key=lambda one: (not isfinite(one.effect.value), -sign * one.effect.value))
 
 
 def turned(one: MainEffect) -> MainEffect:
@@ -87,13 +88,15 @@ def shared(one: Comparison, everywhere: set[str]) -> str:
 
 
 def parts(one: Configuration) -> list[str]:
-    """All that its labels say, each by itself."""
-    labels = f"{one.schedule}, {one.sampler}"
-    return [*re.split(r", (?![^(]*\))", labels), count(one.steps, one.unit)]
+    """All that its labels say, each by itself, and its number of steps, which no line breaks."""
+    labels = re.split(r", (?![^(]*\))", f"{one.schedule}, {one.sampler}")
+    return [*labels, count(one.steps, one.unit).replace(" ", "\N{NO-BREAK SPACE}")]
 
 
 def per_cent(span: Interval) -> str:
-    """`−56 % [−72, −41]`."""
+    """`−56 % [−72, −41]`; empty where values near zero make a ratio meaningless."""
+    if not abs(span.estimate) <= VAGUE or span.high - span.low > VAGUE:
+        return ""
     reach = 100 * (span.high - span.low) / 2
     decimals = 1 if reach < 1 or (not isfinite(reach) and abs(span.estimate) < 0.1) else 0
     low, value, high = (

@@ -34,7 +34,7 @@ def quality_by_steps(study: Study) -> Figure | None:
     A line for each schedule (colour) and sampler (dash and marker), on logarithmic axes.
     [linear] The vertical one is linear near zero, which values reach.
     [seeds] Bars are each configuration's own 95 % interval over training seeds.
-    [alone] Bars are the 95 % interval of the sampling error alone: there is one training seed.
+    [alone] Bars are the 95 % interval of the sampling error alone.
     [bands] Bands join them.
     [baseline] The grey line is the real-data baseline: what held-out real images score.
     [exact] Crosses are the exact denoiser's: the sampler's own error.
@@ -74,7 +74,7 @@ def quality_by_seconds(study: Study) -> Figure | None:
     The same configurations as by steps, against the measured time of the sampler for one image, on
     one machine only.
     [seeds] Bars are each configuration's own 95 % interval over training seeds.
-    [alone] Bars are the 95 % interval of the sampling error alone: there is one training seed.
+    [alone] Bars are the 95 % interval of the sampling error alone.
     [bands] Bands join them.
     [numbers] Numbers are steps, at the Pareto-optimal configurations: none is better in the same
     time or less.
@@ -213,7 +213,7 @@ def _split(placed: Sequence[Placed]) -> Split:
     by, everything = ("sampler", samplers) if is_by_sampler else ("schedule", schedules)
     leaders = [getattr(one, by) for one in best_of_each(shown, lambda one: str(getattr(one, by)))]
     # What all others are known by has its place, however it does here.
-    first = [name for name in leaders if name in ALWAYS]
+    first = [name for name in leaders if name.split(",")[0] in ALWAYS]
     names = list(dict.fromkeys([*first, *leaders]))[: style.MOST_PANELS]
     if len(names) < len(everything):
         said.append(f"the best {by}s, {len(names)} of {len(everything)}"

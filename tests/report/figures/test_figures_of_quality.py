@@ -202,7 +202,7 @@ def test_every_main_effect_is_a_row_with_its_verdict_in_words(drawn, results, st
     assert sampler.main[0].is_opposed
     assert rows["sampler\nddim against ddpm"].startswith("differs by configuration")
     assert "steps\n10 steps against 5" in rows
-    assert rows["ddim, 5 steps"] == "better"
+    assert rows["ddim, 5\N{NO-BREAK SPACE}steps"] == "better"
     marks = [line for line in axes.lines if line.get_marker() in ("D", "o")]
     assert marks[0].get_xdata()[0] == pytest.approx(schedule.main[0].effect.value)
     open_ = {name for name, line in zip(rows, marks, strict=True)
