@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable
 from getpass import getuser
@@ -133,6 +135,15 @@ CHOICES = options(ONLY, REDO, RETIME)
     "--time-limit", metavar="TIME", help="Stop after 90s, 9m or 1h30m, resumable, with status 75."
 )
 @click.option(
+    "--until", "decides", type=click.Choice(["decided"]),
+    help="Start with 3 training seeds, and add seeds or images only where a question is open.",
+)  # fmt: skip
+@click.option("--at-most", metavar="TIME", help="With --until: begin no look that goes beyond.")
+@click.option("--max-seeds", type=click.IntRange(2), help="With --until.  [default: 12]")
+@click.option(
+    "--max-images", type=click.IntRange(1), help="With --until, of a cell.  [default: 8 times]"
+)
+@click.option(
     "--compile", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
     help="Compile networks: auto on a GPU, and on a CPU for long trainings.",
 )  # fmt: skip
@@ -154,14 +165,17 @@ def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> 
         harness run runs/digits.yaml --only schedule=cosine,steps=[5,10]
         harness run runs/digits.yaml training.steps=200 --time-limit 9m
         harness run runs/flowers.yaml training.devices=2
+        harness run runs/digits.yaml --until decided --at-most 1h
     """
     from harness.plan.grid import load_grid
 
     checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
     from harness.run import run_grid
 
+    at = paths(checked.name, **given)
+    chosen = options_of(**given, command=typed(grid, overrides, **given))
     with screen(as_json) as shown:
-        summary = run_grid(checked, paths(checked.name, **given), options_of(**given), shown)
+        summary = run_grid(checked, at, chosen, shown)
     if as_json:
         click.echo(json.dumps(summary.as_json(), indent=1))
     else:
@@ -195,16 +209,24 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
 @main.command()
 @click.argument("grid", metavar="GRID|NAME")
 @OVERRIDES
+@click.option(
+    "--for", "wanted", type=click.Choice(["page", "handout"]), default="page", show_default=True,
+    help="The whole report, or one or two pages of it to print and hand in, also as Markdown.",
+)  # fmt: skip
 @options(STORE, TRACKING, REPORT_DIR, UI_URL)
 @JSON
-def report(grid: str, overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
+def report(grid: str, overrides: tuple[str, ...], wanted: str, as_json: bool, **given: Any) -> None:
     """Write the report of GRID again, or of the grid NAME as it was last run, from what MLflow has:
     with a NAME neither the grid file nor the store is needed.
+
+    For a handout, handout.html, handout.md and results.tex are written beside the report, which
+    stays as it is.
 
     \b
     Example:
         harness report runs/digits.yaml --report-dir digits-report
         harness report digits --tracking-uri http://127.0.0.1:5000
+        harness report runs/digits.yaml --for handout
     """
     from harness.plan.grid import expand, load_grid
 
@@ -214,7 +236,8 @@ def report(grid: str, overrides: tuple[str, ...], as_json: bool, **given: Any) -
     from harness.run import report_grid
 
     with screen(as_json) as shown:
-        written = report_grid(name, paths(name, **given), shown, expand(checked) if checked else ())
+        cells = expand(checked) if checked else ()
+        written = report_grid(name, paths(name, **given), shown, cells, wanted == "handout")
     if as_json:
         click.echo(json.dumps({"report": str(written)}))
 
@@ -435,20 +458,55 @@ def options_of(
     time_limit: str | None = None,
     fail_fast: bool = False,
     compile: Literal["auto", "on", "off"] = "auto",
+    decides: str | None = None,
+    at_most: str | None = None,
+    max_seeds: int | None = None,
+    max_images: int | None = None,
+    command: str = "",
     **others: Any,
 ) -> Options:
+    from harness.errors import BadOption
     from harness.execute.interrupt import parse_duration
     from harness.work.filters import Filter
-    from harness.work.options import Options
+    from harness.work.options import Options, Until
 
+    limits = {"--at-most": at_most, "--max-seeds": max_seeds, "--max-images": max_images}
+    if stray := [name for name, value in limits.items() if value is not None and not decides]:
+        raise BadOption(f"{stray[0]} limits --until. Use it with --until decided.")
+    if decides and (given := "--only" if only else "--redo" if redo else "--retime" * retime):
+        raise BadOption(f"{given} and --until cannot both be given. Use one of them.")
+    seconds = None if at_most is None else parse_duration(at_most)
     return Options(
+        until=Until(seconds, max_seeds, max_images) if decides else None,
         only=None if only is None else Filter(only),
         redo=None if redo is None else Filter(redo),
         retime=retime,
         fail_fast=fail_fast,
         compile=compile,
         time_limit=None if time_limit is None else parse_duration(time_limit),
+        command=command,
     )
+
+
+def typed(
+    grid: Path,
+    overrides: tuple[str, ...],
+    store: Path,
+    report_dir: Path | None,
+    data_dir: Path | None,
+    tracking_uri: str | None,
+    **others: Any,
+) -> str:
+    """The command that runs this grid again, for a reader to paste: with what says where its work
+    is kept, without what is for one run alone."""
+    given = {"--store": None if store == Path("runs/store") else store,
+             "--report-dir": report_dir, "--data-dir": data_dir,
+             "--tracking-uri": None if "@" in (tracking_uri or "") else tracking_uri}  # fmt: skip
+    places = [part for name, value in given.items() if value is not None
+              for part in (name, str(value))]  # fmt: skip
+    plain = re.compile(r"[\w./=,:\[\]+-]+")  # what a shell leaves alone, lists of a grid included
+    parts = ["harness", "run", str(grid), *overrides, *places]
+    return " ".join(part if plain.fullmatch(part) else shlex.quote(part) for part in parts)
 
 
 def screen(as_json: bool) -> Screen:

@@ -36,10 +36,12 @@ class Summary:
     failed: list[tuple[Work, Failure]] = field(default_factory=list)
     status: int = 0  # of the process: 0, 1 with failures, 75 out of time, 130 interrupted
     report: Path | None = None
+    answers: str = ""  # of the first screen of the report
 
     def text(self) -> str:
         """What a person reads at the end."""
-        lines = [f"{self.done} of {self.cells} cells are finished."]
+        lines = [self.answers] if self.answers and not self.failed else []
+        lines += [f"{self.done} of {self.cells} cells are finished."]
         if self.failed:
             lines.append(f"{len(self.failed)} failed:")
             lines += [f"  {work.key}  {work.title}: {why.reason}" for work, why in self.failed]

@@ -17,9 +17,10 @@ import hashlib
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.analysis.study import Study, studies
 from harness.contracts.foreign import refuse_broken
 from harness.downloads import NotHereYet, no_downloads
 from harness.errors import HarnessError
@@ -35,46 +36,100 @@ from harness.plan.preflight import forecast, forecast_without_downloads, identif
 from harness.report import page
 from harness.store import Store
 from harness.tracking import Tracker
+from harness.until import until_decided
 from harness.work.cells import Asked, Cell
+from harness.work.looks import Look
 from harness.work.options import Options, Paths
 
 
 def run_grid(
     grid: Grid, paths: Paths, options: Options, screen: Screen, execute: Execute = here
 ) -> Summary:
-    """Do what is missing of a grid and write its report. Raises HarnessError before any work
-    where something that it needs is missing."""
+    """Do what is missing of a grid and write its report; until its questions are decided, where
+    that is asked for. Raises HarnessError before any work where something that it needs is
+    missing."""
     page.check_address(paths.ui_url)
     interruption = Interruption(options.time_limit, screen.say)  # the time limit begins here
     store, tracker = Store(paths.store), open_tracker(grid.name, paths)
     store.check_version()
+    run = GridRun(grid, paths, options, screen, execute, interruption, store, tracker)
     cells = identified(expand(grid), paths.workplace)
-    plan = pending(grid, cells, store, tracker.finished(), options)
-    summary = Summary(len(plan.cells), is_redone=bool(options.redo))
-    asked = Asked.of(cells)
-    if not plan:
-        screen.say(f"Nothing to do: all {len(plan.cells)} cells of '{grid.name}' are finished.")
-    # The run of the grid may have been deleted, and the grid may ask for fewer cells than before.
-    if plan or not tracker.has_grid(grid.text, asked):
-        refuse_broken(plan.cells, grid.metrics)
-        site = preflight(grid, plan, paths)
-        with store.locked(), interruption, recording(tracker, grid.text, asked, summary):
-            # Again, now that nobody else works: what is announced is what is done.
-            plan = pending(grid, cells, store, tracker.finished(), options)
-            if plan.is_work:
-                plan = forecast(grid, plan, site)
-                if cost := plan.cost():
-                    screen.say(cost)
-            carry_out(JobRunner(
-                grid, plan, options, site, tracker, screen, interruption, execute, summary
-            ))  # fmt: skip
+    if options.until is None:
+        return run.work(cells)
+    return until_decided(cells, options.until, run, screen)
 
-    recorded = tracker.finished()
-    failed = {work.key for work, _ in summary.failed}
-    summary.done = sum(cell.key in recorded and cell.key not in failed for cell in plan.cells)
-    if options.report and summary.status <= 1 and summary.done:
-        summary.report = write_report(tracker, asked, paths, screen)
-    return summary
+
+@dataclass(frozen=True)
+class GridRun:
+    """What it takes to do a grid, or more of it at each look."""
+
+    grid: Grid
+    paths: Paths
+    options: Options
+    screen: Screen
+    execute: Execute
+    interruption: Interruption
+    store: Store
+    tracker: Tracker
+
+    def work(self, cells: list[Cell], looks: Iterable[Look] = ()) -> Summary:
+        """Do what is missing of these cells, and write the report of all of them."""
+        grid, tracker, screen = self.grid, self.tracker, self.screen
+        plan = self.pending(cells)
+        summary = Summary(len(plan.cells), is_redone=bool(self.options.redo))
+        asked = Asked.of(cells, looks).after(tracker.asked())
+        if not plan:
+            screen.say(f"Nothing to do: all {len(plan.cells)} cells of '{grid.name}' are finished.")
+        # The run of the grid may have been deleted, and the grid may ask for fewer cells than
+        # before.
+        if plan or not tracker.has_grid(grid.text, asked):
+            refuse_broken(plan.cells, grid.metrics)
+            site = preflight(grid, plan, self.paths)
+            with self.store.locked(), self.interruption, self.recording(asked, summary):
+                self.store.keep_grid(grid.name, asked)
+                plan = self.pending(cells)  # again, now that nobody else works: it is what is done
+                if plan.is_work:
+                    plan = forecast(grid, plan, site)
+                    if cost := plan.cost():
+                        screen.say(cost)
+                carry_out(JobRunner(
+                    grid, plan, self.options, site, tracker, screen, self.interruption,
+                    self.execute, summary,
+                ))  # fmt: skip
+
+        recorded = tracker.finished()
+        failed = {work.key for work, _ in summary.failed}
+        summary.done = sum(cell.key in recorded and cell.key not in failed for cell in plan.cells)
+        if self.options.report and summary.status <= 1 and summary.done:
+            summary.report = write_report(tracker, asked, self.paths, screen)
+            summary.answers = page.answers_in(self.paths.report_dir)
+        return summary
+
+    def pending(self, cells: list[Cell]) -> Plan:
+        return pending(self.grid, cells, self.store, self.tracker.finished(), self.options)
+
+    def study(self, cells: list[Cell], looks: Iterable[Look]) -> Study | None:
+        """What is recorded of these cells; None where nothing of it was measured."""
+        experiment = self.tracker.read(Asked.of(cells, looks))
+        return next((one for one in studies(experiment) if one.metrics), None)
+
+    def cost(self, cells: list[Cell]) -> float | None:
+        """The seconds that what is missing of these cells is predicted to take."""
+        plan = self.pending(cells)
+        site = preflight(self.grid, plan, self.paths)
+        return forecast(self.grid, plan, site).predicted if plan.is_work else 0.0
+
+    @contextmanager
+    def recording(self, asked: Asked, summary: Summary) -> Iterator[None]:
+        """The run of the grid, open to be written to, and ended as the work ends."""
+        self.tracker.open(self.grid.text, asked, origin(self.options.command))
+        has_ended = False
+        try:
+            yield
+            has_ended = True
+        finally:
+            stopped = "KILLED" if summary.status > 1 else "FINISHED" if has_ended else "FAILED"
+            self.tracker.close(stopped)
 
 
 def carry_out(runner: JobRunner) -> None:
@@ -94,19 +149,6 @@ def carry_out(runner: JobRunner) -> None:
         raise
 
 
-@contextmanager
-def recording(tracker: Tracker, grid_text: str, asked: Asked, summary: Summary) -> Iterator[None]:
-    """The run of the grid, open to be written to, and ended as the work ends."""
-    tracker.open(grid_text, asked, origin())
-    has_ended = False
-    try:
-        yield
-        has_ended = True
-    finally:
-        stopped = "KILLED" if summary.status > 1 else "FINISHED" if has_ended else "FAILED"
-        tracker.close(stopped)
-
-
 def plan_grid(grid: Grid, paths: Paths, options: Options) -> Plan:
     """What a run would do and cost. Makes no run, store or report."""
     cells, missing = expand(grid), ""
@@ -123,15 +165,18 @@ def plan_grid(grid: Grid, paths: Paths, options: Options) -> Plan:
     return forecast_without_downloads(grid, plan, paths)
 
 
-def report_grid(name: str, paths: Paths, screen: Screen, cells: Iterable[Cell] = ()) -> Path:
-    """The report alone, of these cells of the experiment, or of all that its grid stood for when
-    it was last run: needs neither the grid file nor the store, nor the data. Raises TrackingError
-    where nothing of it has been recorded."""
+def report_grid(
+    name: str, paths: Paths, screen: Screen, cells: Iterable[Cell] = (), for_handout: bool = False
+) -> Path:
+    """The report alone, or its handout, of these cells of the experiment, or of all that its grid
+    stood for when it was last run: needs neither the grid file nor the store, nor the data. Raises
+    TrackingError where nothing of it has been recorded."""
     page.check_address(paths.ui_url)
     tracker = open_tracker(name, paths)
+    write = write_handout if for_handout else write_report
     wanted = {anonymous(cell): cell for cell in cells}
     if not wanted:
-        return write_report(tracker, tracker.asked(), paths, screen)
+        return write(tracker, tracker.asked(), paths, screen)
     found = []
     for one in tracker.cell_results().values():
         if (cell := wanted.get(anonymous(one.cell))) is not None:
@@ -140,7 +185,7 @@ def report_grid(name: str, paths: Paths, screen: Screen, cells: Iterable[Cell] =
     missing = [cell for name, cell in wanted.items() if name not in there]
     with suppress(HarnessError), no_downloads():  # by the keys under which they may have failed
         missing = identified(missing, paths.workplace)
-    return write_report(tracker, Asked.of([*found, *missing]), paths, screen)
+    return write(tracker, Asked.of([*found, *missing]), paths, screen)
 
 
 def write_report(tracker: Tracker, asked: Asked, paths: Paths, screen: Screen) -> Path:
@@ -160,6 +205,17 @@ def write_report(tracker: Tracker, asked: Asked, paths: Paths, screen: Screen) -
     return written
 
 
+def write_handout(tracker: Tracker, asked: Asked, paths: Paths, screen: Screen) -> Path:
+    """One or two pages to print, of what is recorded of these cells, beside their report."""
+    from harness.report import handout  # it loads what figures need
+
+    experiment = replace(tracker.read(asked), ui_url=paths.ui_url)
+    page, *files = handout.write(experiment, paths.report_dir)
+    screen.say(f"Handout, to be printed: {page}")
+    screen.say(f"Beside it: {', '.join(file.name for file in files)}")
+    return page
+
+
 def open_tracker(name: str, paths: Paths) -> Tracker:
     """The tracker of this grid's experiment; makes nothing yet."""
     local = paths.tracking_uri.startswith("sqlite:")
@@ -176,7 +232,7 @@ def anonymous(cell: Cell) -> Cell:
     return replace(cell, training=training, extractor_fingerprint="")
 
 
-def origin() -> dict[str, str]:
-    """Which program writes here, for the parent run."""
+def origin(command: str) -> dict[str, str]:
+    """Which program writes here, and by which command, for the parent run."""
     tags = {f"harness.version.{name}": value for name, value in machine.versions().items()}
-    return tags | {"harness.commit": machine.commit()}
+    return tags | {"harness.commit": machine.commit(), "harness.command": command[:5000]}

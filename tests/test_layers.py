@@ -12,6 +12,7 @@ FLOORS = [
     {"cli"},
     {"bench", "parts"},
     {"run", "stored"},
+    {"until"},
     {"jobs"},
     {"plan", "tracking", "report", "contracts"},
     {"analysis", "engine"},

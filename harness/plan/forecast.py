@@ -69,6 +69,14 @@ class Forecast:
         """Where the speeds come from."""
         return " and ".join(sorted({speeds.source for speeds in self.speeds.values()}))
 
+    def total(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> float:
+        """All seconds of this work."""
+        return (
+            self.compile_seconds(trainings, cells)
+            + self.training_seconds(trainings)
+            + self.sampling_seconds(cells)
+        )
+
     def sentence(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> str:
         """What this work will take, in a sentence."""
         training, sampling = self.training_seconds(trainings), self.sampling_seconds(cells)
@@ -81,7 +89,7 @@ class Forecast:
         if memory := self.memory(trainings):
             room = f"; {size(memory)} of memory and {size(self.disk(trainings, cells))} of disk"
         return (
-            f"About {duration(compiling + training + sampling)} here: {compiled}training "
+            f"About {duration(self.total(trainings, cells))} here: {compiled}training "
             f"{duration(training)}{several}{shared}, sampling and scoring {duration(sampling)} "
             f"({made:,} network evaluations){room}. From {self.source}."
         )

@@ -101,6 +101,11 @@ class Plan:
             return ""
         return self.forecast.sentence(self.to_train, self.to_sample)
 
+    @property
+    def predicted(self) -> float | None:
+        """The seconds that the pending work is predicted to take; None where that is not known."""
+        return self.forecast.total(self.to_train, self.to_sample) if self.forecast else None
+
     def text(self) -> str:
         """For a person."""
         counts = ", ".join((_count(len(self.trainings), "training"),

@@ -6,13 +6,14 @@ import base64
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.analysis.configurations import best
+from harness.analysis.questions import questions
 from harness.analysis.study import Study, studies
 from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
@@ -20,19 +21,27 @@ from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.models.presets import MODELS
 from harness.registry import Registry
+from harness.report.decision_table import decisions, details
 from harness.report.figures import style
 from harness.report.figures.catalogue import FigureFailed, caption, figure_named, in_page_order
-from harness.report.findings.catalogue import all_findings, answers
+from harness.report.findings.catalogue import all_findings, matter
 from harness.report.findings.finding import Finding
+from harness.report.first import FirstScreen, first_screen
 from harness.report.limitations import limitations, with_what_is_there
+from harness.report.recipe import Facts, recipe
 from harness.report.redaction import SHORTENED
-from harness.report.study_tables import every_cell, quality, trainings
+from harness.report.study_tables import by_steps, every_cell, quality, trainings
 from harness.report.tables import Table, heading, title_of, yes_or_no
-from harness.report.wording import described, estimate, listed
+from harness.report.wording import count, listed, number
 from harness.work.results import Experiment
 
-MOST_ANSWERS = 3  # sentences that open the page
 LEAD = "quality_by_steps"  # the figure that shows the answer
+EVIDENCE = "evidence"  # where a figure stands that has no other place
+SECTIONS = {
+    "images": ("samples", "best_samples", "film", "nearest_images"),
+    "costs": ("quality_by_seconds", "pareto_front", "forecast"),
+    "method": ("schedule_curves", "snr_by_step", "losses", "loss_by_time"),
+}
 TITLE = "Which schedule, which sampler, how many steps?"
 
 
@@ -53,8 +62,16 @@ class Group:
     """One study in numbers."""
 
     heading: str
+    caption: str  # of its table by steps
+    by_steps: Table
     quality: list[Table]
     every: Table
+
+    @classmethod
+    def of(cls, study: Study) -> Group:
+        return cls(
+            heading(study), _caption(study), by_steps(study), quality(study), every_cell(study)
+        )
 
 
 @dataclass(frozen=True)
@@ -62,21 +79,33 @@ class Contents:
     """Everything a template may ask for, by the name it asks by."""
 
     experiment: Experiment  # without the files that could not be read
-    answer: list[str]
-    scope: str  # the metric that decides, its extractor and reference, named once
-    findings: list[Finding]
+    study: Study  # what the answer, the figures and the findings are about
+    first: FirstScreen
+    metric: str  # the name of that which decides
+    scope: str  # with its extractor and reference, named once
+    findings: list[Finding]  # those that stand open
+    folded: list[Finding]
     lead: Picture | None
-    pictures: list[Picture]
+    pictures: dict[str, list[Picture]]  # by section
     groups: list[Group]
-    compared: dict[str, str]
+    compared: Facts
+    recipe: dict[str, Facts]
     formulae: list[tuple[str, str, str]]
     metrics: list[str]
     trainings: Table | None
+    decisions: Table | None
+    details: Table | None
+    asked: int  # questions
     limitations: list[str]
     covers_reference: bool
     is_whole: bool  # whether all files of the results could be read
     title: str = TITLE
     shortened: str = SHORTENED  # what a path in a text begins with where it was cut
+
+    @property
+    def answer(self) -> list[str]:
+        """The first screen in sentences."""
+        return [one.as_line for one in self.first.answers]
 
 
 def contents(experiment: Experiment) -> Contents:
@@ -87,36 +116,39 @@ def contents(experiment: Experiment) -> Contents:
     main = next(iter(measured or groups), Study((), experiment.trainings, experiment.runs))
     measurements = [each for one in experiment.cells for each in one.measurements.values()]
     pictures, undrawn = _pictures(main)
+    asked = questions(main) if main.metrics else ()
+    found, folded = matter(all_findings(main) if main.metrics else [])
     return Contents(
         experiment=experiment,
-        answer=_answer(main),
+        study=main,
+        first=first_screen(main, experiment.command or f"harness run {experiment.name}.yaml"),
+        metric=main.metric.title if main.metrics else "",
         scope=_scope(main) if main.metrics else "",
-        findings=all_findings(main) if main.metrics else [],
+        findings=found,
+        folded=folded,
         lead=next((one for one in pictures if one.name == LEAD), None),
-        pictures=[one for one in pictures if one.name != LEAD],
-        groups=[Group(heading(study), quality(study), every_cell(study)) for study in measured],
+        pictures={
+            section: [one for one in pictures if one.name != LEAD and of(one.name) == section]
+            for section in (EVIDENCE, *SECTIONS)
+        },
+        groups=[Group.of(study) for study in measured],
         compared=_compared(main) if main.cells else {},
+        recipe=recipe(main),
         formulae=_formulae(main),
         metrics=[metric.explanation for metric in main.metrics if metric.explanation],
         trainings=trainings(experiment),
+        decisions=decisions(main) if asked else None,
+        details=details(main) if asked else None,
+        asked=len(asked),
         limitations=[*undrawn, *limitations(experiment, groups, missing)],
         covers_reference=any(one.reference_error is not None for one in measurements),
         is_whole=not missing,
     )
 
 
-def _answer(study: Study) -> list[str]:
-    if not study.cells:
-        return ["No cell has a result yet, so there is no answer."]
-    if not study.metrics:
-        return ["No cell has a value of a metric, so there is no answer."]
-    if found := [finding.sentence for finding in answers(study)[:MOST_ANSWERS]]:
-        return found
-    everything = study.configurations()
-    one = best(everything)
-    which = "only configuration" if len(everything) == 1 else f"best of {len(everything)}"
-    value = estimate(one.mean, one.interval.low, one.interval.high)
-    return [f"The {which}, {described(one)}, has {one.metric.title} {value}."]
+def of(figure: str) -> str:
+    """The section that a figure stands in."""
+    return next((name for name, figures in SECTIONS.items() if figure in figures), EVIDENCE)
 
 
 def _scope(study: Study) -> str:
@@ -125,6 +157,18 @@ def _scope(study: Study) -> str:
     return (
         f"{title_of(study.metric, study)} on {of.extractor} features, {better} is better; "
         f"{of.images:,} images a cell, compared with the {of.reference} reference."
+    )
+
+
+def _caption(study: Study) -> str:
+    """Of a table by steps: the metric, what is in brackets, and what real images reach."""
+    seeds = len({one.cell.training.seed for one in study.cells if not one.cell.training.is_exact})
+    over = f" over {count(seeds, 'training seed')}" if seeds > 1 else ", of the sampling alone"
+    real, images = study.baseline(), study.baseline_images
+    baseline = f" {images:,} real held-out images reach {number(real, 2)}." if images else ""
+    return (
+        f"{study.named(study.metric)} by schedule, sampler and number of {study.unit}s, mean "
+        f"[95 % interval{over}], best in bold. {_scope(study)}{baseline if isfinite(real) else ''}"
     )
 
 
@@ -141,7 +185,7 @@ def _pictures(study: Study) -> tuple[list[Picture], list[str]]:
 
 
 def _picture(name: str, figure: Figure) -> Picture:
-    shows, reading = caption(name)
+    shows, reading = caption(name, figure)
     is_raster = style.is_raster(figure)
     png = style.saved(figure, "png")
     if is_raster:

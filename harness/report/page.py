@@ -1,4 +1,4 @@
-"""The written report: report.md, report.html, results.csv and .parquet, and figures, from an
+"""The written report: report.md, report.html, results.csv, .parquet and .tex, and figures, from an
 experiment alone.
 
 Equal experiments give equal bytes, and a report of the same experiment is not written again: a
@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = ("results.csv", "results.parquet")
+TEX, ANSWERS = "results.tex", "answers.txt"
 FIRST_COLUMNS = [
     "data", "extractor", "reference", "images", "precision", "schedule", "schedule_options",
     "sample_schedule", "sample_schedule_options", "target", "training_steps", "sampler",
@@ -43,17 +46,20 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
     """
     # Figures and scipy take seconds to load, which finding a report current must not.
     from harness.report.contents import contents
+    from harness.report.latex import as_latex
     from harness.report.redaction import without_paths
     from harness.report.render import as_html, as_markdown
 
     check_address(experiment.ui_url)
     shown = without_paths(experiment)
     content = contents(shown)
-    pictures = [*([content.lead] if content.lead else []), *content.pictures]
+    pictures = [*filter(None, [content.lead]), *chain.from_iterable(content.pictures.values())]
     table = _table(shown)
     csv, parquet = table.to_csv(index=False, lineterminator="\n").encode(), _parquet(table)
     files = {f"figures/{picture.name}.png": picture.png for picture in pictures}
     files |= dict(zip(TABLES, (csv, parquet), strict=True))
+    files[TEX] = as_latex(content).encode()
+    files[ANSWERS] = f"{content.first.as_text()}\n".encode()
     files["report.html"] = as_html(content).encode()
     # Last, and with the fingerprint: where it stands, the rest is complete.
     mark = _mark(fingerprint(experiment), content.is_whole)
@@ -71,7 +77,7 @@ def is_current(experiment: Experiment, folder: Path) -> bool:
         return False
     if not page.endswith(f"{_mark(fingerprint(experiment))}\n"):
         return False
-    needed = {"report.html", *TABLES, *re.findall(r"\]\((figures/\w+\.png)\)", page)}
+    needed = {"report.html", TEX, ANSWERS, *TABLES, *re.findall(r"\]\((figures/\w+\.png)\)", page)}
     return all((folder / name).is_file() for name in needed)
 
 
@@ -90,15 +96,20 @@ def check_address(ui_url: str) -> None:
 
 
 def verdicts(experiment: Experiment) -> list[str]:
-    """Every comparison of the report in a line, as the tracker keeps them."""
-    from harness.analysis.questions import questions
+    """Every verdict of the report in a line, as the tracker keeps them."""
     from harness.analysis.study import studies
+    from harness.report import decision_table
     from harness.report.limitations import with_what_is_there
-    from harness.report.wording import verdict
 
     main = next((one for one in studies(with_what_is_there(experiment)[0]) if one.metrics), None)
-    effects = [one for question in (questions(main) if main else ()) for one in question.main]
-    return [line for one in effects for line in (verdict(one), *map(verdict, one.comparisons))]
+    return list(decision_table.verdicts(main)) if main else []
+
+
+def answers_in(folder: Path) -> str:
+    """What the report in this folder answers, for a terminal; empty where that is not there."""
+    with suppress(OSError, UnicodeDecodeError):
+        return (folder / ANSWERS).read_text(encoding="utf-8").rstrip()
+    return ""
 
 
 def fingerprint(experiment: Experiment) -> str:

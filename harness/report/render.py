@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from harness.report.contents import Contents
+    from harness.report.handout import Handout
+
+
+STANDING = ("decisions", "findings")  # sections that are open when the page is
 
 
 def as_markdown(content: Contents) -> str:
@@ -30,6 +34,31 @@ def as_markdown(content: Contents) -> str:
 
 def as_html(content: Contents) -> str:
     """One file that asks for nothing else."""
+    from markupsafe import Markup
+
+    script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    context = _context(content, "blocks.html.j2")
+    own = {"script": Markup(script), "script_hash": f"sha256-{digest}"}
+    return _page("report.html.j2", "page.md.j2", context | own, standing=STANDING)
+
+
+def handout_as_markdown(content: Contents, handout: Handout) -> str:
+    context = _context(content, "blocks.md.j2") | {"handout": handout}
+    return _environment().get_template("handout.md.j2").render(context)
+
+
+def handout_as_html(content: Contents, handout: Handout) -> str:
+    """One file, to be printed, that asks for nothing else."""
+    context = _context(content, "blocks.html.j2") | {"handout": handout}
+    return _page("handout.html.j2", "handout.md.j2", context)
+
+
+def _page(
+    template: str, written: str, context: dict[str, object], standing: Collection[str] | None = None
+) -> str:
+    """A page of HTML whose body is written as Markdown. Sections fold, but for those that are named
+    as standing open."""
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
@@ -41,14 +70,28 @@ def as_html(content: Contents) -> str:
 
     environment = _environment()
     environment.filters |= {"block": block, "inline": _inline, "formula": _formula}
-    context = _context(content, "blocks.html.j2")
-    body = environment.get_template("page.md.j2").render(context)
+    body = environment.get_template(written).render(context)
     body = _with_anchors(MarkdownIt("commonmark", {"html": True}).render(body))
     body = re.sub(r"<!--(\d+)-->", lambda match: blocks[int(match[1])], body)
-    script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    own = {"body": Markup(body), "script": Markup(script), "script_hash": f"sha256-{digest}"}
-    return environment.get_template("report.html.j2").render(context | own)
+    sections = re.findall(r'<h2 id="(.+?)"><a[^>]*>(.*?)</a></h2>', body)
+    if standing is not None:
+        body = _folded(body, standing)
+    own = {"body": Markup(body), "sections": [(name, Markup(title)) for name, title in sections]}
+    return environment.get_template(template).render(context | own)
+
+
+def _folded(html: str, standing: Collection[str]) -> str:
+    """The page with each section within a fold that its heading opens."""
+    start, *sections = re.split(r"(?=<h2 )", html)
+    folded = []
+    for section in sections:
+        heading, _, rest = section.partition("</h2>")
+        is_open = any(f'id="{name}"' in heading for name in standing)
+        state = " open" if is_open else ""
+        folded.append(
+            f'<details class="section"{state}><summary>{heading}</h2></summary>{rest}</details>\n'
+        )
+    return start + "".join(folded)
 
 
 def anchors(texts: Iterable[str]) -> list[str]:
@@ -66,7 +109,8 @@ def anchors(texts: Iterable[str]) -> list[str]:
 
 def _context(content: Contents, blocks: str) -> dict[str, object]:
     """What the templates may ask for."""
-    questions = (f"finding {finding.question}" for finding in content.findings)
+    every = [*content.findings, *content.folded]
+    questions = (f"finding {finding.question}" for finding in every)
     return {
         "page": content, "experiment": content.experiment, "blocks": blocks,
         "anchors": anchors(questions), "link": _link(content.experiment),
@@ -100,14 +144,14 @@ def _environment() -> jinja2.Environment:
 
 def _with_anchors(html: str) -> str:
     """The page with headings that can be linked to, and that link to themselves."""
-    titles = re.findall(r"<h[23]>(.*?)</h[23]>", html)
+    titles = re.findall(r"<h[234]>(.*?)</h[234]>", html)
     names = iter(anchors(re.sub(r"<.*?>|&\w+;", "", title) for title in titles))
 
     def heading(match: re.Match[str]) -> str:
         level, title, name = match[1], match[2], next(names)
         return f'<h{level} id="{name}"><a href="#{name}">{title}</a></h{level}>'
 
-    return re.sub(r"<h([23])>(.*?)</h\1>", heading, html)
+    return re.sub(r"<h([234])>(.*?)</h\1>", heading, html)
 
 
 def _markdown(text: object) -> str:

@@ -12,13 +12,19 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.analysis.configurations import Configuration, MetricInfo, best, total_error
+from harness.analysis.configurations import (
+    Configuration,
+    MetricInfo,
+    best,
+    best_of_each,
+    total_error,
+)
 from harness.analysis.costs import seconds_of
 from harness.analysis.reference import exact_value
 from harness.analysis.study import Study
 from harness.report import tables
 from harness.report.tables import NOTHING, Column, Source, Table, Value, numbers, title_of, words
-from harness.report.wording import decimals_for, estimate, number, time_of
+from harness.report.wording import count, decimals_for, estimate, number, time_of
 from harness.work.cells import Param
 from harness.work.results import CellResult, Experiment, Measurement, Run
 
@@ -40,6 +46,31 @@ def quality(study: Study) -> list[Table]:
     others = [metric for metric in metrics[1:] if metric not in distances]
     shown = [rows.table([metrics[0], *distances], with_costs=True)]
     return shown + ([rows.table(others, title=OTHER)] if others else [])
+
+
+def by_steps(study: Study, most_rows: int | None = None, most_steps: int | None = None) -> Table:
+    """The metric that decides: a row for each schedule and sampler, a column for each number of
+    steps. Where there is room for fewer, the best rows, and steps from the fewest to the most."""
+    everything = study.configurations()
+    leader = best(everything)
+    known = {(one.schedule, one.sampler, one.steps): one for one in everything}
+    kept = best_of_each(everything, lambda one: one.label)[:most_rows]
+    rows = sorted((one.schedule, one.sampler) for one in kept)
+    counts = sorted({one.steps for one in everything})
+    if most_steps and len(counts) > most_steps:
+        places = np.linspace(0, len(counts) - 1, most_steps - 1).round().astype(int)
+        counts = sorted({*(counts[place] for place in places), leader.steps})
+
+    def value(schedule: str, sampler: str, steps: int) -> Value:
+        one = known.get((schedule, sampler, steps))
+        return replace(_estimate(one), is_best=one is leader)
+
+    columns = [
+        words("schedule", [schedule for schedule, _ in rows]),
+        words("sampler", [sampler for _, sampler in rows]),
+        *(Column(count(n, study.unit), [value(*row, n) for row in rows]) for n in counts),
+    ]
+    return Table(tables.heading(study), columns, [[] for _ in rows])
 
 
 def every_cell(study: Study) -> Table:

@@ -23,6 +23,7 @@ class Value:
     text: str
     interval: str = ""
     number: float = np.nan  # what it sorts by in a column of numbers
+    is_best: bool = False  # of its whole table
 
     @property
     def key(self) -> str:

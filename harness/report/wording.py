@@ -144,8 +144,9 @@ def change(effect: Effect | Interval) -> str:
         ends = " to ".join(_share(end, decimals) for end in (low, high))
         return f"{_share(value, decimals, ' %')} [{ends}]"
     low, high = (-high, -low) if value < 0 else (low, high)
-    told, _, bounds = estimate(abs(value), low, high).partition(" ")
-    return f"{told} % {_up_or_down(value)} {bounds}".rstrip()
+    decimals = 0 if abs(value) >= 10 else min(decimals_for(value, 2), 2)
+    told = f"{number(abs(value), decimals=decimals)} % {_up_or_down(value)}"
+    return f"{told} {interval(low, high, decimals)}".rstrip()
 
 
 def gap(made: Comparison | MainEffect) -> str:

@@ -27,6 +27,7 @@ from harness.tracking.client import (
 )
 from harness.tracking.tags import (
     CELLS,
+    COMMAND,
     COMMIT,
     FORECAST,
     GRID,
@@ -174,6 +175,8 @@ class Records:
             failures=tuple(one for one in self.failures() if one.key in relevant),
             expected_cells=len(asked.cells),
             looks=asked.looks,
+            looked=asked.looked,
+            command=tags.get(COMMAND, ""),
             left_out=self._left_out(asked.cells, recorded),
             grid_text=self.grid_text(),
             versions=versions_in(tags) or (cells[0].provenance.versions if cells else {}),

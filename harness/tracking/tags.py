@@ -12,6 +12,7 @@ from harness.work.projection import SOURCE
 KIND, KEY, STORE, REUSED = "harness.kind", "harness.key", "harness.store", "harness.reused"
 SUPERSEDED, REASON, MACHINE = "harness.superseded", "harness.reason", "harness.machine"
 VERDICT, RESOLVED, VERSION = "harness.verdict.", "harness.resolved.", "harness.version."
+COMMAND = "harness.command"
 COMMIT, FORECAST = "harness.commit", f"{RESOLVED}forecast_seconds"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 CELLS, GRID = "cells.json", "grid.yaml"  # of the parent run

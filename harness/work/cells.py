@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -236,6 +236,10 @@ class Asked:
     cells: Mapping[str, int | None]
     trainings: tuple[str, ...] = ()
     looks: tuple[Look, ...] = ()  # at which verdicts were asked for, where there were several
+    seeds: int = 0  # training seeds
+    looked: tuple[
+        int, ...
+    ] = ()  # how many it had when a report was written, before more were added
 
     @classmethod
     def of(cls, cells: Iterable[Cell], looks: Iterable[Look] = ()) -> Self:
@@ -244,7 +248,18 @@ class Asked:
             {cell.key: cell.budget for cell in cells},
             tuple(sorted(training.key for training in distinct_trainings(cells))),
             tuple(looks),
+            len({cell.training.seed for cell in cells if not cell.training.is_exact}),
         )
+
+    def after(self, before: Asked) -> Self:
+        """The same, knowing what the grid stood for when it was last run: whether training seeds
+        were added by hand to what had been looked at."""
+        looked: tuple[int, ...] = ()
+        if not self.looks and before.cells.keys() == self.cells.keys():
+            looked = before.looked
+        elif not self.looks and before.cells.keys() < self.cells.keys():
+            looked = (*before.looked, before.seeds) if before.seeds < self.seeds else before.looked
+        return replace(self, looked=looked)
 
     def as_json(self) -> bytes:
         return json.dumps(asdict(self), sort_keys=True).encode()
@@ -255,7 +270,10 @@ class Asked:
         value = json.loads(text)
         looks = (Look(tuple(one["seeds"]), tuple(one["sampling_seeds"]))
                  for one in value.get("looks", ()))  # fmt: skip
-        return cls(dict(value["cells"]), tuple(value["trainings"]), tuple(looks))
+        return cls(
+            dict(value["cells"]), tuple(value["trainings"]), tuple(looks),
+            int(value.get("seeds", 0)), tuple(value.get("looked", ())),
+        )  # fmt: skip
 
 
 def _named(role: str, part: Part) -> dict[str, Param]:

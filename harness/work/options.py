@@ -35,6 +35,15 @@ class Paths:
 
 
 @dataclass(frozen=True)
+class Until:
+    """How far a run may go on that adds cells until its questions are decided."""
+
+    most_seconds: float | None = None
+    most_seeds: int | None = None
+    most_images: int | None = None  # of a cell, over its sampling seeds
+
+
+@dataclass(frozen=True)
 class Options:
     """What a person asks of one run beyond the grid file."""
 
@@ -45,3 +54,5 @@ class Options:
     report: bool = True  # whether it is written
     fail_fast: bool = False
     time_limit: float | None = None  # seconds
+    until: Until | None = None  # decided
+    command: str = ""  # as it was typed, without what is for one run alone

@@ -318,6 +318,10 @@ class Experiment:
     failures: tuple[FailedWork, ...] = ()
     expected_cells: int = 0  # how many the grid has
     looks: tuple[Look, ...] = ()  # at the data, where there were several
+    looked: tuple[
+        int, ...
+    ] = ()  # training seeds of earlier reports, before more were added by hand
+    command: str = ""  # that ran the grid
     left_out: Mapping[str, int] = field(default_factory=dict)  # recorded cells, by the reason why
     grid_text: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

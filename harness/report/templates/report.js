@@ -45,3 +45,29 @@ function makeSortable(table) {
 }
 
 document.querySelectorAll("table.sortable").forEach(makeSortable);
+
+// What a link leads to may be folded, and paper folds nothing.
+const folds = () => document.querySelectorAll("details");
+
+function unfold() {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let fold = target; fold; fold = fold.parentElement) {
+    if (fold.tagName === "DETAILS") fold.open = true;
+  }
+  if (target) target.scrollIntoView();
+}
+
+addEventListener("hashchange", unfold);
+addEventListener("click", (event) => {
+  const link = event.target.closest?.('a[href^="#"]');
+  if (link && link.hash === location.hash) unfold();
+});
+let shut = [];
+addEventListener("beforeprint", () => {
+  shut = [...folds()].filter((fold) => !fold.open && fold.classList.contains("section"));
+  for (const fold of shut) fold.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const fold of shut) fold.open = false;
+});
+unfold();

@@ -1,0 +1,381 @@
+"""The first screen: each question of a grid, its answer, how sure that is, and what to run next.
+
+Made once, for the page, its Markdown, the tracker's description and the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness.analysis.configurations import Configuration, best, within
+from harness.analysis.costs import seconds_of
+from harness.analysis.decisions import DISAGREE, ONE_SEED, TRAINING, Effect
+from harness.analysis.learning import Learning, learned
+from harness.analysis.questions import (
+    Comparison,
+    Level,
+    MainEffect,
+    Question,
+    compared,
+    exploratory,
+    questions,
+)
+from harness.analysis.study import Study
+from harness.report import wording as say
+
+State = Literal["decided", "partly", "open"]
+MOST_BUDGETS = 5
+MOST_SEEDS = 20  # beyond this a command for more is no advice
+MOST_IMAGES = 16  # times as many
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question, answered in a glance."""
+
+    question: str
+    headline: str
+    sentence: str
+    sureness: str
+    state: State
+    is_incomplete: bool = False
+
+    @property
+    def as_line(self) -> str:
+        rest = "; ".join(part for part in (self.sentence, self.sureness) if part)
+        return f"{self.question.rstrip('?')}: {self.headline}{f' ({rest})' if rest else ''}."
+
+
+@dataclass(frozen=True)
+class Next:
+    """What to run next: a command that can be pasted, what it decides and what it costs."""
+
+    command: str
+    decides: str
+    seconds: float
+
+    @property
+    def comment(self) -> str:
+        return f"about {say.time_of(self.seconds)}: {self.decides}"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The best configuration within a number of evaluations, and what it is ahead of."""
+
+    evaluations: int
+    take: Configuration
+    also: tuple[str, ...]  # samplers with no significant difference
+    rival: Comparison | None  # the same with the next best level of what was asked first
+    seconds: float  # per image; NaN where not measured
+
+    @property
+    def effect(self) -> Effect | None:
+        return self.rival.effect if self.rival else None
+
+
+def answers(study: Study) -> list[Answer]:
+    """The answers of the first screen, in the order of the questions; where no network has learned
+    anything, that alone."""
+    if not (study.cells and study.metrics):
+        what = "a value of a metric" if study.cells else "a result yet"
+        return [Answer("Answer", "none yet", f"no cell has {what}", "", "open")]
+    learning = learned(study)
+    last = [_learned(learning, study)] if learning else []
+    if learning and not learning.any_has_learned:
+        return last
+    found = [_answer(one, study) for one in questions(study)]
+    return [*found, *last] if found else [_the_best(study), *last]
+
+
+def budgets(study: Study) -> list[Budget]:
+    """What to take within each number of network evaluations that a configuration needs."""
+    everything = study.configurations()
+    allowed = sorted({round(one.nfe) for one in everything})
+    if len(allowed) > MOST_BUDGETS:
+        places = np.linspace(0, len(allowed) - 1, MOST_BUDGETS).round().astype(int)
+        allowed = [allowed[place] for place in places]
+    seconds = seconds_of(study).of
+    found = []
+    for most in allowed:
+        matched = [one for one in within(everything, most + 0.5) if one.is_matched]
+        if not matched:
+            continue
+        take = best(matched)
+        found.append(Budget(most, take, _also(study, take, matched), _rival(study, take, matched),
+                            seconds.get(take.keys, np.nan)))  # fmt: skip
+    return found
+
+
+def next_commands(study: Study, command: str) -> list[Next]:
+    """What would decide the open questions, the cheapest first."""
+    learning = learned(study)
+    if learning and not learning.any_has_learned:
+        steps = max(one.cell.training.training_steps for one in study.cells)
+        told = _with(command, "training.steps", str(4 * steps))
+        return [Next(told, "trains four times as long", 4 * _seconds_of_trainings(study))]
+    found = [*_more_seeds(study, command), *_more_images(study, command)]
+    found += _more_steps(study, command)
+    return sorted(found, key=lambda one: one.seconds)
+
+
+def _the_best(study: Study) -> Answer:
+    """Of a grid that varies nothing."""
+    one = best(study.configurations())
+    value = say.spanned(one.interval)
+    return Answer("Result", value, f"{one.metric.title} of {say.described(one)}", "", "open")
+
+
+def _answer(question: Question, study: Study) -> Answer:
+    title = question.name.replace("_", " ").capitalize()
+    if question.factor.is_ordered:
+        found = _in_order(question, study)
+    elif question.is_decided:
+        found = _decided(question)
+    else:
+        found = _undecided(question)
+    headline, sentence, sureness, state = found
+    return Answer(title, headline, sentence, sureness, state, question.is_incomplete)
+
+
+Parts = tuple[str, str, str, State]
+
+
+def _decided(question: Question) -> Parts:
+    [leader] = question.best
+    effects = [_of(question, leader, one) for one in question.levels if one != leader]
+    closest = min((one for one in effects if one), key=lambda one: abs(one.effect.value))
+    exceptions = "" if _same_everywhere(closest) else ", on average"
+    return str(leader), f"{_by(closest, leader)}{exceptions}", _sure(closest), "decided"
+
+
+def _undecided(question: Question) -> Parts:
+    won = _won(question)
+    if len(won) > 1:
+        where = [f"{level} {_where(those)}" for level, those in won.items()]
+        return f"depends on {_on(won)}", say.listed(where), "each significant", "partly"
+    group = question.best
+    if len(group) < len(question.levels) and len(group) <= 3:
+        worse = [level for level in question.levels if level not in group]
+        told = f"better than {say.listed(worse)}; between them not significant"
+        return say.listed(group, "or"), told, _basis(question.main[0]), "partly"
+    [leader] = won or [None]
+    if leader is not None:
+        made = won[leader]
+        total = len([one for one in question.comparisons if leader in _levels(question, one)])
+        told = f"significant {_where(made)}"
+        return f"{leader}, partly", told, f"{len(made)} of {total} configurations", "partly"
+    closest = max(question.open or question.main, key=lambda one: abs(_z(one)))
+    if closest.effect.reason == ONE_SEED:
+        return f"open, {closest.ahead} ahead", ONE_SEED, _agreement(closest), "open"
+    return "no difference shown", _by(closest, closest.ahead), _why(closest), "open"
+
+
+def _in_order(question: Question, study: Study) -> Parts:
+    """Of the number of steps: the fewest that more do not significantly improve on."""
+    group, unit = question.best, study.unit
+    last = question.levels[-1]
+    headline = f"{group[0]:,} {unit}s" if len(group) == 1 else f"{group[0]:,} or more"
+    into = [one for one in question.main if one.second == group[0]]
+    told = _by(into[-1], group[0]) if into and into[-1].winner == group[0] else ""
+    beyond = [one for one in question.main if one.first in group and one.second in group]
+    if group[0] == last:
+        return headline, told, f"more {unit}s still pay", "partly"
+    if beyond:
+        gap = f"from {beyond[0].first} to {beyond[0].second} no significant change"
+        return headline, gap, _basis(beyond[0]), "partly"
+    return headline, told or "more do not help", _basis(question.main[-1]), "decided"
+
+
+def _learned(learning: Learning, study: Study) -> Answer:
+    name = study.metric.title
+    numbers = f"{name} {say.number(learning.best, 2)} at best; pure noise "
+    numbers += f"{say.number(learning.noise, 2)}, real images {say.number(learning.baseline, 2)}"
+    if learning.has_learned:
+        return Answer("Has it learned?", "yes", numbers, "", "decided")
+    if learning.any_has_learned:
+        not_yet = f"not yet: {say.listed(learning.not_learned)}"
+        return Answer("Has it learned?", "partly", numbers, not_yet, "partly")
+    return Answer("Has it learned?", "nothing learned yet", numbers, "train longer", "open")
+
+
+def _by(effect: MainEffect, winner: Level) -> str:
+    """`KID 57 % lower than linear [50, 63]`."""
+    is_first = winner == effect.first
+    other, means = effect.second if is_first else effect.first, effect.means
+    metric = effect.comparisons[0].first.metric.title
+    told, bracket, span = say.change(
+        effect.effect if is_first else effect.effect.reversed
+    ).partition(" [")  # fmt: skip
+    if told:
+        return f"{metric} {told} than {other}{bracket}{span}"
+    one, rest = means if is_first else means[::-1]
+    return f"{metric} {say.number(one)} against {say.number(rest)} of {other}"
+
+
+def _sure(effect: MainEffect) -> str:
+    return f"sure: {_agreement(effect)}, {_basis(effect)}"
+
+
+def _agreement(effect: MainEffect) -> str:
+    same, of = effect.agreement
+    return f"{same} of {say.count(of, 'pair')} agree"
+
+
+def _basis(effect: MainEffect) -> str:
+    noun = "training seed" if effect.effect.covers == TRAINING else "network"
+    return say.count(effect.effect.n, noun)
+
+
+def _why(effect: MainEffect) -> str:
+    if effect.effect.reason == DISAGREE:
+        return DISAGREE
+    return f"not significant, {_basis(effect)}"
+
+
+def _same_everywhere(effect: MainEffect) -> bool:
+    same, of = effect.agreement
+    return same == of
+
+
+def _won(question: Question) -> dict[Level, list[Comparison]]:
+    """By level, the configurations in which it is decided to be better than another."""
+    found: dict[Level, list[Comparison]] = {}
+    for effect in question.main:
+        for one in effect.comparisons:
+            if one.winner is not None:
+                level = effect.first if one.winner is one.first else effect.second
+                found.setdefault(level, []).append(one)
+    return found
+
+
+def _where(made: Sequence[Comparison]) -> str:
+    """`at 5 and 10 steps`, with what else they have in common."""
+    return say.at(made)
+
+
+def _on(won: dict[Level, list[Comparison]]) -> str:
+    steps = [{one.steps for one in made} for made in won.values()]
+    return "the steps" if not set.intersection(*steps) else "the configuration"
+
+
+def _levels(question: Question, made: Comparison) -> tuple[Level, Level]:
+    return question.factor.of(made.first), question.factor.of(made.second)
+
+
+def _of(question: Question, one: Level, other: Level) -> MainEffect | None:
+    pair = {one, other}
+    return next((each for each in question.main if {each.first, each.second} == pair), None)
+
+
+def _z(effect: MainEffect) -> float:
+    value = effect.effect.value / effect.effect.error if effect.effect.error else np.nan
+    return float(np.nan_to_num(value))
+
+
+def _also(
+    study: Study, take: Configuration, candidates: Iterable[Configuration]
+) -> tuple[str, ...]:
+    """The other samplers that do not differ significantly from this one, with the same number of
+    steps."""
+    alike = [
+        one for one in candidates
+        if (one.schedule, one.setting, one.steps) == (take.schedule, take.setting, take.steps)
+        and one is not take
+    ]  # fmt: skip
+    made = exploratory(study, [(take, one) for one in alike])
+    return tuple(one.second.kind for one in made if one.winner is None and not one.effect.reason)
+
+
+def _rival(
+    study: Study, take: Configuration, candidates: Iterable[Configuration]
+) -> Comparison | None:
+    """The same under the best other schedule, or where there is one schedule the best other
+    sampler."""
+    there = [one for one in candidates if one.steps == take.steps and one is not take]
+    others = [one for one in there if one.sampler == take.sampler and one.schedule != take.schedule]
+    others = others or [one for one in there if one.schedule == take.schedule]
+    return compared(study, take, best(others)) if others else None
+
+
+def _more_seeds(study: Study, command: str) -> list[Next]:
+    trained = [one.cell.training for one in study.cells if not one.cell.training.is_exact]
+    seeds = sorted({training.seed for training in trained})
+    wanted: dict[int, list[str]] = {}
+    for question in questions(study):
+        if not question.covers_training or question.is_decided:
+            continue
+        needed = [one.effect.seeds_needed() for one in question.open]
+        more = [n for n in needed if n and len(seeds) < n <= MOST_SEEDS]
+        if question.open and all(one.effect.reason == ONE_SEED for one in question.open):
+            more = [3]
+        if more:
+            wanted.setdefault(max(more), []).append(question.name.replace("_", " "))
+    if not wanted:
+        return []
+    n = max(wanted)
+    added = _added(seeds, n)
+    of_one = (_seconds_of_trainings(study) + _seconds_of_cells(study)) / max(len(seeds), 1)
+    decides = f"decides {say.listed(name for names in wanted.values() for name in names)}"
+    told = _with(command, "seeds", str([*seeds, *added]).replace(" ", ""))
+    return [Next(told, decides, of_one * len(added))]
+
+
+def _more_images(study: Study, command: str) -> list[Next]:
+    seeds = sorted({one.cell.sampling_seed for one in study.cells})
+    names, most = [], 1.0
+    for question in questions(study):
+        if question.covers_training or question.is_decided or question.factor.is_ordered:
+            continue
+        needed = [one.effect.images_needed() for one in question.open]
+        if more := [n for n in needed if n and 1 < n <= MOST_IMAGES]:
+            names.append(question.name)
+            most = max(most, *more)
+    if not names:
+        return []
+    n = 2 ** int(np.ceil(np.log2(most * len(seeds))))
+    added = _added(seeds, n)
+    told = _with(command, "sampling_seeds", str([*seeds, *added]).replace(" ", ""))
+    of_one = _seconds_of_cells(study) / len(seeds)
+    return [Next(told, f"decides {say.listed(names)}", of_one * len(added))]
+
+
+def _more_steps(study: Study, command: str) -> list[Next]:
+    question = next((one for one in questions(study) if one.factor.is_ordered), None)
+    if question is None or question.best[0] != question.levels[-1]:
+        return []
+    levels = [int(level) for level in question.levels]
+    at_last = [one for one in study.cells if (one.cell.budget or one.cell.steps) == levels[-1]]
+    told = _with(command, "steps", str([*levels, 2 * levels[-1]]).replace(" ", ""))
+    seconds = 2 * sum(_seconds(one.cell.images, one.cost.seconds) for one in at_last)
+    return [Next(told, f"are {levels[-1]:,} {study.unit}s enough?", seconds)]
+
+
+def _with(command: str, field: str, value: str) -> str:
+    """The command with this field of the grid changed."""
+    kept = [part for part in command.split(" ") if not part.startswith(f"{field}=")]
+    return " ".join([*kept, f"{field}={value}"])
+
+
+def _added(seeds: Sequence[int], n: int) -> list[int]:
+    unused = (seed for seed in range(n + len(seeds)) if seed not in seeds)
+    return [next(unused) for _ in range(n - len(seeds))]
+
+
+def _seconds_of_trainings(study: Study) -> float:
+    return sum(one.seconds for one in study.trainings)
+
+
+def _seconds_of_cells(study: Study) -> float:
+    return sum(
+        _seconds(one.cell.images, one.cost.seconds + one.cost.feature_seconds_per_image)
+        for one in study.cells
+    )
+
+
+def _seconds(images: int, each: float) -> float:
+    return images * each

@@ -1,0 +1,85 @@
+"""The decision table: every question's pairs of levels with their verdicts, and the configurations
+behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.analysis.decisions import TRAINING, Effect
+from harness.analysis.questions import Comparison, MainEffect, questions
+from harness.analysis.study import Study
+from harness.report import wording as say
+from harness.report.tables import NOTHING, Table, words
+
+SMALLEST = 0.001  # of a p-value in a table
+
+
+def decisions(study: Study) -> Table:
+    """A row for each pair of levels of each question, over all configurations that both have."""
+    made = [one for question in questions(study) for one in question.main]
+    columns = [
+        words("question", [one.question for one in made]),
+        words("compared", [f"{one.first} with {one.second}" for one in made]),
+        words("first against second", [_change(one.effect) for one in made]),
+        words("pairs that agree", ["{} of {}".format(*one.agreement) for one in made]),
+        words("over", [_basis(one.effect) for one in made]),
+        words("p", [_p(one.effect) for one in made]),
+        words("verdict", [_verdict(one) for one in made]),
+    ]
+    return Table("Decisions", columns, [[] for _ in made])
+
+
+def details(study: Study) -> Table:
+    """A row for each comparison of two configurations that a question makes."""
+    made = [one for question in questions(study) for one in question.comparisons]
+    columns = [
+        words("question", [one.question for one in made]),
+        words("first", [say.described(one.first) for one in made]),
+        words("second", [say.described(one.second) for one in made]),
+        words("first", [say.number(one.first.mean) for one in made]),
+        words("second", [say.number(one.second.mean) for one in made]),
+        words("first against second", [_change(one.effect) for one in made]),
+        words("p", [_p(one.effect) for one in made]),
+        words("verdict", [one.verdict if one.winner else one.effect.why for one in made]),
+    ]
+    return Table("Comparisons", columns, [[] for _ in made])
+
+
+def verdicts(study: Study) -> Iterable[str]:
+    """Every verdict in a line, main effects first, as the tracker keeps them."""
+    for question in questions(study):
+        for one in question.main:
+            yield f"{one.question}: {one.first} against {one.second}: {_line(one.effect, one)}"
+        for made in question.comparisons:
+            first, second = say.described(made.first), say.described(made.second)
+            yield f"{made.question}: {first} against {second}: {_line(made.effect, made)}"
+
+
+def _line(effect: Effect, made: MainEffect | Comparison) -> str:
+    change = _change(effect)
+    why = f" ({effect.why})" if made.verdict == "inconclusive" and effect.why else ""
+    return f"{made.verdict}{f', {change}' if change != NOTHING else ''}{why}"
+
+
+def _verdict(made: MainEffect) -> str:
+    if made.is_opposed:
+        return "depends on the configuration"
+    if made.winner is None:
+        return made.effect.why
+    return f"{made.winner} is better"
+
+
+def _change(effect: Effect) -> str:
+    return say.change(effect) or NOTHING
+
+
+def _basis(effect: Effect) -> str:
+    noun = "training seed" if effect.covers == TRAINING else "network"
+    return say.count(effect.n, noun) + (" (Welch)" if effect.is_welch else "")
+
+
+def _p(effect: Effect) -> str:
+    """Within its question."""
+    if not effect.adjusted >= 0:
+        return NOTHING
+    return f"< {SMALLEST}" if effect.adjusted < SMALLEST else say.number(effect.adjusted, 2)

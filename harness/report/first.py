@@ -1,0 +1,130 @@
+"""The first screen as templates arrange it: answers, what to take, what to run next."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from PIL import Image
+
+from harness.analysis.configurations import Configuration
+from harness.analysis.study import Study
+from harness.report import wording as say
+from harness.report.answers import Answer, Budget, Next, answers, budgets, next_commands
+from harness.report.figures.strips import strip
+from harness.work.results import SAMPLES
+
+SHOWN = 8  # samples in a row: the first ones, not chosen
+TILES = 8  # of a sheet, on each side
+
+
+@dataclass(frozen=True)
+class Row:
+    """What to take for a budget of network evaluations."""
+
+    evaluations: str
+    schedule: str
+    sampler: str
+    value: str
+    rival: str  # `against 0.246 of linear`; empty where there is none
+    change: str
+    time: str
+    strip: str  # SVG; empty where there is no rival
+    samples: str  # a data: URI; empty where there are no pictures
+
+
+@dataclass(frozen=True)
+class FirstScreen:
+    """What a reader needs, in ten seconds."""
+
+    compared: str  # what was compared, in a line
+    answers: list[Answer]
+    rows: list[Row]
+    rivals: str  # what the changes are of
+    next: list[Next]
+
+    def as_text(self) -> str:
+        """For the terminal."""
+        lines = [one.as_line for one in self.answers]
+        lines += [f"Next ({one.comment}):\n  {one.command}" for one in self.next[:1]]
+        return "\n".join(lines)
+
+
+def first_screen(study: Study, command: str) -> FirstScreen:
+    found = answers(study)
+    has_answer = bool(study.cells and study.metrics)
+    ranked = budgets(study) if has_answer and len(found) != 1 else []
+    rivals = {_other(one) for one in ranked if one.rival}
+    return FirstScreen(
+        _compared(study) if has_answer else "",
+        found,
+        _rows(ranked, study),
+        rivals.pop() if len(rivals) == 1 else "the next best",
+        next_commands(study, command) if has_answer and command else [],
+    )
+
+
+def _compared(study: Study) -> str:
+    """`digits · 2 schedules × 2 samplers × 4 step counts · lower KID is better · 8 min of work`."""
+    cells = [one.cell for one in study.cells]
+    counts: list[tuple[set[Any], str]] = [
+        ({study.training_label(c.training) for c in cells}, "schedule"),
+        ({str(c.sampler) for c in cells}, "sampler"),
+        ({c.budget or c.steps for c in cells}, f"{study.unit} count"),
+        ({c.training.seed for c in cells if not c.training.is_exact}, "training seed"),
+    ]
+    product = " × ".join(say.count(len(values), name) for values, name in counts if values)
+    better = "lower" if study.metric.lower_is_better else "higher"
+    seconds = sum(one.seconds for one in study.trainings) + sum(
+        c.cell.images * (c.cost.seconds + c.cost.feature_seconds_per_image) for c in study.cells
+    )
+    parts = [study.quantity.data, product, f"{better} {study.metric.title} is better",
+             f"{say.time_of(seconds)} of work"]  # fmt: skip
+    return " · ".join(parts)
+
+
+def _rows(ranked: Sequence[Budget], study: Study) -> list[Row]:
+    changes = [one.effect.change if one.effect else None for one in ranked]
+    spans = [one for one in changes if one and isfinite(one.low)]
+    low, high = min((s.low for s in spans), default=0.0), max((s.high for s in spans), default=0.0)
+    rows = []
+    for one, change in zip(ranked, changes, strict=True):
+        take, samplers = one.take, [one.take.kind, *one.also]
+        setting = take.setting.removeprefix(", ")
+        rows.append(
+            Row(
+                f"{one.evaluations:,}",
+                take.schedule,
+                say.listed(samplers, "or") + (f" ({setting})" if setting else ""),
+                say.number(take.mean),
+                f"{say.number(one.rival.second.mean)}" if one.rival else "",
+                say.change(one.effect) if one.effect else "",
+                say.time_of(one.seconds) if isfinite(one.seconds) else "",
+                strip(change, min(low, 0.0), max(high, 0.0)) if change else "",
+                _samples(take),
+            )
+        )
+    return rows
+
+
+def _other(budget: Budget) -> str:
+    assert budget.rival
+    one, other = budget.rival.first, budget.rival.second
+    return other.schedule if one.schedule != other.schedule else other.sampler
+
+
+def _samples(one: Configuration) -> str:
+    """The first row of the sheet of its first cell."""
+    sheet = one.cells[0].artifacts.read(SAMPLES)
+    if sheet is None:
+        return ""
+    image = Image.open(io.BytesIO(sheet))
+    tile = image.width // TILES
+    row = image.crop((0, 0, SHOWN * tile, tile))
+    file = io.BytesIO()
+    row.save(file, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

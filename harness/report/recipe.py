@@ -1,0 +1,199 @@
+"""The complete recipe of a study: what its numbers depend on, whether a grid names it or the code
+fixes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from harness.analysis.study import Study
+from harness.data.datasets import DATASETS
+from harness.data.images import MIRRORED
+from harness.diffusion.objective import LOG_SNR_LIMIT, LOSSES, TARGETS, WEIGHTINGS
+from harness.diffusion.samplers import SAMPLERS
+from harness.diffusion.schedules import SCHEDULES
+from harness.diffusion.times import SPACINGS
+from harness.engine import hyperparameters as fixed
+from harness.errors import HarnessError
+from harness.metrics.features import EXTRACTORS
+from harness.models import presets
+from harness.models.presets import MODELS, UNetShape
+from harness.registry import Registry
+from harness.report.tables import yes_or_no
+from harness.report.wording import count, listed, number, percent
+from harness.work.cells import FINGERPRINT, Part, Training, distinct_trainings
+
+LETTERS = {"abar": "α²", "alpha": "α", "beta": "β", "eps": "ε", "sigma": "σ"}
+
+Facts = dict[str, str]
+
+
+def recipe(study: Study) -> dict[str, Facts]:
+    """The settings by what they are of; what cells differ in is listed."""
+    if not study.cells:
+        return {}
+    trained = distinct_trainings(one.cell for one in study.cells)
+    found = {"Data": _data(study)}
+    if trained:
+        found |= {
+            "Network": _network(study, trained), "Objective": _objective(trained),
+            "Optimisation": _optimisation(study, trained),
+        }  # fmt: skip
+    return found | {"Sampling": _sampling(study), "Evaluation": _evaluation(study)}
+
+
+def said_of(registry: Registry[Any], name: str) -> str:
+    """What a part says of itself in a line, in the letters of its formula; nothing where it is not
+    installed here."""
+    text = "" if name not in registry or registry.problem(name) else registry.describe(name)
+    for word, letter in LETTERS.items():
+        text = re.sub(rf"\b{word}\b", letter, text)
+    return text.removesuffix(".")
+
+
+def data_of(study: Study) -> str:
+    """`digits: 1,797 handwritten digits, 8x8 grey, 500 held out`, with all of its options."""
+    data = study.cells[0].cell.training.data
+    options = {}
+    if data.name in DATASETS and not DATASETS.problem(data.name):
+        options = {one.name: one.default for one in DATASETS.options(data.name)}
+    whole = Part.of(data.name, options | data.keywords)
+    return _with_words(DATASETS, [whole])
+
+
+def _data(study: Study) -> Facts:
+    data = study.cells[0].cell.training.data
+    flips = data.keywords.get("flip", data.name in MIRRORED)
+    mirrored = f"{percent(fixed.FLIPPED)} of the images of a batch are mirrored left to right"
+    return {
+        "images": data_of(study),
+        "sha256 of the pixels": study.quantity.data_fingerprint[:FINGERPRINT],
+        "scaling": "0 to 255 becomes −1 to 1",
+        "augmentation": "as the data set says" if data.source else mirrored if flips else "none",
+        "order": "passes over the training part, each in a new order",
+    }
+
+
+def _network(study: Study, trained: list[Training]) -> Facts:
+    models = dict.fromkeys(training.model for training in trained)
+    parameters = listed(f"{n:,}" for n in sorted({one.parameters for one in study.trainings}))
+    facts = {"model": _with_words(MODELS, models), "parameters": parameters}
+    shapes = [shape for model in models if isinstance(shape := _shape(model), UNetShape)]
+    if not shapes:
+        return facts
+    (longest, shortest), waves = presets.WAVELENGTHS, presets.WAVES
+    attention = (listed(f"{side}x{side}" for side in shape.attention) for shape in shapes)
+    return facts | {
+        "widths": _distinct(", ".join(map(str, shape.widths)) for shape in shapes),
+        "residual blocks a level": _distinct(shape.blocks for shape in shapes),
+        "self-attention at": _distinct(at or "no level" for at in attention),
+        "heads": f"of {presets.HEAD_CHANNELS} channels",
+        "normalisation": f"group, of at least {presets.GROUP_CHANNELS} channels and in at most "
+        f"{presets.MOST_GROUPS} groups",
+        "input beside the image": f"the log SNR within ±{LOG_SNR_LIMIT:g}, as sines and cosines of "
+        f"{waves} wavelengths from {longest:g} to {shortest:g}, embedded in "
+        f"{presets.CONDITION_WIDTH} times the first width; it scales and shifts the second "
+        "normalisation of each block",
+        "dropout": "none",
+        "first weights": "residual branches, attention and output end in zeros; the rest as torch "
+        "draws them",
+    }
+
+
+def _objective(trained: list[Training]) -> Facts:
+    tables = {one.schedule.name: _table_steps(one.schedule.name) for one in trained}
+    times = {
+        f"uniform over i/{steps:,}, i = 1 to {steps:,}" if steps else "uniform over (0, 1]":
+        [name for name, each in tables.items() if each == steps]
+        for steps in dict.fromkeys(tables.values())
+    }  # fmt: skip
+    return {
+        "target": _named(TARGETS, (one.target for one in trained)),
+        "weighting": _with_words(WEIGHTINGS, (one.weighting for one in trained)),
+        "loss": _named(LOSSES, (one.loss for one in trained)),
+        "training times t": "; ".join(
+            f"{how} ({listed(names)})" if len(times) > 1 else how for how, names in times.items()
+        ),
+        "noise": "standard normal",
+    }
+
+
+def _optimisation(study: Study, trained: list[Training]) -> Facts:
+    first, second = fixed.BETAS
+    return {
+        "optimiser": f"AdamW, β = ({first:g}, {second:g}), ε = {fixed.EPSILON:g}, weight decay "
+        f"{fixed.WEIGHT_DECAY:g}",
+        "learning rate": f"{_distinct(f'{one.learning_rate:g}' for one in trained)}, risen to over "
+        f"the first {percent(fixed.WARM_UP)} of the steps, then half a cosine down to 0",
+        "steps": _counts(one.training_steps for one in trained),
+        "batch size": _counts(one.batch_size for one in trained),
+        "gradient clipping": f"to norm {fixed.GRADIENT_NORM:g}",
+        "weights sampled": "their moving average, decay "
+        f"{_distinct(f'{one.ema:g}' for one in trained)}, at step k at most "
+        f"(1 + k)/({fixed.EMA_LAG} + k)",
+        "precision": study.quantity.precision,
+        "training seeds": _counts(one.seed for one in trained),
+    }
+
+
+def _sampling(study: Study) -> Facts:
+    cells = [one.cell for one in study.cells]
+    facts = {
+        "samplers": _with_words(SAMPLERS, (cell.sampler for cell in cells)),
+        "spacing": _with_words(SPACINGS, (cell.spacing for cell in cells)),
+        "steps": _counts(cell.steps for cell in cells),
+        "evaluations allowed": _counts(cell.budget for cell in cells if cell.budget),
+        "x̂₀ clipped to [−1, 1]": _distinct(yes_or_no(cell.clip) for cell in cells),
+        "initial noise": "standard normal, of the sampling seed and the image's number alone: the "
+        "same in every cell",
+        "sampling seeds": _counts(cell.sampling_seed for cell in cells),
+        "images a cell": f"{study.quantity.images:,}",
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _evaluation(study: Study) -> Facts:
+    of = study.quantity
+    features = {one.cell.extractor for one in study.cells}
+    weights = of.extractor_fingerprint[:FINGERPRINT]
+    baseline = study.baseline_images
+    facts = {
+        "metrics": listed(metric.title for metric in study.metrics),
+        "features": _with_words(EXTRACTORS, features) + (f" (sha256 {weights})" if weights else ""),
+        "reference": f"the images of the part {of.reference}",
+        "real-data baseline": count(baseline, "held-out image") if baseline else "",
+        "machine": _distinct(one.provenance.machine for one in study.cells),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _shape(model: Part) -> object:
+    """The network that a part stands for; None where it cannot be made here."""
+    try:
+        return MODELS.make(model.name, model.keywords)
+    except HarnessError:
+        return None
+
+
+def _table_steps(schedule: str) -> int | None:
+    is_here = schedule in SCHEDULES and not SCHEDULES.problem(schedule)
+    return getattr(SCHEDULES[schedule], "table_steps", None) if is_here else None
+
+
+def _with_words(registry: Registry[Any], parts: Iterable[Part]) -> str:
+    """`ddim(eta=0.5): what it says of itself; ddpm: ...`."""
+    texts = sorted((str(part), said_of(registry, part.name)) for part in {*parts})
+    return "; ".join(f"{name}: {said}" if said else name for name, said in texts)
+
+
+def _named(registry: Registry[Any], names: Iterable[str]) -> str:
+    return _with_words(registry, map(Part, names))
+
+
+def _distinct(values: Iterable[object]) -> str:
+    return listed(sorted({str(value) for value in values} - {""}))
+
+
+def _counts(values: Iterable[int]) -> str:
+    return listed(number(value, decimals=0) for value in sorted({*values}))
