@@ -113,11 +113,16 @@ class JobRunner:
     def rounds(self) -> Iterator[tuple[Sequence[Training], Sequence[Cell]]]:
         """What to train and then to score, in turn: the first results stand long before the last
         training, and nothing is timed while something trains."""
-        return self.plan.rounds(self._trained_at_once)
+        return self.plan.rounds(self._trained_at_once, self._scored_at_once)
 
     @property
     def _trained_at_once(self) -> int:
         return workers_for(self.plan, self.site.at.device, self.grid.training.devices)
+
+    @property
+    def _scored_at_once(self) -> int:
+        device = self.site.at.device
+        return workers_for(self.plan, device) if device != "cpu" else 1
 
     def train(self, trainings: Sequence[Training]) -> None:
         """Each of these trainings, side by side where devices or cores allow it."""
@@ -159,9 +164,8 @@ class JobRunner:
                         compiles,
                     )
                 )
-        device = self.site.at.device
-        workers = workers_for(self.plan, device) if device != "cpu" else 1
-        self._carry_out("cell", len(self.plan.to_score) - self._lost, score, jobs, workers)
+        total = len(self.plan.to_score) - self._lost
+        self._carry_out("cell", total, score, jobs, self._scored_at_once)
 
     def _compiles(self, seconds: float) -> bool:
         """Whether a network that works for so long is compiled."""

@@ -5,6 +5,7 @@
     pending                 what of it nobody has done yet: one Plan               plan/
     preflight, forecast     refuse now what would fail after hours; tell the cost  plan/
     rounds: train, score    a few distinct trainings, then their cells, and so on  jobs, engine/
+    InterimReport           between the rounds, of what stands, for those who wait     interim
     write_report            from what was recorded, and only if that changed      analysis/, report/
 
 Every step can be cut short by Ctrl-C, a time limit or a power cut, and the same command goes on
@@ -29,6 +30,7 @@ from harness.execute.here import here
 from harness.execute.interrupt import Interruption
 from harness.execute.progress import Stopped
 from harness.execute.screen import Screen
+from harness.interim import InterimReport
 from harness.jobs import Execute, JobRunner, Summary
 from harness.plan.grid import Grid, expand
 from harness.plan.pending import Plan, pending
@@ -92,10 +94,12 @@ class GridRun:
                     plan = forecast(grid, plan, site)
                     if cost := plan.cost():
                         screen.say(cost)
-                carry_out(JobRunner(
+                runner = JobRunner(
                     grid, plan, self.options, site, tracker, screen, self.interruption,
                     self.execute, summary,
-                ))  # fmt: skip
+                )  # fmt: skip
+                interim = InterimReport(tracker, asked, self.paths, screen, self.options.report)
+                carry_out(runner, interim)
 
         recorded = tracker.finished()
         failed = {work.key for work, _ in summary.failed}
@@ -132,13 +136,14 @@ class GridRun:
             self.tracker.close(stopped)
 
 
-def carry_out(runner: JobRunner) -> None:
+def carry_out(runner: JobRunner, interim: InterimReport) -> None:
     """Do a plan in its order, to its end or until it is asked to stop."""
     summary = runner.summary
     try:
         runner.set_aside()
         runner.record_kept()
         for trainings, cells in runner.rounds():
+            interim.refresh()
             runner.train(trainings)
             runner.score(cells)
         summary.status = 1 if summary.failed else 0

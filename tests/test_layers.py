@@ -13,7 +13,7 @@ FLOORS = [
     {"bench", "parts"},
     {"run", "stored"},
     {"until"},
-    {"jobs"},
+    {"jobs", "interim"},
     {"plan", "tracking", "report", "contracts"},
     {"analysis", "engine"},
     {"execute", "store", "data", "models", "diffusion", "metrics"},

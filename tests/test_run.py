@@ -11,7 +11,9 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 
+import made
 import numpy as np
 import pytest
 from mlflow import MlflowClient
@@ -21,6 +23,7 @@ from safetensors.torch import load_file
 
 from harness.errors import BadOption, StoreError
 from harness.execute.screen import Screen
+from harness.interim import InterimReport
 from harness.metrics.distances import METRICS
 from harness.plan.grid import expand, load_grid
 from harness.plan.preflight import identified
@@ -28,10 +31,11 @@ from harness.report import page
 from harness.run import plan_grid, report_grid, run_grid
 from harness.store import Store
 from harness.tracking import Tracker
+from harness.work.cells import Asked
 from harness.work.filters import Filter
 from harness.work.options import Options, Paths
 from harness.work.projection import column_of
-from harness.work.results import Failure
+from harness.work.results import Experiment, Failure
 
 
 def go(grid_file, paths, overrides=(), execute=in_turn, **options):
@@ -372,6 +376,103 @@ def test_a_training_that_fails_late_takes_its_cells_alone_along(
     shutil.rmtree(tmp_path / "store" / "models" / broken.key)  # a real failure leaves no result
     _, said = go(grid_file, paths_in(tmp_path), SEEDS)
     assert [what for what, _ in lines_of(said)] == ["training 1/1", "cell 1/2", "cell 2/2"]
+
+
+# The report while the run goes on.
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """A report between all rounds, however long it takes."""
+    monkeypatch.setattr("harness.interim.SHARE", float("inf"))
+
+
+def counting(seen, folder):
+    """An executor that notes, whenever it is called, what the report says is missing."""
+
+    def execute(function, jobs, at, on_progress, should_stop, **how):
+        written = folder / "report" / "report.md"
+        text = written.read_text(encoding="utf-8") if written.exists() else ""
+        seen.extend(re.findall(r"\d+ cells? of \d+", text) or [bool(text)])
+        yield from in_turn(function, jobs, at, on_progress, should_stop)
+
+    return execute
+
+
+def test_the_report_is_there_while_the_run_goes_on(
+    tmp_path, grid_file, store_folder, monkeypatch, always
+):
+    monkeypatch.setattr("harness.execute.machine.cores", lambda: 2)
+    seen, paths = [], paths_in(tmp_path)
+    published = []
+    monkeypatch.setattr(Tracker, "publish", lambda *given: published.append(given))
+    summary, said = go(grid_file, paths, SEEDS, counting(seen, tmp_path))
+    assert summary.status == 0
+    # Training, cells of linear and of cosine; and again with another seed.
+    assert seen == [False, False, "3 cells of 4", "2 cells of 4", "2 cells of 4", "1 cell of 4"]
+    assert said.count("Report so far") == 1
+    assert f"Report so far (1 of 4 cells): {tmp_path / 'report' / 'report.html'}" in said
+    assert len(published) == 1
+    last = {path: path.read_bytes() for path in (tmp_path / "report").glob("*.*")}
+    with Screen(Console(file=io.StringIO())) as screen:
+        report_grid("small", replace(paths, report_dir=tmp_path / "again"), screen)
+    for path, content in last.items():
+        assert (tmp_path / "again" / path.name).read_bytes() == content, path.name
+
+
+def test_a_run_that_is_stopped_leaves_the_report_of_what_it_did(
+    tmp_path, grid_file, store_folder, always
+):
+    def stops(function, jobs, at, on_progress, should_stop, **how):
+        is_first = not (tmp_path / "report").exists()
+        yield from in_turn(
+            function, jobs, at, on_progress, should_stop if is_first else lambda: True
+        )
+
+    summary, _ = go(grid_file, paths_in(tmp_path), SEEDS, stops)
+    assert summary.status == 1
+    assert "3 cells of 4" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    client = MlflowClient(paths_in(tmp_path).tracking_uri)
+    [experiment] = client.search_experiments(filter_string="name = 'small'")
+    assert "RUNNING" not in {
+        run.info.status for run in client.search_runs([experiment.experiment_id])
+    }
+
+
+@pytest.mark.parametrize(("options", "wrote"), [({}, 3), ({"report": False}, 0)])
+def test_a_report_that_cannot_be_written_stops_no_run(
+    tmp_path, grid_file, store_folder, without_report, monkeypatch, always, options, wrote
+):
+    calls = []
+
+    def fails(*given):
+        calls.append(given)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("harness.execute.machine.cores", lambda: 2)
+    monkeypatch.setattr("harness.report.page.write", fails)
+    summary, said = go(grid_file, paths_in(tmp_path), SEEDS, **options)
+    assert (summary.status, summary.done) == (0, 4)
+    assert len(calls) == wrote
+    assert said.count("There is no report so far: the disk is full") == bool(wrote)
+
+
+def test_reports_while_a_run_goes_on_take_a_twentieth_of_its_time_at_most(tmp_path, monkeypatch):
+    clock, written = [0.0], []
+
+    def writes(*given):
+        written.append(clock[0])
+        clock[0] += 3.0
+
+    monkeypatch.setattr("harness.interim.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("harness.report.page.write", writes)
+    with Screen(Console(file=io.StringIO())) as screen:
+        tracker = SimpleNamespace(read=lambda asked: Experiment("small", (made.result(),)))
+        interim = InterimReport(tracker, Asked({}), paths_in(tmp_path), screen, True, _since=0.0)
+        for now in range(0, 200, 10):
+            clock[0] = max(clock[0], now)
+            interim.refresh()
+    assert written == [100, 170]
 
 
 def test_a_failed_training_is_in_the_report_though_none_of_its_cells_is(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from harness.data.degraded import DEGRADATIONS
@@ -71,19 +72,25 @@ class Plan:
         """What is to be scored and has no features yet."""
         return [cell for cell in self.to_score if cell.key not in self.from_features]
 
-    def rounds(self, side_by_side: int) -> Iterator[tuple[Sequence[Training], Sequence[Cell]]]:
+    def rounds(
+        self, trained_at_once: int, scored_at_once: int
+    ) -> Iterator[tuple[Sequence[Training], Sequence[Cell]]]:
         """The work in its order: the cells that wait for no training; then, again and again, as
         many trainings as go side by side and the cells that wait for those, checkpoint cells after
-        the others of their training."""
+        the others of their training. Where cells go one by one, each training's are a round."""
         waiting: dict[str, list[Cell]] = {training.key: [] for training in self.to_train}
-        ready: list[Cell] = []
+        ready: dict[str, list[Cell]] = {}
         for cell in self.to_score:
-            waits = cell.key not in self.from_features
-            (waiting.get(cell.training.key, ready) if waits else ready).append(cell)
-        yield (), ready
-        for start in range(0, len(self.to_train), side_by_side):
-            some = self.to_train[start : start + side_by_side]
-            yield some, [cell for training in some for cell in waiting[training.key]]
+            key, waits = cell.training.key, cell.key not in self.from_features
+            (waiting[key] if waits and key in waiting else ready.setdefault(key, [])).append(cell)
+        groups = [(self.to_train[:0], [*ready.values()])]
+        for start in range(0, len(self.to_train), trained_at_once):
+            some = self.to_train[start : start + trained_at_once]
+            groups.append((some, [waiting[training.key] for training in some]))
+        for trainings, cells in groups:
+            together = [[*chain(*cells)]] if scored_at_once > 1 else cells
+            for number, some_cells in enumerate(together):
+                yield (() if number else trainings), some_cells
 
     def state(self, work: Work) -> str:
         if work in self.to_train or work in self.to_score:

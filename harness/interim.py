@@ -1,0 +1,56 @@
+"""The report while a run goes on, so that nobody has to wait for its end to see how it goes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+from harness.execute.screen import Screen
+from harness.report import page
+from harness.tracking import Tracker
+from harness.work.cells import Asked
+from harness.work.options import Paths
+
+SHARE = 0.05  # of the time of a run that its interim reports may take
+USUAL = 5.0  # seconds that the first one is taken to take
+
+
+@dataclass
+class InterimReport:
+    """The report while a run goes on. Written between its rounds, never while a cell is timed, and
+    so seldom that the run takes hardly longer; kept with the run in MLflow at the end alone."""
+
+    tracker: Tracker
+    asked: Asked
+    paths: Paths
+    screen: Screen
+    is_wanted: bool
+    _since: float = field(default_factory=time.monotonic)  # the run began, or the last was written
+    _seconds: float = USUAL  # that the last one took
+    _told: set[str] = field(default_factory=set)
+
+    def refresh(self) -> None:
+        """Write the report of what is recorded by now, if it is time. Failing to do so stops no
+        run."""
+        began = time.monotonic()
+        if not self.is_wanted or self._seconds > SHARE * (began - self._since):
+            return
+        try:
+            experiment = replace(self.tracker.read(self.asked), ui_url=self.paths.ui_url)
+            if not experiment.cells:  # all that was tried failed
+                return
+            page.write(experiment, self.paths.report_dir)
+        except Exception as error:  # of a disk, a server, or a figure of another package
+            self._tell("There is no report so far", str(error))
+        else:
+            done = sum(one.cell.weights == "final" for one in experiment.cells)
+            count = f"Report so far ({done:,} of {experiment.expected_cells:,} cells)"
+            self._tell(count, str(self.paths.report_dir / "report.html"))
+        self._since = time.monotonic()
+        self._seconds = self._since - began
+
+    def _tell(self, what: str, more: str) -> None:
+        """Say it; of later reports, and of the same trouble, nothing."""
+        if more not in self._told:
+            self._told.add(more)
+            self.screen.say(f"{what}: {more}")
