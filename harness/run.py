@@ -106,7 +106,7 @@ class GridRun:
         summary.done = sum(cell.key in recorded and cell.key not in failed for cell in plan.cells)
         if self.options.report and summary.status <= 1 and summary.done:
             summary.report = write_report(tracker, asked, self.paths, screen)
-            summary.answers = page.answers_in(self.paths.report_dir)
+            summary.answers = page.answers_in(self.paths.report_dir, self.options.command)
         return summary
 
     def pending(self, cells: list[Cell]) -> Plan:

@@ -15,10 +15,10 @@ from harness.analysis.questions import Question, questions
 from harness.analysis.study import Study
 from harness.execute.screen import Screen
 from harness.jobs import Summary
-from harness.plan.forecast import duration
 from harness.work.cells import Cell
 from harness.work.looks import Look
 from harness.work.options import Until
+from harness.work.speeds import duration
 
 
 class Run(Protocol):

@@ -11,7 +11,7 @@ from harness.diffusion.samplers import evaluations
 from harness.store import Store
 from harness.work.cells import Cell, Part, Training
 from harness.work.results import SamplingPath
-from harness.work.speeds import Speeds
+from harness.work.speeds import Speeds, duration
 
 NUMBER = 4  # bytes
 KEPT_WEIGHTS = 2  # times: in the store, and at the checkpoint
@@ -170,12 +170,3 @@ def warnings_of(cell: Cell, path: SamplingPath) -> list[str]:
 def size(amount: float) -> str:
     """`40 MB`, `1.2 GB`."""
     return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{max(1, amount / 1e6):.0f} MB"
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h`, `9 days`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"

@@ -5,7 +5,7 @@ Made once, for the page, its Markdown, the tracker's description and the termina
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from harness.analysis.configurations import Configuration, best, within
 from harness.analysis.costs import seconds_of
 from harness.analysis.decisions import DISAGREE, ONE_SEED, TRAINING, Effect
 from harness.analysis.learning import Learning, learned
+from harness.analysis.looks import SEEDS, TIMES
 from harness.analysis.questions import (
     Comparison,
     Level,
@@ -26,11 +27,12 @@ from harness.analysis.questions import (
 )
 from harness.analysis.study import Study
 from harness.report import wording as say
+from harness.work.speeds import duration
 
 State = Literal["decided", "partly", "open"]
 MOST_BUDGETS = 5
-MOST_SEEDS = 20  # beyond this a command for more is no advice
-MOST_IMAGES = 16  # times as many
+MOST_SEEDS = SEEDS[-1]  # what `--until decided` goes to
+MOST_TIMES = TIMES[-1]  # as many images
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Next:
 
     @property
     def comment(self) -> str:
-        return f"about {say.time_of(self.seconds)}: {self.decides}"
+        return f"about {duration(self.seconds)}: {self.decides}"
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,7 @@ def next_commands(study: Study, command: str) -> list[Next]:
         steps = max(one.cell.training.training_steps for one in study.cells)
         told = _with(command, "training.steps", str(4 * steps))
         return [Next(told, "trains four times as long", 4 * _seconds_of_trainings(study))]
-    found = [*_more_seeds(study, command), *_more_images(study, command)]
-    found += _more_steps(study, command)
+    found = [*_until_decided(study, command), *_more_steps(study, command)]
     return sorted(found, key=lambda one: one.seconds)
 
 
@@ -131,7 +132,7 @@ def _the_best(study: Study) -> Answer:
 
 
 def _answer(question: Question, study: Study) -> Answer:
-    title = question.name.replace("_", " ").capitalize()
+    title = _title(question).capitalize()
     if question.factor.is_ordered:
         found = _in_order(question, study)
     elif question.is_decided:
@@ -302,46 +303,57 @@ def _rival(
     return compared(study, take, best(others)) if others else None
 
 
-def _more_seeds(study: Study, command: str) -> list[Next]:
-    trained = [one.cell.training for one in study.cells if not one.cell.training.is_exact]
+def _until_decided(study: Study, command: str) -> list[Next]:
+    """More seeds and images for what is open, by looks that keep the error rate. Of a grid with one
+    training seed no verdict has been looked at, so that it may simply name more."""
+    trained = {one.cell.training for one in study.cells if not one.cell.training.is_exact}
     seeds = sorted({training.seed for training in trained})
-    wanted: dict[int, list[str]] = {}
-    for question in questions(study):
-        if not question.covers_training or question.is_decided:
-            continue
-        needed = [one.effect.seeds_needed() for one in question.open]
-        more = [n for n in needed if n and len(seeds) < n <= MOST_SEEDS]
-        if question.open and all(one.effect.reason == ONE_SEED for one in question.open):
-            more = [3]
-        if more:
-            wanted.setdefault(max(more), []).append(question.name.replace("_", " "))
-    if not wanted:
-        return []
-    n = max(wanted)
-    added = _added(seeds, n)
-    of_one = (_seconds_of_trainings(study) + _seconds_of_cells(study)) / max(len(seeds), 1)
-    decides = f"decides {say.listed(name for names in wanted.values() for name in names)}"
-    told = _with(command, "seeds", str([*seeds, *added]).replace(" ", ""))
-    return [Next(told, decides, of_one * len(added))]
-
-
-def _more_images(study: Study, command: str) -> list[Next]:
-    seeds = sorted({one.cell.sampling_seed for one in study.cells})
-    names, most = [], 1.0
-    for question in questions(study):
-        if question.covers_training or question.is_decided or question.factor.is_ordered:
-            continue
-        needed = [one.effect.images_needed() for one in question.open]
-        if more := [n for n in needed if n and 1 < n <= MOST_IMAGES]:
-            names.append(question.name)
-            most = max(most, *more)
+    noises = len({one.cell.sampling_seed for one in study.cells})
+    asked = [one for one in questions(study) if not one.is_decided and not one.factor.is_ordered]
+    of_seeds = [one for one in asked if one.covers_training and one.open]
+    if of_seeds and len(seeds) == 1:
+        more = [seed for seed in range(3) if seed not in seeds][:2]
+        told = _with(command, "seeds", str([*seeds, *more]).replace(" ", ""))
+        seconds = 2 * (_seconds_of_trainings(study) + _seconds_of_cells(study))
+        return [Next(told, f"a verdict on the {_names(of_seeds)}", seconds)]
+    names: list[str] = []
+    limits, seconds = "", 0.0
+    if needed := _needed(of_seeds, Effect.seeds_needed, MOST_SEEDS):
+        n = int(max(needed.values()))
+        names += needed
+        limits += f" --max-seeds {n}"
+        of_one = (_seconds_of_trainings(study) + _seconds_of_cells(study)) / len(seeds)
+        seconds += of_one * (n - len(seeds))
+    of_images = [one for one in asked if not one.covers_training and one.open]
+    if needed := _needed(of_images, Effect.images_needed, MOST_TIMES):
+        times = min(2 ** int(np.ceil(np.log2(max(needed.values())))), MOST_TIMES)
+        names += needed
+        limits += f" --max-images {times * noises * study.quantity.images}"
+        seconds += _seconds_of_cells(study) * (times - 1)
     if not names:
         return []
-    n = 2 ** int(np.ceil(np.log2(most * len(seeds))))
-    added = _added(seeds, n)
-    told = _with(command, "sampling_seeds", str([*seeds, *added]).replace(" ", ""))
-    of_one = _seconds_of_cells(study) / len(seeds)
-    return [Next(told, f"decides {say.listed(names)}", of_one * len(added))]
+    told = f"{command} --until decided{limits}"
+    return [Next(told, f"may decide the {say.listed(names)}", seconds)]
+
+
+def _needed(
+    asked: Iterable[Question], of: Callable[[Effect], float | None], most: float
+) -> dict[str, float]:
+    """By question, what its open effects need, where that is within reach."""
+    found = {}
+    for question in asked:
+        needed = [n for one in question.open if (n := of(one.effect)) and n <= most]
+        if needed:
+            found[_title(question)] = max(needed)
+    return found
+
+
+def _names(asked: Iterable[Question]) -> str:
+    return say.listed(map(_title, asked))
+
+
+def _title(question: Question) -> str:
+    return question.name.replace("_", " ")
 
 
 def _more_steps(study: Study, command: str) -> list[Next]:
@@ -359,11 +371,6 @@ def _with(command: str, field: str, value: str) -> str:
     """The command with this field of the grid changed."""
     kept = [part for part in command.split(" ") if not part.startswith(f"{field}=")]
     return " ".join([*kept, f"{field}={value}"])
-
-
-def _added(seeds: Sequence[int], n: int) -> list[int]:
-    unused = (seed for seed in range(n + len(seeds)) if seed not in seeds)
-    return [next(unused) for _ in range(n - len(seeds))]
 
 
 def _seconds_of_trainings(study: Study) -> float:

@@ -5,40 +5,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.analysis.decisions import TRAINING, Effect
-from harness.analysis.questions import Comparison, MainEffect, questions
+from harness.analysis.decisions import TRAINING, Effect, Verdict
+from harness.analysis.questions import Comparison, MainEffect, questions, reversed_
 from harness.analysis.study import Study
 from harness.report import wording as say
-from harness.report.tables import NOTHING, Table, words
+from harness.report.tables import NOTHING, Table, numbers, words
 
 SMALLEST = 0.001  # of a p-value in a table
 
 
 def decisions(study: Study) -> Table:
-    """A row for each pair of levels of each question, over all configurations that both have."""
+    """A row for each pair of levels of each question, over all configurations that both have; the
+    level that is ahead stands first."""
     made = [one for question in questions(study) for one in question.main]
     columns = [
         words("question", [one.question for one in made]),
-        words("compared", [f"{one.first} with {one.second}" for one in made]),
-        words("first against second", [_change(one.effect) for one in made]),
+        words("compared", [_contest(one) for one in made]),
+        words("change", [_change(one.effect) for one in made]),
         words("pairs that agree", ["{} of {}".format(*one.agreement) for one in made]),
         words("over", [_basis(one.effect) for one in made]),
         words("p", [_p(one.effect) for one in made]),
         words("verdict", [_verdict(one) for one in made]),
     ]
+    if any(one.effect.look for one in made):
+        columns.append(words("look", [one.effect.look or NOTHING for one in made]))
     return Table("Decisions", columns, [[] for _ in made])
 
 
 def details(study: Study) -> Table:
-    """A row for each comparison of two configurations that a question makes."""
-    made = [one for question in questions(study) for one in question.comparisons]
+    """A row for each comparison of two configurations that a question makes; the one that is ahead
+    stands first."""
+    made = [_ahead_first(one) for question in questions(study) for one in question.comparisons]
     columns = [
         words("question", [one.question for one in made]),
-        words("first", [say.described(one.first) for one in made]),
-        words("second", [say.described(one.second) for one in made]),
-        words("first", [say.number(one.first.mean) for one in made]),
-        words("second", [say.number(one.second.mean) for one in made]),
-        words("first against second", [_change(one.effect) for one in made]),
+        words("ahead", [say.described(one.first) for one in made]),
+        words("against", [say.described(one.second) for one in made]),
+        numbers("ahead", [one.first.mean for one in made]),
+        numbers("against", [one.second.mean for one in made]),
+        words("change", [_change(one.effect) for one in made]),
         words("p", [_p(one.effect) for one in made]),
         words("verdict", [one.verdict if one.winner else one.effect.why for one in made]),
     ]
@@ -49,16 +53,27 @@ def verdicts(study: Study) -> Iterable[str]:
     """Every verdict in a line, main effects first, as the tracker keeps them."""
     for question in questions(study):
         for one in question.main:
-            yield f"{one.question}: {one.first} against {one.second}: {_line(one.effect, one)}"
-        for made in question.comparisons:
-            first, second = say.described(made.first), say.described(made.second)
-            yield f"{made.question}: {first} against {second}: {_line(made.effect, made)}"
+            yield f"{one.question}: {_contest(one)}: {_line(one.effect, one.verdict)}"
+        for made in map(_ahead_first, question.comparisons):
+            pair = f"{say.described(made.first)} against {say.described(made.second)}"
+            yield f"{made.question}: {pair}: {_line(made.effect, made.verdict)}"
 
 
-def _line(effect: Effect, made: MainEffect | Comparison) -> str:
+def _ahead_first(made: Comparison) -> Comparison:
+    return made if made.effect.is_first_ahead else reversed_(made)
+
+
+def _contest(made: MainEffect) -> str:
+    first, second = made.first, made.second
+    one, other = (first, second) if made.effect.is_first_ahead else (second, first)
+    return f"{one} against {other}"
+
+
+def _line(effect: Effect, verdict: Verdict) -> str:
+    ahead = "inconclusive" if verdict == "inconclusive" else "better"
     change = _change(effect)
-    why = f" ({effect.why})" if made.verdict == "inconclusive" and effect.why else ""
-    return f"{made.verdict}{f', {change}' if change != NOTHING else ''}{why}"
+    why = f" ({effect.why})" if ahead != "better" and effect.why else ""
+    return f"{ahead}{f', {change}' if change != NOTHING else ''}{why}"
 
 
 def _verdict(made: MainEffect) -> str:
@@ -70,7 +85,7 @@ def _verdict(made: MainEffect) -> str:
 
 
 def _change(effect: Effect) -> str:
-    return say.change(effect) or NOTHING
+    return say.change(effect if effect.is_first_ahead else effect.reversed) or NOTHING
 
 
 def _basis(effect: Effect) -> str:

@@ -17,6 +17,7 @@ from harness.report import wording as say
 from harness.report.answers import Answer, Budget, Next, answers, budgets, next_commands
 from harness.report.figures.strips import strip
 from harness.work.results import SAMPLES
+from harness.work.speeds import duration
 
 SHOWN = 8  # samples in a row: the first ones, not chosen
 TILES = 8  # of a sheet, on each side
@@ -83,7 +84,7 @@ def _compared(study: Study) -> str:
         c.cell.images * (c.cost.seconds + c.cost.feature_seconds_per_image) for c in study.cells
     )
     parts = [study.quantity.data, product, f"{better} {study.metric.title} is better",
-             f"{say.time_of(seconds)} of work"]  # fmt: skip
+             f"{duration(seconds)} of work"]  # fmt: skip
     return " · ".join(parts)
 
 

@@ -83,6 +83,12 @@ def _of_the_grid(experiment: Experiment, studies: Sequence[Study]) -> Iterator[s
             f"{count(missing, 'cell')} of {experiment.expected_cells:,} {are(missing)} missing; "
             "what is said holds for the rest."
         )
+    if experiment.looked:
+        before = listed(experiment.looked)
+        yield (
+            f"Training seeds were added by hand after a report on {before} of them, so the error "
+            "rate of verdicts on what is trained is above 5 %. Use --until decided, which keeps it."
+        )
     for reason, cells in sorted(experiment.left_out.items()):
         yield f"{count(cells, 'recorded cell')} {are(cells)} left out: {reason.rstrip('.')}."
     if len(studies) > 1:

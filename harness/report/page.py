@@ -105,10 +105,15 @@ def verdicts(experiment: Experiment) -> list[str]:
     return list(decision_table.verdicts(main)) if main else []
 
 
-def answers_in(folder: Path) -> str:
-    """What the report in this folder answers, for a terminal; empty where that is not there."""
+def answers_in(folder: Path, command: str) -> str:
+    """What the report in this folder answers, for the terminal of who gave this command, which a
+    page has without its paths; empty where there is no report."""
+    from harness.report.redaction import without_paths
+
     with suppress(OSError, UnicodeDecodeError):
-        return (folder / ANSWERS).read_text(encoding="utf-8").rstrip()
+        text = (folder / ANSWERS).read_text(encoding="utf-8").rstrip()
+        shown = without_paths(Experiment("", (), command=command)).command
+        return text.replace(shown, command) if command else text
     return ""
 
 

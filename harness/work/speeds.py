@@ -17,3 +17,12 @@ class Speeds:
     parameters: float = 0.0  # of the network
     width: float = 0.0  # features of an image
     compile: float = 0.0  # seconds: networks of one shape are compiled once, and share it
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`, `9 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
