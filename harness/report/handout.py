@@ -3,9 +3,12 @@ experiment. Equal experiments give equal bytes."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
+from shlex import quote
 
 from harness.analysis.configurations import Configuration, best, best_of_each
 from harness.analysis.study import Study
@@ -23,10 +26,11 @@ from harness.store import write_bytes
 from harness.work.cells import distinct_trainings
 from harness.work.results import Experiment
 
-MOST_ROWS, MOST_STEPS = 10, 6  # of the table
-MOST_SCHEDULES = 8  # that have a paragraph
+MOST_ROWS, MOST_STEPS = 8, 6  # of the table
+MOST_SCHEDULES = 6  # that have a paragraph
 MOST_LIMITATIONS = 3  # beside the last, which always applies
-MOST_LINES = 40  # of the grid
+MOST_LINES = 30  # of the grid
+CHANGED = "# changed on the command line: "  # so a grid's text begins, for each such field
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Handout:
     left_out: str  # of the table, for want of room
     schedules: list[Schedule]
     limitations: list[str]
+    command: str
     grid: str  # without its comments; empty where it is too long
 
 
@@ -78,6 +83,8 @@ def handout(content: Contents) -> Handout:
     results = by_steps(study, MOST_ROWS, MOST_STEPS) if study.metrics else None
     samples = [one for one in content.pictures["images"] if one.name == "samples"]
     lines = content.experiment.grid_text.splitlines()
+    changed = takewhile(lambda line: line.startswith(CHANGED), lines)
+    overrides = [quote(line.removeprefix(CHANGED)) for line in changed]
     kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     return Handout(
         done=_done(study),
@@ -86,6 +93,7 @@ def handout(content: Contents) -> Handout:
         left_out=_left_out(content, results) if results else "",
         schedules=_schedules(study) if study.metrics else [],
         limitations=[*first[:MOST_LIMITATIONS], last],
+        command=" ".join(["harness run", quote(f"{content.experiment.name}.yaml"), *overrides]),
         grid="\n".join(kept) if len(kept) <= MOST_LINES else "",
     )
 
@@ -111,22 +119,24 @@ def _done(study: Study) -> str:
         trained = f"The exact denoiser took a network's place, under {under}, on {data}."
     samplers = sorted({str(cell.sampler) for cell in cells})
     steps = listed(f"{n:,}" for n in sorted({cell.budget or cell.steps for cell in cells}))
+    measures = listed(metric.title for metric in study.metrics) or "nothing"
+    measures += " compare" if len(study.metrics) > 1 else " compares"
     return (
         f"{trained} Each was sampled by {count(len(samplers), 'sampler')} ({listed(samplers)}) "
         f"in {steps} {study.unit}s, {study.quantity.images:,} images in each of "
-        f"{count(len(cells), 'cell')}, which "
-        f"{listed(metric.title for metric in study.metrics) or 'no metric'} compare with real "
-        "images."
+        f"{count(len(cells), 'cell')}; {measures} them with real images."
     )
 
 
 def _left_out(content: Contents, shown: Table) -> str:
     """How much of the whole table is shown, where that is not all."""
     whole = content.groups[0].by_steps
-    if (rows := len(whole.rows)) == len(shown.rows) and len(whole.columns) == len(shown.columns):
-        return ""
-    steps = f"{len(shown.columns) - 2} of {len(whole.columns) - 2} {content.study.unit} counts"
-    return f"Shown are the best {len(shown.rows)} of {rows} rows and {steps}."
+    sizes = {
+        "rows (the best)": (len(shown.rows), len(whole.rows)),
+        f"{content.study.unit} counts": (len(shown.columns) - 2, len(whole.columns) - 2),
+    }
+    cut = [f"{some} of {every} {what}" for what, (some, every) in sizes.items() if some < every]
+    return f"Shown are {listed(cut)}." if cut else ""
 
 
 def _schedules(study: Study) -> list[Schedule]:
@@ -136,6 +146,9 @@ def _schedules(study: Study) -> list[Schedule]:
     found = []
     for rank, one in enumerate(ranked, 1):
         part = one.cells[0].cell.training.schedule
+        does, formula = said_of(SCHEDULES, part.name), SCHEDULES.formula(part.name)
+        if formula:  # which names its source, too
+            does = re.sub(r" \([^()]*\)$", "", does)
         value = estimate(one.mean, one.interval.low, one.interval.high)
         did = f"Its best {study.named(one.metric)} is {value}: {described(one)}."
         if len(ranked) > 1:
@@ -143,9 +156,7 @@ def _schedules(study: Study) -> list[Schedule]:
             won = [winner == str(part) for winner in wins]
             pairs = f"{len(won)} pairs of sampler and {study.unit} count"
             did += f", and ahead in {sum(won)} of {pairs}." if won else "."
-        found.append(
-            Schedule(str(part), said_of(SCHEDULES, part.name), SCHEDULES.formula(part.name), did)
-        )
+        found.append(Schedule(str(part), does, formula, did))
     return found[:MOST_SCHEDULES]
 
 

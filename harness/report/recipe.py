@@ -24,7 +24,7 @@ from harness.report.tables import yes_or_no
 from harness.report.wording import count, listed, number, percent
 from harness.work.cells import FINGERPRINT, Part, Training, distinct_trainings
 
-LETTERS = {"abar": "α²", "alpha": "α", "beta": "β", "eps": "ε", "sigma": "σ"}
+LETTERS = {"abar": "α²", "alpha": "α", "beta": "β", "eps": "ε", "eta": "η", "sigma": "σ"}
 
 Facts = dict[str, str]
 
@@ -65,7 +65,7 @@ def data_of(study: Study) -> str:
 def _data(study: Study) -> Facts:
     data = study.cells[0].cell.training.data
     flips = data.keywords.get("flip", data.name in MIRRORED)
-    mirrored = f"{percent(fixed.FLIPPED)} of the images of a batch are mirrored left to right"
+    mirrored = f"{percent(fixed.FLIPPED, 1)} of the images of a batch are mirrored left to right"
     return {
         "images": data_of(study),
         "sha256 of the pixels": study.quantity.data_fingerprint[:FINGERPRINT],
@@ -89,8 +89,8 @@ def _network(study: Study, trained: list[Training]) -> Facts:
         "residual blocks a level": _distinct(shape.blocks for shape in shapes),
         "self-attention at": _distinct(at or "no level" for at in attention),
         "heads": f"of {presets.HEAD_CHANNELS} channels",
-        "normalisation": f"group, of at least {presets.GROUP_CHANNELS} channels and in at most "
-        f"{presets.MOST_GROUPS} groups",
+        "normalisation": f"at most {presets.MOST_GROUPS} groups of at least "
+        f"{presets.GROUP_CHANNELS} channels",
         "input beside the image": f"the log SNR within ±{LOG_SNR_LIMIT:g}, as sines and cosines of "
         f"{waves} wavelengths from {longest:g} to {shortest:g}, embedded in "
         f"{presets.CONDITION_WIDTH} times the first width; it scales and shifts the second "
@@ -124,8 +124,8 @@ def _optimisation(study: Study, trained: list[Training]) -> Facts:
     return {
         "optimiser": f"AdamW, β = ({first:g}, {second:g}), ε = {fixed.EPSILON:g}, weight decay "
         f"{fixed.WEIGHT_DECAY:g}",
-        "learning rate": f"{_distinct(f'{one.learning_rate:g}' for one in trained)}, risen to over "
-        f"the first {percent(fixed.WARM_UP)} of the steps, then half a cosine down to 0",
+        "learning rate": f"{_distinct(f'{one.learning_rate:g}' for one in trained)}, reached over "
+        f"the first {percent(fixed.WARM_UP, 1)} of the steps, then half a cosine down to 0",
         "steps": _counts(one.training_steps for one in trained),
         "batch size": _counts(one.batch_size for one in trained),
         "gradient clipping": f"to norm {fixed.GRADIENT_NORM:g}",
