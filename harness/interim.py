@@ -13,6 +13,7 @@ from harness.work.options import Paths
 
 SHARE = 0.05  # of the time of a run that its interim reports may take
 USUAL = 5.0  # seconds that the first one is taken to take
+LONG = 60.0  # seconds of a run
 
 
 @dataclass
@@ -25,6 +26,7 @@ class InterimReport:
     paths: Paths
     screen: Screen
     is_wanted: bool
+    is_long: bool = False  # whether the run is: then the first one is written as soon as there is any
     _since: float = field(default_factory=time.monotonic)  # the run began, or the last was written
     _seconds: float = USUAL  # that the last one took
     _told: set[str] = field(default_factory=set)
@@ -33,7 +35,8 @@ class InterimReport:
         """Write the report of what is recorded by now, if it is time. Failing to do so stops no
         run."""
         began = time.monotonic()
-        if not self.is_wanted or self._seconds > SHARE * (began - self._since):
+        is_due = self._seconds <= SHARE * (began - self._since)
+        if not self.is_wanted or not (is_due or (self.is_long and not self._told)):
             return
         try:
             experiment = replace(self.tracker.read(self.asked), ui_url=self.paths.ui_url)

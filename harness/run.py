@@ -30,7 +30,7 @@ from harness.execute.here import here
 from harness.execute.interrupt import Interruption
 from harness.execute.progress import Stopped
 from harness.execute.screen import Screen
-from harness.interim import InterimReport
+from harness.interim import LONG, InterimReport
 from harness.jobs import Execute, JobRunner, Summary
 from harness.plan.grid import Grid, expand
 from harness.plan.pending import Plan, pending
@@ -98,7 +98,11 @@ class GridRun:
                     grid, plan, self.options, site, tracker, screen, self.interruption,
                     self.execute, summary,
                 )  # fmt: skip
-                interim = InterimReport(tracker, asked, self.paths, screen, self.options.report)
+                is_long = (plan.predicted or 0.0) > LONG
+                interim = InterimReport(
+                    tracker, asked, self.paths, screen, self.options.report, is_long
+                )
+                screen.begin()
                 carry_out(runner, interim)
 
         recorded = tracker.finished()

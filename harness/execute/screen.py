@@ -47,6 +47,10 @@ class Screen:
     def say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def begin(self) -> None:
+        """A run begins, and counts its pieces from one."""
+        self._done.clear()
+
     def stage(self, name: str, total: int) -> None:
         """A stage of `total` pieces in the whole run begins, or goes on where it was left."""
         self._stage, self._total = name, total
