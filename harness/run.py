@@ -57,7 +57,7 @@ def run_grid(
     run = GridRun(grid, paths, options, screen, execute, interruption, store, tracker)
     cells = identified(expand(grid), paths.workplace)
     if options.until is None:
-        return run.work(cells)
+        return run.report(cells, (), run.work(cells))
     return until_decided(cells, options.until, run, screen)
 
 
@@ -75,7 +75,7 @@ class GridRun:
     tracker: Tracker
 
     def work(self, cells: list[Cell], looks: Iterable[Look] = ()) -> Summary:
-        """Do what is missing of these cells, and write the report of all of them."""
+        """Do what is missing of these cells."""
         grid, tracker, screen = self.grid, self.tracker, self.screen
         plan = self.pending(cells)
         summary = Summary(len(plan.cells), is_redone=bool(self.options.redo))
@@ -108,8 +108,13 @@ class GridRun:
         recorded = tracker.finished()
         failed = {work.key for work, _ in summary.failed}
         summary.done = sum(cell.key in recorded and cell.key not in failed for cell in plan.cells)
+        return summary
+
+    def report(self, cells: list[Cell], looks: Iterable[Look], summary: Summary) -> Summary:
+        """Write the report of these cells; the summary with what it answers."""
         if self.options.report and summary.status <= 1 and summary.done:
-            summary.report = write_report(tracker, asked, self.paths, screen)
+            asked = Asked.of(cells, looks).after(self.tracker.asked())
+            summary.report = write_report(self.tracker, asked, self.paths, self.screen)
             summary.answers = page.answers_in(self.paths.report_dir, self.options.command)
         return summary
 

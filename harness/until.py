@@ -10,7 +10,14 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from harness.analysis.looks import Schedule, added_by, cells_at_first, is_out_of_reach, is_tie
+from harness.analysis.looks import (
+    Schedule,
+    added_by,
+    cells_at_first,
+    is_out_of_reach,
+    is_tie,
+    open_effects,
+)
 from harness.analysis.questions import Question, questions
 from harness.analysis.study import Study
 from harness.execute.screen import Screen
@@ -26,6 +33,8 @@ class Run(Protocol):
 
     def work(self, cells: list[Cell], looks: Iterable[Look]) -> Summary: ...
 
+    def report(self, cells: list[Cell], looks: Iterable[Look], summary: Summary) -> Summary: ...
+
     def study(self, cells: list[Cell], looks: Iterable[Look]) -> Study | None: ...
 
     def cost(self, cells: list[Cell]) -> float | None: ...
@@ -36,21 +45,17 @@ def until_decided(whole: Sequence[Cell], until: Until, run: Run, screen: Screen)
     looks = Schedule.of(whole, until.most_seeds, until.most_images).looks
     cells = cells_at_first(whole, looks[0])
     began = time.monotonic()
-    summary = Summary(len(cells))
     for number in range(1, len(looks) + 1):
         summary = run.work(cells, looks[:number])
-        study = run.study(cells, looks[:number])
-        if summary.status or study is None:
-            return summary
+        study = run.study(cells, looks[:number]) if not summary.status else None
+        if study is None:
+            break
         screen.say(f"Look {number} of {len(looks)}: {_told(questions(study))}")
-        if number == len(looks):
-            break
-        added = added_by(study, looks[number])
+        added = added_by(study, looks[number]) if number < len(looks) else []
         if not added:
-            screen.say("Nothing more is spent: no question is open.")
+            screen.say(_why_no_more(questions(study)))
             break
-        cells = [*cells, *added]
-        cost = run.cost(cells)
+        cost = run.cost([*cells, *added])
         known = f", about {duration(cost)}" if cost else ""
         screen.say(f"The next look adds {len(added):,} cells{known}.")
         spent = time.monotonic() - began
@@ -60,7 +65,14 @@ def until_decided(whole: Sequence[Cell], until: Until, run: Run, screen: Screen)
                 "with more time goes on from here."
             )
             break
-    return summary
+        cells = [*cells, *added]
+    return run.report(cells, looks[:number], summary)
+
+
+def _why_no_more(asked: Sequence[Question]) -> str:
+    if any(open_effects(one) for one in asked):
+        return "Nothing more is spent: the limits of seeds and images are reached."
+    return "Nothing more is spent: no question is open that a further look could decide."
 
 
 def _told(asked: Sequence[Question]) -> str:

@@ -157,7 +157,7 @@ def _decided(question: Question) -> Parts:
 def _undecided(question: Question) -> Parts:
     won = _won(question)
     if len(won) > 1:
-        where = [f"{level} {_where(those)}" for level, those in won.items()]
+        where = [f"{level} {_where(question, those)}" for level, those in won.items()]
         return f"depends on {_on(won)}", say.listed(where), "each significant", "partly"
     group = question.best
     if len(group) < len(question.levels) and len(group) <= 3:
@@ -168,8 +168,8 @@ def _undecided(question: Question) -> Parts:
     if leader is not None:
         made = won[leader]
         total = len([one for one in question.comparisons if leader in _levels(question, one)])
-        told = f"significant {_where(made)}"
-        return f"{leader}, partly", told, f"{len(made)} of {total} configurations", "partly"
+        told = f"better {_where(question, made)}"
+        return f"{leader}, partly", told, f"sure in {len(made)} of {total} configurations", "partly"
     closest = max(question.open or question.main, key=lambda one: abs(_z(one)))
     if closest.effect.reason == ONE_SEED:
         return f"open, {closest.ahead} ahead", ONE_SEED, _agreement(closest), "open"
@@ -254,9 +254,17 @@ def _won(question: Question) -> dict[Level, list[Comparison]]:
     return found
 
 
-def _where(made: Sequence[Comparison]) -> str:
-    """`at 5 and 10 steps`, with what else they have in common."""
-    return say.at(made)
+def _where(question: Question, made: Sequence[Comparison]) -> str:
+    """`at 5 and 10 steps`; `with linear at 5 and 10 steps`, where it is so with one schedule of
+    several."""
+    schedules = {one.first.schedule for one in question.comparisons}
+    here = {one.first.schedule for one in made}
+    of = (
+        f"with {here.pop()} "
+        if question.name != "schedule" and len(here) == 1 < len(schedules)
+        else ""
+    )
+    return f"{of}{say.at(made)}"
 
 
 def _on(won: dict[Level, list[Comparison]]) -> str:

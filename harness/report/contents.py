@@ -117,11 +117,12 @@ def contents(experiment: Experiment) -> Contents:
     measurements = [each for one in experiment.cells for each in one.measurements.values()]
     pictures, undrawn = _pictures(main)
     asked = questions(main) if main.metrics else ()
+    command = experiment.command or f"harness run {experiment.name}.yaml"
     found, folded = matter(all_findings(main) if main.metrics else [])
     return Contents(
         experiment=experiment,
         study=main,
-        first=first_screen(main, experiment.command or f"harness run {experiment.name}.yaml"),
+        first=first_screen(main, command, _expected(experiment, groups)),
         metric=main.metric.title if main.metrics else "",
         scope=_scope(main) if main.metrics else "",
         findings=found,
@@ -144,6 +145,11 @@ def contents(experiment: Experiment) -> Contents:
         covers_reference=any(one.reference_error is not None for one in measurements),
         is_whole=not missing,
     )
+
+
+def _expected(experiment: Experiment, groups: list[Study]) -> int:
+    """The cells that are to come into the main study, where all are comparable."""
+    return experiment.expected_cells if len(groups) < 2 else 0
 
 
 def of(figure: str) -> str:

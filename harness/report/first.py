@@ -43,6 +43,7 @@ class FirstScreen:
     """What a reader needs, in ten seconds."""
 
     compared: str  # what was compared, in a line
+    so_far: str  # `32 of 48 cells so far`; empty where all are there
     answers: list[Answer]
     rows: list[Row]
     rivals: str  # what the changes are of
@@ -50,18 +51,21 @@ class FirstScreen:
 
     def as_text(self) -> str:
         """For the terminal."""
-        lines = [one.as_line for one in self.answers]
+        lines = [f"{self.so_far}:"] * bool(self.so_far) + [one.as_line for one in self.answers]
         lines += [f"Next ({one.comment}):\n  {one.command}" for one in self.next[:1]]
         return "\n".join(lines)
 
 
-def first_screen(study: Study, command: str) -> FirstScreen:
+def first_screen(study: Study, command: str, expected: int = 0) -> FirstScreen:
+    """Of a study, the main one of an experiment of which so many cells are expected."""
+    there = len({one.cell.key for one in study.cells})
     found = answers(study)
     has_answer = bool(study.cells and study.metrics)
     ranked = budgets(study) if has_answer and len(found) != 1 else []
     rivals = {_other(one) for one in ranked if one.rival}
     return FirstScreen(
         _compared(study) if has_answer else "",
+        f"{there:,} of {expected:,} cells so far" if there < expected else "",
         found,
         _rows(ranked, study),
         rivals.pop() if len(rivals) == 1 else "the next best",
