@@ -220,14 +220,16 @@ def write_report(tracker: Tracker, asked: Asked, paths: Paths, screen: Screen) -
 
 
 def write_handout(tracker: Tracker, asked: Asked, paths: Paths, screen: Screen) -> Path:
-    """One or two pages to print, of what is recorded of these cells, beside their report."""
+    """One or two pages to print, of what is recorded of these cells, beside their report, which
+    says the same."""
     from harness.report import handout  # it loads what figures need
 
+    write_report(tracker, asked, paths, screen)
     experiment = replace(tracker.read(asked), ui_url=paths.ui_url)
-    page, *files = handout.write(experiment, paths.report_dir)
-    screen.say(f"Handout, to be printed: {page}")
+    printed, *files = handout.write(experiment, paths.report_dir)
+    screen.say(f"Handout, to be printed: {printed}")
     screen.say(f"Beside it: {', '.join(file.name for file in files)}")
-    return page
+    return printed
 
 
 def open_tracker(name: str, paths: Paths) -> Tracker:

@@ -78,7 +78,7 @@ def _why_no_more(asked: Sequence[Question]) -> str:
 def _told(asked: Sequence[Question]) -> str:
     """Each question in a few words: `schedule: cosine; sampler: open`."""
     if not asked:
-        return "the grid varies nothing, so there is nothing to decide."
+        return "nothing to decide: the grid varies nothing, or no network has learned anything yet."
     return "; ".join(f"{one.name}: {_state(one)}" for one in asked) + "."
 
 

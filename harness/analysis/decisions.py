@@ -101,7 +101,7 @@ class Effect:
             return ""
         if self.reason:
             return self.reason
-        return f"{NOT_SIGNIFICANT} within its question" if self.p < ALPHA else NOT_SIGNIFICANT
+        return f"{NOT_SIGNIFICANT} after correction" if self.p < ALPHA else NOT_SIGNIFICANT
 
     @property
     def reversed(self) -> Effect:

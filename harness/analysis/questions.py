@@ -29,6 +29,7 @@ from harness.analysis.decisions import (
     opposed,
     seed_effects,
 )
+from harness.analysis.learning import learned
 from harness.analysis.pairs import Group, mean_size, sampling_effect
 from harness.analysis.statistics import holm
 from harness.analysis.study import OF_THE_TRAINING, Study
@@ -86,6 +87,11 @@ class Comparison:
     effect: Effect
 
     @property
+    def turned(self) -> Comparison:
+        """The second against the first."""
+        return Comparison(self.question, self.second, self.first, self.effect.reversed)
+
+    @property
     def keys(self) -> tuple[str, ...]:
         return self.first.keys + self.second.keys
 
@@ -124,6 +130,12 @@ class MainEffect:
     second: Level
     effect: Effect
     comparisons: tuple[Comparison, ...]
+
+    @property
+    def turned(self) -> MainEffect:
+        """The second against the first."""
+        comparisons = tuple(one.turned for one in self.comparisons)
+        return MainEffect(self.question, self.second, self.first, self.effect.reversed, comparisons)
 
     @property
     def is_opposed(self) -> bool:
@@ -239,7 +251,10 @@ class Question:
 @lru_cache(maxsize=16)
 def questions(study: Study, metric: str = "") -> tuple[Question, ...]:
     """Every question that the grid of a study asks of a metric (the one that decides, where none
-    is named), with its verdicts."""
+    is named), with its verdicts; none where no network has learned anything to ask about."""
+    learning = learned(study)
+    if learning and not learning.any_has_learned:
+        return ()
     everything = study.configurations(metric)
     matched = [one for one in everything if one.is_matched] or list(everything)
     found = []
@@ -269,12 +284,8 @@ def compared(study: Study, first: Configuration, second: Configuration) -> Compa
     keys = {first.keys, second.keys}
     for one in comparisons(study):
         if {one.first.keys, one.second.keys} == keys:
-            return one if one.first.keys == first.keys else reversed_(one)
+            return one if one.first.keys == first.keys else one.turned
     return Comparison(EXPLORATORY, first, second, alone(first, second).judged(np.nan))
-
-
-def reversed_(one: Comparison) -> Comparison:
-    return Comparison(one.question, one.second, one.first, one.effect.reversed)
 
 
 def judged_pair(

@@ -27,6 +27,7 @@ from harness.analysis.questions import (
 )
 from harness.analysis.study import Study
 from harness.report import wording as say
+from harness.report.findings.networks import still_improving
 from harness.work.speeds import duration
 
 State = Literal["decided", "partly", "open"]
@@ -168,12 +169,14 @@ def _undecided(question: Question) -> Parts:
     if leader is not None:
         made = won[leader]
         total = len([one for one in question.comparisons if leader in _levels(question, one)])
-        told = f"better {_where(question, made)}"
-        return f"{leader}, partly", told, f"sure in {len(made)} of {total} configurations", "partly"
+        told = f"{leader} is better {_where(question, made)}; elsewhere not significant"
+        return "no overall winner", told, f"sure in {len(made)} of {total} configurations", "partly"
     closest = max(question.open or question.main, key=lambda one: abs(_z(one)))
     if closest.effect.reason == ONE_SEED:
         return f"open, {closest.ahead} ahead", ONE_SEED, _agreement(closest), "open"
-    return "no difference shown", _by(closest, closest.ahead), _why(closest), "open"
+    other = closest.second if closest.ahead == closest.first else closest.first
+    told = f"{closest.ahead} against {other}: {_gap(closest, closest.ahead)}"
+    return "no difference shown", told, _why(closest), "open"
 
 
 def _in_order(question: Question, study: Study) -> Parts:
@@ -181,11 +184,11 @@ def _in_order(question: Question, study: Study) -> Parts:
     group, unit = question.best, study.unit
     last = question.levels[-1]
     headline = f"{group[0]:,} {unit}s" if len(group) == 1 else f"{group[0]:,} or more"
-    into = [one for one in question.main if one.second == group[0]]
-    told = _by(into[-1], group[0]) if into and into[-1].winner == group[0] else ""
+    into = [one for one in question.main if one.second == group[0] and one.winner == group[0]]
+    told = _by(into[-1], group[0]) if into else ""
     beyond = [one for one in question.main if one.first in group and one.second in group]
-    if group[0] == last:
-        return headline, told, f"more {unit}s still pay", "partly"
+    if group[0] == last and into:
+        return headline, f"{told}; the most tried", _sure(into[-1]), "decided"
     if beyond:
         gap = f"from {beyond[0].first} to {beyond[0].second} no significant change"
         return headline, gap, _basis(beyond[0]), "partly"
@@ -194,10 +197,16 @@ def _in_order(question: Question, study: Study) -> Parts:
 
 def _learned(learning: Learning, study: Study) -> Answer:
     name = study.metric.title
-    numbers = f"{name} {say.number(learning.best, 2)} at best; pure noise "
-    numbers += f"{say.number(learning.noise, 2)}, real images {say.number(learning.baseline, 2)}"
+    decimals = say.decimals_for(learning.noise, 2) + 1
+    best, noise, real = (
+        say.number(value, decimals=decimals)
+        for value in (learning.best, learning.noise, learning.baseline)
+    )
+    numbers = f"{name} {best} at best; pure noise {noise}, real images {real}"
     if learning.has_learned:
-        return Answer("Has it learned?", "yes", numbers, "", "decided")
+        improving = still_improving(study)
+        more = f"{say.listed(improving)} still improved: train longer" if improving else ""
+        return Answer("Has it learned?", "yes", numbers, more, "partly" if more else "decided")
     if learning.any_has_learned:
         not_yet = f"not yet: {say.listed(learning.not_learned)}"
         return Answer("Has it learned?", "partly", numbers, not_yet, "partly")
@@ -206,16 +215,17 @@ def _learned(learning: Learning, study: Study) -> Answer:
 
 def _by(effect: MainEffect, winner: Level) -> str:
     """`KID 57 % lower than linear [50, 63]`."""
-    is_first = winner == effect.first
-    other, means = effect.second if is_first else effect.first, effect.means
-    metric = effect.comparisons[0].first.metric.title
-    told, bracket, span = say.change(
-        effect.effect if is_first else effect.effect.reversed
-    ).partition(" [")  # fmt: skip
-    if told:
-        return f"{metric} {told} than {other}{bracket}{span}"
-    one, rest = means if is_first else means[::-1]
-    return f"{metric} {say.number(one)} against {say.number(rest)} of {other}"
+    other = effect.second if winner == effect.first else effect.first
+    told, bracket, span = _gap(effect, winner).partition(" [")
+    return f"{told} than {other}{bracket}{span}" if bracket else f"{told}, {other}"
+
+
+def _gap(effect: MainEffect, winner: Level) -> str:
+    """`KID 57 % lower [50, 63]`; where a ratio means nothing, `KID 0.002 against 0.135`."""
+    made = effect if winner == effect.first else effect.turned
+    one, other = map(say.number, made.means)
+    told = say.change(made.effect) or f"{one} against {other}"
+    return f"{effect.comparisons[0].first.metric.title} {told}"
 
 
 def _sure(effect: MainEffect) -> str:

@@ -117,6 +117,7 @@ def contents(experiment: Experiment) -> Contents:
     measurements = [each for one in experiment.cells for each in one.measurements.values()]
     pictures, undrawn = _pictures(main)
     asked = questions(main) if main.metrics else ()
+    lead = LEAD if asked or len(main.configurations()) < 2 else ""  # it would rank noise
     command = experiment.command or f"harness run {experiment.name}.yaml"
     found, folded = matter(all_findings(main) if main.metrics else [])
     return Contents(
@@ -127,9 +128,9 @@ def contents(experiment: Experiment) -> Contents:
         scope=_scope(main) if main.metrics else "",
         findings=found,
         folded=folded,
-        lead=next((one for one in pictures if one.name == LEAD), None),
+        lead=next((one for one in pictures if one.name == lead), None),
         pictures={
-            section: [one for one in pictures if one.name != LEAD and of(one.name) == section]
+            section: [one for one in pictures if one.name != lead and of(one.name) == section]
             for section in (EVIDENCE, *SECTIONS)
         },
         groups=[Group.of(study) for study in measured],

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.analysis.decisions import TRAINING, Effect, Verdict
-from harness.analysis.questions import Comparison, MainEffect, questions, reversed_
+from harness.analysis.questions import Comparison, MainEffect, questions
 from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.tables import NOTHING, Table, numbers, words
@@ -21,11 +21,11 @@ def decisions(study: Study) -> Table:
     columns = [
         words("question", [one.question for one in made]),
         words("compared", [_contest(one) for one in made]),
+        words("verdict", [_verdict(one) for one in made]),
         words("change", [_change(one.effect) for one in made]),
         words("pairs that agree", ["{} of {}".format(*one.agreement) for one in made]),
         words("over", [_basis(one.effect) for one in made]),
         words("p", [_p(one.effect) for one in made]),
-        words("verdict", [_verdict(one) for one in made]),
     ]
     if any(one.effect.look for one in made):
         columns.append(words("look", [one.effect.look or NOTHING for one in made]))
@@ -40,11 +40,11 @@ def details(study: Study) -> Table:
         words("question", [one.question for one in made]),
         words("ahead", [say.described(one.first) for one in made]),
         words("against", [say.described(one.second) for one in made]),
-        numbers("ahead", [one.first.mean for one in made]),
-        numbers("against", [one.second.mean for one in made]),
-        words("change", [_change(one.effect) for one in made]),
-        words("p", [_p(one.effect) for one in made]),
         words("verdict", [one.verdict if one.winner else one.effect.why for one in made]),
+        words("change", [_change(one.effect) for one in made]),
+        numbers(f"{study.metric.title}, ahead", [one.first.mean for one in made]),
+        numbers("against", [one.second.mean for one in made]),
+        words("p", [_p(one.effect) for one in made]),
     ]
     return Table("Comparisons", columns, [[] for _ in made])
 
@@ -60,7 +60,7 @@ def verdicts(study: Study) -> Iterable[str]:
 
 
 def _ahead_first(made: Comparison) -> Comparison:
-    return made if made.effect.is_first_ahead else reversed_(made)
+    return made if made.effect.is_first_ahead else made.turned
 
 
 def _contest(made: MainEffect) -> str:

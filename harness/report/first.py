@@ -30,6 +30,7 @@ class Row:
     evaluations: str
     schedule: str
     sampler: str
+    also: str  # other samplers that do not differ significantly
     value: str
     rival: str  # `against 0.246 of linear`; empty where there is none
     change: str
@@ -87,7 +88,7 @@ def _compared(study: Study) -> str:
     seconds = sum(one.seconds for one in study.trainings) + sum(
         c.cell.images * (c.cost.seconds + c.cost.feature_seconds_per_image) for c in study.cells
     )
-    parts = [study.quantity.data, product, f"{better} {study.metric.title} is better",
+    parts = [cells[0].training.data.name, product, f"{better} {study.metric.title} is better",
              f"{duration(seconds)} of work"]  # fmt: skip
     return " · ".join(parts)
 
@@ -98,18 +99,20 @@ def _rows(ranked: Sequence[Budget], study: Study) -> list[Row]:
     low, high = min((s.low for s in spans), default=0.0), max((s.high for s in spans), default=0.0)
     rows = []
     for one, change in zip(ranked, changes, strict=True):
-        take, samplers = one.take, [one.take.kind, *one.also]
+        is_sure = one.rival is not None and one.rival.winner is not None
+        take = one.take
         setting = take.setting.removeprefix(", ")
         rows.append(
             Row(
                 f"{one.evaluations:,}",
                 take.schedule,
-                say.listed(samplers, "or") + (f" ({setting})" if setting else ""),
+                take.kind + (f" ({setting})" if setting else ""),
+                f"or {say.listed(one.also, 'or')}" if one.also else "",
                 say.number(take.mean),
                 f"{say.number(one.rival.second.mean)}" if one.rival else "",
                 say.change(one.effect) if one.effect else "",
-                say.time_of(one.seconds) if isfinite(one.seconds) else "",
-                strip(change, min(low, 0.0), max(high, 0.0)) if change else "",
+                say.number(1e3 * one.seconds, 2) if isfinite(one.seconds) else "",
+                strip(change, min(low, 0.0), max(high, 0.0), is_sure) if change else "",
                 _samples(take),
             )
         )

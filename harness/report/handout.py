@@ -119,12 +119,14 @@ def _done(study: Study) -> str:
         trained = f"The exact denoiser took a network's place, under {under}, on {data}."
     samplers = sorted({str(cell.sampler) for cell in cells})
     steps = listed(f"{n:,}" for n in sorted({cell.budget or cell.steps for cell in cells}))
+    most = len({cell.sampling_seed for cell in cells})
+    noises = f", of up to {most} sampling seeds" if most > 1 else ""
     measures = listed(metric.title for metric in study.metrics) or "nothing"
     measures += " compare" if len(study.metrics) > 1 else " compares"
     return (
         f"{trained} Each was sampled by {count(len(samplers), 'sampler')} ({listed(samplers)}) "
         f"in {steps} {study.unit}s, {study.quantity.images:,} images in each of "
-        f"{count(len(cells), 'cell')}; {measures} them with real images."
+        f"{count(len(cells), 'cell')}{noises}; {measures} them with real images."
     )
 
 

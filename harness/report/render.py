@@ -137,7 +137,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "md": _markdown, "inline": _markdown, "formula": _markdown, "code": _code,
-        "fence": _fenced, "breakable": _breakable, "block": str.strip,
+        "together": _together, "fence": _fenced, "breakable": _breakable, "block": str.strip,
     }  # fmt: skip
     return environment
 
@@ -171,6 +171,12 @@ def _inline(text: str) -> str:
 
 def _formula(text: str) -> str:
     return f'<span class="formula">{_inline(text)}</span>'
+
+
+def _together(text: str) -> str:
+    """Text whose [brackets] are not torn apart at the end of a line, and per cent not either."""
+    text = re.sub(r"\[[^\]]*\]", lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _code(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from math import isfinite, log1p
 
 import numpy as np
@@ -12,14 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from harness.analysis.configurations import Configuration
-from harness.analysis.decisions import Verdict
 from harness.analysis.questions import (
     SAMPLED_UNDER,
     Comparison,
     MainEffect,
     Question,
     questions,
-    reversed_,
 )
 from harness.analysis.statistics import Interval
 from harness.analysis.study import Study
@@ -38,23 +35,12 @@ def leading(question: Question) -> list[MainEffect]:
     """The level that is best, or ahead of most others by the mean, against each other level, the
     closest first; of an ordered factor each level against the one before."""
     if question.factor.is_ordered:
-        return [turned(one) for one in question.main]
+        return [one.turned for one in question.main]
     leader = max(question.best, key=lambda level: sum(one.ahead == level for one in question.main))
-    made = [one if one.first == leader else turned(one)
+    made = [one if one.first == leader else one.turned
             for one in question.main if leader in (one.first, one.second)]  # fmt: skip
     sign = 1 if all(one.effect.lower_is_better for one in made) else -1
     return sorted(made, key=lambda one: (not isfinite(one.effect.value), -sign * one.effect.value))
-
-
-def turned(one: MainEffect) -> MainEffect:
-    """The second level against the first."""
-    other: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
-    verdict = other.get(one.effect.verdict, "inconclusive")
-    return MainEffect(
-        one.question, one.second, one.first,
-        replace(one.effect, value=-one.effect.value, verdict=verdict),
-        tuple(map(reversed_, one.comparisons)),
-    )  # fmt: skip
 
 
 def leading_question(study: Study) -> Question | None:

@@ -12,9 +12,12 @@ WIDE, HIGH, EDGE = 230, 30, 8  # pixels
 LEAST = -0.99999  # a share further below would have no logarithm
 
 
-def strip(change: Interval, low: float, high: float, colour: str = "currentColor") -> str:
+def strip(
+    change: Interval, low: float, high: float, is_sure: bool = True, colour: str = "currentColor"
+) -> str:
     """A relative difference with its 95 % interval, on an axis from `low` to `high`, with a line at
-    none; all are shares, -0.56 is 56 % lower. SVG to stand inside a page.
+    none; all are shares, -0.56 is 56 % lower. The mark is filled where there is a verdict. SVG to
+    stand inside a page.
 
     Ratios are drawn to scale: half and twice as much are equally far from the line. A share beyond
     the axis stops at its end.
@@ -25,6 +28,8 @@ def strip(change: Interval, low: float, high: float, colour: str = "currentColor
         part = (log1p(max(LEAST, share)) - left) / (right - left or 1.0)
         return f"{EDGE + (WIDE - 2 * EDGE) * min(1.0, max(0.0, part)):.1f}"
 
+    paint = escape(colour)
+    mark = f'fill="{paint}"' if is_sure else f'fill="Canvas" stroke="{paint}" stroke-width="2"'
     middle, zero = HIGH // 2, place(0.0)
     drawn = [f'<path d="M{zero} 3V{HIGH - 3}" stroke="currentColor" opacity="0.5"/>']
     says = "no difference was measured"
@@ -35,9 +40,7 @@ def strip(change: Interval, low: float, high: float, colour: str = "currentColor
                 f'<path d="M{place(change.low)} {middle}H{place(change.high)}" stroke-width="3" '
                 f'stroke="{escape(colour)}" opacity="0.55"/>'
             )
-        drawn.append(
-            f'<circle cx="{place(change.estimate)}" cy="{middle}" r="5" fill="{escape(colour)}"/>'
-        )
+        drawn.append(f'<circle cx="{place(change.estimate)}" cy="{middle}" r="5" {mark}/>')
     return (
         f'<svg class="strip" role="img" width="{WIDE}" height="{HIGH}" viewBox="0 0 {WIDE} {HIGH}">'
         f"<title>{escape(says)}</title>{''.join(drawn)}</svg>"

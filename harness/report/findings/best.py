@@ -188,7 +188,7 @@ def _against_next(study: Study, candidates: Sequence[Configuration]) -> Comparis
 def _by(made: Comparison) -> str:
     """`5.3 % higher [1.0, 9.8]`, of the second of the two."""
     told = say.change(made.effect.reversed) or f"with {say.number(made.second.mean)}"
-    told += "" if made.winner else ", which is not significant"
+    told += "" if made.winner else ", not significantly"
     return f"{told} (exploratory)" if made.question == EXPLORATORY else told
 
 

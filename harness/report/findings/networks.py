@@ -106,17 +106,14 @@ def training_long_enough(study: Study) -> Finding | None:
     The same cell, sampled from the same noise with the network as it was at 90 % of its training:
     networks that still improve may change places with longer training.
     """
-    cells = [(one, cell) for one in study.configurations() for cell in one.cells]
-    both = [(one, before, cell) for one, cell in cells if (before := study.checkpoint(cell))]
-    known = [group for group in both if study.metric.key in group[1].measurements]
+    known = _at_both_ends(study)
     if not known:
         return None
-    rows, shares = [], {}
-    for trained in sorted({one.trained for one, *_ in known}):
-        of_these = [(before, cell) for one, before, cell in known if one.trained == trained]
-        change, shares[trained] = _last_tenth(study, of_these)
-        rows.append((trained, say.number(change), f"{say.spanned(shares[trained], 100)} %"))
-    improving = [name for name, gain in shares.items() if gain.low > 0 < gain.estimate - CONVERGED]
+    gains = _gains(study)
+    shares = {trained: share for trained, (_, share) in gains.items()}
+    rows = [(trained, say.number(change), f"{say.spanned(share, 100)} %")
+            for trained, (change, share) in gains.items()]  # fmt: skip
+    improving = still_improving(study)
     unclear = [name for name, gain in shares.items() if not gain.high <= CONVERGED]
     most = max(shares, key=lambda name: shares[name].estimate)
     if improving:
@@ -136,6 +133,15 @@ def training_long_enough(study: Study) -> Finding | None:
         columns=("trained under", f"change of {study.metric.title} in the last tenth",
                  "of its distance to real images"), rows=rows,
     )  # fmt: skip
+
+
+def still_improving(study: Study) -> list[str]:
+    """The trainings whose last tenth clearly brought their images nearer to real ones."""
+    return [
+        trained
+        for trained, (_, share) in _gains(study).items()
+        if share.low > 0 < share.estimate - CONVERGED
+    ]
 
 
 def memorisation(study: Study) -> Finding | None:
@@ -233,6 +239,23 @@ def _scale(leader: Configuration) -> list[tuple[str, str]]:
         for name, one in DEGRADATIONS.items()
         if (scores := [each[name] for each in degraded if name in each])
     ]
+
+
+def _at_both_ends(study: Study) -> list[tuple[Configuration, CellResult, CellResult]]:
+    """The cells that were also sampled with their network at 90 % of its training, the earlier
+    first."""
+    cells = [(one, cell) for one in study.configurations() for cell in one.cells]
+    both = [(one, before, cell) for one, cell in cells if (before := study.checkpoint(cell))]
+    return [group for group in both if study.metric.key in group[1].measurements]
+
+
+def _gains(study: Study) -> dict[str, tuple[float, Interval]]:
+    """By training, what its last tenth did."""
+    known = _at_both_ends(study)
+    return {
+        trained: _last_tenth(study, [(a, b) for one, a, b in known if one.trained == trained])
+        for trained in sorted({one.trained for one, *_ in known})
+    }
 
 
 def _last_tenth(study: Study, both: list[tuple[CellResult, CellResult]]) -> tuple[float, Interval]:

@@ -63,7 +63,9 @@ def published_schedules(study: Study) -> Finding | None:
     made = _linear_against_cosine(study)
     if made is None or not (made.winner or made.is_opposed):
         return None
-    words = "By FID, cosine_discrete is published as ahead of linear on "
+    words = (
+        "By FID, the cosine of Nichol and Dhariwal (cosine_discrete here) is ahead of linear on "
+    )
     words += f"{WHERE_AHEAD['cosine']} and a little behind it on {WHERE_AHEAD['linear']}. "
     if made.is_opposed:
         words += f"Here {where(won(made.comparisons))}"

@@ -293,11 +293,13 @@ def _lead(made: MainEffect) -> Effect:
 
 
 def _row(made: Made) -> Row:
-    one, other = say.means(made)
+    made = made.turned if made.question == "steps" else made  # more against fewer
+    # A mean of ratios is not the ratio of the means, which would only puzzle beside it.
+    means = map(say.number, say.means(made)) if isinstance(made, Comparison) else ("", "")
     return (
         say.contest(made),
         say.place(made) if isinstance(made, Comparison) else f"all {len(made.comparisons)}",
-        say.number(one), say.number(other),
+        *means,
         say.change(made.effect) or "–",
         "< 0.001" if made.effect.adjusted < 0.001 else say.number(made.effect.adjusted, 2),
         _better(made),

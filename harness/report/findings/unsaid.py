@@ -9,6 +9,7 @@ from harness.analysis.learning import learned
 from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.findings import best, published, theory
+from harness.report.findings.networks import still_improving
 
 
 def unsaid(study: Study) -> list[str]:
@@ -18,6 +19,11 @@ def unsaid(study: Study) -> list[str]:
 
 def _unsaid(study: Study) -> Iterator[str]:
     trained = [one for one in study.configurations() if not one.is_exact]
+    if improving := still_improving(study):
+        yield (
+            f"{say.listed(improving)} still improved when training ended: what is said of what is "
+            "trained holds for this length of training."
+        )
     has_scale = study.metric.is_distance and study.metric.lower_is_better
     if trained and has_scale and learned(study) is None:
         yield (
@@ -37,8 +43,8 @@ def _unsaid(study: Study) -> Iterator[str]:
         )
     if published.is_undecided(study):
         yield (
-            "Some published orders of schedules or samplers were not tested: the differences here "
-            "are not significant."
+            "Some published rankings of schedules or samplers could not be checked: here the "
+            "differences between them are not significant."
         )
     if best.is_too_near_to_tell(study):
         yield (

@@ -64,7 +64,7 @@ addEventListener("click", (event) => {
 });
 let shut = [];
 addEventListener("beforeprint", () => {
-  shut = [...folds()].filter((fold) => !fold.open && fold.classList.contains("section"));
+  shut = [...folds()].filter((fold) => !fold.open && fold.matches(".section, .more"));
   for (const fold of shut) fold.open = true;
 });
 addEventListener("afterprint", () => {
