@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.analysis.study import Study, studies
 from harness.contracts.foreign import refuse_broken
 from harness.downloads import NotHereYet, no_downloads
 from harness.errors import HarnessError
@@ -38,10 +38,12 @@ from harness.plan.preflight import forecast, forecast_without_downloads, identif
 from harness.report import page
 from harness.store import Store
 from harness.tracking import Tracker
-from harness.until import until_decided
 from harness.work.cells import Asked, Cell
 from harness.work.looks import Look
 from harness.work.options import Options, Paths
+
+if TYPE_CHECKING:
+    from harness.analysis.study import Study
 
 
 def run_grid(
@@ -58,6 +60,8 @@ def run_grid(
     cells = identified(expand(grid), paths.workplace)
     if options.until is None:
         return run.report(cells, (), run.work(cells))
+    from harness.until import until_decided  # it loads what verdicts need
+
     return until_decided(cells, options.until, run, screen)
 
 
@@ -123,6 +127,8 @@ class GridRun:
 
     def study(self, cells: list[Cell], looks: Iterable[Look]) -> Study | None:
         """What is recorded of these cells; None where nothing of it was measured."""
+        from harness.analysis.study import studies
+
         experiment = self.tracker.read(Asked.of(cells, looks))
         return next((one for one in studies(experiment) if one.metrics), None)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from harness.analysis.configurations import Configuration
 from harness.analysis.study import Study
@@ -135,7 +135,7 @@ def _line(
     reach, free = np.nan, len(nfe) - 2
     if free > 0:
         covariance = np.linalg.inv(design.T @ design) * (departures @ departures) / free
-        reach = float(stats.t.ppf(0.975, free) * np.sqrt(covariance[1, 1]))
+        reach = float(special.stdtrit(free, 0.975) * np.sqrt(covariance[1, 1]))
     return float(solution[0]), float(solution[1]), reach, float(np.abs(departures).max())
 
 

@@ -156,21 +156,23 @@ def _decided(question: Question) -> Parts:
 
 
 def _undecided(question: Question) -> Parts:
-    won = _won(question)
-    if len(won) > 1:
-        where = [f"{level} {_where(question, those)}" for level, those in won.items()]
-        return f"depends on {_on(won)}", say.listed(where), "each significant", "partly"
     group = question.best
+    among = [one for one in question.main if {one.first, one.second} <= {*group}]
+    opposed = _won([one for one in among if one.is_opposed])
+    if len(opposed) > 1:
+        where = [f"{level} {_where(question, those)}" for level, those in opposed.items()]
+        return f"depends on {_on(opposed)}", say.listed(where), "each significant", "partly"
     if len(group) < len(question.levels) and len(group) <= 3:
         worse = [level for level in question.levels if level not in group]
-        told = f"better than {say.listed(worse)}; between them not significant"
+        told = f"{say.listed(worse)} {say.are(len(worse))} worse; which of these is best is open"
         return say.listed(group, "or"), told, _basis(question.main[0]), "partly"
-    [leader] = won or [None]
-    if leader is not None:
-        made = won[leader]
-        total = len([one for one in question.comparisons if leader in _levels(question, one)])
-        told = f"{leader} is better {_where(question, made)}; elsewhere not significant"
-        return "no overall winner", told, f"sure in {len(made)} of {total} configurations", "partly"
+    won = _won(among)
+    if won:
+        where = [f"{level} is better {_where(question, those)}" for level, those in won.items()]
+        made = [one for each in among for one in each.comparisons]
+        sure = len([one for one in made if one.winner is not None])
+        told = f"{say.listed(where)}; elsewhere not significant"
+        return "no overall winner", told, f"sure in {sure} of {len(made)} configurations", "partly"
     closest = max(question.open or question.main, key=lambda one: abs(_z(one)))
     if closest.effect.reason == ONE_SEED:
         return f"open, {closest.ahead} ahead", ONE_SEED, _agreement(closest), "open"
@@ -245,7 +247,8 @@ def _basis(effect: MainEffect) -> str:
 def _why(effect: MainEffect) -> str:
     if effect.effect.reason == DISAGREE:
         return DISAGREE
-    return f"not significant, {_basis(effect)}"
+    needed = say.needed(effect.effect)
+    return f"not significant; needs {needed}" if needed else f"not significant, {_basis(effect)}"
 
 
 def _same_everywhere(effect: MainEffect) -> bool:
@@ -253,10 +256,10 @@ def _same_everywhere(effect: MainEffect) -> bool:
     return same == of
 
 
-def _won(question: Question) -> dict[Level, list[Comparison]]:
+def _won(among: Iterable[MainEffect]) -> dict[Level, list[Comparison]]:
     """By level, the configurations in which it is decided to be better than another."""
     found: dict[Level, list[Comparison]] = {}
-    for effect in question.main:
+    for effect in among:
         for one in effect.comparisons:
             if one.winner is not None:
                 level = effect.first if one.winner is one.first else effect.second
@@ -280,10 +283,6 @@ def _where(question: Question, made: Sequence[Comparison]) -> str:
 def _on(won: dict[Level, list[Comparison]]) -> str:
     steps = [{one.steps for one in made} for made in won.values()]
     return "the steps" if not set.intersection(*steps) else "the configuration"
-
-
-def _levels(question: Question, made: Comparison) -> tuple[Level, Level]:
-    return question.factor.of(made.first), question.factor.of(made.second)
 
 
 def _of(question: Question, one: Level, other: Level) -> MainEffect | None:

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from harness.analysis.configurations import Configuration
+from harness.analysis.questions import questions
 from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.answers import Answer, Budget, Next, answers, budgets, next_commands
@@ -62,7 +63,7 @@ def first_screen(study: Study, command: str, expected: int = 0) -> FirstScreen:
     there = len({one.cell.key for one in study.cells})
     found = answers(study)
     has_answer = bool(study.cells and study.metrics)
-    ranked = budgets(study) if has_answer and len(found) != 1 else []
+    ranked = budgets(study) if has_answer and questions(study) else []
     rivals = {_other(one) for one in ranked if one.rival}
     return FirstScreen(
         _compared(study) if has_answer else "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from harness.analysis.configurations import total_error
 from harness.analysis.reference import spread
@@ -49,7 +49,7 @@ def sampling_variance(study: Study) -> Finding | None:
     variance = sum(float(np.var(one, ddof=1)) * (len(one) - 1) for one in values) / freedom
     errors = [total_error(measured) for group in several for _, measured in group]
     known = [error**2 for error in errors if np.isfinite(error)]
-    low, high = np.sqrt(variance * freedom / stats.chi2.ppf([0.975, 0.025], freedom))
+    low, high = np.sqrt(variance * freedom / special.chdtri(freedom, [0.025, 0.975]))
     deviation = Interval(float(np.sqrt(variance)), float(low), float(high), len(several))
     words = f"Between sampling seeds {study.metric.title} has a standard deviation of "
     words += say.spanned(deviation)
