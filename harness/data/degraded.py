@@ -44,7 +44,7 @@ def pure_noise(images: Images) -> Images:
 
 @dataclass(frozen=True)
 class Degradation:
-    """What takes the place of real images, and the words that end a sentence about its score."""
+    """What takes the place of real images, and what that is called."""
 
     words: str
     do: Callable[[Images], Images]
@@ -52,7 +52,7 @@ class Degradation:
 
 # By the name that ends the column of their score: `kid_noisy`.
 DEGRADATIONS = {
-    "half_resolution": Degradation("at half their resolution", half_resolution),
-    "noisy": Degradation(f"with Gaussian noise of {NOISE:g} of 255", noisy),
-    PURE_NOISE: Degradation("when they are replaced by pure noise", pure_noise),
+    "half_resolution": Degradation("real images at half their resolution", half_resolution),
+    "noisy": Degradation(f"real images with Gaussian noise of {NOISE:g} of 255", noisy),
+    PURE_NOISE: Degradation("pure noise", pure_noise),
 }

@@ -15,7 +15,7 @@ from harness.analysis.configurations import Configuration, best, within
 from harness.analysis.costs import seconds_of
 from harness.analysis.decisions import DISAGREE, ONE_SEED, TRAINING, Effect
 from harness.analysis.learning import Learning, learned
-from harness.analysis.looks import SEEDS, TIMES
+from harness.analysis.looks import SEEDS, TIMES, is_tie
 from harness.analysis.questions import (
     Comparison,
     Level,
@@ -248,6 +248,8 @@ def _why(effect: MainEffect) -> str:
     if effect.effect.reason == DISAGREE:
         return DISAGREE
     needed = say.needed(effect.effect)
+    if is_tie(effect.effect):
+        return needed
     return f"not significant; needs {needed}" if needed else f"not significant, {_basis(effect)}"
 
 

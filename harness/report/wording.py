@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
 from harness.analysis.configurations import Configuration
-from harness.analysis.decisions import DISAGREE, NO_PAIR, ONE_SEED, Effect
+from harness.analysis.decisions import CONSTANT, DISAGREE, NO_PAIR, ONE_SEED, Effect
 from harness.analysis.looks import is_tie
 from harness.analysis.questions import (
     EXPLORATORY,
@@ -168,10 +168,11 @@ def needed(effect: Effect) -> str:
     there is one."""
     if effect.verdict != "inconclusive":
         return ""
-    of_seeds = {NO_PAIR: "the same training seeds for both", DISAGREE: "more training seeds",
-                ONE_SEED: "at least 2 training seeds"}  # fmt: skip
+    of_reason = {NO_PAIR: "the same training seeds for both", DISAGREE: "more training seeds",
+                ONE_SEED: "at least 2 training seeds",
+                CONSTANT: "images that differ"}  # fmt: skip
     if effect.reason:
-        return of_seeds.get(effect.reason, "a metric whose error can be measured")
+        return of_reason.get(effect.reason, "a metric whose error can be measured")
     if is_tie(effect):
         bound = max(abs(effect.change.low), abs(effect.change.high))
         return f"a tie for practical purposes (within {percent(bound)})"

@@ -84,7 +84,7 @@ def pareto_front(study: Study) -> Finding | None:
     words += f"; {say.listed(others)}" if others else ""
     made = {one.first: one for one in _explored(study) if one.first in kept and one.second in kept}
     rows = [
-        (say.described(one), say.number(one.nfe), say.spanned(one.interval),
+        (say.described(one), f"{one.nfe:,.0f}", say.spanned(one.interval),
          _judged(made[one]) if one in made else "–")
         for one in kept
     ]  # fmt: skip
@@ -188,7 +188,7 @@ def _against_next(study: Study, candidates: Sequence[Configuration]) -> Comparis
 def _by(made: Comparison) -> str:
     """`5.3 % higher [1.0, 9.8]`, of the second of the two."""
     told = say.change(made.effect.reversed) or f"with {say.number(made.second.mean)}"
-    told += "" if made.winner else ", not significantly"
+    told += "" if made.winner else ", not significantly worse"
     return f"{told} (exploratory)" if made.question == EXPLORATORY else told
 
 

@@ -156,7 +156,7 @@ def memorisation(study: Study) -> Finding | None:
     leader = best(shares)
     share = shares[leader]
     words = f"{say.spanned(share, 100)} % of the best images lie nearer to a training image than "
-    words += "95 % of held-out images do: "
+    words += "95 % of held-out images do (5 % by chance): "
     is_more, is_chance = share.low > BY_CHANCE, share.high <= 2 * BY_CHANCE
     words += "the network repeats training images" if is_more else "no sign of copies"
     if not (is_more or is_chance):
@@ -235,7 +235,7 @@ def _scale(leader: Configuration) -> list[tuple[str, str]]:
     """What degraded copies of as many real images score, and pure noise."""
     degraded = [leader.measurement(cell).degraded for cell in leader.cells]
     return [
-        (f"real images {one.words}", say.number(float(np.mean(scores))))
+        (one.words, say.number(float(np.mean(scores))))
         for name, one in DEGRADATIONS.items()
         if (scores := [each[name] for each in degraded if name in each])
     ]

@@ -115,7 +115,7 @@ def open_questions(study: Study) -> Finding | None:
         return None
     by_question = groupby(unsettled, key=lambda one: one.question)
     hardest = [max(those, key=_effort) for _, those in by_question]
-    parts = [f"the {noun(one.question)} (needs {say.needed(one.effect)})" for one in hardest]
+    parts = [f"the {noun(one.question)}" for one in hardest]
     parts[MOST_NAMED:] = [f"{len(hardest) - MOST_NAMED} more"] if len(hardest) > MOST_NAMED else []
     first = hardest[0].effect
     rows = [
