@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.analysis.study import Study
 from harness.work.cells import EXACT, Cell, Part
-from harness.work.results import CellResult, Run
+from harness.work.results import PURE_NOISE, CellResult, Run
 
 LUCK = np.array([0.0, 0.004, -0.003])  # what three training seeds add to every value
 LINE = ("cosine", "ddim")
@@ -79,6 +79,16 @@ def exactly(result: CellResult, value: float) -> CellResult:
     training = replace(result.cell.training, model=Part(EXACT), training_steps=0, seed=0)
     measured = {"kid": replace(result.measurements["kid"], value=value, corrected=value)}
     return replace(result, cell=replace(result.cell, training=training), measurements=measured)
+
+
+def noise_of(score: float) -> dict[str, object]:
+    """Options of a study beside whose cells pure noise scores this, and real images nothing."""
+
+    def more(result: CellResult) -> CellResult:
+        kid = replace(result.measurements["kid"], degraded={PURE_NOISE: score})
+        return replace(result, measurements={**result.measurements, "kid": kid})
+
+    return {"baseline": 0.0, "more": more}
 
 
 def before(

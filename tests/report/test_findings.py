@@ -14,6 +14,7 @@ from studies import (
     by_steps,
     exactly,
     forecast,
+    noise_of,
     results,
     study,
     two_schedules,
@@ -31,7 +32,7 @@ from harness.report.findings.catalogue import (
 )
 from harness.report.findings.networks import HAS_IT_LEARNED
 from harness.report.findings.unsaid import unsaid
-from harness.work.results import PURE_NOISE, PixelSpread, SamplingPath
+from harness.work.results import PixelSpread, SamplingPath
 
 LEARNS = (0.3, 0.1, 0.2, 0.05)  # linear and cosine at 5 steps, and at 50
 ONE_SEED = ([0.3], [0.1], [0.2], [0.05])
@@ -115,16 +116,6 @@ def priced(noise):
 
 def milliseconds(cell):
     return cell.steps / 1000
-
-
-def noise_of(score):
-    """Pure noise scores this beside every cell."""
-
-    def more(result):
-        kid = replace(result.measurements["kid"], degraded={PURE_NOISE: score})
-        return replace(result, measurements={**result.measurements, "kid": kid})
-
-    return {"baseline": 0.0, "more": more}
 
 
 CROSSED = {

@@ -1,0 +1,287 @@
+"""The first screen: what each question's card says, what to take, and what to run next."""
+
+import re
+from dataclasses import replace
+from html import unescape
+
+import made
+import numpy as np
+import pytest
+from experiments import build
+from studies import by_sampler, by_steps, noise_of, results, study, two_schedules
+
+from harness.analysis.decisions import ONE_SEED
+from harness.analysis.study import Study, studies
+from harness.report.answers import answers, budgets, next_commands
+from harness.report.first import first_screen
+from harness.work.looks import Look
+
+LEARNS = (0.3, 0.1, 0.2, 0.05)  # linear and cosine at 5 steps, and at 50
+ALONE = ([0.3], [0.1], [0.2], [0.05])  # of one training seed
+UNCLEAR = {("linear", "ddim", 10): [0.30, 0.34, 0.27], ("cosine", "ddim", 10): [0.25, 0.28, 0.24]}
+COMMAND = "harness run x.yaml"
+MOST_WORDS = 120  # a reader of the first screen has ten seconds
+
+
+def by_question(of):
+    return {one.question: one for one in answers(of)}
+
+
+def only(of):
+    [one] = answers(of)
+    return one
+
+
+def commands(of, command=COMMAND):
+    return [one.command for one in next_commands(of, command)]
+
+
+# The cards.
+
+
+def test_a_decided_question_names_its_winner_with_the_effect_and_how_sure_that_is():
+    card = by_question(two_schedules(*LEARNS))["Schedule"]
+    assert (card.headline, card.state) == ("cosine", "decided")
+    assert re.search(r"\d+ % lower than linear \[\d+, \d+\]", card.sentence)
+    assert "6 of 6 pairs" in card.sureness
+    assert "3 training seeds" in card.sureness
+
+
+def test_levels_that_are_not_told_apart_share_the_answer_and_the_rest_is_worse():
+    card = only(by_sampler({"ddim": [0.1], "heun": [0.1001], "ddpm": [0.3]}, steps=(10,)))
+    assert (card.headline, card.state) == ("ddim or heun", "partly")
+    assert "ddpm" in card.sentence
+
+
+def test_curves_that_cross_make_the_answer_depend_on_the_steps():
+    crossing = by_sampler({"ddim": [0.1, 0.08], "ddpm": [0.3, 0.02]}, steps=(5, 50))
+    card = by_question(crossing)["Sampler"]
+    assert (card.headline, card.state) == ("depends on the steps", "partly")
+    assert re.search(r"ddim at 5 steps.*ddpm at 50 steps", card.sentence)
+
+
+def test_what_is_decided_in_some_configurations_alone_has_no_overall_winner():
+    clear, vague = np.array([0.0, 0.001, -0.001]), np.array([0.0, 0.09, -0.08])
+    values = {("linear", "ddim", 5): 0.3 + clear, ("cosine", "ddim", 5): 0.2 + clear,
+              ("linear", "ddim", 50): 0.1 + vague, ("cosine", "ddim", 50): 0.1 - vague}  # fmt: skip
+    card = by_question(study(values))["Schedule"]
+    assert card.state == "partly"
+    assert "cosine" not in card.headline
+    assert "cosine is better at 5 steps" in card.sentence
+    assert "1 of 2" in card.sureness
+
+
+def test_one_training_seed_leaves_a_schedule_open_and_says_who_is_ahead():
+    card = by_question(two_schedules(*ALONE))["Schedule"]
+    assert card.state == "open"
+    assert card.headline.startswith("open")
+    assert "cosine" in card.headline
+    assert ONE_SEED in card.sentence
+    assert "2 of 2 pairs" in card.sureness
+
+
+def test_without_a_verdict_no_winner_stands_in_the_headline():
+    card = only(study(UNCLEAR))
+    assert card.state == "open"
+    assert "cosine" not in card.headline
+    assert "cosine" in card.sentence
+
+
+def test_a_tie_asks_for_nothing_more():
+    near = 1 + np.array([0.0, 0.004, -0.004])
+    card = only(
+        study({("linear", "ddim", 10): 0.3 * near, ("cosine", "ddim", 10): 0.3 * near[::-1]})
+    )
+    assert card.state == "open"
+    assert "tie" in card.sureness
+    assert "needs" not in card.sureness
+
+
+@pytest.mark.parametrize(
+    ("values", "headline", "state"),
+    [
+        ({5: 0.3, 10: 0.2, 50: 0.1}, "50 steps", "decided"),
+        ({5: 0.3, 10: 0.1, 50: 0.1}, "10 or more", "partly"),
+        ({5: 0.3, 10: 0.1, 50: 0.2}, "10 steps", "decided"),
+        ({5: 0.1, 10: 0.2, 50: 0.3}, "5 steps", "decided"),
+    ],
+)
+def test_of_steps_the_fewest_are_named_that_more_do_not_improve_on(values, headline, state):
+    card = only(by_steps(values))
+    assert (card.headline, card.state) == (headline, state)
+
+
+def test_where_nothing_was_learned_that_is_the_only_answer():
+    of = two_schedules(0.3, 0.29, 0.28, 0.27, **noise_of(0.3))
+    card = only(of)
+    assert card.state == "open"
+    assert "nothing learned" in card.headline
+    screen = first_screen(of, COMMAND)
+    assert screen.rows == []
+
+
+def test_where_some_have_not_learned_they_are_named_and_the_rest_is_answered():
+    cards = by_question(two_schedules(*LEARNS, **noise_of(0.12)))
+    assert cards["Schedule"].headline == "cosine"
+    learned = cards["Has it learned?"]
+    assert (learned.headline, learned.state) == ("partly", "partly")
+    assert "linear" in learned.sureness
+    assert "cosine" not in learned.sureness
+
+
+@pytest.mark.parametrize(
+    ("of", "why"),
+    [
+        (Study.of([]), "no cell has a result"),
+        (Study.of([replace(one, measurements={}) for one in two_schedules(*LEARNS).results]),
+         "no cell has a value"),
+    ],
+)  # fmt: skip
+def test_without_a_number_there_is_no_answer_and_nothing_to_run(of, why):
+    card = only(of)
+    assert card.state == "open"
+    assert why in card.as_line
+    screen = first_screen(of, COMMAND)
+    assert (screen.rows, screen.next) == ([], [])
+
+
+def test_a_single_cell_is_its_value_and_no_comparison():
+    of = Study.of(results({("cosine", "ddim", 10): [0.1]}))
+    card = only(of)
+    assert card.headline.startswith("0.1")
+    assert "cosine with ddim at 10 steps" in card.sentence
+    screen = first_screen(of, COMMAND)
+    assert (screen.rows, screen.next) == ([], [])
+
+
+def test_a_question_some_of_whose_cells_are_missing_is_marked():
+    assert not any(one.is_incomplete for one in answers(two_schedules(*LEARNS)))
+    cut = Study.of(two_schedules(*LEARNS).results[1:])
+    assert all(one.is_incomplete for one in answers(cut))
+
+
+def test_a_screen_is_marked_until_all_cells_are_there():
+    of = two_schedules(*LEARNS)
+    assert first_screen(of, COMMAND, expected=12).so_far == ""
+    screen = first_screen(of, COMMAND, expected=20)
+    assert re.match(r"12 of 20\b", screen.so_far)
+    assert screen.as_text().startswith(screen.so_far)
+
+
+# What to take.
+
+
+def test_for_each_number_of_evaluations_the_best_within_it_is_taken():
+    of = by_sampler({"ddim": [0.1, 0.08, 0.06], "ddpm": [0.3, 0.1, 0.02]}, steps=(5, 10, 50))
+    found = budgets(of)
+    assert [one.evaluations for one in found] == [5, 10, 50]
+    assert [one.take.kind for one in found] == ["ddim", "ddim", "ddpm"]
+
+
+def test_a_rival_differs_in_the_schedule_alone_where_there_are_several():
+    [first, *_] = budgets(build_study())
+    one, other = first.rival.first, first.rival.second
+    assert (one.schedule, other.schedule) == ("cosine", "linear")
+    assert (one.sampler, one.steps) == (other.sampler, other.steps)
+
+
+def test_samplers_with_no_significant_difference_are_named_beside_the_best():
+    of = by_sampler({"ddim": [0.1], "heun": [0.1001], "ddpm": [0.3]}, steps=(10,))
+    [row] = budgets(of)
+    assert (row.take.kind, row.also) == ("ddim", ("heun",))
+    assert len(first_screen(of, COMMAND).rows) == 1  # one question is enough for a table
+
+
+def test_many_numbers_of_evaluations_are_shown_by_some_with_the_fewest_and_the_most():
+    steps = (2, 5, 8, 10, 15, 20, 30, 50)
+    found = budgets(by_steps({n: 1 / n for n in steps}))
+    assert len(found) <= 5
+    assert (found[0].evaluations, found[-1].evaluations) == (2, 50)
+
+
+# What to run next.
+
+
+def test_a_grid_of_one_seed_names_three():
+    of = two_schedules(*ALONE)
+    assert f"{COMMAND} seeds=[0,1,2]" in commands(of)
+    told = commands(of, f"{COMMAND} seeds=[0] steps=[5,50]")
+    assert f"{COMMAND} steps=[5,50] seeds=[0,1,2]" in told
+    other = Study.of(
+        [made.result(made.cell(schedule, seed=5), kid=kid)
+         for schedule, kid in (("linear", 0.3), ("cosine", 0.1))]
+    )  # fmt: skip
+    assert commands(other) == [f"{COMMAND} seeds=[5,0,1]"]
+
+
+def test_what_is_open_is_looked_at_until_decided_within_what_it_needs():
+    [told] = commands(study(UNCLEAR))
+    limit = re.fullmatch(rf"{COMMAND} --until decided --max-seeds (\d+)", told)
+    assert 3 < int(limit[1]) <= 12
+    images = study({("cosine", "ddim", 10): [0.1], ("cosine", "ddpm", 10): [0.11]}, error=0.005)
+    [told] = commands(images)
+    limit = re.fullmatch(rf"{COMMAND} --until decided --max-images (\d+)", told)
+    assert made.CELL.images < int(limit[1]) <= 8 * made.CELL.images
+
+
+def test_what_no_look_could_decide_is_not_told_to_be_run():
+    far = {("linear", "ddim", 10): [0.30, 0.34, 0.27], ("cosine", "ddim", 10): [0.29, 0.33, 0.27]}
+    assert commands(study(far)) == []
+
+
+def test_a_best_at_the_last_number_of_steps_asks_for_twice_as_many():
+    assert commands(by_steps({5: 0.3, 10: 0.2, 50: 0.1})) == [f"{COMMAND} steps=[5,10,50,100]"]
+    assert commands(by_steps({5: 0.3, 10: 0.1, 50: 0.2})) == []
+
+
+def test_networks_that_have_learned_nothing_are_trained_for_longer():
+    of = two_schedules(0.3, 0.29, 0.28, 0.27, **noise_of(0.3))
+    [told] = commands(of)
+    steps = re.fullmatch(rf"{COMMAND} training\.steps=(\d+)", told)
+    assert int(steps[1]) > made.TRAINING.training_steps
+
+
+def test_where_all_is_decided_there_is_nothing_to_run():
+    assert commands(study({("linear", "ddim", 10): 0.3, ("cosine", "ddim", 10): 0.1})) == []
+
+
+def test_the_cheapest_command_comes_first_and_alone_on_a_terminal():
+    of = build_study(seeds=(0,), gain=0.0)
+    told = next_commands(of, COMMAND)
+    assert len(told) == 2
+    assert [one.seconds for one in told] == sorted(one.seconds for one in told)
+    text = first_screen(of, COMMAND).as_text()
+    assert told[0].command in text
+    assert told[1].command not in text
+
+
+def test_verdicts_of_several_looks_are_answered_as_any():
+    looks = (Look((0, 1, 2), (0,)),)
+    of = Study(tuple(two_schedules(*LEARNS).results), looks=looks)
+    assert by_question(of)["Schedule"].headline == "cosine"
+
+
+# As a page.
+
+
+def build_study(**axes):
+    return studies(build(**axes))[0]
+
+
+def test_the_first_screen_is_read_in_seconds(written):
+    html = (written / "report.html").read_text()
+    [screen] = re.findall(r'<section class="first">.*?</section>', html, flags=re.S)
+    assert html.index(screen) < html.index("<figure")
+    shown = re.sub(r"<(pre|svg)\b.*?</\1>", "", screen, flags=re.S)  # commands and drawings
+    words = [word for word in unescape(re.sub(r"<[^>]+>", " ", shown)).split()
+             if re.search(r"[^\W\d_]", word)]  # fmt: skip
+    assert len(words) <= MOST_WORDS
+    assert screen.count('<article class="card') == 3
+    assert "<pre" in screen
+
+
+def test_the_text_beside_the_page_has_its_answers(written, results):
+    text = (written / "answers.txt").read_text()
+    for one in answers(studies(results)[0]):
+        assert one.as_line in text
+    assert np.all([len(line) < 200 for line in text.splitlines()])
