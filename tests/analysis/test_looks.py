@@ -73,7 +73,8 @@ def test_a_decided_question_adds_nothing():
 
 
 def test_an_open_question_adds_seeds_to_its_own_levels():
-    values = {("linear", "ddim", 10): [0.30, 0.34, 0.27], ("cosine", "ddim", 10): [0.28, 0.31, 0.25],
+    values = {("linear", "ddim", 10): [0.30, 0.34, 0.27],
+              ("cosine", "ddim", 10): [0.28, 0.31, 0.25],
               ("quad", "ddim", 10): 0.9 + CLEAR}  # fmt: skip
     added = added_by(at(values, looks_of()[:1]), looks_of()[1])
     assert {str(cell.training.schedule) for cell in added} == {"linear", "cosine"}

@@ -1,4 +1,5 @@
-"""The page in a real browser: it asks for nothing, its tables sort, a telephone shows it whole."""
+"""The page in a real browser: it asks for nothing, its tables sort, its sections fold, a telephone
+shows it whole."""
 
 import json
 import shutil
@@ -45,7 +46,7 @@ PROBE = """
 const frame = document.querySelector("iframe");
 frame.addEventListener("load", () => {
   const page = frame.contentDocument, told = {};
-  const table = page.querySelector("table.sortable");
+  const table = page.querySelector("tr[data-runs]").closest("table");
   const body = () => [...table.tBodies[0].rows].map((row) => row.dataset.runs);
   const column = (n) => [...table.tBodies[0].rows].map((row) => row.cells[n].textContent);
   const header = (n) => table.tHead.rows[0].cells[n];
@@ -53,6 +54,25 @@ frame.addEventListener("load", () => {
   const order = (n) => header(n).getAttribute("aria-sort");
   const shot = (n) => ({ order: order(n), rows: body(), seen: column(n) });
   told.width = page.documentElement.scrollWidth;
+  const ends = [...page.querySelectorAll(".first *")].map((one) => one.getBoundingClientRect().right);
+  told.firstScreen = Math.max(...ends);
+  const folds = [...page.querySelectorAll("details")];
+  const target = page.getElementById("trainings"), fold = target.closest("details");
+  told.linked = fold.open;
+  fold.open = false;
+  page.querySelector('h3 a[href="#trainings"]').click();
+  told.clicked = fold.open;
+  fold.open = false;
+  const sections = [...page.querySelectorAll("details.section")];
+  const print = (name) => {
+    page.defaultView.dispatchEvent(new Event(name));
+    return sections.map((one) => one.open);
+  };
+  told.unprinted = sections.map((one) => one.open);
+  told.printing = print("beforeprint");
+  told.printed = print("afterprint");
+  for (const one of folds) one.open = true;
+  told.unfolded = page.documentElement.scrollWidth;
   told.before = shot(2);
   for (const name of ["up", "down", "back"]) { press(2); told[name] = shot(2); }
   press(1); told.words = shot(1);
@@ -60,7 +80,7 @@ frame.addEventListener("load", () => {
   told.foot = table.rows[table.rows.length - 1].textContent;
   told.buttons = page.querySelectorAll("th button").length;
   told.headers = page.querySelectorAll("table.sortable th").length;
-  const others = [...page.querySelectorAll("table.sortable")].slice(1);
+  const others = [...page.querySelectorAll("table.sortable")].filter((one) => one !== table);
   told.untouched = others.every((other) => !other.querySelector("[aria-sort]"));
   document.body.textContent = JSON.stringify(told);
 });
@@ -122,7 +142,9 @@ def html(written):
 @pytest.fixture(scope="module")
 def told(html, visit):
     """What the probe saw of the page in a frame as wide as a telephone."""
-    frame = '<iframe src="report.html" style="width:390px;height:800px;border:0"></iframe>'
+    frame = (
+        '<iframe src="report.html#trainings" style="width:390px;height:800px;border:0"></iframe>'
+    )
     outer = f"<!doctype html><body>{frame}<script>{PROBE}</script></body>"
     dom, _ = visit({"outer.html": outer, "report.html": html})
     return json.loads(dom[dom.index("{") : dom.rindex("}") + 1])
@@ -148,6 +170,22 @@ def test_a_request_would_be_seen(visit):
 
 def test_a_page_on_a_telephone_does_not_scroll_sideways(told):
     assert told["width"] <= 390
+    assert told["unfolded"] <= 390
+
+
+def test_the_first_screen_on_a_telephone_is_seen_whole(told):
+    assert 300 < told["firstScreen"] <= 390
+
+
+def test_a_link_to_something_folded_opens_it(told):
+    assert told["linked"]  # by the address
+    assert told["clicked"]  # again, by a click
+
+
+def test_paper_folds_nothing_and_the_screen_stays_as_it_was(told):
+    assert not all(told["unprinted"])
+    assert all(told["printing"])
+    assert told["printed"] == told["unprinted"]
 
 
 def test_a_click_sorts_by_number_the_next_turns_it_round_the_third_restores(told):

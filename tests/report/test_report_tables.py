@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from experiments import with_metric
 
+from harness.analysis.questions import comparisons, questions
 from harness.analysis.study import studies
 from harness.errors import BadOption
 from harness.report import contents, page
+from harness.report.decision_table import decisions, details, verdicts
 from harness.report.render import anchors
 from harness.report.study_tables import OTHER, every_cell, quality, trainings
 from harness.work.cells import Part
+from harness.work.looks import Look
 from harness.work.results import Run
 
 SHARES = ("coverage", "density", "precision", "recall")
@@ -54,8 +57,11 @@ class Rows(HTMLParser):
 
 
 def written(results, folder):
+    """The tables whose rows lead to runs: by configuration, and of every cell."""
     page.write(results, folder)
-    return Rows((folder / "report.html").read_text()).tables
+    tables = Rows((folder / "report.html").read_text()).tables
+    last = [[cell["text"] for cell in table[0]["cells"]][-1] for table in tables]
+    return [table for table, name in zip(tables, last, strict=True) if name in ("seeds", "run")]
 
 
 @pytest.fixture
@@ -251,12 +257,10 @@ def test_findings_have_names_that_stay_and_differ(results, tmp_path):
     assert f'<h3 id="{name}"><a href="#{name}">Which configuration is best' in html
 
 
-def test_the_sections_come_in_the_order_of_a_paper(results, tmp_path):
+def test_what_was_decided_comes_first_and_how_last(results, tmp_path):
     page.write(results, tmp_path)
-    sections = [
-        "What was compared, and how", "Quality by schedule, sampler and steps", "Figures",
-        "Findings", "Trainings", "Limitations", "How to rebuild",
-    ]  # fmt: skip
+    sections = ["Decisions", "Findings", "Evidence", "Images", "Costs", "Method", "Limitations",
+                "Rebuild"]  # fmt: skip
     text = (tmp_path / "report.md").read_text()
     assert re.findall(r"^## (.*)$", text, flags=re.M) == sections
     html = (tmp_path / "report.html").read_text()
@@ -264,8 +268,7 @@ def test_the_sections_come_in_the_order_of_a_paper(results, tmp_path):
 
 
 def test_a_thousand_cells_are_set_in_tables_in_seconds(build, with_shares, tmp_path, monkeypatch):
-    for name in ("all_findings", "answers"):
-        monkeypatch.setattr(contents, name, lambda study: [])
+    monkeypatch.setattr(contents, "all_findings", lambda study: [])
     results = with_shares(build(
         schedules=("linear", "cosine", "sigmoid", "laplace", "scaled_linear"),
         samplers=("ddim", "ddpm", "heun", "ab2", "unipc"),
@@ -296,3 +299,58 @@ def test_seeds_are_named_with_the_sampling_seed_where_there_are_several(build, c
     assert [run.name for run in row.runs] == ["0/0", "0/1", "1/0", "1/1"]
     assert row.seeds == "2"
     assert np.isfinite(row.values[4].number)
+
+
+# What was decided.
+
+
+def texts(table, title):
+    return [value.text for value in column(table, title).values]
+
+
+def test_every_pair_of_levels_is_a_row_with_the_level_that_is_ahead_first(everything):
+    study = main_of(everything)
+    made = [one for question in questions(study) for one in question.main]
+    table = decisions(study)
+    assert len(table.rows) == len(made) > 4
+    for one, question, pair, change, verdict in zip(
+        made, *(texts(table, name) for name in ("question", "compared", "change", "verdict")),
+        strict=True,
+    ):  # fmt: skip
+        behind = one.second if one.ahead == one.first else one.first
+        assert (question, pair) == (one.question, f"{one.ahead} against {behind}")
+        assert "lower" in change  # of a distance
+        assert verdict == f"{one.ahead} is better" or one.winner is None
+
+
+def test_every_comparison_is_a_row_with_the_configuration_that_is_ahead_first(results):
+    table = details(main_of(results))
+    ahead, behind = ([value.number for value in each.values]
+                     for each in table.columns if each.is_number)  # fmt: skip
+    assert all(one <= other for one, other in zip(ahead, behind, strict=True))
+    assert len(ahead) == len([*comparisons(main_of(results))])
+
+
+def test_the_lines_of_the_tracker_agree_with_the_table(everything):
+    study = main_of(everything)
+    lines = [*verdicts(study)]
+    table = decisions(study)
+    named = zip(*(texts(table, name) for name in ("question", "compared", "change", "verdict")),
+                strict=True)  # fmt: skip
+    for question, pair, change, verdict in named:
+        [line] = [one for one in lines if one.startswith(f"{question}: {pair}: ")]
+        assert change in line
+        assert ("better" in line.split(": ")[2]) == verdict.endswith(" is better")
+
+
+def test_where_levels_cross_neither_is_better_overall(results):
+    table = decisions(main_of(results))
+    by_question = dict(zip(texts(table, "question"), texts(table, "verdict"), strict=True))
+    assert by_question["schedule"] == "cosine is better"
+    assert "better" not in by_question["sampler"]
+
+
+def test_the_look_that_decided_is_told_where_there_were_several(results):
+    assert "look" not in titles(decisions(main_of(results)))
+    looks = (Look((0, 1, 2), (0,)),)
+    assert {*texts(decisions(main_of(replace(results, looks=looks))), "look")} >= {"1"}
