@@ -41,9 +41,9 @@ class InterimReport:
         if not self.is_wanted or not (is_due or (self.is_long and not self._told)):
             return
         try:
+            if not self.tracker.finished().keys() & self.asked.cells.keys():
+                return  # nothing was scored yet, or all that was tried failed
             experiment = replace(self.tracker.read(self.asked), ui_url=self.paths.ui_url)
-            if not experiment.cells:  # all that was tried failed
-                return
             page.write(experiment, self.paths.report_dir)
         except Exception as error:  # of a disk, a server, or a figure of another package
             self._tell("There is no report so far", str(error))

@@ -260,6 +260,27 @@ def test_a_filter_that_says_nothing_is_refused(harness, option, text):
     refused(harness("plan", "small.yaml", option, text), "filter")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--at-most", "1h"], "--at-most limits --until"),
+        (["--max-seeds", "5"], "--max-seeds limits --until"),
+        (["--max-images", "500"], "--max-images limits --until"),
+        (["--until", "decided", "--only", "steps=2"], "--only and --until cannot both"),
+        (["--until", "decided", "--redo", "steps=2"], "--redo and --until cannot both"),
+        (["--until", "decided", "--retime"], "--retime and --until cannot both"),
+        (["--until", "decided", "--at-most", "soon"], "no length of time"),
+        (["--until", "decided", "--max-seeds", "1"], "not in the range"),
+        (["--until", "tired"], "is not 'decided'"),
+    ],
+)
+def test_looks_and_their_limits_go_together_and_with_whole_grids_alone(
+    harness, tmp_path, arguments, message
+):
+    refused(harness("run", "small.yaml", *arguments), message)
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
 @pytest.mark.parametrize("limit", ["", "soon", "-5", "5x", "1h30", "1e3", "nan", "inf", "9 m"])
 def test_a_time_limit_that_is_no_time_is_refused(harness, limit):
     refused(

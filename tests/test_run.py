@@ -158,6 +158,10 @@ def test_the_report_links_each_cell_to_its_run_where_that_is_asked(finished, tmp
         assert f"http://127.0.0.1:5000/#/experiments/1/runs/{run_id}" in html
 
 
+def test_seeds_of_a_first_run_were_added_to_nothing(finished):
+    assert "by hand" not in (finished / "report" / "report.md").read_text()
+
+
 def test_a_wrong_address_of_the_pages_is_refused_before_any_work(tmp_path, grid_file):
     paths = replace(paths_in(tmp_path), ui_url="ftp://pages")
     with pytest.raises(BadOption, match="--ui-url is 'ftp://pages'"):

@@ -11,6 +11,8 @@ import pytest
 
 from harness.errors import StoreError
 from harness.store import FEATURES, Store, in_memory, replacing, write_bytes
+from harness.work.cells import Asked
+from harness.work.looks import Look
 from harness.work.results import RESULT, Artifacts
 
 RESULT_OF_A_CELL = made.result(kid=0.1, files={"samples.png": b"png", "path.csv": b"t\n1\n"})
@@ -156,6 +158,24 @@ def test_a_written_name_outlasts_a_power_cut(tmp_path, monkeypatch):
     write_bytes(path, b"all of it")
     assert synced == [("file", False), ("folder", True)]
     assert path.read_bytes() == b"all of it"
+
+
+def test_what_a_grid_stood_for_is_read_back_and_the_last_run_counts(store):
+    assert store.grids() == {}
+    first = Asked.of([made.cell(seed=0)])
+    looks = [Look((0, 1), (0,)), Look((0, 1, 2), (0, 1))]
+    last = replace(Asked.of([made.cell(seed=n) for n in (0, 1, 2)], looks), looked=(2,))
+    store.keep_grid("digits", first)
+    store.keep_grid("flowers", first)
+    store.keep_grid("digits", last)
+    assert store.grids() == {"digits": last, "flowers": first}
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"cells": 3, "trainings": []}', b"\xff"])
+def test_a_damaged_note_of_a_grid_is_none(store, content):
+    store.keep_grid("digits", Asked.of([made.cell()]))
+    (store.root / "grids" / "flowers.json").write_bytes(content)
+    assert [*store.grids()] == ["digits"]
 
 
 def test_what_is_forgotten_is_gone(store):

@@ -237,9 +237,8 @@ class Asked:
     trainings: tuple[str, ...] = ()
     looks: tuple[Look, ...] = ()  # at which verdicts were asked for, where there were several
     seeds: int = 0  # training seeds
-    looked: tuple[
-        int, ...
-    ] = ()  # how many it had when a report was written, before more were added
+    # How many it had when a report was written, before more were added.
+    looked: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, cells: Iterable[Cell], looks: Iterable[Look] = ()) -> Self:
@@ -253,12 +252,12 @@ class Asked:
 
     def after(self, before: Asked) -> Self:
         """The same, knowing what the grid stood for when it was last run: whether training seeds
-        were added by hand to what had been looked at."""
+        were added by hand to what had been looked at. One seed gives no verdict, and is no look."""
         looked: tuple[int, ...] = ()
-        if not self.looks and before.cells.keys() == self.cells.keys():
+        if not self.looks and before.cells.keys() <= self.cells.keys():
             looked = before.looked
-        elif not self.looks and before.cells.keys() < self.cells.keys():
-            looked = (*before.looked, before.seeds) if before.seeds < self.seeds else before.looked
+            if 1 < before.seeds < self.seeds:
+                looked = (*looked, before.seeds)
         return replace(self, looked=looked)
 
     def as_json(self) -> bytes:

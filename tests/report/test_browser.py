@@ -54,8 +54,8 @@ frame.addEventListener("load", () => {
   const order = (n) => header(n).getAttribute("aria-sort");
   const shot = (n) => ({ order: order(n), rows: body(), seen: column(n) });
   told.width = page.documentElement.scrollWidth;
-  const ends = [...page.querySelectorAll(".first *")].map((one) => one.getBoundingClientRect().right);
-  told.firstScreen = Math.max(...ends);
+  const shown = [...page.querySelectorAll(".first *")];
+  told.firstScreen = Math.max(...shown.map((one) => one.getBoundingClientRect().right));
   const folds = [...page.querySelectorAll("details")];
   const target = page.getElementById("trainings"), fold = target.closest("details");
   told.linked = fold.open;

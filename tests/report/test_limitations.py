@@ -91,6 +91,13 @@ def test_a_single_training_seed_is_told(build):
     assert "training seed" not in said(build(steps=(5,), seeds=(0, 1)))
 
 
+def test_seeds_that_were_added_by_hand_are_told(results):
+    assert "by hand" not in said(results)
+    text = said(replace(results, looked=(3, 5)))
+    assert "added by hand after a report on 3 and 5 of them" in text
+    assert "--until decided" in text
+
+
 def test_files_that_are_gone_or_damaged_are_told_and_no_longer_asked_for(results, tmp_path):
     def gone(name):
         return None if name == "film.png" else b"something else"

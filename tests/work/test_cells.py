@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from harness.work import cells
-from harness.work.cells import Cell, Part, Training, distinct_trainings, titles
+from harness.work.cells import Asked, Cell, Part, Training, distinct_trainings, titles
+from harness.work.looks import Look
 
 TRAINING = Training(
     data=Part("digits"),
@@ -258,3 +259,41 @@ def test_long_options_that_differ_in_their_last_number_have_different_names():
     )
     assert str(one) != str(other)
     assert len(str(one)) < 150
+
+
+# What a grid stands for.
+
+
+def asked(*seeds, steps=(10,), looks=()):
+    cells = [replace(CELL, training=replace(TRAINING, seed=seed), steps=n)
+             for seed in seeds for n in steps]  # fmt: skip
+    return Asked.of(cells, looks)
+
+
+def test_training_seeds_that_are_added_by_hand_after_a_look_are_noticed():
+    first = asked(0, 1, 2).after(Asked.of([]))
+    more = asked(0, 1, 2, 3, 4).after(first)
+    assert more.looked == (3,)
+    assert asked(0, 1, 2, 3, 4, 5).after(more).looked == (3, 5)
+
+
+def test_what_is_run_again_or_asks_for_other_cells_remembers_what_was_noticed():
+    more = asked(0, 1, 2).after(asked(0, 1))
+    assert asked(0, 1, 2).after(more).looked == (2,)
+    assert asked(0, 1, 2, steps=(10, 20)).after(more).looked == (2,)
+    assert Asked.from_json(more.as_json()) == more
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (asked(), asked(0, 1, 2)),  # the first run
+        (asked(0), asked(0, 1, 2)),  # one seed gives no verdict to look at
+        (asked(0, 1, 2), asked(0, 1)),
+        (asked(0, 1), asked(2, 3, 4)),
+        (asked(0, 1, 2), asked(0, 1, 2, steps=(10, 20))),
+        (asked(0, 1, 2), asked(0, 1, 2, 3, 4, looks=[Look((0, 1, 2), (0,))])),
+    ],
+)
+def test_seeds_of_looks_that_were_planned_or_of_no_look_are_not(before, now):
+    assert now.after(before).looked == ()
