@@ -266,7 +266,7 @@ class Asked:
     @classmethod
     def from_json(cls, text: bytes) -> Self:
         """Raises ValueError, TypeError or KeyError where it is none."""
-        value = json.loads(text)
+        value = dict(json.loads(text))
         looks = (Look(tuple(one["seeds"]), tuple(one["sampling_seeds"]))
                  for one in value.get("looks", ()))  # fmt: skip
         return cls(
