@@ -234,16 +234,28 @@ def test_every_metric_can_be_added_later_with_its_error_and_its_floor(copied):
     assert "Nothing to do" in said
 
 
-def test_the_verdicts_of_the_report_are_tags_of_the_parent_run(finished):
-    client = MlflowClient(paths_in(finished).tracking_uri)
+def test_the_verdicts_of_the_report_are_tags_of_the_parent_run(finished, tmp_path, monkeypatch):
+    """Networks of twelve steps have learned nothing to have verdicts on, so these are made up."""
+    made_up = ["schedule: cosine against linear: better", "sampler: inconclusive"]
+    monkeypatch.setattr(page, "verdicts", lambda experiment: made_up)
+    monkeypatch.setattr("harness.report.contents._pictures", lambda study: ([], []))
+    folder = shutil.copytree(finished, tmp_path / "copied")
+    shutil.rmtree(folder / "report")
+    go(folder / "small.yaml", paths_in(folder))
+    client = MlflowClient(paths_in(folder).tracking_uri)
     experiment = client.get_experiment_by_name("small").experiment_id
     [parent] = [
         run for run in client.search_runs([experiment]) if run.data.tags["harness.kind"] == "grid"
     ]
     told = {k: v for k, v in parent.data.tags.items() if k.startswith("harness.verdict.")}
-    assert "harness.verdict.01" in told
-    verdicts = ("better", "worse", "inconclusive")
-    assert all(any(verdict in text for verdict in verdicts) for text in told.values())
+    assert [told[name] for name in sorted(told)] == made_up
+
+
+def test_a_run_whose_networks_learned_nothing_says_that_alone(finished):
+    answers = (finished / "report" / "answers.txt").read_text()
+    assert "nothing learned" in answers
+    assert "training.steps=" in answers
+    assert page.verdicts(tracker_of(finished).read()) == []
 
 
 def test_only_some_cells_can_be_asked_for(tmp_path, grid_file, store_folder, without_report):
@@ -471,8 +483,12 @@ def test_reports_while_a_run_goes_on_take_a_twentieth_of_its_time_at_most(tmp_pa
     monkeypatch.setattr("harness.interim.time.monotonic", lambda: clock[0])
     monkeypatch.setattr("harness.report.page.write", writes)
     with Screen(Console(file=io.StringIO())) as screen:
-        tracker = SimpleNamespace(read=lambda asked: Experiment("small", (made.result(),)))
-        interim = InterimReport(tracker, Asked({}), paths_in(tmp_path), screen, True, _since=0.0)
+        tracker = SimpleNamespace(
+            finished=lambda: {made.CELL.key: "run"},
+            read=lambda asked: Experiment("small", (made.result(),)),
+        )
+        asked = Asked.of([made.CELL])
+        interim = InterimReport(tracker, asked, paths_in(tmp_path), screen, True, _since=0.0)
         for now in range(0, 200, 10):
             clock[0] = max(clock[0], now)
             interim.refresh()
