@@ -5,6 +5,7 @@ Made once, for the page, its Markdown, the tracker's description and the termina
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -388,8 +389,8 @@ def _more_steps(study: Study, command: str) -> list[Next]:
 
 def _with(command: str, field: str, value: str) -> str:
     """The command with this field of the grid changed."""
-    kept = [part for part in command.split(" ") if not part.startswith(f"{field}=")]
-    return " ".join([*kept, f"{field}={value}"])
+    kept = re.sub(rf" (?:'{re.escape(field)}=[^']*'|{re.escape(field)}=\S*)", "", command)
+    return f"{kept} {field}={value}"
 
 
 def _seconds_of_trainings(study: Study) -> float:

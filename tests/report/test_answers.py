@@ -207,6 +207,9 @@ def test_a_grid_of_one_seed_names_three():
     assert f"{COMMAND} seeds=[0,1,2]" in commands(of)
     told = commands(of, f"{COMMAND} seeds=[0] steps=[5,50]")
     assert f"{COMMAND} steps=[5,50] seeds=[0,1,2]" in told
+    quoted = commands(of, f"{COMMAND} 'steps=[5, 50]' 'seeds=[ 0 ]' --store 'my store'")
+    assert f"{COMMAND} 'steps=[5, 50]' --store 'my store' seeds=[0,1,2]" in quoted
+    assert f"{COMMAND} 'seeds=[ 0 ]' --store 'my store' steps=[5,50,100]" in quoted
     other = Study.of(
         [made.result(made.cell(schedule, seed=5), kid=kid)
          for schedule, kid in (("linear", 0.3), ("cosine", 0.1))]
