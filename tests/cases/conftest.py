@@ -5,38 +5,11 @@ from __future__ import annotations
 import importlib
 import shutil
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
-from click.testing import CliRunner
-from PIL import Image
+from situations import EXACT, NETWORK, images
 
-from harness.cli import main
 from harness.report.figures.catalogue import FIGURES, PLOTS
-
-EXACT = """
-name: exactcase
-data: {name: mixture, size: 4, images: 200}
-schedules: [linear]
-samplers: [ddim]
-steps: [2]
-images: 40
-extractor: pixels
-metrics: [kid]
-"""
-NETWORK = """
-name: case
-data: {name: folder, path: imgs, image_size: 8, grey: true}
-model: {name: tiny, widths: [8], attention: []}
-training: {steps: 6, batch_size: 8, precision: float32}
-schedules: [linear]
-samplers: [ddim]
-steps: [2]
-images: 16
-extractor: pixels
-metrics: [kid]
-"""
 
 
 @pytest.fixture
@@ -65,28 +38,6 @@ def without_own_figures(request, monkeypatch):
 @pytest.fixture
 def with_figures():
     """Asks for the built-in figures of reports."""
-
-
-def images(folder, seed=1, count=24):
-    """Write as many random images into a folder, over those that are there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    draw = np.random.default_rng(seed)
-    for number in range(count):
-        pixels = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:03}.png")
-
-
-def harness(*arguments, status=0):
-    """What a command printed; its status must be this, and a traceback is never right."""
-    given = [str(each) for each in arguments]
-    if given[0] in ("run", "plan", "report", "compare", "sample") and "--store" not in given:
-        # Whole: of a relative one MLflow would take the database of another test.
-        given += ["--store", str(Path("runs/store").absolute())]
-    result = CliRunner().invoke(main, given)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == status, result.output
-    return result.output
 
 
 @pytest.fixture

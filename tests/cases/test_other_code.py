@@ -2,7 +2,7 @@
 breaks is named and costs nothing else."""
 
 import pytest
-from conftest import harness
+from situations import harness
 from test_other_inputs import state
 
 SCHEDULE = """

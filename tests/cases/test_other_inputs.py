@@ -5,7 +5,7 @@ import shutil
 import zipfile
 
 import pytest
-from conftest import NETWORK, harness, images
+from situations import NETWORK, harness, images
 
 
 def state(*arguments):

@@ -1,10 +1,11 @@
 """A store that is copied, cleaned, or of another version; what is gone is made again or said."""
 
+import re
 import shutil
 
 import pytest
-from conftest import EXACT, harness
 from mlflow import MlflowClient
+from situations import EXACT, harness
 from test_other_inputs import state
 
 
@@ -38,9 +39,11 @@ def runs_of(store):
 
 
 def report_of(place, folder="again", **where):
+    """Without the commands, which name the places of whoever ran them."""
     store = where.get("store", place / "runs/store")
     harness("report", "exactcase", "--report-dir", folder, "--store", store)
-    return (place / folder / "report.md").read_text().partition("<!--")[0]
+    text = (place / folder / "report.md").read_text().partition("<!--")[0]
+    return re.sub(r"^harness run .*$", "", text, flags=re.M)
 
 
 def contents(folder):

@@ -26,9 +26,15 @@ def test_a_lower_value_is_left_of_the_line_and_half_as_far_as_twice_as_much():
 
 
 def test_it_says_the_numbers_to_who_cannot_see_it():
-    svg = strip(Interval(-0.56, -0.72, -0.41, 3), -0.8, 0.1, '"red"')
+    svg = strip(Interval(-0.56, -0.72, -0.41, 3), -0.8, 0.1, colour='"red"')
     assert ET.fromstring(svg)[0].text == "−56 [−72, −41] %"
     assert 'fill="&quot;red&quot;"' in svg
+
+
+def test_the_mark_is_filled_where_there_is_a_verdict():
+    of = (Interval(-0.5, -0.6, -0.4, 3), -0.8, 0.1)
+    assert strip(*of, colour="red").count('fill="red"') == 1
+    assert 'fill="red"' not in strip(*of, is_sure=False, colour="red")
 
 
 @pytest.mark.parametrize("change", [
