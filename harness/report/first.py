@@ -15,7 +15,8 @@ from harness.analysis.configurations import Configuration
 from harness.analysis.questions import questions
 from harness.analysis.study import Study
 from harness.report import wording as say
-from harness.report.answers import Answer, Budget, Next, answers, budgets, next_commands
+from harness.report.advice import Budget, Next, budgets, next_commands
+from harness.report.answers import Answer, answers
 from harness.report.figures.strips import strip
 from harness.work.results import SAMPLES
 from harness.work.speeds import duration

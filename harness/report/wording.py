@@ -8,15 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from harness.analysis.configurations import Configuration
 from harness.analysis.decisions import CONSTANT, DISAGREE, NO_PAIR, ONE_SEED, Effect
+from harness.analysis.factors import FACTORS, SAMPLED_UNDER, Level
 from harness.analysis.looks import is_tie
-from harness.analysis.questions import (
-    EXPLORATORY,
-    FACTORS,
-    SAMPLED_UNDER,
-    Comparison,
-    Level,
-    MainEffect,
-)
+from harness.analysis.questions import EXPLORATORY, Comparison, MainEffect
 from harness.analysis.statistics import Interval
 from harness.analysis.study import OF_THE_SAMPLING, OF_THE_TRAINING
 

@@ -20,11 +20,10 @@ from harness.analysis.decisions import (
     UNMEASURED,
     decide,
 )
+from harness.analysis.factors import MATCHED, MISMATCHED
 from harness.analysis.pairs import mean_size, sampling_effect
 from harness.analysis.questions import (
     EXPLORATORY,
-    MATCHED,
-    MISMATCHED,
     compared,
     comparisons,
     exploratory,

@@ -12,7 +12,8 @@ from studies import by_sampler, by_steps, noise_of, results, study, two_schedule
 
 from harness.analysis.decisions import ONE_SEED
 from harness.analysis.study import Study, studies
-from harness.report.answers import answers, budgets, next_commands
+from harness.report.advice import budgets, next_commands
+from harness.report.answers import answers
 from harness.report.first import first_screen
 from harness.work.looks import Look
 

@@ -11,13 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from harness.analysis.configurations import Configuration
-from harness.analysis.questions import (
-    SAMPLED_UNDER,
-    Comparison,
-    MainEffect,
-    Question,
-    questions,
-)
+from harness.analysis.factors import SAMPLED_UNDER
+from harness.analysis.questions import Comparison, MainEffect, Question, questions
 from harness.analysis.statistics import Interval
 from harness.analysis.study import Study
 from harness.report.figures.style import INK

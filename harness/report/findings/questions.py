@@ -11,16 +11,9 @@ import numpy as np
 
 from harness.analysis.configurations import Configuration, best
 from harness.analysis.decisions import DISAGREE, ONE_SEED, TRAINING, Effect
+from harness.analysis.factors import SAMPLED_UNDER, Level
 from harness.analysis.looks import is_tie
-from harness.analysis.questions import (
-    SAMPLED_UNDER,
-    Comparison,
-    Level,
-    MainEffect,
-    Question,
-    question_named,
-    questions,
-)
+from harness.analysis.questions import Comparison, MainEffect, Question, question_named, questions
 from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.findings.finding import Conclusion, Finding, Row, finding

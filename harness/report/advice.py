@@ -1,0 +1,187 @@
+"""What a reader does next: what to take for a budget, and what to run for what is open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.analysis.configurations import Configuration, best, within
+from harness.analysis.costs import seconds_of
+from harness.analysis.decisions import Effect
+from harness.analysis.learning import learned
+from harness.analysis.looks import SEEDS, TIMES
+from harness.analysis.questions import Comparison, Question, compared, exploratory, questions
+from harness.analysis.study import Study
+from harness.report import wording as say
+from harness.report.answers import title_of
+from harness.work.speeds import duration
+
+MOST_BUDGETS = 5
+MOST_SEEDS, MOST_TIMES = SEEDS[-1], TIMES[-1]  # what `--until decided` goes to
+
+
+@dataclass(frozen=True)
+class Next:
+    """What to run next: a command that can be pasted, what it decides and what it costs."""
+
+    command: str
+    decides: str
+    seconds: float
+
+    @property
+    def comment(self) -> str:
+        return f"about {duration(self.seconds)}: {self.decides}"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The best configuration within a number of evaluations, and what it is ahead of."""
+
+    evaluations: int
+    take: Configuration
+    also: tuple[str, ...]  # samplers with no significant difference
+    rival: Comparison | None  # the same with the next best level of what was asked first
+    seconds: float  # per image; NaN where not measured
+
+    @property
+    def effect(self) -> Effect | None:
+        return self.rival.effect if self.rival else None
+
+
+def budgets(study: Study) -> list[Budget]:
+    """What to take within each number of network evaluations that a configuration needs."""
+    everything = study.configurations()
+    allowed = sorted({round(one.nfe) for one in everything})
+    if len(allowed) > MOST_BUDGETS:
+        places = np.linspace(0, len(allowed) - 1, MOST_BUDGETS).round().astype(int)
+        allowed = [allowed[place] for place in places]
+    seconds = seconds_of(study).of
+    found = []
+    for most in allowed:
+        matched = [one for one in within(everything, most + 0.5) if one.is_matched]
+        if not matched:
+            continue
+        take = best(matched)
+        found.append(Budget(most, take, _also(study, take, matched), _rival(study, take, matched),
+                            seconds.get(take.keys, np.nan)))  # fmt: skip
+    return found
+
+
+def next_commands(study: Study, command: str) -> list[Next]:
+    """What would decide the open questions, the cheapest first."""
+    learning = learned(study)
+    if learning and not learning.any_has_learned:
+        steps = max(one.cell.training.training_steps for one in study.cells)
+        told = _with(command, "training.steps", str(4 * steps))
+        return [Next(told, "trains four times as long", 4 * _seconds_of_trainings(study))]
+    found = [*_until_decided(study, command), *_more_steps(study, command)]
+    return sorted(found, key=lambda one: one.seconds)
+
+
+def _also(
+    study: Study, take: Configuration, candidates: Iterable[Configuration]
+) -> tuple[str, ...]:
+    """The other samplers that do not differ significantly from this one, with the same number of
+    steps."""
+    alike = [
+        one for one in candidates
+        if (one.schedule, one.setting, one.steps) == (take.schedule, take.setting, take.steps)
+        and one is not take
+    ]  # fmt: skip
+    made = exploratory(study, [(take, one) for one in alike])
+    return tuple(one.second.kind for one in made if one.winner is None and not one.effect.reason)
+
+
+def _rival(
+    study: Study, take: Configuration, candidates: Iterable[Configuration]
+) -> Comparison | None:
+    """The same under the best other schedule, or where there is one schedule the best other
+    sampler."""
+    there = [one for one in candidates if one.steps == take.steps and one is not take]
+    others = [one for one in there if one.sampler == take.sampler and one.schedule != take.schedule]
+    others = others or [one for one in there if one.schedule == take.schedule]
+    return compared(study, take, best(others)) if others else None
+
+
+def _until_decided(study: Study, command: str) -> list[Next]:
+    """More seeds and images for what is open, by looks that keep the error rate. Of a grid with one
+    training seed no verdict has been looked at, so that it may simply name more."""
+    trained = {one.cell.training for one in study.cells if not one.cell.training.is_exact}
+    seeds = sorted({training.seed for training in trained})
+    noises = len({one.cell.sampling_seed for one in study.cells})
+    asked = [one for one in questions(study) if not one.is_decided and not one.factor.is_ordered]
+    of_seeds = [one for one in asked if one.covers_training and one.open]
+    if of_seeds and len(seeds) == 1:
+        more = [seed for seed in range(3) if seed not in seeds][:2]
+        told = _with(command, "seeds", str([*seeds, *more]).replace(" ", ""))
+        seconds = 2 * (_seconds_of_trainings(study) + _seconds_of_cells(study))
+        return [Next(told, f"a verdict on the {_names(of_seeds)}", seconds)]
+    names: list[str] = []
+    limits, seconds = "", 0.0
+    if needed := _needed(of_seeds, Effect.seeds_needed, MOST_SEEDS):
+        n = int(max(needed.values()))
+        names += needed
+        limits += f" --max-seeds {n}"
+        of_one = (_seconds_of_trainings(study) + _seconds_of_cells(study)) / len(seeds)
+        seconds += of_one * (n - len(seeds))
+    of_images = [one for one in asked if not one.covers_training and one.open]
+    if needed := _needed(of_images, Effect.images_needed, MOST_TIMES):
+        times = min(2 ** int(np.ceil(np.log2(max(needed.values())))), MOST_TIMES)
+        names += needed
+        limits += f" --max-images {times * noises * study.quantity.images}"
+        seconds += _seconds_of_cells(study) * (times - 1)
+    if not names:
+        return []
+    told = f"{command} --until decided{limits}"
+    return [Next(told, f"may decide the {say.listed(names)}", seconds)]
+
+
+def _needed(
+    asked: Iterable[Question], of: Callable[[Effect], float | None], most: float
+) -> dict[str, float]:
+    """By question, what its open effects need, where that is within reach."""
+    found = {}
+    for question in asked:
+        needed = [n for one in question.open if (n := of(one.effect)) and n <= most]
+        if needed:
+            found[title_of(question)] = max(needed)
+    return found
+
+
+def _names(asked: Iterable[Question]) -> str:
+    return say.listed(map(title_of, asked))
+
+
+def _more_steps(study: Study, command: str) -> list[Next]:
+    question = next((one for one in questions(study) if one.factor.is_ordered), None)
+    if question is None or question.best[0] != question.levels[-1]:
+        return []
+    levels = [int(level) for level in question.levels]
+    at_last = [one for one in study.cells if (one.cell.budget or one.cell.steps) == levels[-1]]
+    told = _with(command, "steps", str([*levels, 2 * levels[-1]]).replace(" ", ""))
+    seconds = 2 * sum(_seconds(one.cell.images, one.cost.seconds) for one in at_last)
+    return [Next(told, f"are {levels[-1]:,} {study.unit}s enough?", seconds)]
+
+
+def _with(command: str, field: str, value: str) -> str:
+    """The command with this field of the grid changed."""
+    kept = re.sub(rf" (?:'{re.escape(field)}=[^']*'|{re.escape(field)}=\S*)", "", command)
+    return f"{kept} {field}={value}"
+
+
+def _seconds_of_trainings(study: Study) -> float:
+    return sum(one.seconds for one in study.trainings)
+
+
+def _seconds_of_cells(study: Study) -> float:
+    return sum(
+        _seconds(one.cell.images, one.cost.seconds + one.cost.feature_seconds_per_image)
+        for one in study.cells
+    )
+
+
+def _seconds(images: int, each: float) -> float:
+    return images * each
