@@ -86,10 +86,11 @@ def _folded(html: str, standing: Collection[str]) -> str:
     folded = []
     for section in sections:
         heading, _, rest = section.partition("</h2>")
+        title = re.sub(r"<a [^>]*>(.*?)</a>", r"\1", heading)  # a click there opens and closes
         is_open = any(f'id="{name}"' in heading for name in standing)
         state = " open" if is_open else ""
         folded.append(
-            f'<details class="section"{state}><summary>{heading}</h2></summary>{rest}</details>\n'
+            f'<details class="section"{state}><summary>{title}</h2></summary>{rest}</details>\n'
         )
     return start + "".join(folded)
 

@@ -80,7 +80,7 @@ def pareto_front(study: Study) -> Finding | None:
     for unit, paid in (("seconds", costs.seconds_of(study)), ("joules", costs.joules_of(study))):
         if paid.of:
             is_same = {*_front(everything, paid.of)} == {*kept}
-            others.append(f"by {unit} {'the same ones' if is_same else 'others'}")
+            others.append(f"{'the same' if is_same else 'others'} by measured {unit}")
     words += f"; {say.listed(others)}" if others else ""
     made = {one.first: one for one in _explored(study) if one.first in kept and one.second in kept}
     rows = [
