@@ -488,9 +488,9 @@ def test_a_front_in_seconds_may_differ_from_that_in_evaluations():
         ("cosine", "ddim", 50): 0.05,
     }
     of = study(values, seconds=lambda cell: slow[str(cell.sampler)] * cell.steps)
-    assert "by seconds others" in said("pareto_front", of)
+    assert "others by measured seconds" in said("pareto_front", of)
     alike = study(values, seconds=lambda cell: 0.1 * cell.steps)
-    assert "by seconds the same ones" in said("pareto_front", alike)
+    assert "the same by measured seconds" in said("pareto_front", alike)
 
 
 def test_seconds_of_two_machines_are_never_put_into_one_line():
