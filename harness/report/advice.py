@@ -17,6 +17,7 @@ from harness.analysis.questions import Comparison, Question, compared, explorato
 from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.answers import title_of
+from harness.report.findings.networks import still_improving
 from harness.work.speeds import duration
 
 MOST_BUDGETS = 5
@@ -74,10 +75,10 @@ def next_commands(study: Study, command: str) -> list[Next]:
     """What would decide the open questions, the cheapest first."""
     learning = learned(study)
     if learning and not learning.any_has_learned:
-        steps = max(one.cell.training.training_steps for one in study.cells)
-        told = _with(command, "training.steps", str(4 * steps))
-        return [Next(told, "trains four times as long", 4 * _seconds_of_trainings(study))]
+        return [_longer(study, command, 4, "trains four times as long")]
     found = [*_until_decided(study, command), *_more_steps(study, command)]
+    if still_improving(study):
+        found.append(_longer(study, command, 2, "the same after twice the training"))
     return sorted(found, key=lambda one: one.seconds)
 
 
@@ -104,6 +105,12 @@ def _rival(
     others = [one for one in there if one.sampler == take.sampler and one.schedule != take.schedule]
     others = others or [one for one in there if one.schedule == take.schedule]
     return compared(study, take, best(others)) if others else None
+
+
+def _longer(study: Study, command: str, times: int, why: str) -> Next:
+    steps = max(one.cell.training.training_steps for one in study.cells)
+    seconds = times * _seconds_of_trainings(study) + _seconds_of_cells(study)
+    return Next(_with(command, "training.steps", str(times * steps)), why, seconds)
 
 
 def _until_decided(study: Study, command: str) -> list[Next]:

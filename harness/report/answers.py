@@ -120,7 +120,7 @@ def _in_order(question: Question, study: Study) -> Parts:
     told = _by(into[-1], group[0]) if into else ""
     beyond = [one for one in question.main if one.first in group and one.second in group]
     if group[0] == last and into:
-        return headline, f"{told}; the most tried", _sure(into[-1]), "decided"
+        return f"{group[0]:,} or more", f"{told}; more was not tried", _sure(into[-1]), "partly"
     if beyond:
         gap = f"from {beyond[0].first} to {beyond[0].second} no significant change"
         return headline, gap, _basis(beyond[0]), "partly"
@@ -136,9 +136,10 @@ def _learned(learning: Learning, study: Study) -> Answer:
     )
     numbers = f"{name} {best} at best; pure noise {noise}, real images {real}"
     if learning.has_learned:
-        improving = still_improving(study)
-        more = f"{say.listed(improving)} still improved: train longer" if improving else ""
-        return Answer("Has it learned?", "yes", numbers, more, "partly" if more else "decided")
+        if improving := still_improving(study):
+            more = f"{say.listed(improving)} still improved: train longer"
+            return Answer("Has it learned?", "yes, still improving", numbers, more, "partly")
+        return Answer("Has it learned?", "yes", numbers, "", "decided")
     if learning.any_has_learned:
         not_yet = f"not yet: {say.listed(learning.not_learned)}"
         return Answer("Has it learned?", "partly", numbers, not_yet, "partly")

@@ -23,6 +23,7 @@ from harness.work.speeds import duration
 
 SHOWN = 8  # samples in a row: the first ones, not chosen
 TILES = 8  # of a sheet, on each side
+GAP = 1  # pixels between images
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _compared(study: Study) -> str:
         c.cell.images * (c.cost.seconds + c.cost.feature_seconds_per_image) for c in study.cells
     )
     parts = [cells[0].training.data.name, product, f"{better} {study.metric.title} is better",
-             f"{duration(seconds)} of work"]  # fmt: skip
+             f"{duration(seconds)} of computing", "[95 % intervals]"]  # fmt: skip
     return " · ".join(parts)
 
 
@@ -134,7 +135,9 @@ def _samples(one: Configuration) -> str:
         return ""
     image = Image.open(io.BytesIO(sheet))
     tile = image.width // TILES
-    row = image.crop((0, 0, SHOWN * tile, tile))
+    row = Image.new(image.mode, (SHOWN * (tile + GAP) - GAP, tile), "white")
+    for n in range(SHOWN):
+        row.paste(image.crop((n * tile, 0, (n + 1) * tile, tile)), (n * (tile + GAP), 0))
     file = io.BytesIO()
     row.save(file, "png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -101,7 +101,7 @@ def test_a_tie_asks_for_nothing_more():
 @pytest.mark.parametrize(
     ("values", "headline", "state"),
     [
-        ({5: 0.3, 10: 0.2, 50: 0.1}, "50 steps", "decided"),
+        ({5: 0.3, 10: 0.2, 50: 0.1}, "50 or more", "partly"),
         ({5: 0.3, 10: 0.1, 50: 0.1}, "10 or more", "partly"),
         ({5: 0.3, 10: 0.1, 50: 0.2}, "10 steps", "decided"),
         ({5: 0.1, 10: 0.2, 50: 0.3}, "5 steps", "decided"),

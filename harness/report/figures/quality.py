@@ -32,7 +32,7 @@ def quality_by_steps(study: Study) -> Figure | None:
     """Quality by number of steps.
 
     A line for each schedule (colour) and sampler (dash and marker), on logarithmic axes.
-    [linear] The vertical one is linear near zero, which values reach.
+    [linear] The vertical one is linear near zero, where logarithms end.
     [seeds] Bars are each configuration's own 95 % interval over training seeds.
     [alone] Bars are the 95 % interval of the sampling error alone.
     [bands] Bands join them.

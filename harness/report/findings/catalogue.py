@@ -22,9 +22,9 @@ OPEN = 10  # that stand open on the page, at most
 IN_ORDER: dict[str, Callable[[Study], Found]] = {
     each.__name__: each
     for each in (
-        networks.has_it_learned, questions.which_schedule, questions.which_sampler,
-        questions.more_steps, best.fewest_evaluations_near_the_best, best.best_of_all,
-        questions.open_questions, questions.what_else, networks.training_long_enough,
+        networks.has_it_learned, questions.which_schedule, networks.training_long_enough,
+        questions.which_sampler, questions.more_steps, best.fewest_evaluations_near_the_best,
+        best.best_of_all, questions.open_questions, questions.what_else,
         networks.distance_to_real_images, networks.memorisation, theory.why_at_few_steps,
         best.best_under_a_budget, best.pareto_front, published.published_schedules,
         published.published_order, questions.effect_of_eta, theory.pixel_spread_lost,
