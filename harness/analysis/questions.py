@@ -198,6 +198,11 @@ class Question:
         return tuple(best)
 
     @property
+    def leader(self) -> Level:
+        """Of the best levels, the one that is ahead of most others by the mean."""
+        return max(self.best, key=lambda level: sum(one.ahead == level for one in self.main))
+
+    @property
     def is_decided(self) -> bool:
         return len(self.best) == 1
 

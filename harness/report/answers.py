@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from harness.analysis.configurations import best
-from harness.analysis.decisions import DISAGREE, ONE_SEED, TRAINING
+from harness.analysis.decisions import DISAGREE, ONE_SEED
 from harness.analysis.factors import Level
 from harness.analysis.learning import Learning, learned
 from harness.analysis.looks import is_tie
@@ -21,6 +21,7 @@ from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.findings.networks import still_improving
 
+MOST_WINNERS = 2  # named with where they win
 State = Literal["decided", "partly", "open"]
 
 
@@ -91,17 +92,22 @@ def _undecided(question: Question) -> Parts:
     opposed = _won([one for one in among if one.is_opposed])
     if len(opposed) > 1:
         where = [f"{level} {_where(question, those)}" for level, those in opposed.items()]
-        return f"depends on {_on(opposed)}", say.listed(where), "each significant", "partly"
+        told = say.listed(where)
+        if len(opposed) > MOST_WINNERS:
+            told = f"{len(opposed)} of {len(group)} are better than another somewhere"
+        return f"depends on {_on(opposed)}", told, "each significant", "partly"
     if len(group) < len(question.levels) and len(group) <= 3:
         worse = [level for level in question.levels if level not in group]
         told = f"{say.listed(worse)} {say.are(len(worse))} worse; which of these is best is open"
-        return say.listed(group, "or"), told, _basis(question.main[0]), "partly"
+        return say.listed(group, "or"), told, say.basis(question.main[0]), "partly"
     won = _won(among)
     if won:
         where = [f"{level} is better {_where(question, those)}" for level, those in won.items()]
         made = [one for each in among for one in each.comparisons]
         sure = len([one for one in made if one.winner is not None])
         told = f"{say.listed(where)}; elsewhere not significant"
+        if len(won) > MOST_WINNERS:
+            told = f"{len(won)} of {len(group)} are better than another somewhere"
         return "no overall winner", told, f"sure in {sure} of {len(made)} configurations", "partly"
     closest = max(question.open or question.main, key=lambda one: abs(_z(one)))
     if closest.effect.reason == ONE_SEED:
@@ -123,8 +129,8 @@ def _in_order(question: Question, study: Study) -> Parts:
         return f"{group[0]:,} or more", f"{told}; more was not tried", _sure(into[-1]), "partly"
     if beyond:
         gap = f"from {beyond[0].first} to {beyond[0].second} no significant change"
-        return headline, gap, _basis(beyond[0]), "partly"
-    return headline, told or "more do not help", _basis(question.main[-1]), "decided"
+        return headline, gap, say.basis(beyond[0]), "partly"
+    return headline, told or "more do not help", say.basis(question.main[-1]), "decided"
 
 
 def _learned(learning: Learning, study: Study) -> Answer:
@@ -162,17 +168,12 @@ def _gap(effect: MainEffect, winner: Level) -> str:
 
 
 def _sure(effect: MainEffect) -> str:
-    return f"sure: {_agreement(effect)}, {_basis(effect)}"
+    return f"sure: {_agreement(effect)}, {say.basis(effect)}"
 
 
 def _agreement(effect: MainEffect) -> str:
     same, of = effect.agreement
     return f"{same} of {say.count(of, 'pair')} agree"
-
-
-def _basis(effect: MainEffect) -> str:
-    noun = "training seed" if effect.effect.covers == TRAINING else "network"
-    return say.count(effect.effect.n, noun)
 
 
 def _why(effect: MainEffect) -> str:
@@ -181,7 +182,7 @@ def _why(effect: MainEffect) -> str:
     needed = say.needed(effect.effect)
     if is_tie(effect.effect):
         return needed
-    return f"not significant; needs {needed}" if needed else f"not significant, {_basis(effect)}"
+    return f"not significant; needs {needed}" if needed else f"not significant, {say.basis(effect)}"
 
 
 def _same_everywhere(effect: MainEffect) -> bool:

@@ -3,28 +3,30 @@ behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import chain
 
-from harness.analysis.decisions import TRAINING, Effect, Verdict
-from harness.analysis.questions import Comparison, MainEffect, questions
+from harness.analysis.decisions import Effect, Verdict
+from harness.analysis.questions import Comparison, MainEffect, Question, questions
 from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.tables import NOTHING, Table, numbers, words
 
 SMALLEST = 0.001  # of a p-value in a table
+MOST_LINES = 90  # for the tracker, which takes 100 tags at once
+MOST_PAIRS = 10  # of the levels of a question; of more, those of its leader
 
 
 def decisions(study: Study) -> Table:
     """A row for each pair of levels of each question, over all configurations that both have; the
     level that is ahead stands first."""
-    made = [one for question in questions(study) for one in question.main]
+    made = [one for question in questions(study) for one in _shown(question)]
     columns = [
         words("question", [one.question for one in made]),
         words("compared", [_contest(one) for one in made]),
         words("verdict", [_verdict(one) for one in made]),
         words("change", [_change(one.effect) for one in made]),
         words("pairs that agree", ["{} of {}".format(*one.agreement) for one in made]),
-        words("over", [_basis(one.effect) for one in made]),
+        words("over", [say.basis(one) for one in made]),
         words("p", [_p(one.effect) for one in made]),
     ]
     if any(one.effect.look for one in made):
@@ -49,14 +51,25 @@ def details(study: Study) -> Table:
     return Table("Comparisons", columns, [[] for _ in made])
 
 
-def verdicts(study: Study) -> Iterable[str]:
-    """Every verdict in a line, main effects first, as the tracker keeps them."""
-    for question in questions(study):
-        for one in question.main:
-            yield f"{one.question}: {_contest(one)}: {_line(one.effect, one.verdict)}"
-        for made in map(_ahead_first, question.comparisons):
-            pair = f"{say.described(made.first)} against {say.described(made.second)}"
-            yield f"{made.question}: {pair}: {_line(made.effect, made.verdict)}"
+def verdicts(study: Study) -> list[str]:
+    """Verdicts in a line each, as the tracker keeps them: the main effects of all questions, then
+    their configurations, as many as it takes."""
+    asked = questions(study)
+    lines = [
+        f"{one.question}: {_contest(one)}: {_line(one.effect, one.verdict)}"
+        for question in asked
+        for one in question.main
+    ]
+    for made in map(_ahead_first, chain.from_iterable(one.comparisons for one in asked)):
+        pair = f"{say.described(made.first)} against {say.described(made.second)}"
+        lines.append(f"{made.question}: {pair}: {_line(made.effect, made.verdict)}")
+    return lines[:MOST_LINES]
+
+
+def _shown(question: Question) -> list[MainEffect]:
+    if len(question.main) <= MOST_PAIRS or question.factor.is_ordered:
+        return [*question.main]
+    return [one for one in question.main if question.leader in (one.first, one.second)]
 
 
 def _ahead_first(made: Comparison) -> Comparison:
@@ -86,11 +99,6 @@ def _verdict(made: MainEffect) -> str:
 
 def _change(effect: Effect) -> str:
     return say.change(effect if effect.is_first_ahead else effect.reversed) or NOTHING
-
-
-def _basis(effect: Effect) -> str:
-    noun = "training seed" if effect.covers == TRAINING else "network"
-    return say.count(effect.n, noun) + (" (Welch)" if effect.is_welch else "")
 
 
 def _p(effect: Effect) -> str:

@@ -102,7 +102,7 @@ def verdicts(experiment: Experiment) -> list[str]:
     from harness.report.limitations import with_what_is_there
 
     main = next((one for one in studies(with_what_is_there(experiment)[0]) if one.metrics), None)
-    return list(decision_table.verdicts(main)) if main else []
+    return decision_table.verdicts(main) if main else []
 
 
 def answers_in(folder: Path, command: str) -> str:

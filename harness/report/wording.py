@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
 from harness.analysis.configurations import Configuration
-from harness.analysis.decisions import CONSTANT, DISAGREE, NO_PAIR, ONE_SEED, Effect
+from harness.analysis.decisions import CONSTANT, DISAGREE, NO_PAIR, ONE_SEED, TRAINING, Effect
 from harness.analysis.factors import FACTORS, SAMPLED_UNDER, Level
 from harness.analysis.looks import is_tie
 from harness.analysis.questions import EXPLORATORY, Comparison, MainEffect
@@ -155,6 +155,14 @@ def gap(made: Comparison | MainEffect) -> str:
 
 def means(made: Comparison | MainEffect) -> tuple[float, float]:
     return made.means if isinstance(made, MainEffect) else (made.first.mean, made.second.mean)
+
+
+def basis(made: MainEffect) -> str:
+    """`3 training seeds`, `6 networks`: what an effect was measured over."""
+    if made.comparisons[0].first.is_exact:
+        return "the exact denoiser"
+    noun = "training seed" if made.effect.covers == TRAINING else "network"
+    return count(made.effect.n, noun) + (" (Welch)" if made.effect.is_welch else "")
 
 
 def needed(effect: Effect) -> str:

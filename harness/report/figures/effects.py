@@ -31,7 +31,7 @@ def leading(question: Question) -> list[MainEffect]:
     closest first; of an ordered factor each level against the one before."""
     if question.factor.is_ordered:
         return [one.turned for one in question.main]
-    leader = max(question.best, key=lambda level: sum(one.ahead == level for one in question.main))
+    leader = question.leader
     made = [one if one.first == leader else one.turned
             for one in question.main if leader in (one.first, one.second)]  # fmt: skip
     sign = 1 if all(one.effect.lower_is_better for one in made) else -1
