@@ -228,6 +228,16 @@ def test_what_is_open_is_looked_at_until_decided_within_what_it_needs():
     assert made.CELL.images < int(limit[1]) <= 8 * made.CELL.images
 
 
+def test_more_seeds_cost_what_the_seeds_at_hand_cost_each():
+    """Three seeds of two schedules: six trainings of 100 s, six cells of 50 images of 2 s each."""
+    free = {"feature_seconds_per_image": 0.0, "seconds_per_image": (2.0,)}
+    cells = results(UNCLEAR, more=lambda one: replace(one, cost=replace(one.cost, **free)))
+    trainings = tuple(made.trained(one.cell.training, seconds=100.0) for one in cells)
+    [told] = next_commands(Study(tuple(cells), trainings), COMMAND)
+    seeds = int(told.command.rpartition(" ")[2])
+    assert told.seconds == pytest.approx((seeds - 3) * 2 * (100 + 50 * 2))
+
+
 def test_what_no_look_could_decide_is_not_told_to_be_run():
     far = {("linear", "ddim", 10): [0.30, 0.34, 0.27], ("cosine", "ddim", 10): [0.29, 0.33, 0.27]}
     assert commands(study(far)) == []
