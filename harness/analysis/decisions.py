@@ -28,6 +28,7 @@ ALPHA = 0.05
 SPENT = (0.02, 0.015, 0.01, 0.005)
 LOGARITHMIC = 0.01  # of the mean size: with a value below it, a configuration has no logarithms
 UNEQUAL = 0.01  # level of Bartlett's test
+MAIN = -1  # in the place of a configuration's number
 MOST_SEEDS = 100  # beyond this a forecast of seeds says nothing
 
 TRAINING, SAMPLING = "training and sampling", "sampling only"
@@ -116,6 +117,10 @@ class Effect:
         if not adjusted <= alpha:
             return known
         return replace(known, verdict="better" if self.is_first_ahead else "worse", look=look)
+
+    def judged_as(self, other: Effect) -> Effect:
+        """With the verdict of another effect."""
+        return replace(self, adjusted=other.adjusted, verdict=other.verdict, look=other.look)
 
     def seeds_needed(self) -> int | None:
         """How many training seeds would settle it if effect and variance stay as they are; None
@@ -238,49 +243,42 @@ def judge(
 ) -> Decision:
     """All effects of a question, judged together. With a single configuration, the main effect is
     that of the configuration, and tested once. What `before` has decided stays decided."""
-    tested = {
-        pair: effects
-        for pair, effects in details.items()
-        if sum(np.isfinite(one.p) for one in effects) > 1
+    is_single = {
+        pair: sum(np.isfinite(one.p) for one in several) < 2 for pair, several in details.items()
     }
-    hypotheses = [(pair, -1) for pair in main]
-    hypotheses += [(pair, c) for pair, effects in tested.items() for c in range(len(effects))]
-    effect_of = {(pair, -1): effect for pair, effect in main.items()}
-    effect_of |= {(p, c): one for p, effects in details.items() for c, one in enumerate(effects)}
-    known = {
-        place: old
-        for place in hypotheses
-        if before and (old := _of(before, *place)) and old.verdict != "inconclusive"
+    effects = {(pair, MAIN): one for pair, one in main.items()}
+    effects |= {
+        (pair, c): one
+        for pair, several in details.items()
+        if not is_single[pair]
+        for c, one in enumerate(several)
     }
-    new = [place for place in hypotheses if place not in known]
-    adjusted = graphical(
-        np.array([effect_of[place].p for place in new if place[1] < 0]),
-        np.array([effect_of[place].p for place in new if place[1] >= 0]),
-    )
     found = {
-        place: effect_of[place].judged(p, alpha, look)
-        for place, p in zip(new, adjusted, strict=True)
+        place: one.judged_as(old)  # its numbers may be newer, the verdict stands
+        for place, one in effects.items()
+        if (old := _decided(before, *place))
     }
-    for place, old in known.items():  # its numbers may be newer, the verdict stands
-        found[place] = replace(
-            effect_of[place], verdict=old.verdict, adjusted=old.adjusted, look=old.look
-        )
+    new = [place for place in effects if place not in found]
+    adjusted = graphical(
+        np.array([effects[place].p for place in new if place[1] == MAIN]),
+        np.array([effects[place].p for place in new if place[1] != MAIN]),
+    )
+    for place, p in zip(new, adjusted, strict=True):
+        found[place] = effects[place].judged(p, alpha, look)
     return Decision(
-        {pair: found[pair, -1] for pair in main},
+        {pair: found[pair, MAIN] for pair in main},
         {
             pair: tuple(
                 found[pair, c]
-                if pair in tested
-                else replace(one, adjusted=judged.adjusted, verdict=judged.verdict,
-                             look=judged.look)
+                if not is_single[pair]
+                else one.judged_as(found[pair, MAIN])
                 if np.isfinite(one.p)
                 else one
-                for c, one in enumerate(effects)
+                for c, one in enumerate(several)
             )
-            for pair, effects in details.items()
-            for judged in [found[pair, -1]]
+            for pair, several in details.items()
         },
-    )  # fmt: skip
+    )
 
 
 def graphical(main: NDArray[np.float64], details: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -318,11 +316,13 @@ def quantile(degrees: ArrayLike, level: float) -> NDArray[np.float64]:
     return np.asarray(special.stdtrit(np.minimum(degrees, 1e9), 1 - level / 2), np.float64)
 
 
-def _of(decision: Decision, pair: Pair, place: int) -> Effect | None:
-    if place < 0:
-        return decision.main.get(pair)
-    effects = decision.details.get(pair, ())
-    return effects[place] if place < len(effects) else None
+def _decided(decision: Decision | None, pair: Pair, place: int) -> Effect | None:
+    """What an earlier look has decided."""
+    if decision is None or pair not in decision.main:
+        return None
+    several = decision.details[pair]
+    old = decision.main[pair] if place == MAIN else several[place]
+    return None if old.verdict == "inconclusive" else old
 
 
 def _seed_effect(means: NDArray[np.float64], pair: Pair, lower_is_better: bool) -> Effect:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.analysis.decisions import SAMPLING, Effect
+from harness.analysis.decisions import DISAGREE, SAMPLING, Effect
 from harness.analysis.questions import MainEffect, Question, questions
 from harness.analysis.study import Study
 from harness.work.cells import Cell
@@ -84,8 +84,10 @@ def is_tie(effect: Effect) -> bool:
 
 
 def is_out_of_reach(effect: Effect) -> bool:
-    """Whether an effect is so small beside its error that the last look could hardly decide it:
-    stopping there makes no verdict false."""
+    """Whether an effect is so small beside its error that the last look could hardly decide it, or
+    networks contradict each other, which no images mend: stopping there makes no verdict false."""
+    if effect.reason == DISAGREE:
+        return True
     if effect.covers == SAMPLING:
         times = effect.images_needed()
         return times is not None and times > BEYOND * TIMES[-1]

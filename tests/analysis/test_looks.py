@@ -6,8 +6,8 @@ import made
 import numpy as np
 from studies import results
 
-from harness.analysis.decisions import SPENT
-from harness.analysis.looks import Schedule, added_by, cells_at_first, first
+from harness.analysis.decisions import DISAGREE, SAMPLING, SPENT, Effect
+from harness.analysis.looks import Schedule, added_by, cells_at_first, first, is_out_of_reach
 from harness.analysis.questions import questions
 from harness.analysis.study import Study
 from harness.work.cells import Asked
@@ -96,6 +96,12 @@ def test_an_open_sampler_adds_images_to_the_networks_at_hand():
     assert {cell.sampling_seed for cell in added} == {1}
     assert {cell.training.seed for cell in added} == {0}
     assert {str(cell.sampler) for cell in added} == {"ddim", "ddpm"}
+
+
+def test_networks_that_contradict_each_other_are_asked_for_no_more_images():
+    effect = Effect(0.1, 0.05, np.inf, 2, SAMPLING, reason=DISAGREE)
+    assert is_out_of_reach(effect)
+    assert not is_out_of_reach(dataclasses.replace(effect, reason=""))
 
 
 def test_what_a_look_decided_stays_decided():
