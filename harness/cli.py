@@ -138,10 +138,16 @@ CHOICES = options(ONLY, REDO, RETIME)
     "--until", "decides", type=click.Choice(["decided"]),
     help="Start with 3 training seeds, and add seeds or images only where a question is open.",
 )  # fmt: skip
-@click.option("--at-most", metavar="TIME", help="With --until: begin no look that goes beyond.")
-@click.option("--max-seeds", type=click.IntRange(2), help="With --until.  [default: 12]")
+@click.option("--at-most", metavar="TIME", help="With --until: begin no look that would end later.")
 @click.option(
-    "--max-images", type=click.IntRange(1), help="With --until, of a cell.  [default: 8 times]"
+    "--max-seeds",
+    type=click.IntRange(2),
+    help="With --until: training seeds of the last look.  [default: 12]",
+)
+@click.option(
+    "--max-images",
+    type=click.IntRange(1),
+    help="With --until: images of a cell, over its sampling seeds.  [default: 8 times]",
 )
 @click.option(
     "--compile", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,

@@ -60,6 +60,7 @@ class Summary:
             ],
             "status": self.status,
             "report": str(self.report) if self.report else None,
+            "answers": self.answers.splitlines(),
         }
 
 

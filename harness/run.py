@@ -5,8 +5,9 @@
     pending                 what of it nobody has done yet: one Plan               plan/
     preflight, forecast     refuse now what would fail after hours; tell the cost  plan/
     rounds: train, score    a few distinct trainings, then their cells, and so on  jobs, engine/
-    InterimReport           between the rounds, of what stands, for those who wait     interim
-    write_report            from what was recorded, and only if that changed      analysis/, report/
+    InterimReport           between the rounds, of what stands, for those who wait interim
+    write_report            from what was recorded, and only if that changed       report/
+    until_decided           the same again, more cells where a question is open    until
 
 Every step can be cut short by Ctrl-C, a time limit or a power cut, and the same command goes on
 where it stopped. torch is imported only when there is something to train, sample or score.
