@@ -138,17 +138,17 @@ CHOICES = options(ONLY, REDO, RETIME)
     "--until", "decides", type=click.Choice(["decided"]),
     help="Start with 3 training seeds, and add seeds or images only where a question is open.",
 )  # fmt: skip
-@click.option("--at-most", metavar="TIME", help="With --until: begin no look that would end later.")
 @click.option(
-    "--max-seeds",
-    type=click.IntRange(2),
+    "--at-most", metavar="TIME", help="With --until: begin no look that would end later than this."
+)
+@click.option(
+    "--max-seeds", type=click.IntRange(2),
     help="With --until: training seeds of the last look.  [default: 12]",
-)
+)  # fmt: skip
 @click.option(
-    "--max-images",
-    type=click.IntRange(1),
-    help="With --until: images of a cell, over its sampling seeds.  [default: 8 times]",
-)
+    "--max-images", type=click.IntRange(1),
+    help="With --until: images of a cell, over its sampling seeds.  [default: 8 times as many]",
+)  # fmt: skip
 @click.option(
     "--compile", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
     help="Compile networks: auto on a GPU, and on a CPU for long trainings.",
