@@ -217,9 +217,9 @@ def write_report(tracker: Tracker, asked: Asked, paths: Paths, screen: Screen) -
         screen.say(f"The report is up to date: {written}")
         return written
     files = page.write(experiment, paths.report_dir)
-    beginning, _, _ = (paths.report_dir / "report.md").read_text(encoding="utf-8").partition("![")
     try:
-        tracker.publish(paths.report_dir, files, beginning, page.verdicts(experiment))
+        told = page.description(paths.report_dir)
+        tracker.publish(paths.report_dir, files, told, page.verdicts(experiment))
     except HarnessError as error:  # a store that may only be read, or another machine's
         screen.say(f"The report is not kept with its run: {error}")
     screen.say(f"Report: {written}")

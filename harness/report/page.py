@@ -105,6 +105,17 @@ def verdicts(experiment: Experiment) -> list[str]:
     return decision_table.verdicts(main) if main else []
 
 
+def description(folder: Path) -> str:
+    """The report in this folder in a few lines of Markdown, for the tracker, which folds all but
+    the first three: the answers, then what the report has before its first picture."""
+    from harness.report.render import escaped
+
+    lines = map(escaped, answers_in(folder, "").splitlines())
+    bold = (re.sub(r"^([^:]+: .*?)( \(|\.$)", r"**\1**\2", line) for line in lines)
+    start, _, _ = (folder / "report.md").read_text(encoding="utf-8").partition("![")
+    return "  \n".join(bold) + "\n\n" + start
+
+
 def answers_in(folder: Path, command: str) -> str:
     """What the report in this folder answers, for the terminal of who gave this command, which a
     page has without its paths; empty where there is no report."""

@@ -137,7 +137,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "md": _markdown, "inline": _markdown, "formula": _markdown, "code": _code,
+        "md": escaped, "inline": escaped, "formula": escaped, "code": _code,
         "together": _together, "fence": _fenced, "breakable": _breakable, "block": str.strip,
     }  # fmt: skip
     return environment
@@ -155,7 +155,7 @@ def _with_anchors(html: str) -> str:
     return re.sub(r"<h([234])>(.*?)</h\1>", heading, html)
 
 
-def _markdown(text: object) -> str:
+def escaped(text: object) -> str:
     """Text that Markdown shows as it is, also inside a table."""
     plain = " ".join(str(text).split())
     plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -167,7 +167,7 @@ def _markdown(text: object) -> str:
 
 def _inline(text: str) -> str:
     """Text with the subscripts of its formulae (x_t, σ_s²) set as such."""
-    return re.sub(r"\\?_([a-z])(?![a-z])", r"<sub>\1</sub>", _markdown(text))
+    return re.sub(r"\\?_([a-z])(?![a-z])", r"<sub>\1</sub>", escaped(text))
 
 
 def _formula(text: str) -> str:
