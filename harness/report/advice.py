@@ -78,7 +78,7 @@ def next_commands(study: Study, command: str) -> list[Next]:
         return [_longer(study, command, 4, "trains four times as long")]
     found = [*_until_decided(study, command), *_more_steps(study, command)]
     if still_improving(study):
-        found.append(_longer(study, command, 2, "the same after twice the training"))
+        found.append(_longer(study, command, 2, "twice the training"))
     return sorted(found, key=lambda one: one.seconds)
 
 

@@ -143,7 +143,7 @@ def _learned(learning: Learning, study: Study) -> Answer:
     numbers = f"{name} {best} at best; pure noise {noise}, real images {real}"
     if learning.has_learned:
         if improving := still_improving(study):
-            more = f"{say.listed(improving)} still improved: train longer"
+            more = f"train {say.listed(improving)} longer"
             return Answer("Has it learned?", "yes, still improving", numbers, more, "partly")
         return Answer("Has it learned?", "yes", numbers, "", "decided")
     if learning.any_has_learned:
@@ -173,7 +173,7 @@ def _sure(effect: MainEffect) -> str:
 
 def _agreement(effect: MainEffect) -> str:
     same, of = effect.agreement
-    return f"{same} of {say.count(of, 'pair')} agree"
+    return f"{same} of {say.count(of, 'pair')}"
 
 
 def _why(effect: MainEffect) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from harness.analysis.configurations import Configuration
+from harness.analysis.decisions import Effect
 from harness.analysis.questions import questions
 from harness.analysis.study import Study
 from harness.report import wording as say
@@ -92,7 +93,7 @@ def _compared(study: Study) -> str:
         c.cell.images * (c.cost.seconds + c.cost.feature_seconds_per_image) for c in study.cells
     )
     parts = [cells[0].training.data.name, product, f"{better} {study.metric.title} is better",
-             f"{duration(seconds)} of computing", "[95 % intervals]"]  # fmt: skip
+             duration(seconds), "[95 % intervals]"]  # fmt: skip
     return " · ".join(parts)
 
 
@@ -110,16 +111,25 @@ def _rows(ranked: Sequence[Budget], study: Study) -> list[Row]:
                 f"{one.evaluations:,}",
                 take.schedule,
                 take.kind + (f" ({setting})" if setting else ""),
-                f"or {say.listed(one.also, 'or')}" if one.also else "",
+                f"/ {' / '.join(one.also)}" if one.also else "",
                 say.number(take.mean),
                 f"{say.number(one.rival.second.mean)}" if one.rival else "",
-                say.change(one.effect) if one.effect else "",
+                _signed(one.effect) if one.effect else "",
                 say.number(1e3 * one.seconds, 2) if isfinite(one.seconds) else "",
                 strip(change, min(low, 0.0), max(high, 0.0), is_sure) if change else "",
                 _samples(take),
             )
         )
     return rows
+
+
+def _signed(effect: Effect) -> str:
+    """`−57 % [−63, −50]`; empty where a ratio means nothing."""
+    span = effect.change
+    if not say.change(effect):
+        return ""
+    told = f"{say.number(100 * span.estimate, decimals=0)} %"
+    return f"{told} {say.interval(100 * span.low, 100 * span.high, 0)}".rstrip()
 
 
 def _other(budget: Budget) -> str:
