@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis.configurations import Configuration, best, within
-from harness.analysis.costs import seconds_of
+from harness.analysis.costs import budget_of_time, seconds_of
 from harness.analysis.decisions import Effect
 from harness.analysis.learning import learned
 from harness.analysis.looks import SEEDS, TIMES
@@ -39,9 +39,9 @@ class Next:
 
 @dataclass(frozen=True)
 class Budget:
-    """The best configuration within a number of evaluations, and what it is ahead of."""
+    """The best configuration within a number of evaluations or a time, and what it is ahead of."""
 
-    evaluations: int
+    limit: str  # `20` evaluations, or `5 ms`
     take: Configuration
     also: tuple[str, ...]  # samplers with no significant difference
     rival: Comparison | None  # the same with the next best level of what was asked first
@@ -53,20 +53,24 @@ class Budget:
 
 
 def budgets(study: Study) -> list[Budget]:
-    """What to take within each number of network evaluations that a configuration needs."""
+    """What to take within each number of network evaluations that a configuration needs, and in a
+    limited time, where that is another configuration."""
     everything = study.configurations()
     allowed = sorted({round(one.nfe) for one in everything})
     if len(allowed) > MOST_BUDGETS:
         places = np.linspace(0, len(allowed) - 1, MOST_BUDGETS).round().astype(int)
         allowed = [allowed[place] for place in places]
+    affordable = [(f"{most:,}", within(everything, most + 0.5), False) for most in allowed]
+    if (time := budget_of_time(study)) is not None:
+        affordable.append((say.time_of(time.seconds), time.configurations, True))
     seconds = seconds_of(study).of
-    found = []
-    for most in allowed:
-        matched = [one for one in within(everything, most + 0.5) if one.is_matched]
-        if not matched:
+    found: list[Budget] = []
+    for limit, those, is_time in affordable:
+        matched = [one for one in those if one.is_matched]
+        take = best(matched) if matched else None
+        if take is None or (is_time and take in [one.take for one in found]):
             continue
-        take = best(matched)
-        found.append(Budget(most, take, _also(study, take, matched), _rival(study, take, matched),
+        found.append(Budget(limit, take, _also(study, take, matched), _rival(study, take, matched),
                             seconds.get(take.keys, np.nan)))  # fmt: skip
     return found
 

@@ -29,7 +29,7 @@ GAP = 1  # pixels between images
 
 @dataclass(frozen=True)
 class Row:
-    """What to take for a budget of network evaluations."""
+    """What to take for a budget of network evaluations, or of time."""
 
     evaluations: str
     schedule: str
@@ -108,7 +108,7 @@ def _rows(ranked: Sequence[Budget], study: Study) -> list[Row]:
         setting = take.setting.removeprefix(", ")
         rows.append(
             Row(
-                f"{one.evaluations:,}",
+                one.limit,
                 take.schedule,
                 take.kind + (f" ({setting})" if setting else ""),
                 f"/ {' / '.join(one.also)}" if one.also else "",

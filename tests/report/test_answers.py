@@ -175,7 +175,7 @@ def test_a_screen_is_marked_until_all_cells_are_there():
 def test_for_each_number_of_evaluations_the_best_within_it_is_taken():
     of = by_sampler({"ddim": [0.1, 0.08, 0.06], "ddpm": [0.3, 0.1, 0.02]}, steps=(5, 10, 50))
     found = budgets(of)
-    assert [one.evaluations for one in found] == [5, 10, 50]
+    assert [one.limit for one in found] == ["5", "10", "50"]
     assert [one.take.kind for one in found] == ["ddim", "ddim", "ddpm"]
 
 
@@ -193,11 +193,22 @@ def test_samplers_with_no_significant_difference_are_named_beside_the_best():
     assert len(first_screen(of, COMMAND).rows) == 1  # one question is enough for a table
 
 
+def test_a_time_budget_has_a_row_where_it_asks_for_something_else():
+    """heun takes three times as long a step, so that in half a second ddim is best."""
+    slow = {"heun": 0.3, "ddim": 0.1}
+    of = by_sampler({"ddim": [0.3, 0.2, 0.1], "heun": [0.2, 0.1, 0.05]}, steps=(2, 5, 10),
+                    seconds=lambda cell: slow[cell.sampler.name] * cell.steps)  # fmt: skip
+    *by_evaluations, by_time = budgets(of)
+    assert {one.take.kind for one in by_evaluations} == {"heun"}
+    assert by_time.take.kind == "ddim"
+    assert by_time.limit.endswith(" s") or by_time.limit.endswith(" ms")
+
+
 def test_many_numbers_of_evaluations_are_shown_by_some_with_the_fewest_and_the_most():
     steps = (2, 5, 8, 10, 15, 20, 30, 50)
     found = budgets(by_steps({n: 1 / n for n in steps}))
     assert len(found) <= 5
-    assert (found[0].evaluations, found[-1].evaluations) == (2, 50)
+    assert (found[0].limit, found[-1].limit) == ("2", "50")
 
 
 # What to run next.
