@@ -206,7 +206,8 @@ def report_grid(
     missing = [cell for name, cell in wanted.items() if name not in there]
     with suppress(HarnessError), no_downloads():  # by the keys under which they may have failed
         missing = identified(missing, paths.workplace)
-    return write(tracker, Asked.of([*found, *missing]), paths, screen)
+    asked = Asked.of([*found, *missing]).after(tracker.asked())
+    return write(tracker, asked, paths, screen)
 
 
 def write_report(tracker: Tracker, asked: Asked, paths: Paths, screen: Screen) -> Path:

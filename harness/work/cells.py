@@ -251,8 +251,11 @@ class Asked:
         )
 
     def after(self, before: Asked) -> Self:
-        """The same, knowing what the grid stood for when it was last run: whether training seeds
-        were added by hand to what had been looked at. One seed gives no verdict, and is no look."""
+        """The same, knowing what the grid stood for when it was last run: at which looks its cells
+        were judged, and whether training seeds were added by hand to what had been looked at. One
+        seed gives no verdict, and is no look."""
+        if before.looks and not self.looks and self.cells.keys() <= before.cells.keys():
+            return replace(self, looks=before.looks, looked=before.looked)
         looked: tuple[int, ...] = ()
         if not self.looks and before.cells.keys() <= self.cells.keys():
             looked = before.looked

@@ -297,3 +297,14 @@ def test_what_is_run_again_or_asks_for_other_cells_remembers_what_was_noticed():
 )
 def test_seeds_of_looks_that_were_planned_or_of_no_look_are_not(before, now):
     assert now.after(before).looked == ()
+
+
+def test_cells_that_were_judged_at_looks_are_not_judged_afresh():
+    """Else a plain run after looks would spend the whole error rate once more."""
+    looks = (Look((0, 1, 2), (0,)), Look((0, 1, 2, 3, 4), (0,)))
+    looked = asked(0, 1, 2, 3, 4, looks=looks)
+    plain = asked(0, 1, 2).after(looked)
+    assert plain.looks == looks
+    assert asked(0, 1, 2).after(plain) == plain
+    assert asked(0, 1, 2, 3, 4, 5).after(looked).looks == ()
+    assert asked(0, 1, 2, 3, 4, 5).after(looked).looked == (5,)
