@@ -321,7 +321,8 @@ def _question(factor: Factor, table: Table, looks: Sequence[Look]) -> Question |
         )
         for pair, (one, other) in zip(pairs, named, strict=True)
     )  # fmt: skip
-    return Question(factor, tuple(levels), main, _has_gaps(rows))
+    # Looks give more cells to what is open: there, fewer are no gap.
+    return Question(factor, tuple(levels), main, not looks and _has_gaps(rows))
 
 
 def _has_gaps(rows: Sequence[Mapping[Rest, Configuration]]) -> bool:

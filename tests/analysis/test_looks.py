@@ -122,6 +122,13 @@ def test_a_later_look_decides_what_the_first_left_open():
     assert question.main[0].effect.look > 1
 
 
+def test_what_a_look_added_to_some_levels_makes_no_question_incomplete():
+    values = {("linear", "ddim", 10): [0.3, 0.31, 0.29], ("cosine", "ddim", 10): 0.1 + CLEAR}
+    more = values | {("cosine", "ddim", 10): [*(0.1 + CLEAR), 0.1, 0.1]}
+    assert not questions(at(more, looks_of()[:2]))[0].is_incomplete
+    assert questions(at(more, []))[0].is_incomplete
+
+
 def test_looks_travel_with_what_was_asked():
     asked = Asked.of(cells_of(), [Look((0, 1, 2), (0,)), Look((0, 1, 2, 3, 4), (0, 1))])
     assert Asked.from_json(asked.as_json()) == asked

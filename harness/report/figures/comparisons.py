@@ -8,7 +8,15 @@ from math import isfinite
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.analysis.decisions import CONSTANT, NO_PAIR, ONE_SEED, UNMEASURED, Effect, Verdict
+from harness.analysis.decisions import (
+    CONSTANT,
+    NO_PAIR,
+    NOT_SIGNIFICANT,
+    ONE_SEED,
+    UNMEASURED,
+    Effect,
+    Verdict,
+)
 from harness.analysis.questions import questions
 from harness.analysis.study import Study
 from harness.report.figures import effects, style
@@ -115,7 +123,9 @@ def _rows(study: Study) -> tuple[list[Row], int]:
 def _says(effect: Effect) -> str:
     if effect.verdict != "inconclusive":
         return effect.verdict
-    return BRIEFLY.get(effect.why, effect.why.removesuffix(" within its question"))
+    if effect.why.startswith(NOT_SIGNIFICANT):  # after correction or not: there is no room to say
+        return NOT_SIGNIFICANT
+    return BRIEFLY.get(effect.why, effect.why)
 
 
 def _draw_row(axes: Axes, place: float, row: Row) -> None:

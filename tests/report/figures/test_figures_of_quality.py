@@ -7,6 +7,7 @@ import made
 import numpy as np
 import pytest
 from matplotlib.collections import FillBetweenPolyCollection
+from studies import study
 
 from harness.analysis.questions import comparisons, questions
 from harness.analysis.statistics import Interval
@@ -209,6 +210,18 @@ def test_every_main_effect_is_a_row_with_its_verdict_in_words(drawn, results, st
              if line.get_markerfacecolor() == "white"}  # fmt: skip
     assert open_ == {name for name, says in rows.items()
                      if not says.startswith(("better", "worse"))}  # fmt: skip
+
+
+def test_beside_a_row_there_is_no_room_for_why_it_is_not_significant():
+    linear = {5: [0.30, 0.36, 0.26], 10: [0.13, 0.10, 0.12], 50: [0.05, 0.06, 0.045]}
+    cosine = {5: [0.20, 0.22, 0.19], 10: [0.12, 0.11, 0.12], 50: [0.05, 0.055, 0.05]}
+    of = study({(name, "ddim", steps): values
+                for name, each in (("linear", linear), ("cosine", cosine))
+                for steps, values in each.items()})  # fmt: skip
+    [schedule, _] = questions(of)
+    assert schedule.comparisons[0].effect.why == "not significant after correction"
+    [axes] = comparison_figure.main_comparisons(of).axes
+    assert rows_of(axes)["ddim, 5\N{NO-BREAK SPACE}steps"] == "not significant"
 
 
 def test_of_many_levels_the_leading_one_is_compared_with_each(drawn, build, study_of):
