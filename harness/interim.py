@@ -26,9 +26,7 @@ class InterimReport:
     paths: Paths
     screen: Screen
     is_wanted: bool
-    is_long: bool = (
-        False  # whether the run is: then the first one is written as soon as there is any
-    )
+    is_long: bool = False  # whether the run is: the first then comes with the first cells
     _since: float = field(default_factory=time.monotonic)  # the run began, or the last was written
     _seconds: float = USUAL  # that the last one took
     _told: set[str] = field(default_factory=set)

@@ -96,6 +96,21 @@ def _seconds(one: CellResult) -> float:
     return one.cost.seconds
 
 
+def whole_seconds(one: CellResult) -> float:
+    """What a cell took: sampling and features, not the arithmetic of the metrics."""
+    return one.cell.images * (one.cost.seconds + one.cost.feature_seconds_per_image)
+
+
+def training_seconds(study: Study) -> float:
+    """What all trainings of a study took."""
+    return sum(one.seconds for one in study.trainings)
+
+
+def cell_seconds(study: Study) -> float:
+    """What all cells of a study took."""
+    return sum(map(whole_seconds, study.cells))
+
+
 def budget_of_time(study: Study) -> TimeBudget | None:
     """The largest round time that no more than half of the configurations fit into; None where
     none are timed or all take about the same."""
@@ -169,10 +184,7 @@ def forecast_and_actual(study: Study) -> dict[str, NDArray[np.float64]]:
     """Predicted and actual seconds [pieces, 2] of trainings and of cells, for work that was done
     here after a forecast: sampling and features, not the arithmetic of the metrics."""
     trainings = [(one.training.key, one.seconds) for one in study.trainings]
-    cells = [
-        (one.cell.key, one.cell.images * (one.cost.seconds + one.cost.feature_seconds_per_image))
-        for one in study.cells
-    ]
+    cells = [(one.cell.key, whole_seconds(one)) for one in study.cells]
     found = {}
     for kind, pieces in (("training", trainings), ("cell", cells)):
         runs = [(study.runs.get(key, Run()), took) for key, took in pieces]

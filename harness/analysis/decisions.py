@@ -205,21 +205,24 @@ def relative(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values [levels, seeds, configurations] on a scale on which differences are relative: the
     logarithm in a configuration where all values are clearly positive, else the value over the
     mean size there, since an unbiased KID may be zero or below. Both agree to the third order."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        there = np.isfinite(values)
-        size = np.where(there, np.abs(values), 0).sum(axis=(0, 1)) / there.sum(axis=(0, 1))
-        shares = values / np.where(size > 0, size, 1)
-        logarithms = np.log(np.where(shares > 0, shares, np.nan))
-        return np.where(have_logarithms(values), logarithms, shares)
+    size = _mean_size(values)
+    shares = values / np.where(size > 0, size, 1)
+    logarithms = np.log(np.where(shares > 0, shares, np.nan))
+    return np.where(have_logarithms(values), logarithms, shares)
 
 
 def have_logarithms(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """In which configurations all values [levels, seeds, configurations] are clearly positive."""
-    there = np.isfinite(values)
-    size = np.where(there, np.abs(values), 0).sum(axis=(0, 1)) / np.maximum(there.sum((0, 1)), 1)
-    least = np.where(there, values, np.inf).min(axis=(0, 1), initial=np.inf)
-    clear: NDArray[np.bool_] = least > LOGARITHMIC * size
+    least = np.where(np.isfinite(values), values, np.inf).min(axis=(0, 1), initial=np.inf)
+    clear: NDArray[np.bool_] = least > LOGARITHMIC * _mean_size(values)
     return clear
+
+
+def _mean_size(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the values in each configuration; 0 where there are none."""
+    there = np.isfinite(values)
+    total = np.where(there, np.abs(values), 0).sum(axis=(0, 1))
+    return np.asarray(total / np.maximum(there.sum(axis=(0, 1)), 1), np.float64)
 
 
 def complete_block(there: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -11,9 +11,7 @@ from harness.analysis.configurations import best_of_each
 from harness.analysis.study import Study
 from harness.work.results import PURE_NOISE
 
-HALF_WAY = (
-    0.5  # from real images to pure noise: a training that ends nearer to noise has not learned
-)
+HALF_WAY = 0.5  # from real images to pure noise: beyond it a training has not learned
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis.configurations import Configuration, best, within
-from harness.analysis.costs import budget_of_time, seconds_of
+from harness.analysis.costs import (
+    budget_of_time,
+    cell_seconds,
+    seconds_of,
+    training_seconds,
+)
 from harness.analysis.decisions import Effect
 from harness.analysis.learning import learned
 from harness.analysis.looks import SEEDS, TIMES
@@ -113,7 +118,7 @@ def _rival(
 
 def _longer(study: Study, command: str, times: int, why: str) -> Next:
     steps = max(one.cell.training.training_steps for one in study.cells)
-    seconds = times * _seconds_of_trainings(study) + _seconds_of_cells(study)
+    seconds = times * training_seconds(study) + cell_seconds(study)
     return Next(_with(command, "training.steps", str(times * steps)), why, seconds)
 
 
@@ -128,7 +133,7 @@ def _until_decided(study: Study, command: str) -> list[Next]:
     if of_seeds and len(seeds) == 1:
         more = [seed for seed in range(3) if seed not in seeds][:2]
         told = _with(command, "seeds", str([*seeds, *more]).replace(" ", ""))
-        seconds = 2 * (_seconds_of_trainings(study) + _seconds_of_cells(study))
+        seconds = 2 * (training_seconds(study) + cell_seconds(study))
         return [Next(told, f"a verdict on the {_names(of_seeds)}", seconds)]
     names: list[str] = []
     limits, seconds = "", 0.0
@@ -136,14 +141,14 @@ def _until_decided(study: Study, command: str) -> list[Next]:
         n = int(max(needed.values()))
         names += needed
         limits += f" --max-seeds {n}"
-        of_one = (_seconds_of_trainings(study) + _seconds_of_cells(study)) / len(seeds)
+        of_one = (training_seconds(study) + cell_seconds(study)) / len(seeds)
         seconds += of_one * (n - len(seeds))
     of_images = [one for one in asked if not one.covers_training and one.open]
     if needed := _needed(of_images, Effect.images_needed, MOST_TIMES):
         times = min(2 ** int(np.ceil(np.log2(max(needed.values())))), MOST_TIMES)
         names += needed
         limits += f" --max-images {times * noises * study.quantity.images}"
-        seconds += _seconds_of_cells(study) * (times - 1)
+        seconds += cell_seconds(study) * (times - 1)
     if not names:
         return []
     told = f"{command} --until decided{limits}"
@@ -173,7 +178,7 @@ def _more_steps(study: Study, command: str) -> list[Next]:
     levels = [int(level) for level in question.levels]
     at_last = [one for one in study.cells if (one.cell.budget or one.cell.steps) == levels[-1]]
     told = _with(command, "steps", str([*levels, 2 * levels[-1]]).replace(" ", ""))
-    seconds = 2 * sum(_seconds(one.cell.images, one.cost.seconds) for one in at_last)
+    seconds = 2 * sum(one.cell.images * one.cost.seconds for one in at_last)
     return [Next(told, f"are {levels[-1]:,} {study.unit}s enough?", seconds)]
 
 
@@ -181,18 +186,3 @@ def _with(command: str, field: str, value: str) -> str:
     """The command with this field of the grid changed."""
     kept = re.sub(rf" (?:'{re.escape(field)}=[^']*'|{re.escape(field)}=\S*)", "", command)
     return f"{kept} {field}={value}"
-
-
-def _seconds_of_trainings(study: Study) -> float:
-    return sum(one.seconds for one in study.trainings)
-
-
-def _seconds_of_cells(study: Study) -> float:
-    return sum(
-        _seconds(one.cell.images, one.cost.seconds + one.cost.feature_seconds_per_image)
-        for one in study.cells
-    )
-
-
-def _seconds(images: int, each: float) -> float:
-    return images * each

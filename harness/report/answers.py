@@ -5,7 +5,7 @@ Made once, for the page, its Markdown, the tracker's description and the termina
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ from harness.analysis.questions import Comparison, MainEffect, Question, questio
 from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.findings.networks import still_improving
+from harness.report.findings.questions import Won, won
 
 MOST_WINNERS = 2  # named with where they win
 State = Literal["decided", "partly", "open"]
@@ -89,7 +90,7 @@ def _decided(question: Question) -> Parts:
 def _undecided(question: Question) -> Parts:
     group = question.best
     among = [one for one in question.main if {one.first, one.second} <= {*group}]
-    opposed = _won([one for one in among if one.is_opposed])
+    opposed = won(one for each in among if each.is_opposed for one in each.comparisons)
     if len(opposed) > 1:
         where = [f"{level} {_where(question, those)}" for level, those in opposed.items()]
         told = say.listed(where)
@@ -100,14 +101,13 @@ def _undecided(question: Question) -> Parts:
         worse = [level for level in question.levels if level not in group]
         told = f"{say.listed(worse)} {say.are(len(worse))} worse; which of these is best is open"
         return say.listed(group, "or"), told, say.basis(question.main[0]), "partly"
-    won = _won(among)
-    if won:
-        where = [f"{level} is better {_where(question, those)}" for level, those in won.items()]
-        made = [one for each in among for one in each.comparisons]
+    made = [one for each in among for one in each.comparisons]
+    if winners := won(made):
+        where = [f"{level} is better {_where(question, those)}" for level, those in winners.items()]
         sure = len([one for one in made if one.winner is not None])
         told = f"{say.listed(where)}; elsewhere not significant"
-        if len(won) > MOST_WINNERS:
-            told = f"{len(won)} of {len(group)} are better than another somewhere"
+        if len(winners) > MOST_WINNERS:
+            told = f"{len(winners)} of {len(group)} are better than another somewhere"
         return "no overall winner", told, f"sure in {sure} of {len(made)} configurations", "partly"
     closest = max(question.open or question.main, key=lambda one: abs(_z(one)))
     if closest.effect.reason == ONE_SEED:
@@ -190,17 +190,6 @@ def _same_everywhere(effect: MainEffect) -> bool:
     return same == of
 
 
-def _won(among: Iterable[MainEffect]) -> dict[Level, list[Comparison]]:
-    """By level, the configurations in which it is decided to be better than another."""
-    found: dict[Level, list[Comparison]] = {}
-    for effect in among:
-        for one in effect.comparisons:
-            if one.winner is not None:
-                level = effect.first if one.winner is one.first else effect.second
-                found.setdefault(level, []).append(one)
-    return found
-
-
 def _where(question: Question, made: Sequence[Comparison]) -> str:
     """`at 5 and 10 steps`; `with linear at 5 and 10 steps`, where it is so with one schedule of
     several."""
@@ -214,8 +203,8 @@ def _where(question: Question, made: Sequence[Comparison]) -> str:
     return f"{of}{say.at(made)}"
 
 
-def _on(won: dict[Level, list[Comparison]]) -> str:
-    steps = [{one.steps for one in made} for made in won.values()]
+def _on(found: Won) -> str:
+    steps = [{one.steps for one in made} for made in found.values()]
     return "the steps" if not set.intersection(*steps) else "the configuration"
 
 

@@ -4,6 +4,7 @@ behind them."""
 from __future__ import annotations
 
 from itertools import chain
+from typing import TypeVar
 
 from harness.analysis.decisions import Effect, Verdict
 from harness.analysis.questions import Comparison, MainEffect, Question, questions
@@ -11,9 +12,9 @@ from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.tables import NOTHING, Table, numbers, words
 
-SMALLEST = 0.001  # of a p-value in a table
 MOST_LINES = 90  # for the tracker, which takes 100 tags at once
 MOST_PAIRS = 10  # of the levels of a question; of more, those of its leader
+Made = TypeVar("Made", Comparison, MainEffect)
 
 
 def decisions(study: Study) -> Table:
@@ -27,7 +28,7 @@ def decisions(study: Study) -> Table:
         words("change", [_change(one.effect) for one in made]),
         words("pairs that agree", ["{} of {}".format(*one.agreement) for one in made]),
         words("over", [say.basis(one) for one in made]),
-        words("p", [_p(one.effect) for one in made]),
+        words("p", [say.p_value(one.effect.adjusted) for one in made]),
     ]
     if any(one.effect.look for one in made):
         columns.append(words("look", [one.effect.look or NOTHING for one in made]))
@@ -46,7 +47,7 @@ def details(study: Study) -> Table:
         words("change", [_change(one.effect) for one in made]),
         numbers(f"{study.metric.title}, ahead", [one.first.mean for one in made]),
         numbers("against", [one.second.mean for one in made]),
-        words("p", [_p(one.effect) for one in made]),
+        words("p", [say.p_value(one.effect.adjusted) for one in made]),
     ]
     return Table("Comparisons", columns, [[] for _ in made])
 
@@ -72,14 +73,13 @@ def _shown(question: Question) -> list[MainEffect]:
     return [one for one in question.main if question.leader in (one.first, one.second)]
 
 
-def _ahead_first(made: Comparison) -> Comparison:
+def _ahead_first(made: Made) -> Made:
     return made if made.effect.is_first_ahead else made.turned
 
 
 def _contest(made: MainEffect) -> str:
-    first, second = made.first, made.second
-    one, other = (first, second) if made.effect.is_first_ahead else (second, first)
-    return f"{one} against {other}"
+    made = _ahead_first(made)
+    return f"{made.first} against {made.second}"
 
 
 def _line(effect: Effect, verdict: Verdict) -> str:
@@ -99,10 +99,3 @@ def _verdict(made: MainEffect) -> str:
 
 def _change(effect: Effect) -> str:
     return say.change(effect if effect.is_first_ahead else effect.reversed) or NOTHING
-
-
-def _p(effect: Effect) -> str:
-    """Within its question."""
-    if not effect.adjusted >= 0:
-        return NOTHING
-    return f"< {SMALLEST}" if effect.adjusted < SMALLEST else say.number(effect.adjusted, 2)

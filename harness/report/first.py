@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from harness.analysis.configurations import Configuration
+from harness.analysis.costs import cell_seconds, training_seconds
 from harness.analysis.decisions import Effect
 from harness.analysis.questions import questions
 from harness.analysis.study import Study
@@ -31,14 +32,14 @@ GAP = 1  # pixels between images
 class Row:
     """What to take for a budget of network evaluations, or of time."""
 
-    evaluations: str
+    limit: str  # `20` evaluations, or `5 ms`
     schedule: str
     sampler: str
     also: str  # other samplers that do not differ significantly
     value: str
-    rival: str  # `against 0.246 of linear`; empty where there is none
+    rival: str  # its value; empty where there is none
     change: str
-    time: str
+    time: str  # ms per image
     strip: str  # SVG; empty where there is no rival
     samples: str  # a data: URI; empty where there are no pictures
 
@@ -89,9 +90,7 @@ def _compared(study: Study) -> str:
     ]
     product = " × ".join(say.count(len(values), name) for values, name in counts if values)
     better = "lower" if study.metric.lower_is_better else "higher"
-    seconds = sum(one.seconds for one in study.trainings) + sum(
-        c.cell.images * (c.cost.seconds + c.cost.feature_seconds_per_image) for c in study.cells
-    )
+    seconds = training_seconds(study) + cell_seconds(study)
     parts = [cells[0].training.data.name, product, f"{better} {study.metric.title} is better",
              duration(seconds), "[95 % intervals]"]  # fmt: skip
     return " · ".join(parts)

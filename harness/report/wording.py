@@ -15,6 +15,7 @@ from harness.analysis.statistics import Interval
 from harness.analysis.study import OF_THE_SAMPLING, OF_THE_TRAINING
 
 MOST_COUNTS = 6  # in one list
+SMALLEST_P = 0.001
 MEANINGLESS = 3.0  # a relative change this large, or known no better: the value is near zero
 MOST_TIMES = 100  # as many images: beyond it, a forecast says nothing
 MINUS = "\N{MINUS SIGN}"
@@ -103,6 +104,11 @@ def time_of(seconds: float) -> str:
 def percent(share: float, digits: int = 2) -> str:
     """`27 %`."""
     return f"{number(100 * share, digits)} %"
+
+
+def p_value(p: float) -> str:
+    """`0.013`, `< 0.001`; a dash where nothing was tested."""
+    return f"< {SMALLEST_P}" if p < SMALLEST_P else number(p, 2)
 
 
 def spanned(span: Interval, factor: float = 1.0) -> str:

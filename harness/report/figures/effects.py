@@ -16,13 +16,12 @@ from harness.analysis.questions import Comparison, MainEffect, Question, questio
 from harness.analysis.statistics import Interval
 from harness.analysis.study import Study
 from harness.report.figures.style import INK
-from harness.report.wording import count, number
+from harness.report.wording import MEANINGLESS, count, number
 
 # Ticks of an axis of ratios, as shares: evenly spaced where it is short, else as many of these as
 # there is room for, those named first before the others.
 STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25)
 TICKS = (0, -0.5, 1, -0.9, 9, -0.75, 3, -0.99, 99, -0.25, 0.5, -0.999, 999, 2, 5, -0.1, 0.2, 0.1)
-VAGUE = 3.0  # a share beyond which, or with an interval as wide, a ratio says nothing
 SHOWN_BOUNDS = 2.5  # times as far as the farthest effect: what a bound may stretch an axis to
 
 
@@ -76,7 +75,7 @@ def parts(one: Configuration) -> list[str]:
 
 def per_cent(span: Interval) -> str:
     """`−56 % [−72, −41]`; empty where values near zero make a ratio meaningless."""
-    if not abs(span.estimate) <= VAGUE or span.high - span.low > VAGUE:
+    if not abs(span.estimate) <= MEANINGLESS or span.high - span.low > MEANINGLESS:
         return ""
     reach = 100 * (span.high - span.low) / 2
     decimals = 1 if reach < 1 or (not isfinite(reach) and abs(span.estimate) < 0.1) else 0

@@ -294,7 +294,7 @@ def _row(made: Made) -> Row:
         say.place(made) if isinstance(made, Comparison) else f"all {len(made.comparisons)}",
         *means,
         say.change(made.effect) or "–",
-        "< 0.001" if made.effect.adjusted < 0.001 else say.number(made.effect.adjusted, 2),
+        say.p_value(made.effect.adjusted),
         _better(made),
     )  # fmt: skip
 
