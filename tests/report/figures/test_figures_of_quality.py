@@ -221,7 +221,7 @@ def test_beside_a_row_there_is_no_room_for_why_it_is_not_significant():
     [schedule, _] = questions(of)
     assert schedule.comparisons[0].effect.why == "not significant after correction"
     [axes] = comparison_figure.main_comparisons(of).axes
-    assert rows_of(axes)["ddim, 5\N{NO-BREAK SPACE}steps"] == "not significant"
+    assert rows_of(axes)["5\N{NO-BREAK SPACE}steps"] == "not significant"
 
 
 def test_of_many_levels_the_leading_one_is_compared_with_each(drawn, build, study_of):
