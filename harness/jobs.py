@@ -14,14 +14,14 @@ from harness.execute.interrupt import Interruption
 from harness.execute.progress import Progress, Stopped
 from harness.execute.screen import Screen
 from harness.plan.grid import Grid
-from harness.plan.pending import Plan, Work, is_damaged, metrics_of
+from harness.plan.pending import Plan, Work, metrics_of
 from harness.plan.preflight import Site, workers_for
-from harness.store import Store
+from harness.store import FEATURES, Store, set_aside
 from harness.tracking import Tracker
 from harness.work.cells import Cell, Training, titles
 from harness.work.options import Options
 from harness.work.projection import metrics_of as numbers_of
-from harness.work.results import Failure, Result
+from harness.work.results import SHOWN_FILES, Failure, Result
 
 Execute = Callable[..., Generator[tuple[Any, Any]]]
 
@@ -93,8 +93,10 @@ class JobRunner:
             self.store.forget(work)
         pending: list[Work] = [*self.plan.to_train, *self.plan.to_score]
         for work in pending:
-            if is_damaged(self.store, work):
-                self.store.set_aside(work)
+            if self.store.is_damaged(work):
+                set_aside(self.store.folder(work))
+            elif result := self.store.result(work):
+                self.store.set_aside_files(result, (FEATURES, *SHOWN_FILES))
 
     def record_kept(self) -> None:
         """Record in this experiment what the store has from another one."""

@@ -6,24 +6,28 @@
     models/<key>/state.safetensors      where an unfinished training goes on
     models/<key>/result.json            what came of it: exists only when it is complete
     cells/<key>/result.json ...         likewise of a cell, with its pictures and features
-    features/<key>.npy                  features of a reference set
+    features/<key>.npy                  features of a reference set, with <key>.npy.sha256
     grids/<name>.json                   what a grid stood for when it was last run
     fingerprints.json                   of data and weights, by the sizes and times of their files
 
 A file is complete or absent: everything is written under a temporary name and then moved, the
-result last, with the checksum of each file beside it. No path outside the store is written in it,
-so that it can be moved, copied, and joined with another by copying one into the other.
+result last, with the checksum of each file in it and its own. A file that is not what was written
+is renamed to *.damaged by the run that needs it, and made again. No path outside the store is
+written in it, so that it can be moved, copied, and joined with another by copying one into the
+other.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +37,13 @@ from filelock import FileLock, Timeout
 from harness.errors import StoreError
 from harness.work.cells import Asked, Cell, Training
 from harness.work.results import (
+    DRAWN_FILES,
     RESULT,
     Artifacts,
     CellResult,
     R,
     Result,
     TrainingResult,
-    checksum,
     from_json,
     to_json,
 )
@@ -47,6 +51,7 @@ from harness.work.results import (
 LAYOUT = 2  # of the files above
 WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "state.safetensors"
 FEATURES = "features.npy"
+FROM_SAMPLES = (FEATURES, *DRAWN_FILES)  # what of a cell only its network can make again
 GRIDS = "grids"
 DAMAGED = ".damaged"  # after the key of what is set aside
 
@@ -86,6 +91,15 @@ class Store:
         """Whether there is a result of this work, good or damaged."""
         return (self.folder(work) / RESULT).exists()
 
+    def is_damaged(self, work: Training | Cell) -> bool:
+        """Whether what is kept of this work is not what was written, so that it is of no use."""
+        try:
+            result = self.result(work)
+        except StoreError:
+            return True
+        weights = self.folder(work) / WEIGHTS
+        return result is not None and weights.exists() and bool(self.lacking(result, [WEIGHTS]))
+
     def result(self, work: Training | Cell) -> Result | None:
         if isinstance(work, Training):
             return self.training_result(work.key)
@@ -96,16 +110,16 @@ class Store:
         folder = self.folder(result.work)
         for name, expected in result.artifacts.checksums.items():
             content = result.artifacts.read(name)
-            if content is not None and not is_kept(folder / name, expected):
+            if content is not None and not is_whole(folder / name, expected):
                 write_bytes(folder / name, content)
         write_bytes(folder / RESULT, to_json(result).encode())
 
-    def cell_results(self, only_whole: bool = False) -> list[CellResult]:
-        """Of all finished cells of the store; damaged ones are passed over where that is asked."""
-        return self._results(self.cell_result, "cells", only_whole)
+    def cell_results(self) -> list[CellResult]:
+        """Of all finished cells of the store; damaged ones are named and left out."""
+        return self._results(self.cell_result, "cells")
 
-    def training_results(self, only_whole: bool = False) -> list[TrainingResult]:
-        return self._results(self.training_result, "models", only_whole)
+    def training_results(self) -> list[TrainingResult]:
+        return self._results(self.training_result, "models")
 
     def keep_grid(self, name: str, asked: Asked) -> None:
         """Remember what a grid stands for: its comparisons are judged together."""
@@ -126,27 +140,32 @@ class Store:
         (folder / RESULT).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def set_aside(self, work: Training | Cell) -> None:
-        """Move the folder of a damaged result out of the way, so that the work is made again, and
-        say so. Nothing is removed. Raises StoreError where it cannot be moved."""
-        folder = self.folder(work)
-        if not folder.exists():
-            return
-        number, aside = 1, folder.with_name(f"{work.key}{DAMAGED}")
-        while aside.exists():  # it happened before
-            number += 1
-            aside = folder.with_name(f"{work.key}{DAMAGED}-{number}")
-        try:
-            folder.rename(aside)
-        except OSError as error:
-            raise StoreError(
-                f"the damaged folder {folder} cannot be moved to {aside} ({error.strerror}). "
-                "Use a store that you may write, or move it yourself."
-            ) from None
-        synced(folder.parent)
-        logging.getLogger("harness").warning(
-            "%s was damaged: it is made again; see %s", folder, aside
-        )
+    def lacking(self, result: Result, names: Iterable[str]) -> list[str]:
+        """Which of these files of a result are missing here, or are not what was written."""
+        folder, known = self.folder(result.work), result.artifacts.checksums
+        return [one for one in names if one in known and not is_whole(folder / one, known[one])]
+
+    def set_aside_files(self, result: Result, names: Iterable[str]) -> None:
+        """Set aside those of these files of a result that are not what was written."""
+        for name in self.lacking(result, names):
+            if (path := self.folder(result.work) / name).exists():
+                set_aside(path)
+
+    def keep_checksum(self, path: Path) -> None:
+        """Write beside a file that belongs to no result what `sha256sum` says of it."""
+        written = f"{checksum_of(path)}  {path.name}\n"
+        write_bytes(checksum_beside(path), written.encode())
+
+    def has_whole(self, path: Path) -> bool:
+        """Whether a file that belongs to no result is here and what was written; one that is not
+        is set aside, and one of an earlier version, without a checksum, is no such file."""
+        known = Folder(path.parent).read(checksum_beside(path).name)
+        if known is None or not path.exists():
+            return False
+        if is_whole(path, known[:64].decode(errors="replace")):
+            return True
+        set_aside(path)
+        return False
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -197,14 +216,16 @@ class Store:
         """Where what came of a piece of work is kept."""
         return self.root / ("models" if isinstance(work, Training) else "cells") / work.key
 
-    def _results(self, read: Callable[[str], R | None], kind: str, only_whole: bool) -> list[R]:
+    def _results(self, read: Callable[[str], R | None], kind: str) -> list[R]:
         folder, found = self.root / kind, []
         for key in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else ():
             if DAMAGED in key:
                 continue
-            with suppress(StoreError) if only_whole else nullcontext():
+            try:
                 if result := read(key):
                     found.append(result)
+            except StoreError as error:
+                say_once(str(error))
         return found
 
 
@@ -222,6 +243,12 @@ class Folder:
             return None
 
 
+@cache
+def say_once(text: str) -> None:
+    """A line of trouble that stops nothing, told once by a process."""
+    logging.getLogger("harness").warning("%s", text)
+
+
 def _read(kind: type[R], path: Path) -> R | None:
     try:
         text = path.read_bytes()
@@ -229,13 +256,56 @@ def _read(kind: type[R], path: Path) -> R | None:
         return None
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror})") from None
-    return from_json(kind, text, Folder(path.parent).read, str(path))
+    result = from_json(kind, text, Folder(path.parent).read, str(path))
+    if result.work.key != path.parent.name:
+        raise StoreError(
+            f"{path} is not what was written there: it is of {result.work.key}. Use harness run "
+            "with its grid, which makes it again."
+        )
+    return result
 
 
-def is_kept(path: Path, expected: str) -> bool:
-    """Whether this file is there already, with the content of this checksum."""
-    content = Folder(path.parent).read(path.name)
-    return content is not None and checksum(content) == expected
+def is_whole(path: Path, expected: str) -> bool:
+    """Whether this file is there, with the content of this checksum."""
+    with suppress(OSError):
+        return checksum_of(path) == expected
+    return False
+
+
+def checksum_of(path: Path) -> str:
+    """sha256 of a file; read once in a process, and again where its size or time has changed."""
+    stat = path.stat()
+    return _checksum_of(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=100_000)
+def _checksum_of(path: Path, *_: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum_beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def set_aside(path: Path) -> None:
+    """Move a damaged file, or the folder of a damaged result, out of the way, so that it is made
+    again, and say so. Nothing is removed. Raises StoreError where it cannot be moved."""
+    number, aside = 1, path.with_name(f"{path.name}{DAMAGED}")
+    while aside.exists():  # it happened before
+        number += 1
+        aside = path.with_name(f"{path.name}{DAMAGED}-{number}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:  # nothing is there
+        return
+    except OSError as error:
+        raise StoreError(
+            f"{path}, which is damaged, cannot be moved to {aside} ({error.strerror}). Use a store "
+            "that you may write, or move it yourself."
+        ) from None
+    synced(path.parent)
+    logging.getLogger("harness").warning("%s was damaged: it is made again; see %s", path, aside)
 
 
 def in_memory(artifacts: Artifacts, *names: str) -> Artifacts:

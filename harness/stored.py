@@ -74,6 +74,7 @@ def finished(folder: Path) -> list[CellResult]:
     results = store.cell_results()
     if not results:
         raise StoreError(
-            f"the store {folder} has no finished cells. Use `harness run` with a grid first."
+            f"the store {folder} has no finished cells that can be read. Use `harness run` with a "
+            "grid first."
         )
     return of_one_source(results)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import subprocess
 from contextlib import suppress
 from dataclasses import replace
 
@@ -130,7 +131,7 @@ def test_a_damaged_folder_is_set_aside_whole_and_the_work_counts_as_not_done(sto
     for damaged in (b"{", b"[]"):
         store.keep(RESULT_OF_A_CELL)
         write_bytes(store.cell(made.CELL.key, RESULT), damaged)
-        store.set_aside(made.CELL)
+        set_aside(store.folder(made.CELL))
         assert store.result(made.CELL) is None
         assert store.cell_results() == [other]
     assert "was damaged" in caplog.text
@@ -139,7 +140,7 @@ def test_a_damaged_folder_is_set_aside_whole_and_the_work_counts_as_not_done(sto
         aside = folder.with_name(folder.name + name)
         assert (aside / RESULT).read_bytes() == text
         assert (aside / "samples.png").read_bytes() == b"png"
-    store.set_aside(made.CELL)  # nothing is there
+    set_aside(store.folder(made.CELL))  # nothing is there
     assert len(list(folder.parent.iterdir())) == 3
 
 
@@ -176,6 +177,69 @@ def test_a_damaged_note_of_a_grid_is_none(store, content):
     store.keep_grid("digits", Asked.of([made.cell()]))
     (store.root / "grids" / "flowers.json").write_bytes(content)
     assert [*store.grids()] == ["digits"]
+
+
+def flip_a_bit(path, at=-1):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_anywhere_in_a_result_is_noticed(store):
+    store.keep(RESULT_OF_A_CELL)
+    path = store.cell(made.CELL.key, RESULT)
+    whole = path.read_bytes()
+    for place in {*range(0, len(whole), 7), *range(90)}:
+        flip_a_bit(path, place)
+        with pytest.raises(StoreError, match="not what was written"):
+            store.cell_result(made.CELL.key)
+        path.write_bytes(whole)
+    assert store.cell_result(made.CELL.key) == RESULT_OF_A_CELL
+
+
+def test_a_result_of_other_work_is_no_result(store):
+    store.keep(RESULT_OF_A_CELL)
+    other = replace(made.CELL, steps=20)
+    shutil.copytree(store.folder(made.CELL), store.folder(other))
+    with pytest.raises(StoreError, match=made.CELL.key):
+        store.cell_result(other.key)
+
+
+def test_a_result_without_a_checksum_as_earlier_versions_wrote_it_is_read(store):
+    store.keep(RESULT_OF_A_CELL)
+    path = store.cell(made.CELL.key, RESULT)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if "sha256" not in line))
+    assert store.cell_result(made.CELL.key) == RESULT_OF_A_CELL
+
+
+def test_files_that_are_missing_or_damaged_are_told_apart_from_good_ones(store, caplog):
+    store.keep(RESULT_OF_A_CELL)
+    names = [*RESULT_OF_A_CELL.artifacts.checksums]
+    assert store.lacking(RESULT_OF_A_CELL, names) == []
+    picture, curve = (store.cell(made.CELL.key, name) for name in ("samples.png", "path.csv"))
+    flip_a_bit(picture)
+    curve.unlink()
+    assert store.lacking(RESULT_OF_A_CELL, names) == names == ["path.csv", "samples.png"]
+    store.set_aside_files(RESULT_OF_A_CELL, names)
+    assert not picture.exists()
+    assert picture.with_name("samples.png.damaged").exists()
+    assert caplog.text.count("was damaged") == 1
+    store.keep(RESULT_OF_A_CELL)
+    assert store.lacking(RESULT_OF_A_CELL, names) == []
+
+
+def test_a_file_of_no_result_has_its_checksum_beside_it(store, tmp_path):
+    path = store.reference("real")
+    write_bytes(path, b"features")
+    assert not store.has_whole(path)  # as of an earlier version
+    store.keep_checksum(path)
+    assert store.has_whole(path)
+    if program := shutil.which("sha256sum"):
+        subprocess.run([program, "-c", "real.npy.sha256"], cwd=path.parent, check=True)
+    flip_a_bit(path)
+    assert not store.has_whole(path)
+    assert path.with_name("real.npy.damaged").exists()
 
 
 def test_what_is_forgotten_is_gone(store):

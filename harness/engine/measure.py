@@ -35,12 +35,13 @@ def measured(
 ) -> CellResult:
     """The result with the wanted metrics that it lacks, each beside its baseline: what as many
     real held-out images score against the same reference."""
-    if not (names := lacking(result, metrics, reference_variance)):
-        return result
-    refuse_other_inputs(result, at)
+    names = lacking(result, metrics, reference_variance)
     if (arrays := kept_influences(result)) is None:
         arrays = {}
         names = list(dict.fromkeys([*metrics, *filter(can_be_evaluated, result.measurements)]))
+    if not names:
+        return result
+    refuse_other_inputs(result, at)
     cell, real = result.cell, RealImages(result.cell, at, report)
     features = read_features(Store(at.store).cell(cell.key, FEATURES))
     reference = real.key(cell.reference)

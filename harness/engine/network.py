@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -125,20 +123,14 @@ def load_trained(
             "Run its grid first."
         )
     try:
-        found = file_checksum(path)
-        if found != result.artifacts.checksums.get(file, found):
+        if store.lacking(result, [file]):
             raise RuntimeError("its checksum is not that of the file that was written")
         return with_weights(training, load_file(path), images, device)
     except (SafetensorError, RuntimeError) as error:
         raise StoreError(
             f"{path} does not hold the weights of training {training.key} "
-            f"({str(error).splitlines()[0]}). Remove its folder and run the grid again."
+            f"({str(error).splitlines()[0]}). Use harness run with its grid, which makes it again."
         ) from error
-
-
-def file_checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_schedule(part: Part) -> Schedule:

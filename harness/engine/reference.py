@@ -6,8 +6,6 @@ Each set has a key that names what it was made from, so it serves every cell tha
 from __future__ import annotations
 
 import hashlib
-import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -65,13 +63,13 @@ class RealImages:
         text = f"{images.fingerprint} {which} {len(chosen)} {extract.label} {extract.fingerprint}"
         text += f" {degradation}" if degradation else ""
         key = f"real-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-        path = Store(self.at.store).reference(key)
-        if path.exists() and not is_readable(path):
-            set_aside(path)
-        if not path.exists():
+        store = Store(self.at.store)
+        path = store.reference(key)
+        if not store.has_whole(path):
             chosen = DEGRADATIONS[degradation].do(chosen) if degradation else chosen
             features = in_chunks(extract, chosen, self.device, self.report)
             write_features(path, features, f"the images of '{self.cell.training.data}'")
+            store.keep_checksum(path)
         return key
 
     def features(self, key: str) -> Features:
@@ -162,18 +160,3 @@ def read_features(path: Path) -> Features:
 
 # For features whose name is their content: a whole grid is held against the same ones.
 read_once = lru_cache(maxsize=4)(read_features)
-
-
-def is_readable(path: Path) -> bool:
-    """Whether a file of features is complete."""
-    with suppress(OSError, ValueError, EOFError):
-        np.load(path, mmap_mode="r", allow_pickle=False)
-        return True
-    return False
-
-
-def set_aside(path: Path) -> None:
-    """Move a damaged file out of the way, and say so."""
-    aside = path.with_name(f"{path.name}.damaged")
-    path.replace(aside)
-    logging.getLogger("harness").warning("%s was damaged: it is made again; see %s", path, aside)

@@ -10,15 +10,15 @@ from harness.engine.denoisers import denoiser_of
 from harness.engine.exact import ExactDenoiser
 from harness.engine.inputs import extractor_of, images_of
 from harness.engine.measure import measured, with_files
-from harness.engine.network import Trained, file_checksum
+from harness.engine.network import Trained
 from harness.engine.pictures import SHEET_IMAGES, nearest_pairs, png, sheet
 from harness.engine.pixel_spread import pixel_spread
-from harness.engine.reference import RealImages, in_chunks, set_aside, write_features
+from harness.engine.reference import RealImages, in_chunks, write_features
 from harness.engine.sample import TIMINGS, Samples, path_of, sample, sampling_path
 from harness.execute import machine
 from harness.execute.progress import Report
 from harness.metrics.features import Features
-from harness.store import FEATURES, Store
+from harness.store import FEATURES, FROM_SAMPLES, Store, checksum_of
 from harness.work.cells import Cell
 from harness.work.options import Workplace
 from harness.work.results import (
@@ -56,7 +56,9 @@ def score(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     """
     store = Store(at.store)
     kept = result = store.cell_result(job.cell.key)
-    if result is None or not has_features(result, store):
+    if result is None or store.lacking(result, FROM_SAMPLES):
+        if result:
+            store.set_aside_files(result, FROM_SAMPLES)
         result = sampled_result(job, at, report)
         store.keep(result)  # what was sampled stays sampled
     elif job.retime:
@@ -97,7 +99,7 @@ def sampled_result(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
         path=sampling_path(cell),
         feature_width=features.shape[1],
         pixel_spread=pixel_spread(cell, samples.images, images),
-        artifacts=Artifacts({FEATURES: file_checksum(path)}),
+        artifacts=Artifacts({FEATURES: checksum_of(path)}),
     )
     files = {**curves(cell), **pictures(cell, samples, features, real)}
     return replace(made, artifacts=with_files(made.artifacts, files))
@@ -156,14 +158,3 @@ def pictures(
         with machine.numpy_threads_for(features.size):
             files[NEAREST] = nearest_pairs(images, features, real.images, others)
     return files
-
-
-def has_features(result: CellResult, store: Store) -> bool:
-    """Whether the features of a cell are there; damaged ones are set aside."""
-    path = store.cell(result.cell.key, FEATURES)
-    if not path.exists():
-        return False
-    if file_checksum(path) == result.artifacts.checksums.get(FEATURES):
-        return True
-    set_aside(path)
-    return False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from harness.work.results import LossBin, LossPoint
 
 TIME_BINS = 20
 CURVE_POINTS = 200
+DIGEST = "sha256"  # among the metadata of a saved state
 KEPT_FIELDS = ("step", "seconds", "threads", "data", "is_compiled", "processes")
 
 
@@ -26,6 +29,15 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     packed = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(packed, temporary, metadata=metadata)
+
+
+def digest_of(key: str, tensors: Mapping[str, Tensor], kept: Mapping[str, str]) -> str:
+    """sha256 of the tensors of a training and of what is kept with them."""
+    digest = hashlib.sha256(json.dumps([key, dict(kept)], sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass
@@ -77,8 +89,9 @@ class State:
 
     def save(self, path: Path) -> None:
         """Write this state; safetensors, so that reading it back can run no code."""
+        tensors = self._tensors()
         kept = {name: json.dumps(getattr(self, name)) for name in KEPT_FIELDS}
-        write_tensors(path, self._tensors(), kept)
+        write_tensors(path, tensors, kept | {DIGEST: digest_of(path.parent.name, tensors, kept)})
 
     def restore(self, path: Path) -> None:
         """Go on from a saved state. Raises SafetensorError, FileNotFoundError, KeyError,
@@ -91,10 +104,14 @@ class State:
                     f"the unfinished training {path.parent.name} saw other images than there are "
                     f"now. Use the old ones again, or remove {path} to begin anew."
                 )
-            for name, tensor in self._tensors(fill_optimizer=True).items():
-                if (saved := file.get_tensor(name)).shape != tensor.shape:
-                    raise ValueError(f"{name} has shape {[*saved.shape]}, not {[*tensor.shape]}")
-                tensor.copy_(saved)
+            own = self._tensors(fill_optimizer=True)
+            saved = {name: file.get_tensor(name) for name in own}
+            if kept.pop(DIGEST) != digest_of(path.parent.name, saved, kept):
+                raise ValueError("it is not what was saved for this training")
+            for name, tensor in own.items():
+                if (shape := saved[name].shape) != tensor.shape:
+                    raise ValueError(f"{name} has shape {[*shape]}, not {[*tensor.shape]}")
+                tensor.copy_(saved[name])
         for name in KEPT_FIELDS:
             setattr(self, name, json.loads(kept[name]))
 

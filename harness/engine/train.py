@@ -16,8 +16,7 @@ from safetensors import SafetensorError
 
 from harness.engine.compiled import Compiled
 from harness.engine.curves import schedule_csv
-from harness.engine.network import file_checksum, with_weights
-from harness.engine.reference import set_aside
+from harness.engine.network import with_weights
 from harness.engine.sample import preview
 from harness.engine.share import Share, in_processes
 from harness.engine.state import State, write_tensors
@@ -25,7 +24,7 @@ from harness.engine.steps import Setting, ready, step_of
 from harness.errors import HarnessError, MachineError
 from harness.execute import machine
 from harness.execute.progress import Progress, Report, Stopped
-from harness.store import CHECKPOINT, STATE, WEIGHTS, Store
+from harness.store import CHECKPOINT, STATE, WEIGHTS, Store, checksum_of, set_aside
 from harness.work.cells import Training
 from harness.work.options import Workplace
 from harness.work.results import SCHEDULE_CURVE, Artifacts, Provenance, TrainingResult
@@ -173,7 +172,7 @@ def finish(setting: Setting, state: State, store: Store, network: Compiled) -> T
     write_tensors(store.model(training.key, WEIGHTS), state.average, {})
     files = {SCHEDULE_CURVE: schedule_csv(setting.schedule)}
     paths = {name: store.model(training.key, name) for name in (CHECKPOINT, WEIGHTS)}
-    checksums = {name: file_checksum(path) for name, path in paths.items() if path.exists()}
+    checksums = {name: checksum_of(path) for name, path in paths.items() if path.exists()}
     losses = state.losses.numpy(force=True)
     result = TrainingResult(
         training=training,

@@ -122,7 +122,7 @@ def measured_speeds(
         fields = ("data", "model", "precision", "batch_size")
         return all(getattr(training, name) == getattr(like, name) for name in fields)
 
-    trained = [one for one in store.training_results(only_whole=True) if is_alike(one.training)]
+    trained = [one for one in store.training_results() if is_alike(one.training)]
     here = [one for one in trained if one.provenance.machine == machine]
     trains = [
         one.provenance.processes / one.images_per_second
@@ -131,7 +131,7 @@ def measured_speeds(
     ]
     same = [
         one
-        for one in store.cell_results(only_whole=True)
+        for one in store.cell_results()
         if one.provenance.machine == machine and is_alike(one.cell.training)
     ]
     if not same or not (trains or like.is_exact):

@@ -17,11 +17,11 @@ from harness.plan.checkpoints import checkpoint_cells
 from harness.plan.expand import by_training
 from harness.plan.forecast import Forecast
 from harness.plan.grid import Grid
-from harness.store import FEATURES, Store
+from harness.store import FROM_SAMPLES, Store
 from harness.work.cells import Cell, Training, distinct_trainings
 from harness.work.options import Options
 from harness.work.projection import names_of
-from harness.work.results import RESULT, CellResult, Result
+from harness.work.results import SHOWN_FILES, CellResult, Result
 
 LISTED = 60  # lines of cells on the screen; --json has all
 
@@ -192,7 +192,7 @@ def pending(
     for training in distinct_trainings(cells):
         is_kept = store.has_model(training.key) and kept_result(store, training) is not None
         is_there = is_kept and training.key not in again
-        if training.key in networks and not is_there:
+        if training.key in networks and not (is_there and not store.is_damaged(training)):
             to_train.append(training)
         elif training.key not in recorded and is_there:
             to_record.append(training)
@@ -217,10 +217,6 @@ def kept_result(store: Store, work: Work) -> Result | None:
     return None
 
 
-def is_damaged(store: Store, work: Work) -> bool:
-    return store.has(work) and kept_result(store, work) is None
-
-
 def nfe_of(cell: Cell) -> int:
     """Network evaluations for one image."""
     return evaluations(cell.sampler.name, cell.steps)
@@ -236,12 +232,17 @@ def _state(cell: Cell, grid: Grid, store: Store, recorded: Recorded, options: Op
         return "pending"
     sources = {name: source for name in metrics if (source := METRICS.source(name))}
     names = recorded.get(cell.key, frozenset())
-    if names_of(metrics, with_reference, sources) <= names and (
-        not _lacks_scale(names, metrics) or _needs_network(cell, set(), store, options)
+    result = kept_result(store, cell)
+    is_whole = result is not None and not store.lacking(result, SHOWN_FILES)
+    if (
+        names_of(metrics, with_reference, sources) <= names
+        and (not _lacks_scale(names, metrics) or _needs_network(cell, set(), store, options))
+        and (is_whole or not store.has(cell))
     ):
         return "finished"
-    result = kept_result(store, cell)
-    if not isinstance(result, CellResult) or lacking(result, metrics, grid.reference_variance):
+    if not isinstance(result, CellResult) or not is_whole:
+        return "pending"
+    if lacking(result, metrics, grid.reference_variance):
         return "pending"
     return "kept" if cell.key not in recorded else "pending"
 
@@ -255,12 +256,10 @@ def _lacks_scale(names: frozenset[str], metrics: Iterable[str]) -> bool:
 
 def _needs_network(cell: Cell, again: set[str], store: Store, options: Options) -> bool:
     """Whether a cell must be sampled: what is measured later comes from kept features."""
-    return (
-        options.retime
-        or cell.key in again
-        or kept_result(store, cell) is None
-        or not store.cell(cell.key, FEATURES).exists()
-    )
+    if options.retime or cell.key in again:
+        return True
+    result = kept_result(store, cell)
+    return result is None or bool(store.lacking(result, FROM_SAMPLES))
 
 
 def _kept_at_checkpoints(whole: Iterable[Cell], store: Store, recorded: Recorded) -> list[Cell]:
@@ -286,9 +285,9 @@ def _redone_trainings(redone: Iterable[Cell], whole: Iterable[Cell]) -> list[Tra
 
 def _warnings_of_damage(store: Store, works: Iterable[Work]) -> tuple[str, ...]:
     return tuple(
-        f"{store.folder(work) / RESULT} is damaged: a run sets it aside and does the work again"
+        f"{store.folder(work)} is damaged: a run sets it aside and does the work again"
         for work in works
-        if is_damaged(store, work)
+        if store.is_damaged(work)
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,8 +32,11 @@ INFLUENCES = "influence.npz"  # by metric, how far each image moves its value
 SAMPLES, FILM, NEAREST = "samples.png", "film.png", "nearest.png"
 PATH_CURVE, SCHEDULE_CURVE = "path.csv", "schedule.csv"
 # What a report is made from, beside the result itself; the other files stay in the store.
-SHOWN_FILES = (INFLUENCES, SAMPLES, FILM, NEAREST, PATH_CURVE, SCHEDULE_CURVE)
+DRAWN_FILES = (SAMPLES, FILM, NEAREST, PATH_CURVE, SCHEDULE_CURVE)  # made where images are sampled
+SHOWN_FILES = (INFLUENCES, *DRAWN_FILES)
 PURE_NOISE = "pure_noise"  # the far end of a distance's scale, among the degraded copies
+
+SIGNED = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",')  # how the text of a result begins
 
 Read = Callable[[str], "bytes | None"]
 
@@ -62,7 +66,7 @@ class Artifacts:
         if content is not None and checksum(content) != self.checksums[name]:
             raise StoreError(
                 f"the file {name} of a result is damaged: its checksum is not that of the file "
-                "that was written. Use --redo to make it again."
+                "that was written. Use harness run with its grid, which makes it again."
             )
         return content
 
@@ -248,14 +252,24 @@ class Failure:
 
 
 def to_json(result: Result) -> str:
-    """The result as text; `from_json` reads it back equal."""
+    """The result as text, which begins with its own checksum; `from_json` reads it back equal."""
     kind: Any = type(result)
-    return _adapter(kind).dump_json(result, indent=1).decode()
+    text: bytes = _adapter(kind).dump_json(result, indent=1)
+    return f'{{\n "sha256": "{checksum(text)}",{text[1:].decode()}'
 
 
 def from_json(kind: type[R], text: str | bytes, read_from: Read | None, where: str) -> R:
     """A result from its text, its files read by `read_from`. Raises StoreError naming `where`
-    for anything but what `to_json` wrote."""
+    for anything but what `to_json` wrote; of an earlier version, without a checksum, as far as
+    fields and types can tell."""
+    text = text.encode() if isinstance(text, str) else text
+    if signed := SIGNED.match(text):
+        text = b"{" + text[signed.end() :]
+        if checksum(text) != signed[1].decode():
+            raise StoreError(
+                f"{where} is not what was written there: its checksum is another. Use harness run "
+                "with its grid, which makes it again."
+            )
     try:
         named: Any = kind
         result: R = _adapter(named).validate_json(text)
@@ -264,7 +278,7 @@ def from_json(kind: type[R], text: str | bytes, read_from: Read | None, where: s
         place = ".".join(map(str, first["loc"])) or "its text"
         raise StoreError(
             f"{where} is not what was written there ({place}: {first['msg']}): something else "
-            "changed it. Use --redo, or remove it and run again."
+            "changed it. Use harness run with its grid, which makes it again."
         ) from None
     return replace(result, artifacts=replace(result.artifacts, read_from=read_from))
 

@@ -16,6 +16,7 @@ from harness.data.datasets import DATASETS
 from harness.engine import score as module
 from harness.engine.denoisers import final_denoiser
 from harness.engine.inputs import extractor, image_set
+from harness.engine.reference import read_once
 from harness.engine.sample import NotFinite, sample, sampling_path
 from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
@@ -194,10 +195,14 @@ def test_features_that_are_damaged_are_set_aside_and_made_again(trained, damage,
     assert ("was damaged" in caplog.text) == (damage != "gone")
 
 
-def test_reference_features_that_are_cut_short_are_made_again(trained):
+@pytest.mark.parametrize("damage", ["cut short", "one bit"])
+def test_reference_features_that_are_damaged_are_made_again(trained, damage):
     first = scored(trained, metrics=("kid",))
     path = Store(trained).reference(first.reference_features)
-    path.write_bytes(path.read_bytes()[:200])
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 64  # the exponent of a number
+    path.write_bytes(content[:200] if damage == "cut short" else content)
+    read_once.cache_clear()  # as in another process
     later = scored(trained, metrics=("kid", "precision"))
     assert later.measurements["precision"].value == scored_alone(trained, "precision")
 

@@ -252,6 +252,20 @@ def without_its_fields(saved):
     save_file(load_file(saved), saved)
 
 
+def with_another_number(saved):
+    content = bytearray(saved.read_bytes())
+    content[-1000] ^= 64
+    saved.write_bytes(content)
+
+
+def of_another_training(saved):
+    """As good as this one but for its seed."""
+    other = replace(TRAINING, seed=TRAINING.seed + 1)
+    with pytest.raises(Stopped):
+        train_in(saved.parents[2], StopAt(20), training=other)
+    shutil.copy(Store(saved.parents[2]).model(other.key, "state.safetensors"), saved)
+
+
 def without_one_field(saved):
     rewritten(saved, lambda tensors: None, leave_out="processes")
 
@@ -266,7 +280,15 @@ def rewritten(saved, change, leave_out=""):
 
 @pytest.mark.parametrize(
     "damage",
-    [cut_short, without_its_last_tensor, of_another_shape, without_its_fields, without_one_field],
+    [
+        cut_short,
+        without_its_last_tensor,
+        of_another_shape,
+        without_its_fields,
+        without_one_field,
+        with_another_number,
+        of_another_training,
+    ],
 )
 def test_a_damaged_state_is_set_aside_and_as_good_as_none(tmp_path, straight, damage, caplog):
     with pytest.raises(Stopped):

@@ -34,8 +34,8 @@ def keep(store, *works, checkpoints=True, **measured):
     """Finished trainings and cells, with all that is kept of them."""
     for work in works:
         if hasattr(work, "training"):
-            store.keep(made.result(work, **(measured or {"kid": 0.1, "fid": 1.0})))
-            write_bytes(store.cell(work.key, FEATURES), b"")
+            found = measured or {"kid": 0.1, "fid": 1.0}
+            store.keep(made.result(work, {FEATURES: b"features"}, **found))
         else:
             store.keep(made.trained(work))
             write_bytes(store.model(work.key, "weights.safetensors"), b"")
