@@ -3,7 +3,9 @@
 Every message says what is wrong, where, what was given, and ends in what to do: "Use X".
 """
 
+import logging
 from difflib import get_close_matches
+from functools import cache
 
 
 class HarnessError(Exception):
@@ -52,6 +54,16 @@ class MachineError(HarnessError):
 
 class TrackingError(HarnessError):
     """The tracking server or its database cannot be used."""
+
+
+class TrackerAway(TrackingError):
+    """The tracking server or its database does not answer now, and may do so later."""
+
+
+@cache
+def say_once(text: str) -> None:
+    """A line about trouble that stops nothing, told once by a process."""
+    logging.getLogger("harness").warning("%s", text)
 
 
 def suggestion(name: str, known: list[str]) -> str:

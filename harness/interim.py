@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.execute.screen import Screen
 from harness.report import page
-from harness.tracking import Tracker
+from harness.tracking.recorder import Recorder
 from harness.work.cells import Asked
 from harness.work.options import Paths
 
@@ -21,7 +21,7 @@ class InterimReport:
     """The report while a run goes on. Written between its rounds, never while a cell is timed, and
     so seldom that the run takes hardly longer; kept with the run in MLflow at the end alone."""
 
-    tracker: Tracker
+    recorder: Recorder
     asked: Asked
     paths: Paths
     screen: Screen
@@ -39,9 +39,10 @@ class InterimReport:
         if not self.is_wanted or not (is_due or (self.is_long and not self._told)):
             return
         try:
-            if not self.tracker.finished().keys() & self.asked.cells.keys():
+            known = self.recorder.finished().keys() | self.recorder.owed.keys()
+            if not known & self.asked.cells.keys():
                 return  # nothing was scored yet, or all that was tried failed
-            experiment = replace(self.tracker.read(self.asked), ui_url=self.paths.ui_url)
+            experiment = replace(self.recorder.read(self.asked), ui_url=self.paths.ui_url)
             page.write(experiment, self.paths.report_dir)
         except Exception as error:  # of a disk, a server, or a figure of another package
             self._tell("There is no report so far", str(error))

@@ -17,7 +17,7 @@ from harness.plan.grid import Grid
 from harness.plan.pending import Plan, Work, metrics_of
 from harness.plan.preflight import Site, workers_for
 from harness.store import FEATURES, Store, set_aside
-from harness.tracking import Tracker
+from harness.tracking.recorder import Recorder
 from harness.work.cells import Cell, Training, titles
 from harness.work.options import Options
 from harness.work.projection import metrics_of as numbers_of
@@ -72,14 +72,13 @@ class JobRunner:
     plan: Plan
     options: Options
     site: Site
-    tracker: Tracker
+    recorder: Recorder
     screen: Screen
     interruption: Interruption
     execute: Execute
     summary: Summary
     has_told_of_compiling: bool = False
     _lost: int = 0  # cells that were not scored, for their training failed
-    _runs: dict[str, str] = field(default_factory=dict)  # of work under way, by its key
 
     @property
     def store(self) -> Store:
@@ -88,7 +87,7 @@ class JobRunner:
     def set_aside(self) -> None:
         """Set aside what is done again, and what is damaged. The runs of the former stay in
         MLflow, marked as superseded."""
-        self.tracker.superseded([work.key for work in self.plan.to_redo])
+        self.recorder.superseded([work.key for work in self.plan.to_redo])
         for work in self.plan.to_redo:
             self.store.forget(work)
         pending: list[Work] = [*self.plan.to_train, *self.plan.to_score]
@@ -103,15 +102,9 @@ class JobRunner:
         from harness.engine.identity import keep_fingerprints
 
         keep_fingerprints(self.site.at)
-        lost = self.tracker.lost()  # recorded here before, and their files deleted
         for work in self.plan.to_record:
-            if not (result := self.store.result(work)):
-                continue
-            folder = self.store.folder(work)
-            if work.key in lost:
-                self.tracker.amended(lost[work.key], result, folder)
-            else:
-                self.tracker.completed(self.tracker.started(work, is_reused=True), result, folder)
+            if result := self.store.result(work):
+                self.recorder.ended(work, result, is_reused=True)
 
     def rounds(self) -> Iterator[tuple[Sequence[Training], Sequence[Cell]]]:
         """What to train and then to score, in turn: the first results stand long before the last
@@ -204,14 +197,7 @@ class JobRunner:
                     if self.summary.failed and self.options.fail_fast:
                         raise Stopped
         finally:
-            for run_id in self._runs.values():
-                self.tracker.abandoned(run_id)
-            self._runs.clear()
-
-    @cached_property
-    def _recorded(self) -> dict[str, str]:
-        """The runs of what was complete before; read once, for that takes as long as a cell."""
-        return self.tracker.run_ids()
+            self.recorder.abandon()
 
     @cached_property
     def _titles(self) -> dict[str, str]:
@@ -220,33 +206,16 @@ class JobRunner:
     def _title(self, work: Work) -> str:
         return self._titles.get(work.key, work.title)
 
-    def _run_of(self, work: Work) -> str:
-        """The run of a piece of work under way."""
-        if work.key not in self._runs:
-            self._runs[work.key] = self.tracker.started(work, self.plan.seconds(work))
-        return self._runs[work.key]
-
     def _on_progress(self, job: Any, progress: Progress) -> None:
         self.screen.update(self._title(job.work), progress)
-        if progress.values:
-            self.tracker.progress(self._run_of(job.work), progress.done, progress.values)
-        for name, picture in progress.files.items():
-            self.tracker.sheet(self._run_of(job.work), name, picture)
+        self.recorder.progress(job.work, progress, self.plan.seconds(job.work))
 
     def _record(self, work: Work, outcome: Result | Failure) -> str:
         """Write down what came of a piece of work; returns it in short."""
+        self.recorder.ended(work, outcome, self.plan.seconds(work))
         if isinstance(outcome, Failure):
             self.summary.failed.append((work, outcome))
-            self.tracker.failed(self._run_of(work), outcome)
-            del self._runs[work.key]
             return f"FAILED: {outcome.reason}"
-        folder = self.store.folder(work)
-        # Of a training that had to be made again there is a new run, with its progress.
-        if work.key in self._recorded and work.key not in self._runs:
-            self.tracker.amended(self._recorded[work.key], outcome, folder)
-        else:
-            self.tracker.completed(self._run_of(work), outcome, folder)
-        self._runs.pop(work.key, None)
         self._say_once_why_not_compiled(outcome)
         return in_short(outcome, self.grid.metrics)
 

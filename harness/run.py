@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from harness.downloads import NotHereYet, no_downloads
 from harness.errors import HarnessError
 from harness.execute import machine
 from harness.execute.here import here
-from harness.execute.interrupt import Interruption
+from harness.execute.interrupt import OUT_OF_TIME, Interruption
 from harness.execute.progress import Stopped
 from harness.execute.screen import Screen
 from harness.interim import LONG, InterimReport
@@ -39,6 +39,7 @@ from harness.plan.preflight import forecast, forecast_without_downloads, identif
 from harness.report import page
 from harness.store import Store
 from harness.tracking import Tracker
+from harness.tracking.recorder import Recorder
 from harness.work.cells import Asked, Cell
 from harness.work.looks import Look
 from harness.work.options import Options, Paths
@@ -55,9 +56,9 @@ def run_grid(
     missing."""
     page.check_address(paths.ui_url)
     interruption = Interruption(options.time_limit, screen.say)  # the time limit begins here
-    store, tracker = Store(paths.store), open_tracker(grid.name, paths)
-    store.check_version()
-    run = GridRun(grid, paths, options, screen, execute, interruption, store, tracker)
+    recorder = recorder_of(grid.name, paths, screen.say)
+    recorder.store.check_version()
+    run = GridRun(grid, paths, options, screen, execute, interruption, recorder)
     cells = identified(expand(grid), paths.workplace)
     if options.until is None:
         return run.report(cells, (), run.work(cells))
@@ -76,61 +77,66 @@ class GridRun:
     screen: Screen
     execute: Execute
     interruption: Interruption
-    store: Store
-    tracker: Tracker
+    recorder: Recorder
+
+    @property
+    def store(self) -> Store:
+        return self.recorder.store
 
     def work(self, cells: list[Cell], looks: Iterable[Look] = ()) -> Summary:
         """Do what is missing of these cells."""
-        grid, tracker, screen = self.grid, self.tracker, self.screen
+        grid, recorder, screen = self.grid, self.recorder, self.screen
         plan = self.pending(cells)
         summary = Summary(len(plan.cells), is_redone=bool(self.options.redo))
-        asked = Asked.of(cells, looks).after(tracker.asked())
+        asked = Asked.of(cells, looks).after(recorder.asked())
         if not plan:
             screen.say(f"Nothing to do: all {len(plan.cells)} cells of '{grid.name}' are finished.")
         # The run of the grid may have been deleted, and the grid may ask for fewer cells than
         # before.
-        if plan or not tracker.has_grid(grid.text, asked):
+        if plan or not recorder.has_grid(grid.text, asked):
             refuse_broken(plan.cells, grid.metrics)
             site = preflight(grid, plan, self.paths)
             with self.store.locked(), self.interruption, self.recording(asked, summary):
-                self.store.keep_grid(grid.name, asked)
+                self.store.keep_grid(grid.name, asked, grid.text)
                 plan = self.pending(cells)  # again, now that nobody else works: it is what is done
                 if plan.is_work:
                     plan = forecast(grid, plan, site)
                     if cost := plan.cost():
                         screen.say(cost)
                 runner = JobRunner(
-                    grid, plan, self.options, site, tracker, screen, self.interruption,
+                    grid, plan, self.options, site, recorder, screen, self.interruption,
                     self.execute, summary,
                 )  # fmt: skip
                 is_long = (plan.predicted or 0.0) > LONG
                 interim = InterimReport(
-                    tracker, asked, self.paths, screen, self.options.report, is_long
+                    recorder, asked, self.paths, screen, self.options.report, is_long
                 )
                 screen.begin()
                 carry_out(runner, interim)
 
-        recorded = tracker.finished()
+        done = recorder.finished().keys() | recorder.owed.keys()
         failed = {work.key for work, _ in summary.failed}
-        summary.done = sum(cell.key in recorded and cell.key not in failed for cell in plan.cells)
+        summary.done = sum(cell.key in done and cell.key not in failed for cell in plan.cells)
         return summary
 
     def report(self, cells: list[Cell], looks: Iterable[Look], summary: Summary) -> Summary:
         """Write the report of these cells; the summary with what it answers."""
         if self.options.report and summary.status <= 1 and summary.done:
-            asked = Asked.of(cells, looks).after(self.tracker.asked())
-            summary.report = write_report(self.tracker, asked, self.paths, self.screen)
+            asked = Asked.of(cells, looks).after(self.recorder.asked())
+            summary.report = write_report(self.recorder, asked, self.paths, self.screen)
             summary.answers = page.answers_in(self.paths.report_dir, self.options.command)
+        if self.recorder.owed and summary.status == 0:
+            summary.status = OUT_OF_TIME  # nothing is lost, and the same command goes on
         return summary
 
     def pending(self, cells: list[Cell]) -> Plan:
-        return pending(self.grid, cells, self.store, self.tracker.finished(), self.options)
+        return pending(self.grid, cells, self.store, self.recorder.finished(), self.options)
 
     def study(self, cells: list[Cell], looks: Iterable[Look]) -> Study | None:
         """What is recorded of these cells; None where nothing of it was measured."""
         from harness.analysis.study import studies
 
-        experiment = self.tracker.read(Asked.of(cells, looks))
+        experiment = self.recorder.read(Asked.of(cells, looks))
         return next((one for one in studies(experiment) if one.metrics), None)
 
     def cost(self, cells: list[Cell]) -> float | None:
@@ -142,14 +148,14 @@ class GridRun:
     @contextmanager
     def recording(self, asked: Asked, summary: Summary) -> Iterator[None]:
         """The run of the grid, open to be written to, and ended as the work ends."""
-        self.tracker.open(self.grid.text, asked, origin(self.options.command))
+        self.recorder.open(self.grid.text, asked, origin(self.options.command))
         has_ended = False
         try:
             yield
             has_ended = True
         finally:
             stopped = "KILLED" if summary.status > 1 else "FINISHED" if has_ended else "FAILED"
-            self.tracker.close(stopped)
+            self.recorder.close(stopped)
 
 
 def carry_out(runner: JobRunner, interim: InterimReport) -> None:
@@ -172,18 +178,18 @@ def carry_out(runner: JobRunner, interim: InterimReport) -> None:
 
 def plan_grid(grid: Grid, paths: Paths, options: Options) -> Plan:
     """What a run would do and cost. Makes no run, store or report."""
-    cells, missing = expand(grid), ""
+    cells, notes = expand(grid), list[str]()
     try:
         with no_downloads():
             cells = identified(cells, paths.workplace)
     except NotHereYet as error:
-        missing = f"{error}; until then the cost is not known"
-    store, tracker = Store(paths.store), open_tracker(grid.name, paths)
-    store.check_version()
-    plan = pending(grid, cells, store, tracker.finished(), options)
-    if missing:
-        return replace(plan, warnings=(*plan.warnings, missing))
-    return forecast_without_downloads(grid, plan, paths)
+        notes.append(f"{error}; until then the cost is not known")
+    is_unknown = bool(notes)
+    recorder = recorder_of(grid.name, paths, notes.append)
+    recorder.store.check_version()
+    plan = pending(grid, cells, recorder.store, recorder.finished(), options)
+    plan = replace(plan, warnings=(*plan.warnings, *notes))
+    return plan if is_unknown else forecast_without_downloads(grid, plan, paths)
 
 
 def report_grid(
@@ -193,26 +199,26 @@ def report_grid(
     stood for when it was last run: needs neither the grid file nor the store, nor the data. Raises
     TrackingError where nothing of it has been recorded."""
     page.check_address(paths.ui_url)
-    tracker = open_tracker(name, paths)
+    recorder = recorder_of(name, paths, screen.say)
     write = write_handout if for_handout else write_report
     wanted = {anonymous(cell): cell for cell in cells}
     if not wanted:
-        return write(tracker, tracker.asked(), paths, screen)
+        return write(recorder, recorder.asked(), paths, screen)
     found = []
-    for one in tracker.cell_results().values():
+    for one in recorder.cell_results():
         if (cell := wanted.get(anonymous(one.cell))) is not None:
             found.append(replace(one.cell, budget=cell.budget))
     there = {anonymous(cell) for cell in found}
     missing = [cell for name, cell in wanted.items() if name not in there]
     with suppress(HarnessError), no_downloads():  # by the keys under which they may have failed
         missing = identified(missing, paths.workplace)
-    asked = Asked.of([*found, *missing]).after(tracker.asked())
-    return write(tracker, asked, paths, screen)
+    asked = Asked.of([*found, *missing]).after(recorder.asked())
+    return write(recorder, asked, paths, screen)
 
 
-def write_report(tracker: Tracker, asked: Asked, paths: Paths, screen: Screen) -> Path:
+def write_report(recorder: Recorder, asked: Asked, paths: Paths, screen: Screen) -> Path:
     """The report of what is recorded of these cells, unless the one in place already says it."""
-    experiment = replace(tracker.read(asked), ui_url=paths.ui_url)
+    experiment = replace(recorder.read(asked), ui_url=paths.ui_url)
     written = paths.report_dir / "report.html"
     if page.is_current(experiment, paths.report_dir):
         screen.say(f"The report is up to date: {written}")
@@ -220,34 +226,35 @@ def write_report(tracker: Tracker, asked: Asked, paths: Paths, screen: Screen) -
     files = page.write(experiment, paths.report_dir)
     try:
         told = page.description(paths.report_dir)
-        tracker.publish(paths.report_dir, files, told, page.verdicts(experiment))
+        recorder.publish(paths.report_dir, files, told, page.verdicts(experiment))
     except HarnessError as error:  # a store that may only be read, or another machine's
         screen.say(f"The report is not kept with its run: {error}")
     screen.say(f"Report: {written}")
     return written
 
 
-def write_handout(tracker: Tracker, asked: Asked, paths: Paths, screen: Screen) -> Path:
+def write_handout(recorder: Recorder, asked: Asked, paths: Paths, screen: Screen) -> Path:
     """One or two pages to print, of what is recorded of these cells, beside their report, which
     says the same."""
     from harness.report import handout  # it loads what figures need
 
-    write_report(tracker, asked, paths, screen)
-    experiment = replace(tracker.read(asked), ui_url=paths.ui_url)
+    write_report(recorder, asked, paths, screen)
+    experiment = replace(recorder.read(asked), ui_url=paths.ui_url)
     printed, *files = handout.write(experiment, paths.report_dir)
     screen.say(f"Handout, to be printed: {printed}")
     screen.say(f"Beside it: {', '.join(file.name for file in files)}")
     return printed
 
 
-def open_tracker(name: str, paths: Paths) -> Tracker:
-    """The tracker of this grid's experiment; makes nothing yet."""
+def recorder_of(name: str, paths: Paths, say: Callable[[str], None]) -> Recorder:
+    """What is recorded of this grid, and how more is; makes nothing yet."""
     local = paths.tracking_uri.startswith("sqlite:")
     artifacts = paths.store / "artifacts" if local else None
     text = f"{platform.node()} {paths.store.resolve()}"
     # Tells our runs from those of another machine, without saying where on this one they are.
     store = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
-    return Tracker(paths.tracking_uri, name, artifacts, store)
+    tracker = Tracker(paths.tracking_uri, name, artifacts, store, paths.store)
+    return Recorder(tracker, Store(paths.store), name, say)
 
 
 def anonymous(cell: Cell) -> Cell:

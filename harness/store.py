@@ -7,7 +7,7 @@
     models/<key>/result.json            what came of it: exists only when it is complete
     cells/<key>/result.json ...         likewise of a cell, with its pictures and features
     features/<key>.npy                  features of a reference set, with <key>.npy.sha256
-    grids/<name>.json                   what a grid stood for when it was last run
+    grids/<name>.yaml, <name>.json      a grid as it was last run, and what it stood for
     fingerprints.json                   of data and weights, by the sizes and times of their files
 
 A file is complete or absent: everything is written under a temporary name and then moved, the
@@ -27,14 +27,14 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
 
-from harness.errors import StoreError
+from harness.errors import StoreError, say_once
 from harness.work.cells import Asked, Cell, Training
 from harness.work.results import (
     DRAWN_FILES,
@@ -53,6 +53,7 @@ WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "s
 FEATURES = "features.npy"
 FROM_SAMPLES = (FEATURES, *DRAWN_FILES)  # what of a cell only its network can make again
 GRIDS = "grids"
+CELLS, GRID = "cells.json", "grid.yaml"  # what a grid stands for, and its text
 DAMAGED = ".damaged"  # after the key of what is set aside
 
 
@@ -121,9 +122,17 @@ class Store:
     def training_results(self) -> list[TrainingResult]:
         return self._results(self.training_result, "models")
 
-    def keep_grid(self, name: str, asked: Asked) -> None:
-        """Remember what a grid stands for: its comparisons are judged together."""
-        write_bytes(self.root / GRIDS / f"{name}.json", asked.as_json())
+    def keep_grid(self, name: str, asked: Asked, text: str = "") -> None:
+        """Remember a grid and what it stands for: its comparisons are judged together."""
+        for file, content in ((CELLS, asked.as_json()), (GRID, text.encode())):
+            write_bytes(self._of_grid(name, file), content)
+
+    def grid_file(self, name: str, file: str) -> bytes | None:
+        """What was kept of a grid: its text, or what it stands for."""
+        return Folder(self.root / GRIDS).read(self._of_grid(name, file).name)
+
+    def _of_grid(self, name: str, file: str) -> Path:
+        return self.root / GRIDS / f"{name}{Path(file).suffix}"
 
     def grids(self) -> dict[str, Asked]:
         """What each grid that was run here stood for when it was last run; a damaged note of it is
@@ -241,12 +250,6 @@ class Folder:
             return (self.path / name).read_bytes()
         except OSError:
             return None
-
-
-@cache
-def say_once(text: str) -> None:
-    """A line of trouble that stops nothing, told once by a process."""
-    logging.getLogger("harness").warning("%s", text)
 
 
 def _read(kind: type[R], path: Path) -> R | None:

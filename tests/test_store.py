@@ -11,7 +11,7 @@ import made
 import pytest
 
 from harness.errors import StoreError
-from harness.store import FEATURES, Store, in_memory, replacing, write_bytes
+from harness.store import FEATURES, Store, in_memory, replacing, set_aside, write_bytes
 from harness.work.cells import Asked
 from harness.work.looks import Look
 from harness.work.results import RESULT, Artifacts

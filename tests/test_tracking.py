@@ -8,12 +8,12 @@ import made
 import pytest
 from mlflow import MlflowClient
 
-from harness.errors import StoreError, TrackingError
+from harness.errors import TrackingError
 from harness.plan.grid import expand, load_grid
 from harness.store import Store
 from harness.tracking import Tracker, without_password
 from harness.work.cells import RESULT_VERSION, Asked
-from harness.work.results import FailedWork, Failure, Measurement
+from harness.work.results import FailedWork, Failure, Measurement, to_json
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_run_that_lost_its_files_is_read_from_the_store_and_to_be_recorded_aga
 
 
 def test_cells_whose_result_is_nowhere_are_counted_and_the_rest_is_read(
-    tracker, keep, store_folder, cells
+    tracker, keep, store_folder, cells, uri
 ):
     for cell in cells[:2]:
         keep(cell, kid=0.1)
@@ -209,14 +209,27 @@ def test_cells_whose_result_is_nowhere_are_counted_and_the_rest_is_read(
     assert count == 1
     shutil.rmtree(store_folder / "artifacts")
     with pytest.raises(TrackingError, match=r"the files of all cells of 'small' .* are gone"):
-        tracker.read(Asked({cells[1].key: None}))
+        Tracker(uri, "small").read(Asked({cells[1].key: None}))
 
 
-def test_errors_of_the_store_are_told_as_what_they_are(tracker, keep, store_folder, cells):
+def test_a_damaged_result_is_read_from_the_store_or_named_and_left_out(
+    uri, keep, store_folder, cells, caplog
+):
     run_id = keep(cells[0], kid=0.1)
     (store_folder / "artifacts" / run_id / "artifacts" / "result.json").write_text("{")
-    with pytest.raises(StoreError, match="is not what was written"):
-        tracker.table()
+    assert [*Tracker(uri, "small").table()["kid"]] == [0.1]
+    assert [*Tracker(uri, "small").lost()] == [cells[0].key]
+    shutil.rmtree(store_folder / "cells")
+    assert Tracker(uri, "small").table().empty
+    assert "is not what was written" in caplog.text
+
+
+def test_a_result_of_another_moment_is_not_what_was_recorded(uri, keep, store_folder, cells):
+    """Whole by itself, as of another machine or put there by hand."""
+    run_id = keep(cells[0], kid=0.1)
+    text = to_json(made.result(cells[0], kid=0.5))
+    (store_folder / "artifacts" / run_id / "artifacts" / "result.json").write_text(text)
+    assert [*Tracker(uri, "small").table()["kid"]] == [0.1]
 
 
 # A store that is moved or copied.
@@ -265,14 +278,14 @@ def test_a_database_away_from_its_files_keeps_where_they_are(tmp_path, database,
 
 def test_a_run_counts_only_when_it_is_complete(tracker, cells):
     tracker.started(cells[0])
-    tracker.failed(tracker.started(cells[1]), Failure("it broke", "Traceback: it broke"))
+    tracker.failed(tracker.started(cells[1]), cells[1], Failure("it broke", "Traceback: it broke"))
     tracker.abandoned(tracker.started(cells[2]))
     assert tracker.finished() == {}
     assert tracker.table().empty
 
 
 def test_a_failure_is_told_until_it_succeeds(tracker, keep, cells):
-    tracker.failed(tracker.started(cells[1]), Failure("it broke", "Traceback"))
+    tracker.failed(tracker.started(cells[1]), cells[1], Failure("it broke", "Traceback"))
     failed = FailedWork("cell", cells[1].key, cells[1].title, "it broke")
     assert tracker.failures() == (failed,)
     keep(cells[1], kid=0.1)
@@ -364,7 +377,7 @@ def test_more_runs_than_one_page_are_all_read(tracker, keep, cells, monkeypatch)
 def test_a_store_that_is_no_database_is_one_clear_error(tmp_path):
     (tmp_path / "mlflow.db").write_text("this is not SQLite" * 100)
     with pytest.raises(TrackingError, match="cannot be used"):
-        Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "small")
+        Tracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "small").table()
 
 
 def test_passwords_are_not_shown():

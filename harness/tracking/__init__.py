@@ -15,37 +15,52 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow.entities import Metric, Param, RunTag
 
-from harness.store import WEIGHTS, replacing, write_bytes
-from harness.tracking.client import Client, move_artifacts, path_of, without_password
+from harness.errors import StoreError, TrackerAway, TrackingError, say_once
+from harness.store import CELLS, GRID, WEIGHTS, replacing, write_bytes
+from harness.tracking.bundles import chunks, packed
+from harness.tracking.client import move_artifacts, path_of, without_password
 from harness.tracking.records import Records
 from harness.tracking.tags import (
-    CELLS,
+    BUNDLES,
+    DIGEST,
     FORECAST,
-    GRID,
     KEY,
     KIND,
+    LACKS,
     MACHINE,
     NOTE,
     PARENT,
     REASON,
     RESOLVED,
+    RESULT_DIGEST,
     REUSED,
     STORE,
     SUPERSEDED,
     VERDICT,
     VERSION,
+    is_of_this_version,
 )
 from harness.tracking.ui import serve
 from harness.work.cells import Asked, Cell, Training
 from harness.work.projection import facts_of, metrics_of
-from harness.work.results import RESULT, SHOWN_FILES, Failure, Result, TrainingResult, to_json
+from harness.work.results import (
+    RESULT,
+    SHOWN_FILES,
+    Failure,
+    Result,
+    TrainingResult,
+    checksum,
+    to_json,
+)
 
 EXPERIMENT_KIND = "mlflow.experimentKind"  # so that the UI shows trainings, not conversations
+PAGE = "report.html"
 BATCH = 500  # entities in one request; MLflow takes 1,000
 
 __all__ = ["Tracker", "serve", "without_password"]
@@ -54,44 +69,63 @@ __all__ = ["Tracker", "serve", "without_password"]
 class Tracker(Records):
     """What has been recorded of one experiment, and how more is."""
 
-    def __init__(self, uri: str, experiment: str, artifacts: Path | None = None, store: str = ""):
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        artifacts: Path | None = None,
+        store: str = "",
+        kept: Path | None = None,
+    ):
         """`artifacts` is the folder for the files of a new experiment where the tracking store is
         a database (beside it, if none is given); `store` names whose runs these are, so that what
-        a dead process of ours left can be told from what another machine is doing. Nothing is made
-        before `open`."""
-        super().__init__(uri, experiment)
+        a dead process of ours left can be told from what another machine is doing; `kept` is the
+        folder of that store. Nothing is asked or made before it is needed."""
+        super().__init__(uri, experiment, kept)
         self._artifacts, self._store = artifacts or self._home, store
         self._parent: str | None = None
 
+    @property
+    def is_open(self) -> bool:
+        return self._parent is not None
+
     def open(self, grid_text: str, asked: Asked, tags: Mapping[str, str]) -> None:
         """Begin to write: mark what a dead process left, then find or make the parent run."""
-        self._client = Client(self._uri)
-        self._experiment = self._find_experiment()
         if self._experiment is None:
-            folder = self._artifacts.resolve().as_uri() if self._artifacts and self._home else None
-            self._experiment = self._client.create_experiment(
-                self._name,
-                artifact_location=folder,
-                tags={EXPERIMENT_KIND: "custom_model_development"},
-            )
+            self._experiment = self._new_experiment()
         move_artifacts(self._uri)
         self._runs_read = None
-        for run in self._runs():
-            if run.info.status == "RUNNING" and run.data.tags.get(STORE) == self._store:
-                self._client.set_terminated(run.info.run_id, "KILLED")
-        if found := self._find_parent():
-            self._parent = found.info.run_id
-            self._client.update_run(self._parent, "RUNNING")
+        for run_id in self.under_way().values():
+            self._client.set_terminated(run_id, "KILLED")
+        found = self._find_parent()
+        parent = found.info.run_id if found else None
+        if parent is None:
+            parent = self._create(self._name, {KIND: "grid", STORE: self._store})
         else:
-            self._parent = self._create(self._name, {KIND: "grid", STORE: self._store})
-        self._tag(self._parent, tags)
-        self._write(self._parent, {GRID: grid_text.encode(), CELLS: asked.as_json()})
+            self._client.update_run(parent, "RUNNING")
+        contents = {GRID: grid_text.encode(), CELLS: asked.as_json()}
+        self._write(parent, contents)
+        # Told once they are there: what has the same checksum need not be fetched.
+        self._tag(parent, {**tags, **{f"{DIGEST}{n}": checksum(c) for n, c in contents.items()}})
         self._runs_read = None
+        self._parent = parent
+
+    def under_way(self) -> dict[str, str]:
+        """The RUNNING runs of this store, by the key of their work; its grid's is not among
+        them."""
+        return {
+            key: run.info.run_id
+            for run in self._runs()
+            if run.info.status == "RUNNING" and run.data.tags.get(STORE) == self._store
+            if (key := run.data.tags.get(KEY))
+        }
 
     def close(self, status: str) -> None:
         """The parent is no longer being written to: FINISHED, FAILED or KILLED."""
         if self._parent:
+            self._bundle(self._parent)
             self._end(self._parent, status)
+            self._parent = None
 
     def started(
         self, work: Training | Cell, forecast: float | None = None, is_reused: bool = False
@@ -105,8 +139,8 @@ class Tracker(Records):
         if is_reused:
             tags[REUSED] = "true"
         run_id = self._create(work.title, tags)
-        params = [Param(name, str(value)) for name, value in work.params().items()]
-        self._client.log_batch(run_id, params=params)
+        if isinstance(work, Training):  # a cell tells its own when it ends, with its numbers
+            self._log(run_id, {}, 0, given=work.params())
         self._runs_read = None
         return run_id
 
@@ -127,20 +161,26 @@ class Tracker(Records):
     def amended(self, run_id: str, result: Result, folder: Path) -> None:
         """Record what is new (a metric, other timings). The numbers come last: once they are
         there, the work counts as done."""
-        for name in result.artifacts.checksums:
-            if name in (*SHOWN_FILES, WEIGHTS) and (folder / name).exists():
-                self._link(run_id, folder / name, name)
-        self._write(run_id, {RESULT: to_json(result).encode()})
+        text = to_json(result).encode()
+        shown = [name for name in (*SHOWN_FILES, WEIGHTS) if name in result.artifacts.checksums]
+        there = [name for name in shown if (folder / name).exists()]
+        refused = [name for name in there if not self._link(run_id, folder / name, name)]
+        refused += self._write(run_id, {RESULT: text})
         tags = {f"{RESOLVED}{name}": value for name, value in facts_of(result).items()}
-        tags[MACHINE] = result.provenance.machine
+        tags |= {MACHINE: result.provenance.machine, RESULT_DIGEST: checksum(text)}
         tags |= {f"{VERSION}{name}": value for name, value in result.provenance.versions.items()}
+        if refused:
+            tags[LACKS] = " ".join(refused)
+        elif run_id in self._lacking():
+            self._client.delete_tag(run_id, LACKS)
         # Of a metric MLflow shows the value at the highest step.
         last = result.training.training_steps if isinstance(result, TrainingResult) else 0
-        self._log(run_id, metrics_of(result), last, tags)
+        self._log(run_id, metrics_of(result), last, tags, result.work.params())
+        self._results_read.pop(run_id, None)
         self._runs_read = None
 
-    def failed(self, run_id: str, failure: Failure) -> None:
-        self._tag(run_id, {REASON: failure.reason[:4000]})
+    def failed(self, run_id: str, work: Training | Cell, failure: Failure) -> None:
+        self._log(run_id, {}, 0, {REASON: failure.reason[:4000]}, work.params())
         if failure.details:
             self._write(run_id, {"traceback.txt": failure.details.encode()})
         self._end(run_id, "FAILED")
@@ -165,8 +205,11 @@ class Tracker(Records):
         if not (parent := self._find_parent()):
             return
         run_id = parent.info.run_id
-        contents = {f"report/{one.relative_to(folder).as_posix()}": one for one in files}
-        self._write(run_id, {name: path.read_bytes() for name, path in contents.items()})
+        contents = {one.relative_to(folder).as_posix(): one.read_bytes() for one in files}
+        if self._folder(run_id) is None:  # the page, which holds its figures, and one file of all
+            page = {name: content for name, content in contents.items() if name == PAGE}
+            contents = {**page, "report.zip": packed({"report": contents})}
+        self._write(run_id, {f"report/{name}": one for name, one in contents.items()})
         told = {f"{VERDICT}{n:02}": text[:5000] for n, text in enumerate(verdicts, start=1)}
         for name in parent.data.tags:
             if name.startswith(VERDICT) and name not in told:
@@ -176,17 +219,60 @@ class Tracker(Records):
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
         assert self._experiment, "open() comes first"
         run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
-        self._folders[run.info.run_id] = path_of(run.info.artifact_uri or "")
-        return str(run.info.run_id)
+        run_id, self._uris[run_id] = str(run.info.run_id), run.info.artifact_uri or ""
+        self._folders[run_id] = path_of(self._uris[run_id])
+        return run_id
+
+    def _new_experiment(self) -> str:
+        folder = self._artifacts.resolve().as_uri() if self._artifacts and self._home else None
+        tags = {EXPERIMENT_KIND: "custom_model_development"}
+        try:
+            found = self._client.create_experiment(self._name, folder, tags)
+        except TrackerAway:
+            raise
+        except TrackingError:  # another store has just made it
+            del self._experiment
+            if not (found := self._experiment):
+                raise
+        return str(found)
+
+    def _lacking(self) -> set[str]:
+        """The runs some of whose files were refused."""
+        return {run.info.run_id for run in self._runs_read or () if LACKS in run.data.tags}
+
+    def _bundle(self, parent: str) -> None:
+        """Keep many results in one file with the run of the grid, where each would have to be
+        asked for from a server."""
+        if self._folder(parent) is not None:
+            return
+        runs = {run.data.tags[KEY]: run for run in self._complete() if is_of_this_version(run)}
+        ordered = sorted(runs.items(), key=lambda item: (item[1].info.start_time, item[0]))
+        wanted = chunks((key, run.data.tags.get(RESULT_DIGEST, "")) for key, run in ordered)
+        found = self._find_parent()
+        known = found.data.tags.get(BUNDLES, "").split() if found else []
+        if list(wanted) == known:
+            return
+        kept = self.training_results() | self.cell_results()
+        for name in wanted.keys() - set(known):
+            contents = {key: contents_of(kept[key]) for key in wanted[name] if key in kept}
+            if self._write(parent, {name: packed(contents)}):
+                return  # refused: each is asked for alone
+        self._tag(parent, {BUNDLES: " ".join(wanted)})
 
     def _end(self, run_id: str, status: str) -> None:
         self._client.set_terminated(run_id, status)
         self._runs_read = None
 
     def _log(
-        self, run_id: str, values: Mapping[str, float], step: int, told: Mapping[str, str] = {}
+        self,
+        run_id: str,
+        values: Mapping[str, float],
+        step: int,
+        told: Mapping[str, str] = {},
+        given: Mapping[str, object] = {},
     ) -> None:
-        """Numbers, and tags with them: a request costs the same however much it holds."""
+        """Numbers, and tags and params with them: a request costs the same however much it
+        holds."""
         now = int(time.time() * 1000)
         metrics = [
             Metric(name, float(value) if math.isfinite(value) else math.nan, now, step)
@@ -198,34 +284,58 @@ class Tracker(Records):
             if math.isinf(value)
         ]
         tags += [RunTag(name, value) for name, value in told.items()]
-        for start in range(0, len(metrics), BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + BATCH], tags=tags)
+        params = [Param(name, str(value)) for name, value in given.items()]
+        for start in range(0, max(1, len(metrics)), BATCH):
+            some = metrics[start : start + BATCH]
+            self._client.log_batch(run_id, metrics=some, tags=tags, params=params)
+            tags, params = [], []
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
-    def _write(self, run_id: str, contents: Mapping[str, bytes]) -> None:
-        """Keep these files with a run."""
+    def _write(self, run_id: str, contents: Mapping[str, bytes]) -> list[str]:
+        """Keep these files with a run; returns the names of those that the server refuses."""
         if (home := self._folder(run_id)) is not None:
             for name, content in contents.items():
                 write_bytes(home / name, content)
-            return
+            return []
         with TemporaryDirectory() as folder:
             for name, content in contents.items():
                 write_bytes(Path(folder) / name, content)
-            self._client.log_artifacts(run_id, folder)
+            return [name for name in contents if not self._send(run_id, Path(folder) / name, name)]
 
-    def _link(self, run_id: str, path: Path, name: str) -> None:
-        """Keep a file of the store with a run, without a second copy where that is possible."""
+    def _link(self, run_id: str, path: Path, name: str) -> bool:
+        """Keep a file of the store with a run, without a second copy where that is possible;
+        returns whether it was taken."""
         if (home := self._folder(run_id)) is None:
-            inside = str(Path(name).parent)
-            self._client.log_artifact(run_id, str(path), None if inside == "." else inside)
-            return
+            return self._send(run_id, path, name)
         with replacing(home / name) as temporary:
             try:
                 os.link(path, temporary)
             except OSError:  # another disk, or one that knows no links
                 shutil.copyfile(path, temporary)
+        return True
+
+    def _send(self, run_id: str, path: Path, name: str) -> bool:
+        """Send a file to the server; returns whether it was taken."""
+        try:
+            self._remote(run_id).write(path, name)
+        except TrackerAway:
+            raise
+        except TrackingError as error:
+            say_once(f"MLflow does not take {Path(name).name}, which stays in the store: {error}")
+            return False
+        return True
+
+
+def contents_of(result: Result) -> dict[str, bytes]:
+    """What a report needs of a result, by name: its text, and its files that are whole."""
+    contents = {RESULT: to_json(result).encode()}
+    for name in SHOWN_FILES:
+        with suppress(StoreError):
+            if (content := result.artifacts.read(name)) is not None:
+                contents[name] = content
+    return contents
 
 
 def kind_of(work: Training | Cell) -> str:

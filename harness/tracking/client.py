@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from harness.errors import TrackingError
+from harness.errors import TrackerAway, TrackingError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # As it comes, MLflow asks a server that is not there for minutes.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+# It tells where each run is, after a request for that alone, and asks for each run whether large
+# files may come in parts.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
+os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 
 from alembic.util import CommandError
 from mlflow import MlflowClient  # it reads these settings when it is imported
 from mlflow.exceptions import MlflowException
-from requests import RequestException
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from requests import ConnectionError as NoConnection
+from requests import HTTPError, RequestException, Timeout
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 # What MLflow, its databases and the network raise; ValueError and ImportError for a URI that is
 # none, or whose driver is not installed. Errors of ours stay what they are.
@@ -33,27 +41,98 @@ TROUBLE = (MlflowException, SQLAlchemyError, CommandError, RequestException, OSE
 
 
 class Client:
-    """MLflow's client, whose errors are TrackingErrors: its own, SQLAlchemy's, the network's."""
+    """MLflow's client, whose errors are TrackingErrors: its own, SQLAlchemy's, the network's. One
+    that may pass is a TrackerAway."""
 
     def __init__(self, uri: str):
         self._uri = uri
-        self._client = self._explained(MlflowClient)(uri)
+        with explained(uri):
+            self._client = MlflowClient(uri)
 
     def __getattr__(self, name: str) -> Any:
-        return self._explained(getattr(self._client, name))
+        method = getattr(self._client, name)
 
-    def _explained(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **keywords: Any) -> Any:
-            try:
+            with explained(self._uri):
                 return method(*arguments, **keywords)
-            except TROUBLE as error:
-                told = str(error).strip().splitlines()
-                raise TrackingError(
-                    f"the tracking store {without_password(self._uri)} cannot be used: "
-                    f"{told[0] if told else type(error).__name__}"
-                ) from error
 
         return call
+
+
+class RemoteFiles:
+    """The files of a run that only MLflow's server, or a cloud, can give and take."""
+
+    def __init__(self, artifact_uri: str, uri: str):
+        self._uri = uri
+        with explained(uri):
+            files: Any = get_artifact_repository(artifact_uri, tracking_uri=uri)
+            self._files = files
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content; None where there is none of that name, or it is refused. Raises
+        TrackerAway."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "file"
+            try:
+                with explained(self._uri):
+                    # The public way asks first whether it is a folder: twice the requests.
+                    self._files._download_file(name, str(path))
+            except TrackerAway:
+                raise
+            except TrackingError:
+                return None
+            return path.read_bytes() if path.exists() else None
+
+    def write(self, path: Path, name: str) -> None:
+        """Send a file, whose name ends as the path does. Raises TrackingError."""
+        folder, _, _ = name.rpartition("/")
+        with explained(self._uri):
+            self._files.log_artifact(str(path), folder or None)
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """What goes wrong with a tracking store, as a TrackingError in one line."""
+    try:
+        yield
+    except TROUBLE as error:
+        told = str(error).strip().splitlines()
+        kind = TrackerAway if is_away(error, uri) else TrackingError
+        raise kind(
+            f"the tracking store {without_password(uri)} cannot be used: "
+            f"{told[0] if told else type(error).__name__}"
+        ) from error
+
+
+def is_away(error: BaseException, uri: str) -> bool:
+    """Whether a server or database may answer another time: it cannot be reached, is overloaded,
+    fails by itself (HTTP 5xx), or another program has it."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(each, (NoConnection, Timeout)) for each in seen):
+        return True
+    if uri.startswith("http"):
+        codes = [code for each in seen if (code := status_of(each))]
+        return bool(codes) and (codes[0] >= 500 or codes[0] in (408, 429))
+    if uri.startswith("sqlite:"):
+        told = [str(each) for each in seen]
+        return any("database is locked" in text or "or disk is full" in text for text in told)
+    return any(
+        isinstance(each, OperationalError)
+        or (isinstance(each, DBAPIError) and each.connection_invalidated)
+        for each in seen
+    )
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error is about."""
+    if isinstance(error, HTTPError) and error.response is not None:
+        return int(error.response.status_code)
+    told: Any = error
+    return int(told.get_http_status_code()) if isinstance(error, MlflowException) else None
 
 
 def database_of(uri: str) -> Path | None:
@@ -78,7 +157,8 @@ def is_database(uri: str, path: Path) -> bool:
         with closing(opened_to_read(path)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except sqlite3.Error as error:
-        raise TrackingError(f"the tracking store {uri} cannot be used: {error}") from None
+        kind = TrackerAway if "locked" in str(error) else TrackingError
+        raise kind(f"the tracking store {uri} cannot be used: {error}") from None
     if tables and "experiments" not in tables:
         raise TrackingError(
             f"the tracking store {uri} cannot be used: {path} is a database of something else"

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 from mlflow.entities import Run as MlflowRun
 
 from harness.analysis.sources import of_one_source
-from harness.errors import TrackingError
-from harness.store import Folder, Store
+from harness.errors import StoreError, TrackingError, say_once
+from harness.store import CELLS, GRID, Folder, Store
+from harness.tracking.bundles import Bundle, opened
 from harness.tracking.client import (
     Client,
+    RemoteFiles,
     database_of,
     files_of,
     home_of,
@@ -26,14 +28,16 @@ from harness.tracking.client import (
     without_password,
 )
 from harness.tracking.tags import (
-    CELLS,
+    BUNDLES,
     COMMAND,
     COMMIT,
+    DIGEST,
     FORECAST,
-    GRID,
     KEY,
     KIND,
+    LACKS,
     REASON,
+    RESULT_DIGEST,
     REUSED,
     SUPERSEDED,
     is_of_this_version,
@@ -49,8 +53,10 @@ from harness.work.results import (
     FailedWork,
     R,
     Read,
+    Result,
     Run,
     TrainingResult,
+    checksum,
     from_json,
 )
 
@@ -63,20 +69,31 @@ class Records:
     """What has been recorded of one experiment. Raises TrackingError where the server or database
     cannot be used."""
 
-    def __init__(self, uri: str, experiment: str):
-        """Nothing is made, and no database that is not there."""
+    def __init__(self, uri: str, experiment: str, store: Path | None = None):
+        """Nothing is asked or made, and no database that is not there. `store` is the folder that
+        has its own copy of the files of runs, where that is not beside the database."""
         self._uri, self._name = uri, experiment
         self._home = home_of(uri)
-        self._experiment: str | None = None
+        folder = self._home.parent if self._home else store
+        self._kept = Store(folder) if folder else None
         self._runs_read: list[MlflowRun] | None = None
         self._folders: dict[str, Path | None] = {}
+        self._uris: dict[str, str] = {}  # of the files of runs
+        self._results_read: dict[str, Result] = {}  # by run
+        self._bundles: list[Bundle] | None = None
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
-        if (database := database_of(uri)) is None or is_database(uri, database):
-            self._client = Client(uri)
-            self._experiment = self._find_experiment()
 
-    def _find_experiment(self) -> str | None:
+    @cached_property
+    def _client(self) -> Client:
+        return Client(self._uri)
+
+    @cached_property
+    def _experiment(self) -> str | None:
+        """The id of the experiment; None where there is none yet."""
+        database = database_of(self._uri)
+        if database is not None and not is_database(self._uri, database):
+            return None
         found = self._client.get_experiment_by_name(self._name)
         if found and found.lifecycle_stage == "deleted":
             raise TrackingError(
@@ -96,20 +113,23 @@ class Records:
         }
 
     def lost(self) -> dict[str, str]:
-        """The runs, by key, whose result was deleted from among the files on this machine: they
-        are recorded again from the store, or done again."""
+        """The runs, by key, whose result is gone from among the files on this machine or is not
+        what was written there, and those some of whose files a server refused: they are recorded
+        again from the store, or done again."""
         return {
             run.data.tags[KEY]: run.info.run_id
             for run in self._complete()
-            if (folder := self._folder(run.info.run_id)) and not (folder / RESULT).exists()
-            if is_of_this_version(run)
+            if is_of_this_version(run) and (LACKS in run.data.tags or not self._has_own(run))
         }
 
     def has_grid(self, text: str, asked: Asked) -> bool:
         """Whether the run of the grid is there and says this of it."""
-        parent = self._find_parent()
-        has_cells = parent and self.artifact(parent.info.run_id, CELLS) == asked.as_json()
-        return bool(has_cells) and self.grid_text() == text
+        wanted = {CELLS: asked.as_json(), GRID: text.encode()}
+        if not (parent := self._find_parent()):
+            return False
+        if folder := self._folder(parent.info.run_id):
+            return all(Folder(folder).read(name) == one for name, one in wanted.items())
+        return all(parent.data.tags.get(f"{DIGEST}{n}") == checksum(c) for n, c in wanted.items())
 
     def run_ids(self) -> dict[str, str]:
         """The run of each piece of work that is recorded as complete, by key."""
@@ -143,9 +163,8 @@ class Records:
     def asked(self) -> Asked:
         """What the grid stood for when it was last run; all that is recorded where that run has
         been deleted or cannot be read."""
-        parent = self._find_parent()
         with suppress(ValueError, TypeError, KeyError):
-            if text := self.artifact(parent.info.run_id, CELLS) if parent else None:
+            if text := self._of_grid(CELLS):
                 return Asked.from_json(text)
         final = (one.cell for one in self.cell_results().values() if one.cell.weights == "final")
         return Asked.of(final)
@@ -158,11 +177,7 @@ class Records:
         recorded = self.cell_results()
         if not (recorded or self.failures()):
             raise self._nothing_to_read()
-        cells = [
-            replace(one, cell=replace(one.cell, budget=asked.cells[key]))
-            for one in recorded.values()
-            if (key := replace(one.cell, weights="final").key) in asked.cells
-        ]
+        cells = asked_of(recorded.values(), asked)
         needed = {key for one in cells for key in (one.cell.key, one.cell.training.key)}
         relevant = {*asked.cells, *asked.trainings, *needed}
         parent = self._find_parent()
@@ -188,17 +203,29 @@ class Records:
         """A file of a run, or None where it has none of that name."""
         if (folder := self._folder(run_id)) is not None:
             return Folder(folder).read(name)
-        with TemporaryDirectory() as folder_for_it, suppress(TrackingError, OSError):
-            return Path(self._client.download_artifacts(run_id, name, folder_for_it)).read_bytes()
-        return None
+        return self._remote(run_id).read(name)
 
     def grid_text(self) -> str:
         """The grid file as it was last run."""
-        parent = self._find_parent()
-        text = self.artifact(parent.info.run_id, GRID) if parent else None
-        return text.decode() if text else ""
+        return (self._of_grid(GRID) or b"").decode()
 
     # Details.
+
+    def _of_grid(self, name: str) -> bytes | None:
+        """A file of the run of the grid; from the store where that has the same one."""
+        if not (parent := self._find_parent()):
+            return None
+        known = parent.data.tags.get(f"{DIGEST}{name}")
+        if known and self._kept and self._folder(parent.info.run_id) is None:
+            kept = self._kept.grid_file(self._name, name)
+            if kept is not None and checksum(kept) == known:
+                return kept
+        return self.artifact(parent.info.run_id, name)
+
+    def _remote(self, run_id: str) -> RemoteFiles:
+        if run_id not in self._uris:
+            self._runs()
+        return RemoteFiles(self._uris[run_id], self._uri)
 
     def _folder(self, run_id: str) -> Path | None:
         """Where the files of a run are, if that is on this machine: to ask MLflow for each takes
@@ -227,26 +254,63 @@ class Records:
         found: dict[str, R] = {}
         for run in sorted(self._complete(*kinds), key=lambda run: str(run.data.tags[KEY])):
             if is_of_this_version(run):
-                read = self._reader(run)
-                if (text := read(RESULT)) is not None:
-                    where = f"{RESULT} of the run {run.info.run_id}"
-                    found[run.data.tags[KEY]] = from_json(kind, text, read, where)
+                result = self._results_read.get(run.info.run_id) or self._result(kind, run)
+                if result is not None:
+                    self._results_read[run.info.run_id] = result
+                    found[run.data.tags[KEY]] = cast("R", result)
         return found
 
-    def _reader(self, run: MlflowRun) -> Read:
-        """How the files of a run are read: from among its own, else from the store where that is
-        at hand."""
-        key, kept = run.data.tags[KEY], None
-        if self._home:
-            store = Store(self._home.parent)
+    def _result(self, kind: type[R], run: MlflowRun) -> R | None:
+        """The result of a run, by the first of its copies that is what was recorded; None where
+        there is none, which is said of those that are damaged."""
+        copies, trouble = list(self._copies(run)), ""
+        for read in copies:
+            if (text := read(RESULT)) is None:
+                continue
+            try:
+                return result_in(kind, run, text, copies)
+            except StoreError as error:
+                trouble = trouble or str(error)
+        if trouble:
+            say_once(trouble)
+        return None
+
+    def _copies(self, run: MlflowRun) -> Iterator[Read]:
+        """Where the files of a run may be read: among its own, in the store, in a bundle, from
+        the server."""
+        key, own = run.data.tags[KEY], self._folder(run.info.run_id)
+        if own is not None:
+            yield Folder(own).read
+        if self._kept:
             is_training = run.data.tags[KIND] == "training"
-            kept = Folder((store.model if is_training else store.cell)(key, RESULT).parent)
+            folder = (self._kept.model if is_training else self._kept.cell)(key, RESULT).parent
+            yield Folder(folder).read
+        if own is None:
+            yield lambda name: self._bundled(key, name)
+            yield lambda name: self._remote(run.info.run_id).read(name)
 
-        def read(name: str) -> bytes | None:
-            content = self.artifact(run.info.run_id, name)
-            return content if content is not None or kept is None else kept.read(name)
+    def _has_own(self, run: MlflowRun) -> bool:
+        """Whether the result of a run is among its own files, as far as this machine can tell."""
+        if (own := self._folder(run.info.run_id)) is None:
+            return True
+        if (text := Folder(own).read(RESULT)) is None:
+            return False
+        kind: Any = TrainingResult if run.data.tags[KIND] == "training" else CellResult
+        with suppress(StoreError):
+            result_in(kind, run, text, [Folder(own).read])
+            return True
+        return False
 
-        return read
+    def _bundled(self, key: str, name: str) -> bytes | None:
+        """A file of a result from the bundles with the run of the grid, each asked for once."""
+        if self._bundles is None:
+            parent = self._find_parent()
+            names = parent.data.tags.get(BUNDLES, "").split() if parent else []
+            files = self._remote(parent.info.run_id) if parent and names else None
+            found = [opened(files.read(each)) for each in names] if files else []
+            self._bundles = [bundle for bundle in found if bundle]
+        contents = (bundle.read(key, name) for bundle in self._bundles)
+        return next((content for content in contents if content is not None), None)
 
     def _nothing_to_read(self) -> TrackingError:
         """Why there is nothing to report."""
@@ -316,8 +380,44 @@ class Records:
                 read += page
                 token = page.token or ""
             self._runs_read = read
+            self._uris = {run.info.run_id: run.info.artifact_uri or "" for run in read}
             self._folders = {
                 run.info.run_id: files_of(run.info.artifact_uri or "", run.info.run_id, self._uri)
                 for run in read
             }
         return self._runs_read
+
+
+def asked_of(results: Iterable[CellResult], asked: Asked) -> list[CellResult]:
+    """Those of some results that are asked for, checkpoint cells included, with the budgets by
+    which they are."""
+    return [
+        replace(one, cell=replace(one.cell, budget=asked.cells[key]))
+        for one in results
+        if (key := replace(one.cell, weights="final").key) in asked.cells
+    ]
+
+
+def result_in(kind: type[R], run: MlflowRun, text: bytes, copies: Sequence[Read]) -> R:
+    """The result of a run from its text, its files from the first copy that has them whole. Raises
+    StoreError where it is not what was recorded."""
+    where = f"{RESULT} of the run {run.info.run_id}"
+    result = from_json(kind, text, None, where)
+    tags = run.data.tags
+    if result.work.key != tags[KEY] or tags.get(RESULT_DIGEST, checksum(text)) != checksum(text):
+        raise StoreError(
+            f"{where} is not what was recorded. Use harness run with its grid, which makes it "
+            "again."
+        )
+    known = result.artifacts.checksums
+
+    def read(name: str) -> bytes | None:
+        damaged = None
+        for copy in copies:
+            if (content := copy(name)) is not None:
+                if checksum(content) == known.get(name):
+                    return content
+                damaged = content
+        return damaged
+
+    return replace(result, artifacts=replace(result.artifacts, read_from=read))

@@ -13,9 +13,12 @@ KIND, KEY, STORE, REUSED = "harness.kind", "harness.key", "harness.store", "harn
 SUPERSEDED, REASON, MACHINE = "harness.superseded", "harness.reason", "harness.machine"
 VERDICT, RESOLVED, VERSION = "harness.verdict.", "harness.resolved.", "harness.version."
 COMMAND = "harness.command"
+RESULT_DIGEST = "harness.result"  # sha256 of the result, so that any copy of it can be trusted
+LACKS = "harness.lacks"  # files of the result that the server refused
+BUNDLES = "harness.bundles"  # names of files of the parent run that hold many results
+DIGEST = "harness.sha256."  # of a file of the parent run, before its name
 COMMIT, FORECAST = "harness.commit", f"{RESOLVED}forecast_seconds"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
-CELLS, GRID = "cells.json", "grid.yaml"  # of the parent run
 
 
 def is_of_this_version(run: MlflowRun) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from harness.errors import StoreError
+from harness.errors import StoreError, say_once
 from harness.work.cells import Cell, Training
 from harness.work.looks import Look
 
@@ -189,8 +189,12 @@ class CellResult:
     @cached_property
     def influences(self) -> Mapping[str, NDArray[np.float32]]:
         """By metric, how far each image moves its value [N]; by `metric_reference`, how far each
-        reference image does [M]. Empty where the file is not at hand."""
-        return self.artifacts.arrays()
+        reference image does [M]. Empty where the file is not at hand, or damaged, which is said."""
+        try:
+            return self.artifacts.arrays()
+        except StoreError as error:
+            say_once(f"cell {self.cell.key}: {error}")
+            return {}
 
     def influence(self, metric: str) -> NDArray[np.float32] | None:
         return self.influences.get(metric)

@@ -1,0 +1,246 @@
+"""Recording while work goes on, also where the tracking server is away for a while.
+
+Every result is in the store before it is recorded, so a server that does not answer stops nothing:
+what it is owed is written when it is back, in this run or, from the store, by the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from harness.analysis.sources import of_one_source
+from harness.errors import TrackerAway, TrackingError
+from harness.execute.progress import Progress
+from harness.store import GRID, Store
+from harness.tracking import Tracker, kind_of
+from harness.tracking.records import asked_of
+from harness.tracking.tags import COMMAND, COMMIT
+from harness.work.cells import Asked, Cell, Training
+from harness.work.results import Artifacts, CellResult, Experiment, FailedWork, Failure, Result
+
+SHARE = 0.05  # of the time of a run that live numbers and looking for a server may take
+FIRST_WAIT = 5.0  # seconds before a server that was away is asked again
+
+Work = Training | Cell
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Owed:
+    """Work that ended and is not recorded yet."""
+
+    work: Work
+    outcome: Result | Failure
+    forecast: float | None = None
+    is_reused: bool = False
+
+
+@dataclass
+class Recorder:
+    """Records what comes of work, or remembers that it is owed."""
+
+    tracker: Tracker
+    store: Store
+    name: str  # of the grid
+    say: Callable[[str], None]
+    owed: dict[str, Owed] = field(default_factory=dict)  # by the key of the work
+    _grid: tuple[str, Asked, Mapping[str, str]] | None = None  # to open the tracker with
+    _runs: dict[str, str] = field(default_factory=dict)  # of work under way, by its key
+    _recorded: dict[str, str] = field(default_factory=dict)  # runs of what is complete
+    _superseded: set[str] = field(default_factory=set)  # keys, not yet marked
+    _away: TrackerAway | None = None
+    _next_try: float = 0.0
+    _next_progress: float = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        return self._away is not None
+
+    # What is known already.
+
+    def finished(self) -> dict[str, frozenset[str]]:
+        """As the tracker says it; nothing while it is away."""
+        return self._tried(self.tracker.finished) or {}
+
+    def cell_results(self) -> list[CellResult]:
+        found = self._tried(self.tracker.cell_results)
+        return self.store.cell_results() if found is None else list(found.values())
+
+    def asked(self) -> Asked:
+        """What the grid stood for when it was last run; as the store remembers it while the
+        tracker is away."""
+        found = self._tried(self.tracker.asked)
+        return self.store.grids().get(self.name, Asked({}, ())) if found is None else found
+
+    def has_grid(self, text: str, asked: Asked) -> bool:
+        return bool(self._tried(lambda: self.tracker.has_grid(text, asked)))
+
+    def read(self, asked: Asked) -> Experiment:
+        """What is recorded of what is asked for; from the store while the tracker is away or is
+        owed a part of it. Raises TrackingError where nothing is known."""
+        found = None if self.owed else self._tried(lambda: self.tracker.read(asked))
+        if found is not None:
+            return found
+        cells = asked_of(self.store.cell_results(), asked)
+        failures = [
+            FailedWork(kind_of(one.work), key, one.work.title, one.outcome.reason)
+            for key, one in self.owed.items()
+            if isinstance(one.outcome, Failure)
+        ]
+        if not (cells or failures):
+            raise self._away or TrackingError(f"nothing of '{self.name}' is in the store")
+        text, _, tags = self._grid or (self._kept_text(), asked, {})
+        needed = {one.cell.training.key for one in cells}
+        return Experiment(
+            name=self.name,
+            cells=tuple(of_one_source(cells)),
+            trainings=tuple(
+                one for one in self.store.training_results() if one.training.key in needed
+            ),
+            failures=tuple(failures),
+            expected_cells=len(asked.cells),
+            looks=asked.looks,
+            looked=asked.looked,
+            command=tags.get(COMMAND, ""),
+            grid_text=text,
+            versions=cells[0].provenance.versions if cells else {},
+            commit=tags.get(COMMIT, ""),
+        )
+
+    def publish(
+        self, folder: Path, files: Iterable[Path], description: str, verdicts: Iterable[str]
+    ) -> None:
+        """Keep a report with the run of the grid, if the tracker is there."""
+        self._tried(lambda: self.tracker.publish(folder, files, description, verdicts))
+
+    # What comes of work.
+
+    def open(self, text: str, asked: Asked, tags: Mapping[str, str]) -> None:
+        """Begin to write, now or once the tracker is there."""
+        self._grid = text, asked, tags
+        self._tried(self._pay)
+
+    def close(self, status: str) -> None:
+        """Write what is owed, and end the run of the grid."""
+        self._next_try = 0.0
+        self._tried(lambda: self._ended(status))
+        if count := len(self.owed):
+            results = "1 result is" if count == 1 else f"{count:,} results are"
+            self.say(
+                f"{results} in the store and not recorded in MLflow yet: use the same command once "
+                "the tracking server is back."
+            )
+
+    def progress(self, work: Work, progress: Progress, forecast: float | None) -> None:
+        """Record live numbers of work under way, as often as the server is quick."""
+        began = time.monotonic()
+        if progress.values and began >= self._next_progress:
+            self._tried(
+                lambda: self.tracker.progress(
+                    self._run_of(work, forecast), progress.done, progress.values
+                )
+            )
+            ended = time.monotonic()
+            self._next_progress = ended + (ended - began) / SHARE
+        for name, picture in progress.files.items():
+            self._tried(
+                lambda: self.tracker.sheet(self._run_of(work, forecast), name, picture)  # noqa: B023
+            )
+
+    def ended(
+        self,
+        work: Work,
+        outcome: Result | Failure,
+        forecast: float | None = None,
+        is_reused: bool = False,
+    ) -> None:
+        """Record what came of a piece of work, once it is in the store."""
+        if not isinstance(outcome, Failure):  # its files are in the store
+            outcome = replace(outcome, artifacts=Artifacts(outcome.artifacts.checksums))
+        self.owed[work.key] = Owed(work, outcome, forecast, is_reused)
+        self._tried(self._pay)
+
+    def superseded(self, keys: Iterable[str]) -> None:
+        self._superseded.update(keys)
+        self._tried(self._pay)
+
+    def abandon(self) -> None:
+        """What is under way was asked to stop, and will go on another time."""
+        while self._runs:
+            _, run_id = self._runs.popitem()
+            self._tried(lambda: self.tracker.abandoned(run_id))  # noqa: B023
+
+    # Details.
+
+    def _kept_text(self) -> str:
+        return (self.store.grid_file(self.name, GRID) or b"").decode()
+
+    def _tried(self, action: Callable[[], Found]) -> Found | None:
+        """What an action returns; None while the tracker is away, which is asked again now and
+        then."""
+        began = time.monotonic()
+        if self.is_away and began < self._next_try:
+            return None
+        try:
+            if self.is_away:
+                self._come_back()
+            return action()
+        except TrackerAway as error:
+            now = time.monotonic()
+            if self._away is None:
+                self._away = error
+                self.say(f"{error}. What is done meanwhile is kept, and recorded when it is back.")
+            self._next_try = now + max(FIRST_WAIT, (now - began) / SHARE)
+            return None
+
+    def _come_back(self) -> None:
+        """Write what is owed; raises TrackerAway where it is not back. What was begun before, and
+        perhaps without an answer, goes on in its run."""
+        if self.tracker.is_open:
+            self._runs = self.tracker.under_way() | self._runs
+        count = len(self.owed)
+        self._pay()
+        self._away = None
+        self.say(f"The tracking server is back: {count:,} results were recorded.")
+
+    def _pay(self) -> None:
+        if self._grid and not self.tracker.is_open:
+            self.tracker.open(*self._grid)
+            # Read once: after each change it would take ever longer.
+            self._recorded = self.tracker.run_ids()
+        if not self.tracker.is_open:
+            return
+        if self._superseded:
+            self.tracker.superseded(self._superseded)
+            self._recorded = {k: r for k, r in self._recorded.items() if k not in self._superseded}
+            self._superseded.clear()
+        for key, owed in list(self.owed.items()):
+            self._write(owed)
+            del self.owed[key]
+
+    def _write(self, owed: Owed) -> None:
+        work, outcome, folder = owed.work, owed.outcome, self.store.folder(owed.work)
+        if isinstance(outcome, Failure):
+            self.tracker.failed(self._run_of(work, owed.forecast), work, outcome)
+        # Of work that had to be made again there is a new run, with its progress.
+        elif work.key in self._recorded and work.key not in self._runs:
+            self.tracker.amended(self._recorded[work.key], outcome, folder)
+        else:
+            run_id = self._run_of(work, owed.forecast, owed.is_reused)
+            self.tracker.completed(run_id, outcome, folder)
+            self._recorded[work.key] = run_id
+        self._runs.pop(work.key, None)
+
+    def _run_of(self, work: Work, forecast: float | None, is_reused: bool = False) -> str:
+        """The run of a piece of work under way."""
+        if work.key not in self._runs:
+            self._runs[work.key] = self.tracker.started(work, forecast, is_reused)
+        return self._runs[work.key]
+
+    def _ended(self, status: str) -> None:
+        self._pay()
+        self.tracker.close(status)
