@@ -114,7 +114,7 @@ class GridRun:
                 screen.begin()
                 carry_out(runner, interim)
 
-        done = recorder.finished().keys() | recorder.owed.keys()
+        done = recorder.recorded | recorder.owed.keys()
         failed = {work.key for work, _ in summary.failed}
         summary.done = sum(cell.key in done and cell.key not in failed for cell in plan.cells)
         return summary

@@ -23,7 +23,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from harness.errors import StoreError, TrackerAway, TrackingError, say_once
 from harness.store import CELLS, GRID, WEIGHTS, replacing, write_bytes
-from harness.tracking.bundles import chunks, packed
+from harness.tracking.bundles import PARENT_FILES, chunks, packed
 from harness.tracking.client import move_artifacts, path_of, without_password
 from harness.tracking.records import Records
 from harness.tracking.tags import (
@@ -171,7 +171,7 @@ class Tracker(Records):
         tags |= {f"{VERSION}{name}": value for name, value in result.provenance.versions.items()}
         if refused:
             tags[LACKS] = " ".join(refused)
-        elif run_id in self._lacking():
+        elif run_id in self._lacking:
             self._client.delete_tag(run_id, LACKS)
         # Of a metric MLflow shows the value at the highest step.
         last = result.training.training_steps if isinstance(result, TrainingResult) else 0
@@ -209,8 +209,12 @@ class Tracker(Records):
         if self._folder(run_id) is None:  # the page, which holds its figures, and one file of all
             page = {name: content for name, content in contents.items() if name == PAGE}
             contents = {**page, "report.zip": packed({"report": contents})}
-        self._write(run_id, {f"report/{name}": one for name, one in contents.items()})
+        contents = {f"report/{name}": content for name, content in contents.items()}
         told = {f"{VERDICT}{n:02}": text[:5000] for n, text in enumerate(verdicts, start=1)}
+        told[f"{DIGEST}report"] = checksum(repr(sorted(contents.items())).encode())
+        if told.items() <= parent.data.tags.items() and self._folder(run_id) is None:
+            return  # the same as is there
+        self._write(run_id, contents)
         for name in parent.data.tags:
             if name.startswith(VERDICT) and name not in told:
                 self._client.delete_tag(run_id, name)
@@ -236,10 +240,6 @@ class Tracker(Records):
                 raise
         return str(found)
 
-    def _lacking(self) -> set[str]:
-        """The runs some of whose files were refused."""
-        return {run.info.run_id for run in self._runs_read or () if LACKS in run.data.tags}
-
     def _bundle(self, parent: str) -> None:
         """Keep many results in one file with the run of the grid, where each would have to be
         asked for from a server."""
@@ -247,15 +247,20 @@ class Tracker(Records):
             return
         runs = {run.data.tags[KEY]: run for run in self._complete() if is_of_this_version(run)}
         ordered = sorted(runs.items(), key=lambda item: (item[1].info.start_time, item[0]))
-        wanted = chunks((key, run.data.tags.get(RESULT_DIGEST, "")) for key, run in ordered)
+        digests = [(key, run.data.tags.get(RESULT_DIGEST, "")) for key, run in ordered]
         found = self._find_parent()
-        known = found.data.tags.get(BUNDLES, "").split() if found else []
+        tags = found.data.tags if found else {}
+        own = " ".join(tags.get(f"{DIGEST}{name}", "") for name in (CELLS, GRID))
+        digests.append((PARENT_FILES, own))
+        wanted, known = chunks(digests), tags.get(BUNDLES, "").split()
         if list(wanted) == known:
             return
-        kept = self.training_results() | self.cell_results()
+        results: dict[str, Result] = {**self.training_results(), **self.cell_results()}
         for name in wanted.keys() - set(known):
-            contents = {key: contents_of(kept[key]) for key in wanted[name] if key in kept}
-            if self._write(parent, {name: packed(contents)}):
+            some = {key: contents_of(results[key]) for key in wanted[name] if key in results}
+            if PARENT_FILES in wanted[name]:
+                some[PARENT_FILES] = {one: self._of_grid(one) or b"" for one in (CELLS, GRID)}
+            if self._write(parent, {name: packed(some)}):
                 return  # refused: each is asked for alone
         self._tag(parent, {BUNDLES: " ".join(wanted)})
 
@@ -323,7 +328,8 @@ class Tracker(Records):
         except TrackerAway:
             raise
         except TrackingError as error:
-            say_once(f"MLflow does not take {Path(name).name}, which stays in the store: {error}")
+            why, _, _ = str(error).partition(" for url")
+            say_once(f"{why}. {Path(name).name} stays in the store, and is offered again later.")
             return False
         return True
 

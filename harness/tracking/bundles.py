@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 SIZE = 200  # results in one bundle
+PARENT_FILES = "grid"  # in the place of a key: what else a report needs of the parent run
 FOLDER = "results"  # of the parent run's files
 
 
@@ -43,9 +44,9 @@ def packed(results: Mapping[str, Mapping[str, bytes]]) -> bytes:
 
 
 def chunks(digests: Iterable[tuple[str, str]]) -> dict[str, Sequence[str]]:
-    """By the name of a bundle, which keys it holds; `digests` are keys and the checksums of their
-    results, in the order in which they were recorded, so that what is added later leaves the names
-    of full bundles as they are."""
+    """By the name of a bundle, which keys it holds; `digests` are keys and the checksums of what
+    they stand for, in an order to which is added at the end alone, so that full bundles keep their
+    names."""
     listed = list(digests)
     found: dict[str, Sequence[str]] = {}
     for start in range(0, len(listed), SIZE):

@@ -70,6 +70,11 @@ class Recorder:
         found = self._tried(self.tracker.cell_results)
         return self.store.cell_results() if found is None else list(found.values())
 
+    @property
+    def recorded(self) -> set[str]:
+        """The keys of what is recorded, also of what lacks files that a server refused."""
+        return {*(self._tried(self.tracker.run_ids) or ())}
+
     def asked(self) -> Asked:
         """What the grid stood for when it was last run; as the store remembers it while the
         tracker is away."""

@@ -17,7 +17,7 @@ from mlflow.entities import Run as MlflowRun
 from harness.analysis.sources import of_one_source
 from harness.errors import StoreError, TrackingError, say_once
 from harness.store import CELLS, GRID, Folder, Store
-from harness.tracking.bundles import Bundle, opened
+from harness.tracking.bundles import PARENT_FILES, Bundle, opened
 from harness.tracking.client import (
     Client,
     RemoteFiles,
@@ -79,6 +79,7 @@ class Records:
         self._runs_read: list[MlflowRun] | None = None
         self._folders: dict[str, Path | None] = {}
         self._uris: dict[str, str] = {}  # of the files of runs
+        self._lacking: set[str] = set()  # runs some of whose files the server refused
         self._results_read: dict[str, Result] = {}  # by run
         self._bundles: list[Bundle] | None = None
         for noisy in ("mlflow", "alembic"):
@@ -119,7 +120,8 @@ class Records:
         return {
             run.data.tags[KEY]: run.info.run_id
             for run in self._complete()
-            if is_of_this_version(run) and (LACKS in run.data.tags or not self._has_own(run))
+            if is_of_this_version(run)
+            and (run.info.run_id in self._lacking or not self._has_own(run))
         }
 
     def has_grid(self, text: str, asked: Asked) -> bool:
@@ -216,8 +218,10 @@ class Records:
         if not (parent := self._find_parent()):
             return None
         known = parent.data.tags.get(f"{DIGEST}{name}")
-        if known and self._kept and self._folder(parent.info.run_id) is None:
-            kept = self._kept.grid_file(self._name, name)
+        if known and self._folder(parent.info.run_id) is None:
+            kept = self._kept.grid_file(self._name, name) if self._kept else None
+            if kept is None or checksum(kept) != known:
+                kept = self._bundled(PARENT_FILES, name)
             if kept is not None and checksum(kept) == known:
                 return kept
         return self.artifact(parent.info.run_id, name)
@@ -380,6 +384,7 @@ class Records:
                 read += page
                 token = page.token or ""
             self._runs_read = read
+            self._lacking = {run.info.run_id for run in read if LACKS in run.data.tags}
             self._uris = {run.info.run_id: run.info.artifact_uri or "" for run in read}
             self._folders = {
                 run.info.run_id: files_of(run.info.artifact_uri or "", run.info.run_id, self._uri)

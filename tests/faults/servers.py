@@ -86,8 +86,8 @@ class Proxy:
                     return
                 host, port = outer.target.removeprefix("http://").split(":")
                 behind = http.client.HTTPConnection(host, int(port), timeout=60)
-                kept = {n: v for n, v in self.headers.items()
-                        if n.lower() not in ("host", "transfer-encoding", "content-length")}  # fmt: skip
+                hop = ("host", "transfer-encoding", "content-length")
+                kept = {n: v for n, v in self.headers.items() if n.lower() not in hop}
                 behind.request(self.command, self.path, body, kept)
                 answer = behind.getresponse()
                 content = answer.read()
