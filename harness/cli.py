@@ -270,6 +270,30 @@ def ui(store: Path, tracking_uri: str | None, host: str, port: int) -> None:
 
 
 @main.command()
+@click.option(
+    "--verify", is_flag=True,
+    help="Read every file that has a checksum, and set aside what is not what was written.",
+)  # fmt: skip
+@options(STORE)
+@JSON
+def status(store: Path, verify: bool, as_json: bool) -> None:
+    """Say what a store holds: its grids and how much of each is finished, and what is damaged.
+
+    Exit status: 0 all is well; 1 something is not what was written.
+
+    \b
+    Example:
+        harness status
+        harness status --verify
+    """
+    from harness.status import status_of
+
+    told = status_of(store, verify)
+    click.echo(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+    sys.exit(bool(told.damaged))
+
+
+@main.command()
 @click.argument("cell", metavar="KEY|FILTER")
 @click.option(
     "--out",

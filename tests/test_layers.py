@@ -11,7 +11,7 @@ import pytest
 FLOORS = [
     {"cli"},
     {"bench", "parts"},
-    {"run", "stored"},
+    {"run", "status", "stored"},
     {"until"},
     {"jobs", "interim"},
     {"plan", "tracking", "report", "contracts"},

@@ -237,7 +237,7 @@ def _state(cell: Cell, grid: Grid, store: Store, recorded: Recorded, options: Op
     if (
         names_of(metrics, with_reference, sources) <= names
         and (not _lacks_scale(names, metrics) or _needs_network(cell, set(), store, options))
-        and (is_whole or not store.has(cell))
+        and (is_whole or not store.folder(cell).exists())
     ):
         return "finished"
     if not isinstance(result, CellResult) or not is_whole:

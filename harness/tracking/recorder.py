@@ -18,12 +18,12 @@ from harness.execute.progress import Progress
 from harness.store import GRID, Store
 from harness.tracking import Tracker, kind_of
 from harness.tracking.records import asked_of
-from harness.tracking.tags import COMMAND, COMMIT
 from harness.work.cells import Asked, Cell, Training
 from harness.work.results import Artifacts, CellResult, Experiment, FailedWork, Failure, Result
 
 SHARE = 0.05  # of the time of a run that live numbers and looking for a server may take
-FIRST_WAIT = 5.0  # seconds before a server that was away is asked again
+FIRST_WAIT, LONGEST_WAIT = 5.0, 120.0  # seconds before a server that was away is asked again
+AT_THE_END = (0.0, 2.0, 8.0, 20.0)  # seconds before it is asked for the last times
 
 Work = Training | Cell
 Found = TypeVar("Found")
@@ -51,6 +51,7 @@ class Recorder:
     _grid: tuple[str, Asked, Mapping[str, str]] | None = None  # to open the tracker with
     _runs: dict[str, str] = field(default_factory=dict)  # of work under way, by its key
     _recorded: dict[str, str] = field(default_factory=dict)  # runs of what is complete
+    _ending: str = ""  # the status with which the run of the grid is to end
     _superseded: set[str] = field(default_factory=set)  # keys, not yet marked
     _away: TrackerAway | None = None
     _next_try: float = 0.0
@@ -98,7 +99,7 @@ class Recorder:
         ]
         if not (cells or failures):
             raise self._away or TrackingError(f"nothing of '{self.name}' is in the store")
-        text, _, tags = self._grid or (self._kept_text(), asked, {})
+        text = (self.store.grid_file(self.name, GRID) or b"").decode()
         needed = {one.cell.training.key for one in cells}
         return Experiment(
             name=self.name,
@@ -110,10 +111,8 @@ class Recorder:
             expected_cells=len(asked.cells),
             looks=asked.looks,
             looked=asked.looked,
-            command=tags.get(COMMAND, ""),
             grid_text=text,
             versions=cells[0].provenance.versions if cells else {},
-            commit=tags.get(COMMIT, ""),
         )
 
     def publish(
@@ -126,13 +125,18 @@ class Recorder:
 
     def open(self, text: str, asked: Asked, tags: Mapping[str, str]) -> None:
         """Begin to write, now or once the tracker is there."""
-        self._grid = text, asked, tags
+        self._grid, self._ending = (text, asked, tags), ""
         self._tried(self._pay)
 
     def close(self, status: str) -> None:
-        """Write what is owed, and end the run of the grid."""
-        self._next_try = 0.0
-        self._tried(lambda: self._ended(status))
+        """Write what is owed, and end the run of the grid: now, or once the tracker is there."""
+        self._ending = status
+        for wait in AT_THE_END:
+            time.sleep(wait)
+            self._next_try = 0.0
+            self._tried(self._pay)
+            if not self.is_away:
+                return
         if count := len(self.owed):
             results = "1 result is" if count == 1 else f"{count:,} results are"
             self.say(
@@ -181,9 +185,6 @@ class Recorder:
 
     # Details.
 
-    def _kept_text(self) -> str:
-        return (self.store.grid_file(self.name, GRID) or b"").decode()
-
     def _tried(self, action: Callable[[], Found]) -> Found | None:
         """What an action returns; None while the tracker is away, which is asked again now and
         then."""
@@ -199,7 +200,7 @@ class Recorder:
             if self._away is None:
                 self._away = error
                 self.say(f"{error}. What is done meanwhile is kept, and recorded when it is back.")
-            self._next_try = now + max(FIRST_WAIT, (now - began) / SHARE)
+            self._next_try = now + min(LONGEST_WAIT, max(FIRST_WAIT, (now - began) / SHARE))
             return None
 
     def _come_back(self) -> None:
@@ -226,6 +227,9 @@ class Recorder:
         for key, owed in list(self.owed.items()):
             self._write(owed)
             del self.owed[key]
+        if self._ending:
+            self.tracker.close(self._ending)
+            self._grid, self._ending = None, ""
 
     def _write(self, owed: Owed) -> None:
         work, outcome, folder = owed.work, owed.outcome, self.store.folder(owed.work)
@@ -245,7 +249,3 @@ class Recorder:
         if work.key not in self._runs:
             self._runs[work.key] = self.tracker.started(work, forecast, is_reused)
         return self._runs[work.key]
-
-    def _ended(self, status: str) -> None:
-        self._pay()
-        self.tracker.close(status)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -226,3 +227,25 @@ def test_an_experiment_of_an_earlier_version_is_told_from_an_empty_one(done):
     for path in (done / "runs/store").rglob("cells.json"):
         path.write_text('["0123456789ab"]')
     assert "another result version" in harness("report", "exactcase", status=1)
+
+
+def test_the_status_of_a_store_names_what_is_damaged_and_a_run_makes_it_again(done):
+    store, before = done / "runs/store", numbers_in(done)
+    told = harness("status", "--verify", "--store", store)
+    assert "all are what was written" in told
+    [*_, picture] = sorted(store.glob("cells/*/samples.png"))
+    [features, *_] = sorted(store.glob("features/*.npy"))
+    [result, *_] = sorted(store.glob("cells/*/result.json"))
+    for path in (picture, features):
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    result.write_text(edited(result.read_text()))
+    told = json.loads(harness("status", "--verify", "--json", "--store", store, status=1))
+    assert {picture, features, result} <= {Path(path) for path in told["damaged"]}
+    assert {f"{path}.damaged" for path in (picture, features, result)} <= {*told["aside"]}
+    harness("run", "exact.yaml", "steps=[2,3]")
+    told = json.loads(harness("status", "--verify", "--json", "--store", store))
+    assert told["grids"] == {"exactcase": {"finished": 2, "cells": 2}}
+    assert numbers_in(done) == before
+    assert "there is no store" in harness("status", "--store", "nowhere", status=1)

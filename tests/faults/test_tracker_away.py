@@ -39,6 +39,7 @@ def place(tmp_path, monkeypatch, request):
     """A working directory, with an experiment of its own for each test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("harness.tracking.recorder.FIRST_WAIT", 0.0)
+    monkeypatch.setattr("harness.tracking.recorder.AT_THE_END", (0.0, 0.0, 1.0))
     name = request.node.name.translate(str.maketrans("[]", "--"))[:90]
     (tmp_path / "g.yaml").write_text(GRID.replace("exactcase", name))
     return name
