@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable
 
 if TYPE_CHECKING:
     from harness.execute.screen import Screen
@@ -34,7 +34,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except HarnessError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(str(error))) from error
         except BrokenPipeError:  # the reader of our output went away; click ends quietly
             raise
         except OSError as error:  # the working folder is gone, the disk is full

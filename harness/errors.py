@@ -66,6 +66,22 @@ def say_once(text: str) -> None:
     logging.getLogger("harness").warning("%s", text)
 
 
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey."""
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in one line: an error of ours in its words, any other with its type."""
+    try:
+        told = " ".join(printable(str(error).replace("\n", " ")).split())
+    except Exception:  # an error of another package need not even have a text
+        told = ""
+    if isinstance(error, HarnessError) and told:
+        return told
+    return f"{type(error).__name__}: {told}".removesuffix(": ")
+
+
 def suggestion(name: str, known: list[str]) -> str:
     """How an error about an unknown name ends."""
     close = get_close_matches(str(name), known, n=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -13,12 +13,12 @@ from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
-from harness.errors import UnknownName, suggestion
+from harness.errors import PartFailed, UnknownName, printable, suggestion
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
 from harness.registry import BUILT_IN, Registry, plural
-from harness.registry.signature import Option
+from harness.registry.signature import Option, shown
 
 # Those that a grid file names; the report's own stand beside them in `registries`.
 REGISTRIES: tuple[Registry[Any], ...] = (
@@ -41,6 +41,7 @@ class PartInfo:
     facts: tuple[str, ...] = ()  # what the program goes by, such as its order of convergence
     options: tuple[Option, ...] = ()
     problem: str = ""  # why it cannot be used
+    shadows: str = ""  # the packages that offer another part by this name, which is not used
 
     def as_json(self) -> dict[str, object]:
         options = {
@@ -63,19 +64,28 @@ def every_part() -> list[PartInfo]:
 
 
 def info(registry: Registry[Any], name: str) -> PartInfo:
-    origin = registry.origin(name)
-    if problem := registry.problem(name):
-        return PartInfo(registry.kind, name, origin=origin, problem=problem)
-    return PartInfo(
+    """What is known of a part; of one that cannot be used, why."""
+    known = PartInfo(
         registry.kind,
         name,
-        registry.describe(name),
-        origin,
-        formula=registry.formula(name),
-        options=tuple(registry.options(name)),
-        facts=tuple(known_facts(registry[name])),
-        source=registry.source(name),
+        origin=registry.origin(name),
+        problem=registry.problem(name),
+        shadows=registry.shadowed.get(name, ""),
     )
+    if known.problem:
+        return known
+    try:
+        with registry.blamed(name, "cannot be described"):
+            return replace(
+                known,
+                description=registry.describe(name),
+                formula=registry.formula(name),
+                options=tuple(registry.options(name)),
+                facts=tuple(map(printable, known_facts(registry[name]))),
+                source=registry.source(name),
+            )
+    except PartFailed as error:
+        return replace(known, problem=str(error))
 
 
 def known_facts(part: object) -> Iterable[str]:
@@ -105,8 +115,18 @@ def as_text(found: Iterable[PartInfo]) -> str:
                 given = [
                     f"{o.name}={'required' if o.required else o.default}" for o in part.options
                 ]
-                lines.append(f"  {'':{wide}}    {', '.join(given)}")
+                lines.append(f"  {'':{wide}}    {printable(', '.join(given))}")
+            if part.shadows:
+                lines.append(f"  {'':{wide}}    {shadowing(part)}")
     return "\n".join(lines[1:])
+
+
+def shadowing(part: PartInfo) -> str:
+    """That another package wants the name of a built-in part."""
+    return (
+        f"{part.shadows} offers a {part.kind} of this name too, which is not used: no package "
+        "changes a built-in part."
+    )
 
 
 def as_json(found: Iterable[PartInfo]) -> list[dict[str, object]]:
@@ -131,12 +151,13 @@ def in_full(registry: Registry[Any], name: str) -> str:
     paragraphs += [f"Formula: {part.formula}"] * bool(part.formula)
     paragraphs += [f"Known of it: {'; '.join(part.facts)}"] * bool(part.facts)
     paragraphs.append(f"From: {part.source or part.origin}")
+    paragraphs += [shadowing(part)] * bool(part.shadows)
     lines = [line for text in paragraphs if text for line in textwrap.wrap(text, TEXT_WIDTH)]
     if part.options:
         lines += ["", "Options:"]
         for option in part.options:
-            default = "required" if option.required else f"default {option.default!r}"
-            lines.append(f"  {option.name}: {option.wanted}; {default}")
+            default = "required" if option.required else f"default {shown(option.default)}"
+            lines.append(printable(f"  {option.name}: {option.wanted}; {default}"))
     if registry.contract:
         lines += ["", f"What a {registry.kind} is:", textwrap.indent(registry.contract, "  ")]
     return "\n".join(lines)

@@ -390,7 +390,7 @@ def test_a_part_that_cannot_be_loaded_is_refused_where_it_is_used_and_nowhere_el
 
 def test_a_part_whose_making_fails_is_refused_with_its_error(ways, install):
     install("def bake():\n    return 1 / 0\n", BAKE)
-    with pytest.raises(PartFailed, match=r"'bake' cannot be made with .* division by zero"):
+    with pytest.raises(PartFailed, match=r"'bake' \(kitchen-plugin\) cannot be made .* by zero"):
         ways.make("bake", {})
 
 

@@ -68,6 +68,7 @@ sigma numbers or tensors that broadcast to the images:
     value(x_0, eps, alpha, sigma) -> what the network should say of x_t = alpha x_0 + sigma eps
     image(x_t, prediction, alpha, sigma) -> the x_0 that the prediction means
     error_ratio(snr) -> squared error of the target over squared error of x_0""",
+    record=Target,
 )
 
 
@@ -151,6 +152,7 @@ LOSSES = Registry(
 
     error(prediction - target) -> the error, element by element
     weight(weight of a squared error) -> the weight of this error""",
+    record=Loss,
 )
 
 

@@ -174,4 +174,5 @@ function=...), whose functions take two float64 arrays:
 and, by keyword, what is named in `needs`: logits [N, classes] of the images, held_out [H, d]
 features of held-out images. They raise ValueError for fewer than two images, for features that are
 not finite, and for two sets that have different numbers of features.""",
+    record=Metric,
 )

@@ -15,7 +15,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import AliasEvent
 
-from harness.errors import GridError, suggestion
+from harness.errors import GridError, printable, suggestion
 from harness.registry.signature import shown
 
 LARGEST_FILE = 200_000  # bytes
@@ -37,8 +37,7 @@ class WithoutAliases(Composer):
 
 def refused(message: str) -> GridError:
     """The error with this message, in which no control character of the file is left."""
-    letters = (each if each.isprintable() or each == "\n" else "?" for each in message)
-    return GridError("".join(letters))
+    return GridError(printable(message))
 
 
 def read_text(path: Path) -> str:

@@ -17,14 +17,24 @@ import ast
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from harness.errors import BadOption, HarnessError, PartFailed, UnknownName, suggestion
+from harness.errors import (
+    BadOption,
+    HarnessError,
+    PartFailed,
+    UnknownName,
+    printable,
+    reason_of,
+    suggestion,
+)
+from harness.registry.contained import contained, told_if_slow
 from harness.registry.signature import Between, Option, options_of, plain, shown
 
 __all__ = ["Between", "Option", "Registry", "about"]
@@ -51,7 +61,8 @@ class Registry(Generic[P]):
     """The built-in parts of one kind, plus those that installed packages offer.
 
     `given` names, in order, the arguments that the program passes and a person cannot set.
-    `contract` tells the author of a part what it is called with and what it returns.
+    `contract` tells the author of a part what it is called with and what it returns. `record` is
+    the class of parts that are values and no functions.
     """
 
     def __init__(
@@ -60,10 +71,12 @@ class Registry(Generic[P]):
         builtin: Mapping[str, P],
         given: Collection[str] = (),
         contract: str = "",
+        record: type[P] | None = None,
     ):
         self.kind = kind
         self.given = tuple(given)
         self.contract = contract
+        self._record = record
         self._builtin = dict(builtin)
         self._options: dict[str, tuple[P, list[Option]]] = {}
         self._sources: dict[str, tuple[P, str]] = {}
@@ -88,16 +101,15 @@ class Registry(Generic[P]):
         if name not in self._offered():
             raise UnknownName(f"there is no {self.kind} '{name}'.{suggestion(name, self.names())}")
         point = self._point(name)
-        try:
-            loaded: P = point.load()
-        except (Exception, SystemExit) as error:
-            reason = " ".join(str(error).split())
+        loaded = self._loaded(name, point)
+        if not (isinstance(loaded, self._record) if self._record else callable(loaded)):
+            wanted = f"a {self._record.__name__}" if self._record else "a function or class"
             raise PartFailed(
-                f"{self.kind} '{name}' cannot be loaded: the entry point {point.value} of "
-                f"{_package(point)} fails with {type(error).__name__}: {reason}. Use a {self.kind} "
-                "of another package, or repair or uninstall that one."
-            ) from error
-        return loaded
+                f"{self.kind} '{name}' cannot be used: the entry point {printable(point.value)} of "
+                f"{_package(point)} is {printable(shown(loaded))}. Use one that is {wanted}."
+            )
+        part: P = loaded
+        return part
 
     def problem(self, name: str) -> str:
         """Why the part of this name cannot be used; empty where it can."""
@@ -109,9 +121,14 @@ class Registry(Generic[P]):
 
     def origin(self, name: str) -> str:
         """The package that a part comes from."""
-        if name in self._builtin:
-            return BUILT_IN
-        return " and ".join(dict.fromkeys(map(_package, self._offered()[name])))
+        return BUILT_IN if name in self._builtin else _packages(self._offered()[name])
+
+    @property
+    def shadowed(self) -> dict[str, str]:
+        """By the names of built-in parts, the packages that offer another one by it: the built-in
+        part is used."""
+        offered = self._offered()
+        return {name: _packages(offered[name]) for name in self._builtin if name in offered}
 
     def source(self, name: str) -> str:
         """The distribution, its version and a digest of the code that defines a part, so that
@@ -121,8 +138,7 @@ class Registry(Generic[P]):
         part, point = self[name], self._point(name)
         known, source = self._sources.get(name, (None, ""))
         if known is not part:
-            version = f" {point.dist.version}" if point.dist else ""
-            source = f"{_package(point)}{version} #{_digest(part, point)}"
+            source = f"{_package(point)}{_version(point)} #{_digest(part, point)}"
             self._sources[name] = part, source
         return source
 
@@ -130,13 +146,13 @@ class Registry(Generic[P]):
         """The first line of the part's docstring (a record describes itself)."""
         part = self[name]
         text = getattr(part, "description", None) or inspect.getdoc(part) or ""
-        return text.strip().split("\n", 1)[0]
+        return printable(str(text).strip().split("\n", 1)[0])
 
     def formula(self, name: str) -> str:
         """The part's formula, as in a paper, in plain letters; empty where it tells none, also of
         a recorded part that is not installed here."""
         try:
-            return getattr(self[name], "formula", "")
+            return printable(str(getattr(self[name], "formula", "")))
         except (UnknownName, PartFailed):
             return ""
 
@@ -179,20 +195,45 @@ class Registry(Generic[P]):
             if converted != plain(known[key].default):
                 checked[key] = converted
         if check := getattr(self[name], "check_options", None):
-            check(**checked)
+            with self.blamed(name, "cannot check its options"):
+                check(**checked)
         return checked
 
-    def make(self, name: str, options: Mapping[str, Any]) -> Any:
+    def make(self, name: str, options: Mapping[str, Any], *given: object) -> Any:
         """Call the part with these options: for the kinds whose parts are made and then used."""
         part: Any = self[name]
+        what = f"cannot be made with {dict(options)}"
+        with self.blamed(name, what, f"other options, or another {self.kind}"), contained():
+            return part(*given, **options)
+
+    @contextmanager
+    def blamed(self, name: str, what: str = "fails", use: str = "") -> Iterator[None]:
+        """Raises PartFailed, naming the part and its package, for whatever its code raises: `what`
+        it cannot do, and what to `use`. Errors that a person can act on go through."""
         try:
-            return part(**options)
-        except HarnessError:
+            yield
+        except (HarnessError, MemoryError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # SystemExit, or the panic of an extension module
+            use = use or f"another {self.kind}, or have that one repaired"
             raise PartFailed(
-                f"{self.kind} '{name}' cannot be made with {dict(options)}: "
-                f"{type(error).__name__}: {error}. Use other options."
+                f"{self.kind} '{name}' ({self.origin(name)}) {what}: {reason_of(error)}. Use {use}."
+            ) from error
+
+    def _loaded(self, name: str, point: EntryPoint) -> Any:
+        """What an entry point stands for. Raises PartFailed where that cannot be imported."""
+        what = f"the entry point {printable(point.value)} of {_package(point)}"
+        try:
+            if point.module in sys.modules:  # as it is but for the first time
+                return point.load()
+            with contained(), told_if_slow(what):
+                return point.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, or the panic of an extension module
+            raise PartFailed(
+                f"{self.kind} '{name}' cannot be loaded: {what} fails with {reason_of(error)}. Use "
+                f"a {self.kind} of another package, or repair or uninstall that one."
             ) from error
 
     def _offered(self) -> dict[str, list[EntryPoint]]:
@@ -212,9 +253,33 @@ class Registry(Generic[P]):
 def _installed(group: str, path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
     """By name, what the packages on this path offer. Looking is slow, so it is done once."""
     found: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=group):
-        found.setdefault(point.name, []).append(point)
+    for point in _entry_points(group):
+        found.setdefault(printable(point.name), []).append(point)
     return found
+
+
+def _entry_points(group: str) -> Iterable[EntryPoint]:
+    """Of all packages whose own description can be read."""
+    try:
+        return entry_points(group=group)
+    except Exception:  # of one package is enough: look at each by itself
+        every = (point for _, points, _ in _packages_one_by_one() for point in points)
+        return dict.fromkeys(point for point in every if point.group == group)
+
+
+def unreadable_packages() -> dict[str, str]:
+    """The folders of packages whose own description cannot be read, with the reason."""
+    return {folder: problem for folder, _, problem in _packages_one_by_one() if problem}
+
+
+def _packages_one_by_one() -> Iterator[tuple[str, list[EntryPoint], str]]:
+    """The folder of each installed package, its entry points, and why they cannot be read."""
+    for package in distributions():
+        folder = printable(str(getattr(package, "_path", "an unnamed package")))
+        try:
+            yield folder, list(package.entry_points), ""
+        except Exception as error:
+            yield folder, [], reason_of(error)
 
 
 def plural(kind: str) -> str:
@@ -223,7 +288,21 @@ def plural(kind: str) -> str:
 
 
 def _package(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else "an unnamed package"
+    with suppress(Exception):  # a package need not describe itself in a way that can be read
+        if point.dist:
+            return printable(point.dist.name)
+    return "an unnamed package"
+
+
+def _packages(points: Iterable[EntryPoint]) -> str:
+    return " and ".join(dict.fromkeys(map(_package, points)))
+
+
+def _version(point: EntryPoint) -> str:
+    with suppress(Exception):
+        if point.dist:
+            return f" {printable(point.dist.version)}"
+    return ""
 
 
 def _digest(part: Any, point: EntryPoint) -> str:
@@ -232,8 +311,9 @@ def _digest(part: Any, point: EntryPoint) -> str:
     made_of = [part, *getattr(part, "__mro__", ()), *getattr(part, "__dict__", {}).values()]
     names = {point.module, *(str(getattr(each, "__module__", "")) for each in made_of)}
     tops = {point.module.partition(".")[0]}
-    if point.dist and (listed := point.dist.read_text("top_level.txt")):
-        tops.update(listed.split())
+    with suppress(UnicodeDecodeError):
+        listed = point.dist.read_text("top_level.txt") if point.dist else ""
+        tops.update((listed or "").split())
     sources: dict[str, bytes] = {}
     waiting = sorted(names)
     while waiting:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
-import typing
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from annotated_types import Ge, GroupedMetadata, Le
 
-from harness.errors import PartFailed
+from harness.errors import PartFailed, reason_of
+from harness.registry.annotation import option_type
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -52,7 +51,7 @@ class Option:
     def schema(self) -> Schema:
         """The JSON schema of its values: type, bounds, default."""
         schema = {} if self._adapter is None else self._adapter.json_schema()
-        if not self.required and is_plain(self.default):
+        if not self.required and is_plain(self.default) and is_json(self.default):
             schema["default"] = plain(self.default)
         return schema
 
@@ -83,7 +82,7 @@ class Option:
                 self.annotation, config=ConfigDict(strict=True, allow_inf_nan=False)
             )
             adapter.json_schema()
-        except Exception:
+        except (Exception, SystemExit):
             return None
         return adapter
 
@@ -93,9 +92,13 @@ def options_of(part: object, given: Collection[str]) -> list[Option]:
     where those have other names."""
     if not callable(part):
         return []
+    try:
+        signature = inspect.signature(part)
+    except (TypeError, ValueError) as error:
+        raise PartFailed(f"{reason_of(error)}. Use a function that is written in Python.") from None
     parameters = [
         parameter
-        for parameter in inspect.signature(part).parameters.values()
+        for parameter in signature.parameters.values()
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     ]
     found = [p for p in parameters if p.name not in given]
@@ -105,7 +108,7 @@ def options_of(part: object, given: Collection[str]) -> list[Option]:
             f"its first arguments must be {', '.join(given)}, not "
             f"{', '.join(p.name for p in parameters)}. Use these names, and keywords for options."
         )
-    return [Option(p.name, p.default, _annotation(p, part)) for p in found]
+    return [Option(p.name, p.default, option_type(p, part)) for p in found]
 
 
 def in_words(schema: Schema) -> str:
@@ -132,26 +135,6 @@ def in_words(schema: Schema) -> str:
     return " ".join([words, " and ".join(limits)]).strip()
 
 
-def _annotation(parameter: inspect.Parameter, part: Any) -> Any:
-    """The type of an option; object where it cannot be known. Only the annotations of options are
-    resolved, never those of what the program passes: they name the types of tensors, and reading a
-    grid must not import torch."""
-    name, annotation = parameter.name, parameter.annotation
-    if annotation is parameter.empty:
-        return object
-    # The class that declares an inherited option may stand in another module.
-    owners = (
-        owner for owner in getattr(part, "__mro__", ()) if name in inspect.get_annotations(owner)
-    )
-    function = inspect.unwrap(vars(part).get("__init__", part) if isinstance(part, type) else part)
-    holder = SimpleNamespace(__annotations__={name: annotation})
-    try:
-        names = vars(sys.modules[next(owners, function).__module__])
-        return typing.get_type_hints(holder, names, include_extras=True)[name]
-    except Exception:
-        return object
-
-
 def plain(value: Any) -> Any:
     """A value that can be hashed: lists become tuples."""
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
@@ -161,6 +144,12 @@ def is_plain(value: Any) -> bool:
     """Whether a value can stand in a key: a plain one, or a list of them."""
     items = value if isinstance(value, list | tuple) else [value]
     return all(item is None or isinstance(item, bool | int | float | str) for item in items)
+
+
+def is_json(value: Any) -> bool:
+    """Whether JSON has this plain value: it has neither infinity nor NaN."""
+    items = value if isinstance(value, list | tuple) else [value]
+    return all(isfinite(item) for item in items if isinstance(item, float))
 
 
 def shown(value: Any) -> str:
