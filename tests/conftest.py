@@ -1,12 +1,19 @@
-"""What all tests share: one thread to a process, nothing of the user's, and small grids."""
+"""What all tests share: one thread to a process, nothing of the user's, small grids, and parts as
+another package would offer them."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from harness import registry
 
 # Two workers with two threads each on two cores are far slower than with one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -62,3 +69,21 @@ def grid_file(tmp_path: Path, small_grid: str) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(small_grid)
     return path
+
+
+@pytest.fixture
+def offered(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, object], None]:
+    """Offers a part under the name `wrong`."""
+
+    def offered(kind: str, part: object) -> None:
+        module = ModuleType("somebodys")
+        module.part = part  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "somebodys", module)
+        point = EntryPoint("wrong", "somebodys:part", f"harness.{registry.plural(kind)}")
+        monkeypatch.setattr(
+            registry,
+            "_installed",
+            lambda group, *_: {"wrong": [point]} if group == point.group else {},
+        )
+
+    return offered

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import pytest
@@ -14,7 +15,8 @@ from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES, Linear
 from harness.diffusion.times import SPACINGS
 from harness.errors import BadOption, HarnessError, PartFailed, UnknownName, suggestion
-from harness.registry import Between, Registry, about
+from harness.metrics.distances import METRICS
+from harness.registry import Between, Registry, about, unreadable_packages
 
 EVERY_REGISTRY = [SCHEDULES, SPACINGS, SAMPLERS, TARGETS, WEIGHTINGS, LOSSES]
 
@@ -314,6 +316,45 @@ def test_an_annotation_of_what_the_program_passes_is_never_looked_at(braised):
     ]  # fmt: skip
 
 
+CODE = ["run()", "[run() for _ in 'a']", "Annotated[int, run()]", "(lambda: run())()", "f'{run()}'"]
+
+
+@pytest.mark.parametrize("is_within", [False, True])
+@pytest.mark.parametrize("code", CODE)
+def test_an_annotation_is_never_run(code, is_within, monkeypatch):
+    def simmer(*, long=1):
+        """Simmer."""
+
+    ran = []
+    monkeypatch.setitem(globals(), "run", lambda: ran.append(1))
+    simmer.__annotations__ = {"long": Annotated[code, 1] if is_within else code}
+    way = Registry("way", {"simmer": simmer})
+    if is_within:  # text within a type: what the option takes is not known
+        assert way.check_options("simmer", {"long": "any"}) == {"long": "any"}
+    else:
+        with pytest.raises(PartFailed, match=r"'long' is annotated with .* no type\. Use a type"):
+            way.options("simmer")
+    assert not ran
+
+
+@pytest.mark.parametrize(
+    ("annotation", "wanted"),
+    [
+        ("Annotated[int, Between(-1, 10**3)]", "a whole number between -1 and 1000"),
+        ("Literal['on', 'off'] | None", "one of on, off or null"),
+        ("math.nothing", "a plain value"),
+        ("'int'", "a plain value"),
+    ],
+)
+def test_an_annotation_that_is_text_is_read(annotation, wanted):
+    def simmer(*, long=1):
+        """Simmer."""
+
+    simmer.__annotations__ = {"long": annotation}
+    [option] = Registry("way", {"simmer": simmer}).options("simmer")
+    assert option.wanted == wanted
+
+
 def test_the_author_of_a_part_is_told_what_its_first_arguments_must_be():
     def mine(model, schedule, x, times, draw_noise):
         """Mine."""
@@ -372,7 +413,15 @@ def test_a_package_adds_only_to_the_kind_it_names(ways, install):
 BAKE = "[harness.ways]\nbake = kitchen_plugin:bake\n"
 
 
-@pytest.mark.parametrize("module", ["import nothere\n", "raise SystemExit(3)\n", "\n"])
+SILENT = "class Silent(Exception):\n    def __str__(self): return 1 / 0\nraise Silent\n"
+PANIC = "class Panic(BaseException): pass\nraise Panic('\\x1b[31mred')\n"
+MODULES = {
+    "import": "import nothere\n", "exit": "raise SystemExit(3)\n", "no such name": "\n",
+    "no Python": "def bake(:\n", "no words": SILENT, "panic": PANIC, "a value": "bake = 3\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
 def test_a_part_that_cannot_be_loaded_is_refused_where_it_is_used_and_nowhere_else(
     ways, install, module
 ):
@@ -384,6 +433,7 @@ def test_a_part_that_cannot_be_loaded_is_refused_where_it_is_used_and_nowhere_el
         ways["bake"]
     for told in ("way 'bake'", "kitchen_plugin:bake", "kitchen-plugin"):
         assert told in str(refused.value)
+    assert str(refused.value).isprintable()
     assert ways.problem("bake") == str(refused.value)
     assert ways.problem("boil") == ""
 
@@ -392,6 +442,52 @@ def test_a_part_whose_making_fails_is_refused_with_its_error(ways, install):
     install("def bake():\n    return 1 / 0\n", BAKE)
     with pytest.raises(PartFailed, match=r"'bake' \(kitchen-plugin\) cannot be made .* by zero"):
         ways.make("bake", {})
+
+
+def test_what_an_import_changes_for_everybody_is_put_back(ways, install, capfd, tmp_path):
+    install(
+        "import os, torch\nprint('hello')\nos.chdir('/')\n"
+        "torch.set_default_dtype(torch.float64)\ndef bake(water): pass\n",
+        BAKE,
+    )
+    before = Path.cwd(), torch.get_default_dtype()
+    assert ways.problem("bake") == ""
+    assert (Path.cwd(), torch.get_default_dtype()) == before
+    assert capfd.readouterr().out == ""
+
+
+def test_a_slow_import_says_what_is_waited_for(ways, install, monkeypatch, caplog):
+    monkeypatch.setattr("harness.registry.foreign.SLOW_SECONDS", 0.01)
+    install("import time\ntime.sleep(0.2)\ndef bake(water): pass\n", BAKE)
+    ways.options("bake")
+    assert "kitchen_plugin:bake of kitchen-plugin is still being loaded" in caplog.text
+
+
+def test_a_record_is_wanted_where_parts_are_records(install):
+    install("def bake(): pass\n", "[harness.metrics]\nbake = kitchen_plugin:bake\n")
+    with pytest.raises(PartFailed, match="Use one that is a Metric"):
+        METRICS["bake"]
+
+
+def test_a_package_whose_description_cannot_be_read_is_named_and_hides_no_other(
+    ways, install, tmp_path
+):
+    install("def bake(water): pass\n", BAKE)
+    [site] = tmp_path.glob("site-*")
+    (site / "broken-1.0.dist-info").mkdir()
+    (site / "broken-1.0.dist-info/entry_points.txt").write_bytes(b"[harness.ways]\nbroken = \xff")
+    (site / "kitchen_plugin-1.0.dist-info/METADATA").unlink()
+    assert "bake" in ways
+    assert ways.source("bake").startswith("an unnamed package #")
+    [(folder, reason)] = unreadable_packages().items()
+    assert folder.endswith("broken-1.0.dist-info")
+    assert "UnicodeDecodeError" in reason
+
+
+def test_a_built_in_name_that_a_package_wants_too_is_told(ways, install):
+    install("def boil(water): pass\n", "[harness.ways]\nboil = kitchen_plugin:boil\n")
+    assert ways.shadowed == {"boil": "kitchen-plugin"}
+    assert SCHEDULES.shadowed == {}
 
 
 def test_one_name_of_two_packages_is_refused_naming_both(ways, install):

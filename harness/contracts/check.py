@@ -7,16 +7,13 @@ counts of faults, or differences, of which 0 is expected.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.errors import reason_of
 from harness.lazy import torch
-
-
-class Fault(Exception):
-    """What a part does wrong, where no number says it."""
 
 
 class CannotCheck(Exception):
@@ -30,6 +27,7 @@ class Bench:
     dtype: torch.dtype
     device: torch.device
     data_dir: Path = Path()  # of the large files that data sets and extractors may need
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the part that is checked
 
     def ulps(self, count: float) -> float:
         """So many units in the last place of 1."""
@@ -98,14 +96,13 @@ def check(
         found = float(found)
     except CannotCheck:
         raise
-    except Exception as error:  # a part of another package may raise anything: its claim fails
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a part of another package may raise anything: its claim fails
         found, reason = math.nan, reason_of(error)
     kind, part = what.split(" ", 1)
     return Check(kind, part, claim, expected, found, tolerance, bench.precision, reason)
-
-
-def reason_of(error: Exception) -> str:
-    return str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
 
 
 def refuses(error: type[Exception], call: Callable[..., object], *arguments: object) -> bool:

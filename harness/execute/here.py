@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, reason_of
 from harness.execute.executor import (
     Environments,
     Job,
@@ -220,5 +220,5 @@ def outcome_of(function: JobFunction[Any], job: Any, at: Workplace, report: Repo
         raise
     except HarnessError as error:
         return Failure(str(error))
-    except Exception as error:
-        return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+    except (Exception, SystemExit) as error:  # a part of another package may try to end us
+        return Failure(reason_of(error), traceback.format_exc())

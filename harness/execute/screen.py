@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from harness.errors import printable
 from harness.execute.progress import Progress
 
 QUIET_SECONDS = 15.0  # between two plain lines about the same piece of work
@@ -45,7 +46,7 @@ class Screen:
             self._bars.stop()
 
     def say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def begin(self) -> None:
         """A run begins, and counts its pieces from one."""

@@ -27,6 +27,7 @@ from typing import Any, Generic, TypeVar
 
 from harness.errors import (
     BadOption,
+    Fault,
     HarnessError,
     PartFailed,
     UnknownName,
@@ -34,7 +35,7 @@ from harness.errors import (
     reason_of,
     suggestion,
 )
-from harness.registry.contained import contained, told_if_slow
+from harness.registry.foreign import contained, told_if_slow
 from harness.registry.signature import Between, Option, options_of, plain, shown
 
 __all__ = ["Between", "Option", "Registry", "about"]
@@ -110,6 +111,10 @@ class Registry(Generic[P]):
             )
         part: P = loaded
         return part
+
+    def modules(self, name: str) -> list[str]:
+        """The modules that other packages offer this part from."""
+        return [point.value.partition(":")[0].strip() for point in self._offered().get(name, ())]
 
     def problem(self, name: str) -> str:
         """Why the part of this name cannot be used; empty where it can."""
@@ -208,16 +213,18 @@ class Registry(Generic[P]):
 
     @contextmanager
     def blamed(self, name: str, what: str = "fails", use: str = "") -> Iterator[None]:
-        """Raises PartFailed, naming the part and its package, for whatever its code raises: `what`
-        it cannot do, and what to `use`. Errors that a person can act on go through."""
+        """Raises PartFailed, naming the part and its package, for whatever its code raises and for
+        every Fault: `what` it cannot do, and what to `use`. Errors that a person can act on go
+        through."""
         try:
             yield
         except (HarnessError, MemoryError, KeyboardInterrupt):
             raise
         except BaseException as error:  # SystemExit, or the panic of an extension module
+            told = reason_of(error) if isinstance(error, Fault) else f"{what}: {reason_of(error)}"
             use = use or f"another {self.kind}, or have that one repaired"
             raise PartFailed(
-                f"{self.kind} '{name}' ({self.origin(name)}) {what}: {reason_of(error)}. Use {use}."
+                f"{self.kind} '{name}' ({self.origin(name)}) {told}. Use {use}."
             ) from error
 
     def _loaded(self, name: str, point: EntryPoint) -> Any:

@@ -155,7 +155,9 @@ def is_json(value: Any) -> bool:
 def shown(value: Any) -> str:
     """A value as an error quotes it."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())
     except ValueError:  # Python does not write out numbers of many thousand digits
         return "a number too long to write out"
+    except Exception:  # what another package gives need not be able to tell what it is
+        return f"a {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

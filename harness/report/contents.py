@@ -19,11 +19,12 @@ from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
+from harness.errors import PartFailed
 from harness.models.presets import MODELS
 from harness.registry import Registry
 from harness.report.decision_table import decisions, details
 from harness.report.figures import style
-from harness.report.figures.catalogue import FigureFailed, caption, figure_named, in_page_order
+from harness.report.figures.catalogue import caption, drawing, figure_named, in_page_order
 from harness.report.findings.catalogue import all_findings, matter
 from harness.report.findings.finding import Finding
 from harness.report.first import FirstScreen, first_screen
@@ -185,9 +186,10 @@ def _pictures(study: Study) -> tuple[list[Picture], list[str]]:
     for name in in_page_order():
         try:
             if (figure := figure_named(name, study)) is not None:
-                pictures.append(_picture(name, figure))
-        except FigureFailed as error:
-            undrawn.append(str(error)[:1].upper() + str(error)[1:])
+                with drawing(name):
+                    pictures.append(_picture(name, figure))
+        except PartFailed as error:
+            undrawn.append(f"The {error}")
     return pictures, undrawn
 
 

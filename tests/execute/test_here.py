@@ -34,6 +34,15 @@ def test_a_process_that_dies_is_a_failure_and_is_replaced():
     assert [outcomes[job] for job in "abc"] == [f"{job} done at the store" for job in "abc"]
 
 
+def leave(job, at, report):
+    raise SystemExit(3)
+
+
+def test_a_job_that_wants_to_end_the_program_fails_alone():
+    outcomes = dict(here(leave, ["a", "b"], AT, ignore, never))
+    assert [outcomes[job].reason for job in "ab"] == ["SystemExit: 3"] * 2
+
+
 def seen(job, at, report):
     time.sleep(0.3)  # long enough for every worker to get a job
     return os.environ.get("CUDA_VISIBLE_DEVICES")

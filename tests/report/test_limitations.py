@@ -5,6 +5,7 @@ from dataclasses import replace
 from experiments import with_metric
 
 from harness.analysis.study import studies
+from harness.errors import PartFailed
 from harness.report import contents, page
 from harness.report.limitations import limitations, with_what_is_there
 from harness.work.results import PURE_NOISE, Run
@@ -126,10 +127,10 @@ def test_a_report_that_lacks_files_is_written_again_once_they_are_back(
 
 def test_a_figure_that_cannot_be_drawn_is_told(results, tmp_path, monkeypatch):
     def drawn(name, study):
-        raise contents.FigureFailed(f"the figure '{name}' could not be drawn: boom.")
+        raise PartFailed(f"plot '{name}' could not be drawn: boom.")
 
     monkeypatch.setattr(contents, "in_page_order", lambda: ["mine"])
     monkeypatch.setattr(contents, "figure_named", drawn)
     page.write(results, tmp_path)
     told = (tmp_path / "report.md").read_text().split("## Limitations")[1]
-    assert "- The figure 'mine' could not be drawn: boom." in told
+    assert "- The plot 'mine' could not be drawn: boom." in told

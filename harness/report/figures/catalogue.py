@@ -10,15 +10,18 @@ of its kind and name it in FIGURES; another package uses the entry point `harnes
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import getdoc
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from harness.analysis.study import Study
-from harness.errors import HarnessError
+from harness.errors import Fault
 from harness.registry import Registry
+from harness.registry.foreign import contained
+from harness.registry.signature import shown
 from harness.report.figures.comparisons import main_comparisons
 from harness.report.figures.cost import forecast_and_actual_seconds, quality_by_cost
 from harness.report.figures.curves import loss_by_time, losses, schedule_curves, snr_by_step
@@ -60,10 +63,6 @@ pyplot is not used: it keeps every figure.""",
 )
 
 
-class FigureFailed(HarnessError):
-    """A figure, most likely one of another package, that could not be drawn."""
-
-
 def in_page_order() -> list[str]:
     """The names of all figures: the built-in ones first."""
     return [*FIGURES, *(name for name in PLOTS if name not in FIGURES)]
@@ -71,16 +70,20 @@ def in_page_order() -> list[str]:
 
 def figure_named(name: str, study: Study) -> Figure | None:
     """The figure of this name in the style of all figures, or None where it has nothing to show.
-    Raises FigureFailed where it raises anything, so that a report can go on without it."""
-    origin = PLOTS.origin(name)
-    try:
-        with mpl.rc_context(STYLE):
-            return PLOTS[name](study)
-    except Exception as error:
-        raise FigureFailed(
-            f"the figure '{name}' ({origin}) could not be drawn: {type(error).__name__}: {error}. "
-            "Use the report without it, and tell its author."
-        ) from error
+    Raises PartFailed where it raises anything, so that a report can go on without it."""
+    with drawing(name), mpl.rc_context(STYLE):
+        figure: object = PLOTS[name](study)
+        if figure is not None and not isinstance(figure, Figure):
+            raise Fault(f"gives no Figure, but {shown(figure)}")
+        return figure
+
+
+@contextmanager
+def drawing(name: str) -> Iterator[None]:
+    """Raises PartFailed, naming the figure, for whatever goes wrong while it is drawn or saved."""
+    use = "the report without it, and tell its author"
+    with PLOTS.blamed(name, "could not be drawn", use), contained():
+        yield
 
 
 def caption(name: str, figure: Figure | None = None) -> tuple[str, str]:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 
 from harness.analysis.learning import learned
 from harness.analysis.study import Study
+from harness.errors import PartFailed
 from harness.registry import Registry
+from harness.registry.foreign import contained
 from harness.report.findings import best, costs, networks, published, questions, theory, variance
-from harness.report.findings.finding import Finding, Found, finding
+from harness.report.findings.finding import Finding, Found, checked, finding
 
 OPEN = 10  # that stand open on the page, at most
 
@@ -76,13 +78,10 @@ def _of_another_package(name: str, study: Study) -> list[Finding]:
     """What a finding of another package says. One that fails must not cost the report: it is named
     with its error."""
     try:
-        answer = _listed(FINDINGS[name](study))
-        if not all(isinstance(one, Finding) for one in answer):
-            raise TypeError("it returned something other than a Finding, a list of them, or None")
-    except Exception as error:
-        words = (
-            f"The finding '{name}' of {FINDINGS.origin(name)} failed "
-            f"({type(error).__name__}: {error})"
-        )
-        return [finding(f"What does '{name}' find?", words, [], needs=f"a repair of '{name}'")]
-    return answer
+        with FINDINGS.blamed(name), contained():
+            answer = FINDINGS[name](study)
+            found = answer if isinstance(answer, list) else [answer] * (answer is not None)
+            return list(map(checked, found))
+    except PartFailed as error:
+        needs = f"a repair of '{name}'"
+        return [finding(f"What does '{name}' find?", f"The {error}", [], needs=needs)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Literal, get_args
 
 import numpy as np
 
 from harness.analysis.statistics import Interval
+from harness.errors import Fault, printable
+from harness.registry.signature import shown
 from harness.report import wording as say
 
 Conclusion = Literal["better", "worse", "measured", "inconclusive"]
@@ -56,3 +59,22 @@ def finding(
         question, say.sentence(words), sorted({*evidence}), span.estimate, span.low, span.high,
         "inconclusive" if needs else verdict, n, needs, columns, tuple(rows),
     )  # fmt: skip
+
+
+def checked(given: object) -> Finding:
+    """A finding of another package. Raises Fault where a page could not show it."""
+    if not isinstance(given, Finding):
+        raise Fault(f"gives no Finding, a list of them, or None, but {shown(given)}")
+    texts: list[object] = [given.question, given.sentence, given.would_decide]
+    texts += [*given.columns, *given.evidence]
+    if not all(isinstance(text, str) for text in texts):
+        raise Fault("gives a Finding whose question, sentence, columns or evidence is no text")
+    if not all(isinstance(each, Real) for each in (given.effect, given.low, given.high, given.n)):
+        raise Fault("gives a Finding whose effect, interval or n is no number")
+    if given.verdict not in get_args(Conclusion):
+        raise Fault(f"gives the verdict {shown(given.verdict)}, not one of {get_args(Conclusion)}")
+    if any(len(row) != len(given.columns) for row in given.rows):
+        raise Fault("gives a table whose rows are not as long as its columns")
+    rows = tuple(tuple(printable(str(value)) for value in row) for row in given.rows)
+    question, sentence = printable(given.question), printable(given.sentence)
+    return replace(given, question=question, sentence=sentence, rows=rows)

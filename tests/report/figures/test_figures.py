@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from harness.analysis.study import Study
+from harness.errors import PartFailed
 from harness.report.figures import catalogue, style
-from harness.report.figures.catalogue import FigureFailed
 from harness.work.results import Artifacts
 
 FIGURES = [*catalogue.FIGURES]
@@ -237,5 +237,5 @@ def test_a_figure_of_another_package_comes_after_the_built_in_ones(plug_in, draw
 def test_a_figure_of_another_package_that_raises_is_named_with_its_package(
     plug_in, drawn, results, name
 ):
-    with pytest.raises(FigureFailed, match=f"the figure '{name}' .ours. could not be drawn"):
+    with pytest.raises(PartFailed, match=f"plot '{name}' .*ours"):
         drawn(name, results)
