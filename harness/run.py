@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.contracts.foreign import refuse_broken
+from harness.contracts.foreign import blaming_others, refuse_broken
 from harness.downloads import NotHereYet, no_downloads
 from harness.errors import HarnessError
 from harness.execute import machine
@@ -95,12 +95,14 @@ class GridRun:
         # before.
         if plan or not recorder.has_grid(grid.text, asked):
             refuse_broken(plan.cells, grid.metrics)
-            site = preflight(grid, plan, self.paths)
+            with blaming_others(plan.cells, grid.metrics):
+                site = preflight(grid, plan, self.paths)
             with self.store.locked(), self.interruption, self.recording(asked, summary):
                 self.store.keep_grid(grid.name, asked, grid.text)
                 plan = self.pending(cells)  # again, now that nobody else works: it is what is done
                 if plan.is_work:
-                    plan = forecast(grid, plan, site)
+                    with blaming_others(plan.cells, grid.metrics):
+                        plan = forecast(grid, plan, site)
                     if cost := plan.cost():
                         screen.say(cost)
                 runner = JobRunner(
@@ -189,7 +191,8 @@ def plan_grid(grid: Grid, paths: Paths, options: Options) -> Plan:
     recorder.store.check_version()
     plan = pending(grid, cells, recorder.store, recorder.finished(), options)
     plan = replace(plan, warnings=(*plan.warnings, *notes))
-    return plan if is_unknown else forecast_without_downloads(grid, plan, paths)
+    with blaming_others(plan.cells, grid.metrics):
+        return plan if is_unknown else forecast_without_downloads(grid, plan, paths)
 
 
 def report_grid(

@@ -15,6 +15,7 @@ from harness.contracts import failures
 from harness.contracts.check import Bench, Check
 from harness.contracts.verify import CONTRACTS, of_part
 from harness.lazy import torch
+from harness.work.cells import Part
 
 PACKAGE = Path(__file__).parent / "plugin"
 ADDED = [("schedule", "straight"), ("sampler", "straight_euler"), ("metric", "mean_shift")]
@@ -62,7 +63,7 @@ def test_its_parts_keep_their_contracts(installed, kind, name):
     bench = Bench(torch.float64, torch.device("cpu"))
     checks = of_part(kind, name, bench)
     assert [each for each in checks if not (isinstance(each, Check) and each.holds)] == []
-    assert failures([(kind, name)]) == []
+    assert failures([(kind, Part(name))]) == []
 
 
 def test_verify_checks_its_parts_beside_the_built_in_ones(installed, monkeypatch):

@@ -8,7 +8,7 @@ random. What is expected was derived by hand, and is not computed by the code th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from itertools import pairwise
 from typing import Any
@@ -39,11 +39,12 @@ def built_in_schedules() -> dict[str, Schedule]:
     return {key: schedule for name in names for key, schedule in forms(name).items()}
 
 
-def forms(name: str) -> dict[str, Schedule]:
-    """The schedule as it comes, and with zero terminal SNR where it has the option."""
-    found: dict[str, Schedule] = {name: SCHEDULES.make(name, {})}
+def forms(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Schedule]:
+    """The schedule with these options, and with zero terminal SNR where it has the option."""
+    given = dict(options or {})
+    found: dict[str, Schedule] = {name: SCHEDULES.make(name, given)}
     if "zero_terminal_snr" in {option.name for option in SCHEDULES.options(name)}:
-        found[f"{name}, zero SNR"] = SCHEDULES.make(name, {"zero_terminal_snr": True})
+        found[f"{name}, zero SNR"] = SCHEDULES.make(name, given | {"zero_terminal_snr": True})
     return found
 
 

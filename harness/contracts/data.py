@@ -6,27 +6,20 @@ from functools import partial
 
 import numpy as np
 
-from harness.contracts.check import Bench, Claims, Fault, check
-from harness.data.datasets import DATASETS
+from harness.contracts.check import Bench, Claims, check
+from harness.data.datasets import load
 from harness.data.images import ImageSet
 
 MANY = 20_000  # images: more are not read a second time
 
 
 def of_dataset(name: str, bench: Bench) -> Claims:
-    images = load_set(name, bench)
+    images = load(name, bench.data_dir, {})
     about = partial(check, bench, f"dataset {name}")
     yield about("two parts of square uint8 images (faults)", 0, partial(dataset_faults, images))
     if len(images.train) + len(images.held_out) <= MANY:
         again = partial(changes, images, name, bench)
         yield about("other images the next time (1 if so)", 0, again)
-
-
-def load_set(name: str, bench: Bench) -> ImageSet:
-    images: object = DATASETS[name](bench.data_dir)
-    if not isinstance(images, ImageSet):
-        raise Fault(f"gives no ImageSet, but {images!r:.60}")
-    return images
 
 
 def dataset_faults(images: ImageSet) -> int:
@@ -41,4 +34,4 @@ def dataset_faults(images: ImageSet) -> int:
 
 
 def changes(images: ImageSet, name: str, bench: Bench) -> bool:
-    return load_set(name, bench).fingerprint != images.fingerprint
+    return load(name, bench.data_dir, {}).fingerprint != images.fingerprint

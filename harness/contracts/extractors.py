@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from harness.contracts.check import Bench, CannotCheck, Claims, Fault, check, refuses
-from harness.errors import DataError
+from harness.contracts.check import Bench, CannotCheck, Claims, check, refuses
+from harness.errors import DataError, Fault
 from harness.metrics.features import EXTRACTORS, Classifier, Extractor, Images, has_logits
 
 KINDS = ((1, 8), (3, 32), (3, 64), (1, 28), (1, 32))  # channels and side: the first that suits

@@ -4,49 +4,78 @@ run, and be ranked."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from harness.contracts.check import Bench, Check
 from harness.contracts.verify import CONTRACTS, of_part
-from harness.errors import PartFailed
+from harness.errors import HarnessError, PartFailed, reason_of
 from harness.lazy import torch
 from harness.registry import BUILT_IN
-from harness.work.cells import Cell
+from harness.work.cells import Cell, Part
 
-# Data sets and extractors are loaded before the work anyway, and may be large.
+# Data sets and extractors may be large: what they give is looked at when it is loaded.
 QUICK = frozenset(CONTRACTS) - {"dataset", "extractor"}
 
 
 def refuse_broken(cells: Iterable[Cell], metrics: Iterable[str]) -> None:
     """Raises PartFailed where a part of another package, of those that the cells and metrics use,
     does not keep its contract. Built-in parts are not looked at."""
-    used = {part for cell in cells for part in parts_used(cell)}
-    used |= {("metric", name) for name in metrics}
-    if broken := failures(sorted(used)):
+    if broken := failures(used_by(cells, metrics)):
         raise PartFailed("\n".join([*broken, "Use `harness verify` to see all claims of a part."]))
 
 
-def parts_used(cell: Cell) -> Iterator[tuple[str, str]]:
-    """The kind and name of each part that a cell uses."""
+@contextmanager
+def blaming_others(cells: Iterable[Cell], metrics: Iterable[str]) -> Iterator[None]:
+    """Raises PartFailed, naming the parts of other packages that are used, where something else
+    than an error of ours ends what is done before the work."""
+    try:
+        yield
+    except HarnessError:
+        raise
+    except (Exception, SystemExit) as error:
+        others = [
+            f"{kind} '{part}' of {package}"
+            for kind, part in used_by(cells, metrics)
+            if (package := CONTRACTS[kind].registry.origin(part.name)) != BUILT_IN
+        ]
+        if not others:
+            raise
+        raise PartFailed(
+            f"a first try of the work fails with {reason_of(error)}. It uses "
+            f"{', '.join(others)}: use built-in parts in the place of these to see which it is."
+        ) from error
+
+
+def used_by(cells: Iterable[Cell], metrics: Iterable[str]) -> list[tuple[str, Part]]:
+    """The kinds and parts that cells and metrics use, each once."""
+    used = {part: None for cell in cells for part in parts_used(cell)}
+    return [*used, *(("metric", Part(name)) for name in metrics)]
+
+
+def parts_used(cell: Cell) -> Iterator[tuple[str, Part]]:
+    """The kind of each part that a cell uses, and the part with its options."""
     training = cell.training
-    yield from (("schedule", part.name) for part in (training.schedule, cell.sample_schedule))
-    yield from (("sampler", cell.sampler.name), ("spacing", cell.spacing.name))
-    yield from (("target", training.target), ("weighting", training.weighting.name))
-    yield from (("loss", training.loss), ("model", training.model.name))
+    yield from (("dataset", training.data), ("extractor", cell.extractor))
+    yield from (("schedule", part) for part in (training.schedule, cell.sample_schedule))
+    yield from (("sampler", cell.sampler), ("spacing", cell.spacing))
+    yield from (("target", Part(training.target)), ("weighting", training.weighting))
+    yield from (("loss", Part(training.loss)), ("model", training.model))
 
 
-def failures(parts: Iterable[tuple[str, str]]) -> list[str]:
-    """What the parts of other packages do wrong, one sentence for each part, by its first claim
-    that does not hold. `parts` are kinds and names, which may repeat."""
+def failures(parts: Iterable[tuple[str, Part]]) -> list[str]:
+    """What the parts of other packages do wrong, one sentence for each, by its first claim that
+    does not hold. `parts` come with their kinds, and may repeat."""
     found = []
-    for kind, name in dict.fromkeys(parts):
-        package = CONTRACTS[kind].registry.origin(name)
+    for kind, part in dict.fromkeys(parts):
+        package = CONTRACTS[kind].registry.origin(part.name)
         if kind not in QUICK or package == BUILT_IN:
             continue
-        checks = of_part(kind, name, Bench(torch.float64, torch.device("cpu")))
+        bench = Bench(torch.float64, torch.device("cpu"), options=part.keywords)
+        checks = of_part(kind, part.name, bench)
         wrong = next((each for each in checks if isinstance(each, Check) and not each.holds), None)
         if wrong:
+            why = wrong.reason or f"expected {wrong.expected:.6g}, found {wrong.found:.6g}"
             found.append(
-                f"{kind} '{name}' of {package} does not keep its contract ({wrong.claim}): "
-                f"expected {wrong.expected:.6g}, found {wrong.reason or f'{wrong.found:.6g}'}."
+                f"{kind} '{part}' of {package} does not keep its contract ({wrong.claim}): {why}."
             )
     return found

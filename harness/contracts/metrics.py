@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from harness.contracts.check import Bench, CannotCheck, Claims, Fault, check, refuses
-from harness.errors import NotDefined
+from harness.contracts.check import Bench, CannotCheck, Claims, check, refuses
+from harness.errors import Fault, NotDefined
+from harness.metrics.answers import a_number, vector
 from harness.metrics.arrays import Matrix, Vector
 from harness.metrics.distances import METRICS, Metric
 
@@ -33,6 +33,7 @@ FEATURES, REFERENCE, HELD_OUT, CLASSIFIER = map(normal_features, range(4), (200,
 def of_metric(name: str, bench: Bench) -> Claims:
     metric = METRICS[name]
     about = partial(check, bench, f"metric {name}")
+    yield about("its record is complete (faults)", 0, partial(record_faults, metric))
     yield about("needs nothing but logits and held_out", 0, lambda: len(metric.needs - NEEDS))
     yield about("a number, of two sets (1 if so)", 0, partial(gives_number, metric), 1.0)
     yield about("the same each time", 0, lambda: value(metric) - value(metric))
@@ -61,11 +62,17 @@ def value(metric: Metric, features: Matrix = FEATURES, reference: Matrix = REFER
     return a_number(ask(metric, metric.function, features, reference))
 
 
-def a_number(found: Any) -> float:
-    """Raises Fault for what is none."""
-    if isinstance(found, bool) or not isinstance(found, Real):
-        raise Fault(f"gives no number, but {found!r:.60}")
-    return float(found)
+def record_faults(metric: Metric) -> int:
+    """What in the record of a metric is of another type than it says."""
+    texts = metric.name, metric.description, metric.group, metric.explanation
+    flags = metric.lower_is_better, metric.biased
+    optional = (metric.influence, metric.standard_error, metric.left_out, metric.difference_error,
+                metric.reference_variance, metric.reference_influence)  # fmt: skip
+    return (
+        sum(not isinstance(text, str) for text in texts)
+        + sum(not isinstance(flag, bool) for flag in flags)
+        + sum(each is not None and not callable(each) for each in (metric.function, *optional))
+    )
 
 
 def gives_number(metric: Metric) -> bool:
@@ -122,15 +129,6 @@ def left_out_apart(metric: Metric, left_out: Callable[..., Vector]) -> float:
     )
     rest = value(metric, np.delete(FEATURES, np.s_[::LEFT_OUT_GROUPS], axis=0))
     return abs(float(found[0]) - rest) / abs(value(metric))
-
-
-def vector(found: Any, length: int) -> Vector:
-    """Raises Fault for what is not so many finite numbers."""
-    if not isinstance(found, np.ndarray) or found.shape != (length,):
-        raise Fault(f"gives no array [{length}], but {found!r:.60}")
-    if not np.isfinite(found).all():
-        raise Fault("gives values that are not finite")
-    return found
 
 
 def error_faults(metric: Metric) -> int:

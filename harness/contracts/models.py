@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.contracts.check import Bench, CannotCheck, Claims, Fault, check, refuses
-from harness.errors import BadOption
+from harness.contracts.check import Bench, CannotCheck, Claims, check, refuses
+from harness.errors import BadOption, Fault
 from harness.lazy import torch
 from harness.models.presets import MODELS
 from harness.work.cells import EXACT
@@ -19,7 +19,7 @@ ODD = 7  # pixels, which can seldom be halved
 
 def of_model(name: str, bench: Bench) -> Claims:
     about = partial(check, bench, f"model {name}")
-    model = MODELS.make(name, {})
+    model = MODELS.make(name, bench.options)
     if name == EXACT:
         refused = partial(refuses, BadOption, model.build, 1, 8)
         yield about("refuses to be built (1 if so)", 0, refused, 1.0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from harness.contracts.check import Bench, Claims, Fault, check
+from harness.contracts.check import Bench, Claims, check
 from harness.contracts.closed_forms import Compared, exact_denoiser, sample_with, starting, worst
 from harness.diffusion.levels import levels
 from harness.diffusion.objective import LOG_SNR_LIMIT, LOSSES, TARGETS, WEIGHTINGS, Estimate
 from harness.diffusion.schedules import Schedule
 from harness.diffusion.times import SPACINGS
+from harness.errors import Fault
 from harness.lazy import torch
 
 
@@ -67,7 +68,7 @@ def of_weighting(name: str, bench: Bench) -> Claims:
 
 def weights_off(bench: Bench, name: str) -> int:
     log_snr = torch.linspace(-LOG_SNR_LIMIT, LOG_SNR_LIMIT, 401, dtype=bench.dtype)
-    weight: object = WEIGHTINGS[name](log_snr)
+    weight: object = WEIGHTINGS[name](log_snr, **bench.options)
     if not isinstance(weight, torch.Tensor) or weight.shape != log_snr.shape:
         raise Fault(f"gives no tensor of the shape of log SNR, but {weight!r:.60}")
     if weight.dtype != log_snr.dtype or not bool((weight > 0).any()):

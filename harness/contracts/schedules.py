@@ -3,7 +3,7 @@ spacing: N steps asked are N done, falling from at most 1 to 0."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import product
 from typing import Any
@@ -22,7 +22,7 @@ COUNTS = (1, 2, 3, 5, 10, 13, 50, 61, 100, 250, 500, 999, 1000)  # of steps
 def of_schedule(name: str, bench: Bench) -> Claims:
     built_in = [spacing for spacing in SPACINGS if SPACINGS.origin(spacing) == BUILT_IN]
     t = torch.arange(0, 1001, dtype=torch.float64) / 1000
-    for form, schedule in forms(name).items():
+    for form, schedule in forms(name, bench.options).items():
         about = partial(check, bench, f"schedule {form}")
         unit = partial(variance_off, schedule, t.to(bench.dtype))
         yield about("alpha^2 + sigma^2 = 1", bench.ulps(8), unit)
@@ -35,7 +35,7 @@ def of_schedule(name: str, bench: Bench) -> Claims:
         if not schedule.ends_in_pure_noise:
             spread = partial(spread_and_limit, bench, "ddim", schedule)
             yield about(f"ddim's spread of N(0, {LAM}), 500 log_snr", 0.02, spread)
-    if (abar := getattr(SCHEDULES[name], "abar_at_1", None)) is not None:
+    if not bench.options and (abar := getattr(SCHEDULES[name], "abar_at_1", None)) is not None:
         last = partial(abar_ratio, forms(name)[name], bench, abar)
         what, tolerance = f"schedule {name}", 1e-4 + bench.ulps(10)
         yield check(bench, what, "abar(1) over the paper's", tolerance, last, 1.0)
@@ -73,22 +73,24 @@ def abar_ratio(schedule: Schedule, bench: Bench, papers: float) -> torch.Tensor:
 
 def of_spacing(name: str, bench: Bench) -> Claims:
     about = partial(check, bench, f"spacing {name}")
-    unmade = partial(no_paths, [name], built_in_schedules().values())
+    unmade = partial(no_paths, [name], built_in_schedules().values(), bench.options)
     yield about("N asked are N done (cases where not)", 0, unmade)
     yield about(
         "gives times in the dtype asked for (faults)", 0, partial(spacing_faults, name, bench)
     )
 
 
-def no_paths(spacings: Iterable[str], schedules: Iterable[Schedule]) -> int:
+def no_paths(
+    spacings: Iterable[str], schedules: Iterable[Schedule], options: Mapping[str, Any] | None = None
+) -> int:
     cases = product(spacings, schedules, COUNTS)
-    return sum(not is_path(*case) for case in cases)
+    return sum(not is_path(*case, options or {}) for case in cases)
 
 
-def is_path(name: str, schedule: Schedule, steps: int) -> bool:
+def is_path(name: str, schedule: Schedule, steps: int, options: Mapping[str, Any]) -> bool:
     """Whether the spacing makes a path of so many steps, or says why it will not."""
     try:
-        times = SPACINGS[name](schedule, steps, **written_out(name, steps))
+        times = SPACINGS[name](schedule, steps, **{**written_out(name, steps), **options})
     except BadOption:
         return True
     falls = bool((times.diff() < 0).all())
@@ -97,7 +99,8 @@ def is_path(name: str, schedule: Schedule, steps: int) -> bool:
 
 def spacing_faults(name: str, bench: Bench) -> int:
     schedule = built_in_schedules()["linear"]
-    times = SPACINGS[name](schedule, 5, dtype=bench.dtype, **written_out(name, 5))
+    options = {**written_out(name, 5), **bench.options}
+    times = SPACINGS[name](schedule, 5, dtype=bench.dtype, **options)
     return int(times.dtype != bench.dtype)
 
 

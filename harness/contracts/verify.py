@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import closed_forms
-from harness.contracts.check import Bench, CannotCheck, Check, Claims, NotChecked, reason_of
+from harness.contracts.check import Bench, CannotCheck, Check, Claims, NotChecked
 from harness.contracts.data import of_dataset
 from harness.contracts.extractors import of_extractor
 from harness.contracts.metrics import of_metric
@@ -28,7 +28,7 @@ from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.downloads import NotHereYet, no_downloads
-from harness.errors import MachineError, MissingPackage
+from harness.errors import MachineError, MissingPackage, reason_of
 from harness.execute import machine
 from harness.lazy import torch
 from harness.metrics.distances import METRICS
@@ -68,7 +68,8 @@ def of_part(kind: str, name: str, bench: Bench) -> list[Check | NotChecked]:
         bench = replace(bench, dtype=getattr(torch, contract.precision))
     try:
         options = contract.registry.options(name)
-        if missing := [option.name for option in options if option.required]:
+        needed = [option.name for option in options if option.required]
+        if missing := [name for name in needed if name not in bench.options]:
             raise CannotCheck(f"it needs the option {' and '.join(missing)}")
         with no_downloads():
             return [*contract.claims(name, bench)]
@@ -76,7 +77,7 @@ def of_part(kind: str, name: str, bench: Bench) -> list[Check | NotChecked]:
         return [NotChecked(kind, name, str(error))]
     except NotHereYet:
         return [NotChecked(kind, name, "its files are not here")]
-    except Exception as error:  # a part of another package may raise anything
+    except (Exception, SystemExit) as error:  # a part of another package may raise anything
         reason = reason_of(error)
         return [Check(kind, name, "can be made", 0, math.nan, 0, bench.precision, reason)]
 

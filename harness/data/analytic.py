@@ -106,7 +106,10 @@ def finite(
 
     All of them, or the first `images`, each as likely: every exact sample ends on one of them.
     """
-    whole = _other_set(of)(data_dir)
+    from harness.data.datasets import load  # which name `finite` too
+
+    _check_finite(of=of)
+    whole = load(of, data_dir, {})
     return ImageSet("finite", whole.train[: images or None], whole.held_out, notes=whole.notes)
 
 

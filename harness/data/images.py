@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import BadOption, DataError, suggestion
+from harness.registry.signature import shown
 
 Images = NDArray[np.uint8]
 Load = TypeVar("Load", bound=Callable[..., "ImageSet"])
@@ -46,6 +48,7 @@ class ImageSet:
     notes: tuple[str, ...] = ()  # which files were skipped or altered, in sentences
 
     def __post_init__(self) -> None:
+        self._check_types()
         for part, images in [("train", self.train), ("held_out", self.held_out)]:
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
                 raise DataError(
@@ -61,6 +64,21 @@ class ImageSet:
             raise DataError(
                 f"data set '{self.name}': training images are {self.train.shape[1:]} and held-out "
                 f"images {self.held_out.shape[1:]} (channels, height, width): they must be alike"
+            )
+
+    def _check_types(self) -> None:
+        """Raises DataError where a field is not what it says: a package may give anything."""
+        is_masked = any(isinstance(each, np.ma.MaskedArray) for each in (self.train, self.held_out))
+        wanted: dict[str, type | tuple[type, ...]] = {
+            "name": str, "train": np.ndarray, "held_out": np.ndarray, "flip": bool,
+            "distribution": (Distribution, NoneType), "notes": tuple,
+        }  # fmt: skip
+        wrong = [name for name, kind in wanted.items() if not isinstance(getattr(self, name), kind)]
+        if wrong or is_masked:
+            name = wrong[0] if wrong else "train"
+            raise DataError(
+                f"data set '{self.name}': {name} cannot be {shown(getattr(self, name))}. Use two "
+                "arrays of images (not masked), flip: bool, and notes: a tuple of texts."
             )
 
     @property

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.datasets import DATASETS
-from harness.engine.inputs import image_set
+from harness.engine.inputs import image_set, new_extractor
 from harness.errors import StoreError
 from harness.metrics.features import EXTRACTORS
 from harness.registry import Registry
@@ -42,9 +42,8 @@ def data_fingerprint(part: Part, at: Workplace) -> str:
 
 def extractor_fingerprint(part: Part, at: Workplace) -> str:
     """sha256 of the weights of an extractor. Raises DataError where they cannot be had."""
-    make = EXTRACTORS[part.name]
     return _fingerprint(
-        EXTRACTORS, part, at, lambda: str(make(at.data_dir, "cpu", **part.keywords).fingerprint)
+        EXTRACTORS, part, at, lambda: new_extractor(at.data_dir, "cpu", part).fingerprint
     )
 
 
@@ -56,7 +55,10 @@ def _fingerprint(
     sources = getattr(registry[part.name], "sources", None)
 
     def stamp(settled_by: float) -> str:
-        return _stamp(sources(at.data_dir, **part.keywords) if sources else None, settled_by)
+        if not sources:
+            return ""
+        with registry.blamed(part.name, "cannot say from which files it comes"):
+            return _stamp(sources(at.data_dir, **part.keywords), settled_by)
 
     path = Store(at.store).root / FINGERPRINTS
     name = f"{part.name}-{_sha256([registry.kind, asdict(part)])[:12]}"

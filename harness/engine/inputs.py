@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, cast
 
-from harness.data.datasets import DATASETS
-from harness.data.images import ImageSet
-from harness.errors import DataError
+import numpy as np
+
+from harness.data.datasets import load
+from harness.data.images import Images, ImageSet
+from harness.errors import DataError, Fault
 from harness.execute import machine
-from harness.metrics.features import EXTRACTORS, Classifier, Extractor, has_logits
+from harness.metrics.features import EXTRACTORS, Classifier, Extractor, Features, has_logits
+from harness.registry.signature import shown
 from harness.work.cells import Cell, Part, Training
 from harness.work.options import Workplace
 
@@ -27,8 +31,7 @@ def image_set(data_dir: Path, part: Part, is_fresh: bool = False) -> ImageSet:
 
 @lru_cache(maxsize=4)
 def _image_set(data_dir: Path, part: Part) -> ImageSet:
-    images: ImageSet = DATASETS[part.name](data_dir, **part.keywords)
-    return images
+    return load(part.name, data_dir, part.keywords)
 
 
 def images_of(training: Training, at: Workplace) -> ImageSet:
@@ -50,13 +53,59 @@ def images_of(training: Training, at: Workplace) -> ImageSet:
 def extractor(data_dir: Path, device: str, part: Part, fingerprint: str = "") -> Extractor:
     """An extractor, which loads its weights when it is first used. Raises DataError where they are
     not those of this fingerprint."""
-    made: Extractor = EXTRACTORS[part.name](data_dir, device, **part.keywords)
+    made = new_extractor(data_dir, device, part)
     if fingerprint not in ("", made.fingerprint):
         raise DataError(
             f"the weights of the extractor '{part}' are not those that its cells name: they "
             "changed. Use the same command again, or give the changed weights a file of their own."
         )
     return made
+
+
+def new_extractor(data_dir: Path, device: str, part: Part) -> Extractor:
+    """An extractor whose features are looked at as they come. Raises PartFailed where it is
+    none."""
+    made = EXTRACTORS.make(part.name, part.keywords, data_dir, device)
+    with EXTRACTORS.blamed(part.name):
+        for name in ("label", "fingerprint"):
+            if not isinstance(found := getattr(made, name, None), str) or not found.isprintable():
+                raise Fault(f"has no {name}, but {shown(found)}")
+        if not callable(made) or not callable(getattr(made, "check", None)):
+            raise Fault(f"is no Extractor, but {shown(made)}")
+    return cast(Extractor, Checked(made, part.name))
+
+
+class Checked:
+    """An extractor whose features are looked at as they come."""
+
+    def __init__(self, made: Extractor, name: str):
+        self._made, self._name = made, name
+        self._width: int | None = None  # of all features so far
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+    def check(self, channels: int, size: int) -> None:
+        with EXTRACTORS.blamed(self._name, "cannot say whether it takes such images"):
+            self._made.check(channels, size)
+
+    def __call__(self, images: Images, **options: int) -> Features:
+        """Raises PartFailed where it gives anything but finite features [N, d]."""
+        with EXTRACTORS.blamed(self._name):
+            found: Any = self._made(images, **options)
+            if not isinstance(found, np.ndarray) or found.dtype not in (np.float64, np.float32):
+                raise Fault(f"gives no float64 features, but {shown(found)}")
+            width = self._width or found.shape[-1]
+            if found.shape != (len(images), width) or not width:
+                raise Fault(
+                    f"gives features of shape {list(found.shape)} for {len(images)} images"
+                    + (f", and had {width} an image before" if self._width else "")
+                )
+            if not np.isfinite(found).all():
+                raise Fault("gives features that are not finite")
+            self._width = width
+        features: Features = found.astype(np.float64, copy=False)
+        return features
 
 
 def extractor_of(cell: Cell, at: Workplace) -> Extractor:

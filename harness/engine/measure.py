@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.engine.inputs import extractor_of, images_of
 from harness.engine.reference import RealImages, read_features
-from harness.errors import DataError, NotDefined, StoreError
+from harness.errors import DataError, NotDefined, PartFailed, StoreError
 from harness.execute import machine
 from harness.execute.progress import Report
 from harness.metrics.distances import METRICS
@@ -94,13 +94,17 @@ def has_reference_error(result: CellResult, name: str) -> bool:
 def evaluation(
     name: str, features: Features, reference: str, real: RealImages, reference_variance: bool
 ) -> Evaluation:
-    """One metric of features [N, d] against the reference of this key. Raises NotDefined."""
+    """One metric of features [N, d] against the reference of this key. Raises NotDefined, also
+    where the metric fails: it loses its own value alone."""
     given, metric = real.needed_by(name, features), METRICS[name]
-    with machine.numpy_threads_for(features.size):
-        return evaluate(
-            name, metric, features, real.features(reference), reference_variance=reference_variance,
-            **given,
-        )  # fmt: skip
+    against = real.features(reference)
+    try:
+        with METRICS.blamed(name), machine.numpy_threads_for(features.size):
+            return evaluate(
+                name, metric, features, against, reference_variance=reference_variance, **given
+            )
+    except PartFailed as error:
+        raise NotDefined(str(error)) from error
 
 
 def without(named: Mapping[str, Named], names: Iterable[str]) -> dict[str, Named]:

@@ -15,9 +15,10 @@ from harness.diffusion.objective import LOG_SNR_LIMIT, TARGETS, Denoiser, Estima
 from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.engine.noise import Purpose, generator
 from harness.engine.side_by_side import SideBySide
-from harness.errors import StoreError
+from harness.errors import Fault, PartFailed, StoreError
 from harness.execute import machine
 from harness.models.presets import MODELS
+from harness.registry.signature import shown
 from harness.store import WEIGHTS, Store
 from harness.work.cells import Part, Training
 
@@ -28,7 +29,10 @@ def build(training: Training, channels: int, size: int, device: torch.device) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         shape = MODELS.make(training.model.name, training.model.keywords)
-        network: nn.Module = shape.build(channels, size)
+        with MODELS.blamed(training.model.name, "cannot be built"):
+            network: nn.Module = shape.build(channels, size)
+            if not isinstance(network, nn.Module):
+                raise Fault(f"builds no torch module, but {shown(network)}")
     precision = machine.find_precision(training.precision, device)
     return network.to(device).to(memory_format=memory_format(size, precision, device))
 
@@ -47,12 +51,23 @@ class Predictor:
     precision: str
 
     def __call__(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """Raises PartFailed for an answer of another shape, which would be stretched to fit."""
+        answer: object = self._answer(x, log_snr)
+        if not isinstance(answer, Tensor) or answer.shape != x.shape or answer.is_complex():
+            found = f"{list(answer.shape)}" if isinstance(answer, Tensor) else shown(answer)
+            raise PartFailed(
+                f"the network answers {found} for images {list(x.shape)}. Use a model whose "
+                "answers have the shape of its images."
+            )
+        return answer.float()
+
+    def _answer(self, x: Tensor, log_snr: Tensor) -> object:
         layout = memory_format(x.shape[-1], self.precision, x.device)
         x = x.contiguous(memory_format=layout)
         if self.precision == "float32":
-            return self.network(x, log_snr).float()
+            return self.network(x, log_snr)
         with torch.autocast(x.device.type, dtype=getattr(torch, self.precision)):
-            return self.network(x, log_snr).float()
+            return self.network(x, log_snr)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from harness.data.images import Images, ImageSet
 from harness.engine.inputs import extractor_of, images_of, with_logits
 from harness.engine.sample import NotFinite
 from harness.engine.side_by_side import at_once, on_all_cores
-from harness.errors import DataError, NotDefined
+from harness.errors import DataError, NotDefined, PartFailed
 from harness.execute import machine
 from harness.execute.progress import Progress, Report
 from harness.metrics.distances import METRICS
 from harness.metrics.evaluation import value_of
-from harness.metrics.features import Extractor, Features
+from harness.metrics.features import EXTRACTORS, Extractor, Features
 from harness.store import Store, replacing
 from harness.work.cells import Cell
 from harness.work.options import Workplace
@@ -83,7 +83,8 @@ class RealImages:
             if need == "held_out":
                 given[need] = self.features(self.key("held_out"))
             elif need == "logits":
-                given[need] = with_logits(self.extract).logits_from(features)
+                with EXTRACTORS.blamed(self.cell.extractor.name, "gives no logits"):
+                    given[need] = with_logits(self.extract).logits_from(features)
             else:
                 raise DataError(
                     f"metric '{name}' needs '{need}', which nothing here gives. Use needs of "
@@ -97,9 +98,11 @@ class RealImages:
         if (name, real, reference) not in _baselines:
             features = self.features(real)
             given = self.needed_by(name, features)
+            against = self.features(reference)
             try:
-                found = value_of(name, METRICS[name], features, self.features(reference), **given)
-            except NotDefined:
+                with METRICS.blamed(name):
+                    found = value_of(name, METRICS[name], features, against, **given)
+            except (NotDefined, PartFailed):
                 found = None
             _baselines[name, real, reference] = found
         return _baselines[name, real, reference]

@@ -16,15 +16,16 @@ import torch
 
 from harness.diffusion.objective import outside
 from harness.diffusion.samplers import SAMPLERS, ddim, evaluations
-from harness.diffusion.schedules import Schedule
+from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.diffusion.times import SPACINGS, trailing
 from harness.engine.exact import ExactDenoiser
 from harness.engine.network import Trained, log_snr_range, make_schedule, to_bytes
 from harness.engine.noise import NOISE_BLOCK, FreshNoise, starting_noise
 from harness.engine.pictures import COLUMNS, Film, png, sheet
-from harness.errors import HarnessError, MachineError
+from harness.errors import Fault, HarnessError, MachineError
 from harness.execute import machine
 from harness.execute.progress import Progress, Report
+from harness.registry.signature import shown
 from harness.store import write_bytes
 from harness.work.cells import Cell, Part
 from harness.work.results import SamplingPath
@@ -126,6 +127,13 @@ class Batches:
         x_0 = sampler(self._watched, self.schedule, x, self.times, draw, **options)
         machine.wait_for(device)
         seconds = time.perf_counter() - began
+        with SAMPLERS.blamed(cell.sampler.name):
+            if not isinstance(x_0, torch.Tensor) or not x_0.is_floating_point():
+                raise Fault(f"gives no images, but {shown(x_0)}")
+            if x_0.shape != x.shape:
+                raise Fault(f"gives {list(x_0.shape)} for {list(x.shape)}")
+            if (found := self.denoise.evaluations - made) != self.each:
+                raise Fault(f"evaluates the network {found} times, and declares {self.each}")
         if not x_0.isfinite().all():
             left = sampling_path(cell).first_abar
             raise NotFinite(
@@ -138,6 +146,9 @@ class Batches:
     def _watched(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         self.peak = max(self.peak, machine.memory_in_use(self.trained.device))
         self.report(Progress(min(self.denoise.evaluations, self.expected), self.expected))
+        if not 0 <= t <= 1:
+            with SAMPLERS.blamed(self.cell.sampler.name):
+                raise Fault(f"asks for an estimate at t = {float(t):.6g}, outside 0 to 1")
         estimate = self.denoise(x, t)
         self.film.look(x, estimate)
         return estimate
@@ -173,7 +184,19 @@ def path_of(cell: Cell) -> tuple[Schedule, torch.Tensor]:
 @cache
 def _scheduled_times(under: Part, spacing: Part, steps: int) -> tuple[Schedule, torch.Tensor]:
     schedule = make_schedule(under)
-    return schedule, SPACINGS[spacing.name](schedule, steps, **spacing.keywords)
+    with SPACINGS.blamed(spacing.name):
+        times = SPACINGS[spacing.name](schedule, steps, **spacing.keywords)
+        if not isinstance(times, torch.Tensor) or times.shape != (steps + 1,):
+            raise Fault(f"gives no {steps + 1} times for {steps} steps, but {shown(times)}")
+        if not (times.diff() < 0).all() or times[0] > 1 or times[-1] != 0:
+            raise Fault(f"gives times that do not fall from at most 1 to 0: {shown(times)}")
+    with SCHEDULES.blamed(under.name):
+        log_snr = schedule.log_snr(times)
+        if log_snr.shape != times.shape or not (log_snr.diff() > 0).all():
+            raise Fault(f"gives log SNRs that do not fall with time: {shown(log_snr)}")
+        if not ((schedule.alpha(times) ** 2 + schedule.sigma(times) ** 2 - 1).abs() < 1e-6).all():
+            raise Fault("gives rates of which alpha^2 + sigma^2 is not 1")
+    return schedule, times
 
 
 def sampling_path(cell: Cell) -> SamplingPath:

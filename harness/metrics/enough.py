@@ -25,10 +25,12 @@ def check_enough(metrics: Iterable[str], reference: int, held_out: int) -> None:
     for name in metrics:
         metric = METRICS[name]
         given = {need: sets[need] for need in metric.needs if need in sets}
-        try:
-            metric.function(sets["features"], sets["reference"], **given)
-        except ValueError as error:
-            raise DataError(
-                f"metric '{name}' has no value with {reference:,} reference and {held_out:,} "
-                f"held-out images: {error} Use a larger held_out, more images, or another metric."
-            ) from error
+        with METRICS.blamed(name):
+            try:
+                metric.function(sets["features"], sets["reference"], **given)
+            except ValueError as error:
+                raise DataError(
+                    f"metric '{name}' has no value with {reference:,} reference and {held_out:,} "
+                    f"held-out images: {error} Use a larger held_out, more images, or another "
+                    "metric."
+                ) from error

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import NotDefined
+from harness.metrics.answers import a_number, vector
 from harness.metrics.arrays import Matrix, Vector
 from harness.metrics.distances import METRICS, Metric
 from harness.metrics.neighbours import GROUPS
@@ -90,7 +91,7 @@ def evaluate(
     value = _value(name, metric, features, reference, **given)
     error, reference_error = math.nan, None
     if metric.influence:
-        influence = metric.influence(features, reference, **given)
+        influence = vector(metric.influence(features, reference, **given), len(features))
         arrays[name] = influence.astype(np.float32)
         error = float(influence.std(ddof=1) / len(influence) ** 0.5)
     left_out = without_groups(metric, features, reference, **given)
@@ -99,10 +100,10 @@ def evaluate(
         if not metric.influence:
             error = jackknife_error(left_out)
     if metric.standard_error:
-        error = float(metric.standard_error(features, reference, **given))
+        error = a_number(metric.standard_error(features, reference, **given))
     if reference_variance and metric.reference_influence and metric.reference_variance:
-        reference_error = float(metric.reference_variance(features, reference) ** 0.5)
-        influence = metric.reference_influence(features, reference)
+        reference_error = a_number(metric.reference_variance(features, reference)) ** 0.5
+        influence = vector(metric.reference_influence(features, reference), len(reference))
         arrays[f"{name}_reference"] = influence.astype(np.float32)
     measurement = Measurement(
         value=value,
@@ -134,7 +135,7 @@ def without_groups(
     most = fid_groups(features.shape[1]) if metric.biased else GROUPS
     try:
         groups = min(most, max(2, len(features) // FEWEST_IN_A_GROUP))
-        return metric.left_out(features, reference, groups=groups, **given)
+        return vector(metric.left_out(features, reference, groups=groups, **given), groups)
     except NotDefined:
         return None
 
@@ -142,7 +143,7 @@ def without_groups(
 def _value(
     name: str, metric: Metric, features: Matrix, reference: Matrix, **given: Matrix
 ) -> float:
-    value = float(metric.function(features, reference, **given))
+    value = a_number(metric.function(features, reference, **given))
     if not math.isfinite(value):
         raise NotDefined(f"{name} of these images is {value}, no number")
     return value

@@ -69,7 +69,8 @@ def preflight(grid: Grid, plan: Plan, paths: Paths) -> Site:
     at = replace(paths.workplace, device=device)
     images = image_set(at.data_dir, grid.data)
     for model in {cell.training.model for cell in plan.cells}:
-        MODELS.make(model.name, model.keywords).check(images.size)
+        with MODELS.blamed(model.name, "cannot say which images it takes"):
+            MODELS.make(model.name, model.keywords).check(images.size)
     extract = extractor(at.data_dir, device, grid.extractor)
     extract.check(images.channels, images.size)
     if any("logits" in METRICS[name].needs for name in grid.metrics):

@@ -106,8 +106,8 @@ def test_a_finding_or_figure_that_raises_is_named_and_the_report_goes_on(place, 
     package(FINDINGS, caseplug=broken)
     harness("run", "exact.yaml")
     page = (place / "reports/exactcase/report.md").read_text()
-    assert "The finding 'said' of caseplug failed (KeyError: 'kid')" in page
-    assert "The figure 'drawn' (caseplug) could not be drawn" in page
+    assert "The finding 'said' (caseplug) fails: KeyError: 'kid'" in page
+    assert "The plot 'drawn' (caseplug) could not be drawn" in page
 
 
 @pytest.mark.parametrize(
@@ -153,3 +153,144 @@ def test_a_sampler_that_raises_is_refused_by_name_before_the_work(place, package
     told = harness("run", "exact.yaml", "samplers=[ddim,broken]", status=1)
     assert "sampler 'broken' of caseplug" in told
     assert not (place / "runs/store/cells").exists()
+
+
+# The contract of a metric is checked with other numbers of images, where this one does well.
+LATE = """
+import numpy as np
+from dataclasses import replace
+from caseplug import SHIFT, shift
+
+def wrong(features, reference):
+    value = shift(features, reference)
+    if len(features) != 40:
+        return value
+    {}
+
+def influence(features, reference):
+    gap = features.mean(axis=0) - reference.mean(axis=0)
+    found = (features - features.mean(axis=0)) @ gap / np.linalg.norm(gap)
+    return found if len(features) != 40 else found[:, None]
+
+WRONG = replace(SHIFT, function=wrong)
+LOOSE = replace(SHIFT, influence=influence)
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("return 'far'", "gives no number, but 'far'"),
+        ("return np.ones(1)", "gives no number, but array("),
+        ("raise SystemExit(3)", "fails: SystemExit: 3"),
+    ],
+    ids=["text", "array", "exit"],
+)
+def test_a_metric_that_fails_at_work_loses_its_own_values_alone(place, package, value, told):
+    points = {("metrics", "wrong"): "caselate:WRONG", ("metrics", "loose"): "caselate:LOOSE"}
+    package(points, caseplug=METRIC.format("1.0"), caselate=LATE.format(value))
+    grid = ("exact.yaml", "metrics=[kid,wrong,loose]")
+    harness("run", *grid)
+    assert state(*grid) == ["finished"]
+    assert values("kid")[2] > 0
+    page = (place / "reports/exactcase/report.md").read_text()
+    assert f"No wrong is given for some cells: metric 'wrong' (caseplug) {told}" in page
+    assert "metric 'loose' (caseplug) gives no array of 40 numbers" in page
+
+
+SHOWN = """
+from harness.report.findings.finding import Finding
+from matplotlib.figure import Figure
+f1 = lambda study: "words"
+f2 = lambda study: Finding("Q?", "Red \x1b[31m.", [], rows=(("a", "b"),), columns=("one",))
+f3 = lambda study: Finding("Q?", "Well \x1b[31mred.", [])
+def f4(study): raise SystemExit(3)
+p1 = lambda study: [Figure()]
+p2 = lambda study: Figure(figsize=(1e6, 1e6))
+def p3(study): raise SystemExit(3)
+def p4(study):
+    "Drawn. {}"
+    import os
+    os.chdir("/")
+    return Figure()
+"""
+
+
+def test_findings_and_figures_of_nonsense_lose_themselves_alone(place, package):
+    names = [f"{kind}{number}" for kind in "fp" for number in range(1, 5)]
+    package(
+        {("findings" if name < "p" else "plots", name): f"caseplug:{name}" for name in names},
+        caseplug=SHOWN,
+    )
+    harness("run", "exact.yaml")
+    page = (place / "reports/exactcase/report.md").read_text()
+    for name in ("f1", "f2", "f4"):
+        assert f"The finding '{name}' (caseplug) " in page
+    for name in ("p1", "p2", "p3"):
+        assert f"The plot '{name}' (caseplug) " in page
+    assert "figures/p4.png" in page
+    assert "Well ?" in page
+    assert "\x1b" not in page
+
+
+OPTIONS = """
+from harness.diffusion.samplers import ddim, sampler
+
+@sampler(order=1)
+def mine(denoise, schedule, x, times, draw_noise, *, k: int = 0):
+    "Ddim, but for its option."
+    return ddim(denoise, schedule, x, times, draw_noise) if not k else None
+
+@sampler(order=1)
+def code(denoise, schedule, x, times, draw_noise, *, k: "exit(3)" = 0):
+    "Annotated by code."
+"""
+
+
+def test_a_part_is_checked_with_the_options_that_a_grid_gives(place, package):
+    package({("samplers", name): f"caseplug:{name}" for name in ("mine", "code")}, caseplug=OPTIONS)
+    told = harness("run", "exact.yaml", "samplers=[{name: mine, k: 1}]", status=1)
+    assert "sampler 'mine(k=1)' of caseplug does not keep its contract" in told
+    assert not (place / "runs/store/cells").exists()
+    assert "exit(3), which is code" in harness("parts")
+    harness("plan", "exact.yaml", "samplers=[mine]")
+    harness("schema")
+
+
+FORWARD = """
+from torch import nn
+from harness.models.presets import tiny
+
+class Late(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+    def forward(self, x, log_snr):
+        if x.shape[0] == 8:  # as in training
+            raise KeyError("late")
+        return self.network(x, log_snr)
+
+class Shape:
+    def check(self, size): pass
+    def build(self, channels, size):
+        return Late(tiny(widths=(8,), attention=()).build(channels, size))
+mine = Shape
+"""
+
+
+def test_what_fails_at_the_first_try_names_the_parts_that_it_uses(place, package):
+    package({("models", "mine"): "caseplug:mine"}, caseplug=FORWARD)
+    told = harness("run", "network.yaml", "model=mine", status=1)
+    assert "KeyError: 'late'" in told
+    assert "model 'mine' of caseplug" in told
+    assert not (place / "runs/store/models").exists()
+
+
+def test_another_data_set_within_a_built_in_one_is_named_itself(place, package):
+    code = "def mine(data_dir): return []\ndef asks(data_dir, *, path): pass\n"
+    package({("datasets", name): f"caseplug:{name}" for name in ("mine", "asks")}, caseplug=code)
+    told = harness("plan", "exact.yaml", "data={name: finite, of: mine}", status=1)
+    assert "dataset 'mine' (caseplug) gives no ImageSet" in told
+    for needy in ("asks", "folder"):
+        told = harness("plan", "exact.yaml", f"data={{name: finite, of: {needy}}}", status=1)
+        assert f"'{needy}' needs options" in told

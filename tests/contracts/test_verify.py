@@ -111,7 +111,7 @@ def test_a_nonsense_sampler_of_another_package_is_refused_before_the_work(offere
 
 def test_a_metric_of_another_package_is_looked_at_too(offered):
     offered("metric", replace_function(lambda features, reference: "far"))
-    with pytest.raises(PartFailed, match=r"found gives no number, but 'far'\."):
+    with pytest.raises(PartFailed, match=r"gives no number, but 'far'\."):
         refuse_broken([CELL], ["kid", "wrong"])
 
 
@@ -125,9 +125,9 @@ def test_built_in_parts_and_parts_that_no_cell_uses_are_not_looked_at(offered, m
     offered("sampler", nonsense)
     monkeypatch.setattr("harness.contracts.foreign.of_part", None)
     refuse_broken([CELL], ["kid", "fid"])
-    assert failures([("sampler", "ddim"), ("model", "base")]) == []
+    assert failures([("sampler", Part("ddim")), ("model", Part("base"))]) == []
 
 
 def test_a_part_of_another_package_that_is_right_is_taken(offered):
     offered("schedule", type("Mine", (Linear,), {"__doc__": "Mine."}))
-    assert failures([("schedule", "wrong"), ("schedule", "wrong")]) == []
+    assert failures([("schedule", Part("wrong")), ("schedule", Part("wrong"))]) == []
