@@ -209,7 +209,7 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
     from harness.run import plan_grid
 
     planned = plan_grid(checked, paths(checked.name, **given), options_of(**given))
-    click.echo(json.dumps(planned.as_json(), indent=1) if as_json else planned.text())
+    click.echo(json.dumps(planned.as_json(), indent=1) if as_json else printable(planned.text()))
 
 
 @main.command()
@@ -414,6 +414,28 @@ def verify(precision: str, data_dir: Path | None, device: str, as_json: bool) ->
     told = verify_here(precision, device, data_dir or user_data())
     click.echo(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
     sys.exit(not told.holds)
+
+
+@main.command()
+@options(STORE, TRACKING, DATA_DIR, DEVICE)
+@JSON
+def doctor(as_json: bool, store: Path, **given: Any) -> None:
+    """Look at what runs need on this machine: device, disk, store, tracking, data, packages and
+    parts of other packages. Says what is missing or broken, and what to do.
+
+    Exit status: 0 nothing is broken; 1 something is.
+
+    \b
+    Example:
+        harness doctor
+        harness doctor --store /scratch/store --tracking-uri http://127.0.0.1:5000
+    """
+    from harness.doctor import as_json as json_of
+    from harness.doctor import as_text, examine, is_well
+
+    lines = examine(paths("doctor", store, **given))
+    click.echo(json.dumps(json_of(lines), indent=1) if as_json else as_text(lines))
+    sys.exit(not is_well(lines))
 
 
 @main.command()

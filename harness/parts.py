@@ -117,15 +117,15 @@ def as_text(found: Iterable[PartInfo]) -> str:
                 ]
                 lines.append(f"  {'':{wide}}    {printable(', '.join(given))}")
             if part.shadows:
-                lines.append(f"  {'':{wide}}    {shadowing(part)}")
+                lines.append(f"  {'':{wide}}    {shadowing_of(part.kind, part.shadows)}")
     return "\n".join(lines[1:])
 
 
-def shadowing(part: PartInfo) -> str:
-    """That another package wants the name of a built-in part."""
+def shadowing_of(kind: str, package: str) -> str:
+    """That a package wants the name of a built-in part."""
     return (
-        f"{part.shadows} offers a {part.kind} of this name too, which is not used: no package "
-        "changes a built-in part."
+        f"{package} offers a {kind} of this name too, which is not used: no package changes a "
+        "built-in part."
     )
 
 
@@ -151,7 +151,7 @@ def in_full(registry: Registry[Any], name: str) -> str:
     paragraphs += [f"Formula: {part.formula}"] * bool(part.formula)
     paragraphs += [f"Known of it: {'; '.join(part.facts)}"] * bool(part.facts)
     paragraphs.append(f"From: {part.source or part.origin}")
-    paragraphs += [shadowing(part)] * bool(part.shadows)
+    paragraphs += [shadowing_of(part.kind, part.shadows)] * bool(part.shadows)
     lines = [line for text in paragraphs if text for line in textwrap.wrap(text, TEXT_WIDTH)]
     if part.options:
         lines += ["", "Options:"]

@@ -10,6 +10,7 @@ import pytest
 
 FLOORS = [
     {"cli"},
+    {"doctor"},
     {"bench", "parts"},
     {"run", "status", "stored"},
     {"until"},

@@ -77,6 +77,24 @@ def test_a_part_that_cannot_be_loaded_is_shown_with_the_reason_among_the_others(
     assert "ddim" in {part.name for part in found if not part.problem}
 
 
+def test_a_part_that_wants_a_built_in_name_is_told_beside_the_built_in_one(install):
+    install("def ddim(): pass\n", "[harness.samplers]\nddim = kitchen_plugin:ddim\n")
+    [ddim] = [part for part in every_part() if (part.kind, part.name) == ("sampler", "ddim")]
+    assert (ddim.origin, ddim.shadows) == ("built in", "kitchen-plugin")
+    told = "kitchen-plugin offers a sampler of this name too, which is not used"
+    assert told in as_text(every_part())
+    assert told in one_part("ddim")
+
+
+def test_no_control_character_of_a_package_reaches_the_terminal(install):
+    install(
+        "def red(log_snr, *, k='\\x1b[31m'):\n    '\\x1b[31mRed.\\x07'\n",
+        "[harness.weightings]\nred\x1b[1m = kitchen_plugin:red\n",
+    )
+    text = as_text(every_part()) + one_part("red?[1m")
+    assert text.replace("\n", "").isprintable()
+
+
 def test_a_part_of_another_package_is_told_with_its_source(install):
     install(
         "def mine(log_snr, *, power: int = 2):\n    '''Mine.'''\n",

@@ -1,0 +1,220 @@
+"""What runs need on this machine, looked at one by one: `harness doctor`.
+
+A check is a function of the paths that gives its lines; to add one, write it and name it in CHECKS.
+Nothing is written, and nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import psutil
+
+from harness.errors import HarnessError, printable, reason_of
+from harness.execute import machine
+from harness.lazy import torch
+from harness.parts import registries, shadowing_of
+from harness.plan.preflight import LEAST_DISK
+from harness.registry import BUILT_IN, unreadable_packages
+from harness.store import Store, check_writable, read_json
+from harness.work.options import Paths
+
+State = Literal["ok", "missing", "broken"]
+PATIENCE = 60.0  # seconds that the import of a package may take
+SERVER_PATIENCE = 5.0  # seconds until a tracking server must have answered
+OPTIONAL = {  # packages that a few parts need: what for, and the extra that brings them
+    "timm": ("the extractors clip and dinov2", "extractors"),
+    "ray": ("runs on a Ray cluster", "ray"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """How it stands with one thing; where it is not well, what to do."""
+
+    state: State
+    what: str
+    told: str
+
+
+def examine(paths: Paths) -> list[Line]:
+    """Every check, in order; one that fails itself is a line too."""
+    return [line for check in CHECKS for line in _lines(check, paths)]
+
+
+def as_text(lines: Iterable[Line]) -> str:
+    lines = list(lines)
+    wide = max(len(line.what) for line in lines)
+    return "\n".join(printable(f"{line.state:8}{line.what:{wide}}  {line.told}") for line in lines)
+
+
+def as_json(lines: Iterable[Line]) -> dict[str, object]:
+    lines = list(lines)
+    return {"is_well": is_well(lines), "checks": [asdict(line) for line in lines]}
+
+
+def is_well(lines: Iterable[Line]) -> bool:
+    """Whether nothing is broken; what is missing may not be wanted."""
+    return all(line.state != "broken" for line in lines)
+
+
+def _lines(check: Callable[[Paths], Iterator[Line]], paths: Paths) -> list[Line]:
+    name = check.__name__.replace("_", " ")
+    try:
+        return list(check(paths))
+    except HarnessError as error:
+        return [Line("broken", name, str(error))]
+    except Exception as error:  # the doctor itself must not fall ill
+        return [Line("broken", name, f"cannot be looked at: {reason_of(error)}")]
+
+
+def device(paths: Paths) -> Iterator[Line]:
+    found = machine.find_device(paths.device)
+    if found.type == "cuda":
+        free, whole = torch.cuda.mem_get_info(found)
+    else:
+        memory = psutil.virtual_memory()
+        free, whole = memory.available, memory.total
+    told = f"{machine.name(found)}; {free / 1e9:.1f} of {whole / 1e9:.1f} GB of memory are free"
+    yield Line("ok", "device", told)
+
+
+def disk(paths: Paths) -> Iterator[Line]:
+    free = machine.free_disk(paths.store)
+    told = f"{free / 1e9:.1f} GB are free where the store {paths.store} is"
+    if free < LEAST_DISK:
+        told += f"; runs need {LEAST_DISK / 1e9:.1f}. Make room, or use another --store."
+        yield Line("broken", "disk", told)
+    else:
+        yield Line("ok", "disk", told)
+
+
+def store(paths: Paths) -> Iterator[Line]:
+    """Whether it can be read and written, and who works in it."""
+    Store(paths.store).check()
+    if not paths.store.exists():
+        yield Line("missing", "store", f"{paths.store} is not there yet: the first run makes it")
+        return
+    holder = read_json(paths.store / "lock.json")
+    process = holder.get("process")
+    if isinstance(process, int) and psutil.pid_exists(process):
+        told = f"{paths.store} is in use by process {process} ({holder.get('command', '')})"
+    elif holder:
+        told = f"{paths.store}: a run of it was killed. The same command goes on."
+    else:
+        told = f"{paths.store} can be read and written"
+    yield Line("ok", "store", told)
+
+
+def tracking(paths: Paths) -> Iterator[Line]:
+    """Whether MLflow's database can be read, or its server answers."""
+    uri = paths.tracking_uri
+    shown = re.sub(r"//[^/@]*@", "//", uri)  # without a password
+    if uri.startswith("sqlite:///"):
+        file = Path(uri.removeprefix("sqlite:///").replace("%25", "%"))
+        yield (
+            _database(file)
+            if file.exists()
+            else Line("missing", "tracking", f"{file} is not there yet: the first run makes it")
+        )
+    elif uri.startswith(("http://", "https://")):
+        yield _server(shown)
+    else:
+        yield Line("ok", "tracking", f"{shown} is not looked at here")
+
+
+def _database(file: Path) -> Line:
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("select count(*) from experiments").fetchone()
+    except sqlite3.Error as error:
+        told = f"{file} cannot be read ({error}). Move it away, or use another --tracking-uri."
+        return Line("broken", "tracking", told)
+    return Line("ok", "tracking", f"{file} can be read")
+
+
+def _server(shown: str) -> Line:
+    try:
+        with urlopen(f"{shown.rstrip('/')}/health", timeout=SERVER_PATIENCE):
+            return Line("ok", "tracking", f"{shown} answers")
+    except HTTPError as error:  # it is there, and may want to know who asks
+        told = f"{shown} answers with status {error.code}"
+        return Line("ok" if error.code in (401, 403) else "broken", "tracking", told)
+    except (OSError, ValueError) as error:
+        told = f"{shown} does not answer ({reason_of(error)}). Start it, or use --tracking-uri."
+        return Line("broken", "tracking", told)
+
+
+def data(paths: Paths) -> Iterator[Line]:
+    check_writable(paths.data_dir, "data folder", "--data-dir")
+    if paths.data_dir.is_dir():
+        yield Line("ok", "data", f"{paths.data_dir} can be read and written")
+    else:
+        told = f"{paths.data_dir} is not there yet: the first download makes it"
+        yield Line("missing", "data", told)
+
+
+def packages(paths: Paths) -> Iterator[Line]:
+    """Optional packages, and those whose own description cannot be read."""
+    for name, (purpose, extra) in OPTIONAL.items():
+        if find_spec(name):
+            yield Line("ok", f"package {name}", f"for {purpose}")
+        else:
+            told = f"needed for {purpose}. Use pip install 'harness[{extra}]'."
+            yield Line("missing", f"package {name}", told)
+    for folder, reason in unreadable_packages().items():
+        told = f"its description cannot be read ({reason}). Install it again, or remove the folder."
+        yield Line("broken", f"package {folder}", told)
+
+
+def plug_ins(paths: Paths) -> Iterator[Line]:
+    """The parts of other packages: each that cannot be used, and each that a built-in one of the
+    same name hides."""
+    found = 0
+    for registry in registries():
+        for name in registry:
+            if registry.origin(name) == BUILT_IN:
+                continue
+            found += 1
+            deaths = filter(None, map(death_of_import, registry.modules(name)))
+            if problem := next(deaths, "") or registry.problem(name):
+                yield Line("broken", f"{registry.kind} {name}", problem)
+        for name, package in registry.shadowed.items():
+            told = f"{shadowing_of(registry.kind, package)} Use another name."
+            yield Line("missing", f"{registry.kind} {name}", told)
+    yield Line("ok", "plug-ins", f"{found} part{'' if found == 1 else 's'} of other packages")
+
+
+@cache
+def death_of_import(module: str) -> str:
+    """How the import of a module ends the process, or holds it up, in one of its own; empty where
+    it does neither."""
+    code = f"import sys; sys.path[:] = {sys.path!r}; import importlib as i\n"
+    code += f"try: i.import_module({module!r})\nexcept BaseException: pass\n"
+    code += "sys.stderr.write('END')"
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=False, timeout=PATIENCE,
+            stdin=subprocess.DEVNULL, env=os.environ | {"MPLBACKEND": "agg"},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"the import of {module} takes more than {PATIENCE:.0f} s. Repair or uninstall it."
+    if ended.stderr.endswith(b"END"):
+        return ""
+    return f"the import of {module} ends the process ({ended.returncode}). Repair or uninstall it."
+
+
+CHECKS = (device, disk, store, tracking, data, packages, plug_ins)

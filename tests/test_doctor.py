@@ -1,0 +1,102 @@
+"""`harness doctor`: what is missing or broken here, and what to do."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from installing import installer
+
+from harness.cli import main
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    (tmp_path / "sites").mkdir()
+    return installer(tmp_path / "sites", monkeypatch)
+
+
+@pytest.fixture
+def doctor(tmp_path, monkeypatch):
+    """The state of each thing that is looked at, and what is told of it."""
+    monkeypatch.chdir(tmp_path)
+
+    def doctor(*arguments):
+        result = CliRunner().invoke(main, ["doctor", "--device", "cpu", "--json", *arguments])
+        told = json.loads(result.stdout)
+        assert told["is_well"] == (result.exit_code == 0)
+        return {one["what"]: (one["state"], one["told"]) for one in told["checks"]}
+
+    return doctor
+
+
+def test_on_a_new_machine_what_a_run_makes_is_missing_and_nothing_is_broken(doctor, tmp_path):
+    told = doctor()
+    assert {told[what][0] for what in ("store", "tracking")} == {"missing"}
+    assert {told[what][0] for what in ("device", "disk", "plug-ins")} == {"ok"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_is_well_is_said_to_be(doctor, store_folder):
+    told = doctor("--store", str(store_folder))
+    assert told["store"][0] == told["tracking"][0] == "ok"
+
+
+def test_a_store_of_another_version_and_a_damaged_database_are_broken(doctor, store_folder):
+    (store_folder / "cells").mkdir()
+    (store_folder / "store.json").write_text('{"layout": 1}')
+    (store_folder / "mlflow.db").write_bytes(b"nothing of SQLite" * 100)
+    told = doctor("--store", str(store_folder))
+    assert told["store"][0] == told["tracking"][0] == "broken"
+    assert "Use another --store" in told["store"][1]
+
+
+def test_a_server_that_is_away_is_broken_and_its_password_is_not_shown(doctor):
+    state, words = doctor("--tracking-uri", "http://me:secret@127.0.0.1:9")["tracking"]
+    assert state == "broken"
+    assert "127.0.0.1:9 does not answer" in words
+    assert "secret" not in words
+
+
+BROKEN = """
+[harness.samplers]
+ddim = kitchen_plugin:ddim
+[harness.metrics]
+ends = ends_it:x
+[harness.findings]
+raises = raises:x
+"""
+
+
+def test_each_part_of_another_package_that_cannot_be_used_is_named(doctor, install, tmp_path):
+    install("def ddim(): pass\n", BROKEN)
+    [site] = (tmp_path / "sites").iterdir()
+    (site / "ends_it.py").write_text("import os\nos._exit(7)\n")  # also of whoever imports it
+    (site / "raises.py").write_text("import nothere\n")
+    (site / "torn-1.0.dist-info").mkdir()
+    (site / "torn-1.0.dist-info/entry_points.txt").write_bytes(b"[x]\na = \xff")
+    told = doctor()
+    state, words = told["metric ends"]
+    assert state == "broken"
+    assert "the import of ends_it ends the process (7)" in words
+    assert told["finding raises"][0] == "broken"
+    assert "No module named 'nothere'" in told["finding raises"][1]
+    assert told["sampler ddim"][0] == "missing"
+    assert "a built-in part" in told["sampler ddim"][1]
+    assert [told[what][0] for what in told if what.endswith("torn-1.0.dist-info")] == ["broken"]
+
+
+def test_an_import_that_hangs_is_given_up(doctor, install, monkeypatch):
+    monkeypatch.setattr("harness.doctor.PATIENCE", 0.3)
+    install("import time\ntime.sleep(60)\n", "[harness.losses]\nwaits = kitchen_plugin:x\n")
+    state, words = doctor()["loss waits"]
+    assert state == "broken"
+    assert "takes more than" in words
+
+
+def test_a_person_reads_one_line_for_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["doctor", "--device", "nonsense"])
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert lines[0].startswith("broken  device")
+    assert {line.split()[0] for line in lines} <= {"ok", "missing", "broken"}
