@@ -92,7 +92,7 @@ class JobRunner:
             self.store.forget(work)
         pending: list[Work] = [*self.plan.to_train, *self.plan.to_score]
         for work in pending:
-            if self.store.is_damaged(work):
+            if self.store.damage(work):
                 set_aside(self.store.folder(work))
             elif result := self.store.result(work):
                 self.store.set_aside_files(result, (FEATURES, *SHOWN_FILES))

@@ -92,14 +92,17 @@ class Store:
         """Whether there is a result of this work, good or damaged."""
         return (self.folder(work) / RESULT).exists()
 
-    def is_damaged(self, work: Training | Cell) -> bool:
-        """Whether what is kept of this work is not what was written, so that it is of no use."""
+    def damage(self, work: Training | Cell) -> Path | None:
+        """The file that is not what was written, so that all that is kept of this work is of no
+        use; None where there is no such file."""
+        folder = self.folder(work)
         try:
             result = self.result(work)
         except StoreError:
-            return True
-        weights = self.folder(work) / WEIGHTS
-        return result is not None and weights.exists() and bool(self.lacking(result, [WEIGHTS]))
+            return folder / RESULT
+        if result is None or not (folder / WEIGHTS).exists():
+            return None
+        return folder / WEIGHTS if self.lacking(result, [WEIGHTS]) else None
 
     def result(self, work: Training | Cell) -> Result | None:
         if isinstance(work, Training):

@@ -19,7 +19,7 @@ from harness.registry import BUILT_IN, Registry
 from harness.store import Store
 from harness.work.cells import Cell, Part
 from harness.work.options import Workplace
-from harness.work.results import CellResult, Experiment
+from harness.work.results import RESULT, CellResult, Experiment
 
 
 def compare_cells(
@@ -71,10 +71,10 @@ def finished(folder: Path) -> list[CellResult]:
     """What came of the finished cells of a store. Raises StoreError where there are none."""
     store = Store(folder)
     store.check_version()
-    results = store.cell_results()
-    if not results:
-        raise StoreError(
-            f"the store {folder} has no finished cells that can be read. Use `harness run` with a "
-            "grid first."
-        )
-    return of_one_source(results)
+    if results := store.cell_results():
+        return of_one_source(results)
+    for path in sorted(folder.glob(f"cells/*/{RESULT}")):
+        store.cell_result(path.parent.name)  # raises where it cannot be read, and says why
+    raise StoreError(
+        f"the store {folder} has no finished cells. Use `harness run` with a grid first."
+    )

@@ -409,13 +409,16 @@ def test_a_tracking_store_that_cannot_be_used_is_refused(
     assert {*tmp_path.rglob("*")} == before
 
 
-def test_a_server_that_does_not_answer_is_refused_soon(harness, monkeypatch):
+def test_a_server_that_does_not_answer_is_named_soon(harness, monkeypatch):
     waited = []
     monkeypatch.setattr("time.sleep", waited.append)
     with socket.socket() as probe:  # a port that nobody listens at once this is closed
         probe.bind(("127.0.0.1", 0))
         server = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    refused(harness("plan", "small.yaml", "--tracking-uri", server), server)
+    told = harness("plan", "small.yaml", "--tracking-uri", server)
+    assert told.exit_code == 0
+    assert f"{server} cannot be used" in told.output
+    refused(harness("report", "small.yaml", "--tracking-uri", server), server)
     assert sum(waited) < 20
 
 

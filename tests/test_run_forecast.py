@@ -17,7 +17,7 @@ from harness.execute.screen import Screen
 from harness.plan.grid import expand, load_grid
 from harness.plan.pending import pending
 from harness.plan.preflight import identified
-from harness.run import open_tracker, plan_grid, run_grid
+from harness.run import plan_grid, recorder_of, run_grid
 from harness.store import Store
 from harness.stored import sample_cell
 from harness.work.cells import RESULT_VERSION
@@ -78,7 +78,7 @@ def copied(finished, tmp_path):
 
 
 def tracker_of(folder, *overrides):
-    return open_tracker(grid_of(folder, *overrides).name, paths_in(folder))
+    return recorder_of(grid_of(folder, *overrides).name, paths_in(folder), print).tracker
 
 
 def checkpoints_of(folder):
@@ -148,7 +148,7 @@ def cells_of(folder, *overrides):
 def checkpoint_cells_in(folder, *overrides):
     """Those that a run of this grid has, or would have."""
     grid, paths = grid_of(folder, *overrides), paths_in(folder)
-    recorded = open_tracker(grid.name, paths).finished()
+    recorded = recorder_of(grid.name, paths, print).finished()
     cells = cells_of(folder, *overrides)
     return {*pending(grid, cells, Store(paths.store), recorded, Options()).checkpoints}
 

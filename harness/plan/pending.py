@@ -192,7 +192,7 @@ def pending(
     for training in distinct_trainings(cells):
         is_kept = store.has_model(training.key) and kept_result(store, training) is not None
         is_there = is_kept and training.key not in again
-        if training.key in networks and not (is_there and not store.is_damaged(training)):
+        if training.key in networks and not (is_there and not store.damage(training)):
             to_train.append(training)
         elif training.key not in recorded and is_there:
             to_record.append(training)
@@ -285,9 +285,9 @@ def _redone_trainings(redone: Iterable[Cell], whole: Iterable[Cell]) -> list[Tra
 
 def _warnings_of_damage(store: Store, works: Iterable[Work]) -> tuple[str, ...]:
     return tuple(
-        f"{store.folder(work)} is damaged: a run sets it aside and does the work again"
+        f"{damaged} is damaged: a run sets it aside and does the work again"
         for work in works
-        if store.is_damaged(work)
+        if (damaged := store.damage(work))
     )
 
 
