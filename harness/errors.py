@@ -48,6 +48,10 @@ class StoreError(HarnessError):
     """The store cannot be written, is in use, or lacks what was asked of it."""
 
 
+class DiskFull(StoreError):
+    """There is no room for a file: nothing goes on until there is."""
+
+
 class MachineError(HarnessError):
     """The device, memory or disk that was asked for is not there."""
 

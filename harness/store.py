@@ -19,6 +19,7 @@ other.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -34,7 +35,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from harness.errors import StoreError, say_once
+from harness.errors import DiskFull, StoreError, say_once
 from harness.work.cells import Asked, Cell, Training
 from harness.work.results import (
     DRAWN_FILES,
@@ -55,6 +56,11 @@ FROM_SAMPLES = (FEATURES, *DRAWN_FILES)  # what of a cell only its network can m
 GRIDS = "grids"
 CELLS, GRID = "cells.json", "grid.yaml"  # what a grid stands for, and its text
 DAMAGED = ".damaged"  # after the key of what is set aside
+NO_ROOM = {
+    errno.ENOSPC: ("the disk at {disk} is full", "Make room there"),
+    errno.EDQUOT: ("your quota of the disk at {disk} is used up", "Make room there"),
+    errno.EFBIG: ("files may not be as large as that (ulimit -f)", "Raise that limit"),
+}
 
 
 @dataclass(frozen=True)
@@ -346,10 +352,24 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         synced(path.parent)
     except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror})") from error
+        # numpy's errors have no number: they say only that less was written than there is.
+        raise not_written(path, error.errno or errno.ENOSPC) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def not_written(path: Path, number: int) -> StoreError:
+    """What to say of a file that the system refuses to write with this error number."""
+    folder = path.resolve().parent
+    disk = next((each for each in (folder, *folder.parents) if each.is_mount()), folder)
+    if number not in NO_ROOM:
+        return StoreError(f"{path} cannot be written ({os.strerror(number)})")
+    what, remedy = NO_ROOM[number]
+    return DiskFull(
+        f"{what.format(disk=disk)}: {path} cannot be written. {remedy}, then use the same command: "
+        "it goes on from here."
+    )
 
 
 def synced(folder: Path) -> None:
