@@ -24,6 +24,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,9 +34,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
 
 from harness.errors import DiskFull, StoreError, say_once
+from harness.lock import locked
 from harness.work.cells import Asked, Cell, Training
 from harness.work.results import (
     DRAWN_FILES,
@@ -56,6 +57,7 @@ FROM_SAMPLES = (FEATURES, *DRAWN_FILES)  # what of a cell only its network can m
 GRIDS = "grids"
 CELLS, GRID = "cells.json", "grid.yaml"  # what a grid stands for, and its text
 DAMAGED = ".damaged"  # after the key of what is set aside
+TEMPORARY = re.compile(r"\..+\.(\d{1,9})(-journal)?")  # the name of a file that is being written
 NO_ROOM = {
     errno.ENOSPC: ("the disk at {disk} is full", "Make room there"),
     errno.EDQUOT: ("your quota of the disk at {disk} is used up", "Make room there"),
@@ -187,30 +189,17 @@ class Store:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process drives a store at a time. Raises StoreError saying who holds it."""
+        """One process drives a store at a time; what a dead one left half written is removed.
+        Raises StoreError saying who holds it."""
         self.check()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be made ({error.strerror})") from None
-        holder = self.root / "lock.json"
-        lock = FileLock(self.root / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            known = read_json(holder)
-            raise StoreError(
-                f"the store {self.root} is in use by process {known.get('process', 'unknown')} "
-                f"({known.get('command', 'another run')}). Wait for it, or use another --store."
-            ) from None
-        try:
-            me = psutil.Process()
+            raise not_written(self.root, error.errno or 0) from None
+        with locked(self.root):
             write_json(self.root / "store.json", {"layout": LAYOUT})
-            write_json(holder, {"process": me.pid, "command": " ".join(me.cmdline()[1:])[-200:]})
+            remove_leftovers(self.root)
             yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
 
     def check(self) -> None:
         """Raises StoreError where the folder cannot be made or written, or is of an earlier
@@ -343,7 +332,7 @@ def check_writable(folder: Path, what: str, option: str) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside this one, moved to it when the block ends without an error. Raises
     StoreError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # as TEMPORARY reads it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -370,6 +359,25 @@ def not_written(path: Path, number: int) -> StoreError:
         f"{what.format(disk=disk)}: {path} cannot be written. {remedy}, then use the same command: "
         "it goes on from here."
     )
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove what dead processes of this machine left half written below a folder."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if found := TEMPORARY.fullmatch(name):
+                with suppress(OSError):
+                    path = Path(folder, name)
+                    if not is_running(int(found[1]), path.stat().st_mtime):
+                        path.unlink()
+
+
+def is_running(process: int, then: float) -> bool:
+    """Whether the process that had this number then goes on. In containers, numbers come again."""
+    try:
+        return psutil.Process(process).create_time() <= then
+    except psutil.NoSuchProcess:
+        return False
 
 
 def synced(folder: Path) -> None:

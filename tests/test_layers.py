@@ -18,7 +18,7 @@ FLOORS = [
     {"plan", "tracking", "report", "contracts"},
     {"analysis", "engine"},
     {"execute", "store", "data", "models", "diffusion", "metrics"},
-    {"work", "registry", "downloads"},
+    {"work", "registry", "downloads", "lock"},
     {"errors", "lazy"},
 ]
 ONLY_HOMES = {
@@ -37,7 +37,7 @@ ONLY_HOMES = {
     "timm": {"metrics"},
     "pooch": {"downloads"},
     "rich": {"execute.screen", "cli", "bench"},
-    "filelock": {"store"},
+    "filelock": {"lock"},
 }
 WITHOUT_TORCH = ("report", "tracking", "plan", "data", "cli", "run", "jobs", "parts",
                  "work", "analysis", "stored", "store")  # fmt: skip
