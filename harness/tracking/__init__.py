@@ -24,7 +24,7 @@ from mlflow.entities import Metric, Param, RunTag
 from harness.errors import StoreError, TrackerAway, TrackingError, say_once
 from harness.store import CELLS, GRID, WEIGHTS, replacing, write_bytes
 from harness.tracking.bundles import PARENT_FILES, chunks, packed
-from harness.tracking.client import move_artifacts, path_of, without_password
+from harness.tracking.client import make_database, move_artifacts, path_of, without_password
 from harness.tracking.records import Records
 from harness.tracking.tags import (
     BUNDLES,
@@ -91,6 +91,7 @@ class Tracker(Records):
 
     def open(self, grid_text: str, asked: Asked, tags: Mapping[str, str]) -> None:
         """Begin to write: mark what a dead process left, then find or make the parent run."""
+        make_database(self._uri)
         if self._experiment is None:
             self._experiment = self._new_experiment()
         move_artifacts(self._uri)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -13,7 +15,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from harness.errors import TrackerAway, TrackingError
+from harness.errors import HarnessError, TrackerAway, TrackingError
+from harness.store import not_written
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -26,6 +29,8 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 
+import mlflow
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from mlflow import MlflowClient  # it reads these settings when it is imported
 from mlflow.exceptions import MlflowException
@@ -34,10 +39,19 @@ from requests import ConnectionError as NoConnection
 from requests import HTTPError, RequestException, Timeout
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
+DAMAGED = ". Move it away, and `harness run` records everything again from the store"
 # What MLflow, its databases and the network raise; ValueError and ImportError for a URI that is
 # none, or whose driver is not installed. Errors of ours stay what they are.
 TROUBLE = (MlflowException, SQLAlchemyError, CommandError, RequestException, OSError, ValueError,
            ImportError)  # fmt: skip
+
+
+BUSY_SECONDS = 60.0  # for which another program may hold a database
+REMEDIES = {
+    sqlite3.SQLITE_BUSY: ". Another program holds it: close that, then use the same command",
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
+}
 
 
 class Client:
@@ -92,16 +106,11 @@ class RemoteFiles:
 
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """What goes wrong with a tracking store, as a TrackingError in one line."""
+    """What goes wrong with a tracking store, as an error in one line."""
     try:
         yield
     except TROUBLE as error:
-        told = str(error).strip().splitlines()
-        kind = TrackerAway if is_away(error, uri) else TrackingError
-        raise kind(
-            f"the tracking store {without_password(uri)} cannot be used: "
-            f"{told[0] if told else type(error).__name__}"
-        ) from error
+        raise told_of(error, uri) from error
 
 
 def is_away(error: BaseException, uri: str) -> bool:
@@ -118,8 +127,7 @@ def is_away(error: BaseException, uri: str) -> bool:
         codes = [code for each in seen if (code := status_of(each))]
         return bool(codes) and (codes[0] >= 500 or codes[0] in (408, 429))
     if uri.startswith("sqlite:"):
-        told = [str(each) for each in seen]
-        return any("database is locked" in text or "or disk is full" in text for text in told)
+        return any("database is locked" in str(each) for each in seen)
     return any(
         isinstance(each, OperationalError)
         or (isinstance(each, DBAPIError) and each.connection_invalidated)
@@ -135,6 +143,33 @@ def status_of(error: BaseException) -> int | None:
     return int(told.get_http_status_code()) if isinstance(error, MlflowException) else None
 
 
+def told_of(error: BaseException, uri: str) -> HarnessError:
+    """What to say of trouble with a tracking store: its cause, in one line."""
+    found: BaseException | None = error
+    while found and not isinstance(found, sqlite3.Error):
+        found = found.__cause__ or found.__context__
+    code = getattr(found, "sqlite_errorcode", 0) & 0xFF  # the rest of the bits are details
+    if code == sqlite3.SQLITE_FULL and (database := database_of(uri)):
+        return not_written(database, errno.ENOSPC)
+    told, *_ = str(found or error).strip().splitlines() or [type(error).__name__]
+    if version := re.search(r"database schema \(found version (\w+)", told):
+        told = of_other_version(version[1])
+    kind = TrackerAway if is_away(error, uri) else TrackingError
+    return kind(
+        f"the tracking store {without_password(uri)} cannot be used: {told}{REMEDIES.get(code, '')}"
+    )
+
+
+def of_other_version(version: str) -> str:
+    """What to say of a database whose tables another version of MLflow made."""
+    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    try:
+        scripts.get_revision(version)
+    except CommandError:
+        return f"a newer MLflow than {mlflow.__version__} made it. Use that one"
+    return "an older MLflow made it. Use `mlflow db upgrade` with a copy of it first, then with it"
+
+
 def database_of(uri: str) -> Path | None:
     """The file of a SQLite database; None for a server. Raises TrackingError where it is none that
     would stay."""
@@ -144,6 +179,23 @@ def database_of(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///") or not path.name or path.name == ":memory:":
         raise TrackingError(f"{uri} names no file that would stay. Use sqlite:///FILE.")
     return path
+
+
+def make_database(uri: str) -> None:
+    """Make a SQLite database that is not there yet, under another name until it is whole: MLflow
+    takes seconds for it, and whoever came in between or after a crash would meet half of one."""
+    if (path := database_of(uri)) is None or path.exists():
+        return
+    temporary = path.resolve().with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Client(f"sqlite:///{str(temporary).replace('%', '%25')}")
+        with suppress(FileExistsError):  # another store's run was faster
+            os.link(temporary, path)
+    except OSError:  # a disk that knows no links: MLflow makes it in its place
+        return
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def is_database(uri: str, path: Path) -> bool:
@@ -157,8 +209,7 @@ def is_database(uri: str, path: Path) -> bool:
         with closing(opened_to_read(path)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     except sqlite3.Error as error:
-        kind = TrackerAway if "locked" in str(error) else TrackingError
-        raise kind(f"the tracking store {uri} cannot be used: {error}") from None
+        raise told_of(error, uri) from None
     if tables and "experiments" not in tables:
         raise TrackingError(
             f"the tracking store {uri} cannot be used: {path} is a database of something else"
@@ -204,7 +255,7 @@ def is_left_behind(location: Path, run_id: str, folder: Path) -> bool:
 
 
 def opened_to_read(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
 
 
 def move_artifacts(uri: str) -> None:
@@ -216,7 +267,7 @@ def move_artifacts(uri: str) -> None:
         return
     now = home.as_uri()
     here = {folder.name for folder in home.iterdir()} if home.is_dir() else set()
-    with closing(sqlite3.connect(database)) as opened, opened:
+    with closing(sqlite3.connect(database, timeout=BUSY_SECONDS)) as opened, opened:
         rows = opened.execute(
             "SELECT run_uuid, experiments.experiment_id, artifact_location FROM runs "
             "JOIN experiments ON runs.experiment_id = experiments.experiment_id "

@@ -83,7 +83,7 @@ class Records:
         self._results_read: dict[str, Result] = {}  # by run
         self._bundles: list[Bundle] | None = None
         for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)  # its errors reach us as such
 
     @cached_property
     def _client(self) -> Client:
