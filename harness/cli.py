@@ -5,16 +5,18 @@ Commands import what they need when they run, so that `harness --help` answers a
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from getpass import getuser
 from pathlib import Path
 from tempfile import gettempdir
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
@@ -30,20 +32,35 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Commands(click.Group):
     """Turns a HarnessError from any command into one clean message."""
 
+    def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
+        with explained():  # it prints the help
+            return super().make_context(*arguments, **keywords)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        from harness.execute.interrupt import ending_in_order
+
+        with explained(), ending_in_order():
             return super().invoke(ctx)
-        except HarnessError as error:
-            raise click.ClickException(printable(str(error))) from error
-        except BrokenPipeError:  # the reader of our output went away; click ends quietly
-            raise
-        except OSError as error:  # the working folder is gone, the disk is full
-            raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt:
-            sys.exit(130)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of use
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Errors that a person can act on in one line each, and no traceback for Ctrl-C."""
+    try:
+        yield
+    except HarnessError as error:
+        raise click.ClickException(printable(str(error))) from error
+    except BrokenPipeError:  # the reader of our output went away; click ends quietly
+        raise
+    except OSError as error:  # the working folder is gone, the disk is full
+        what = error.filename or "the output"
+        why = error.strerror or str(error)
+        raise click.ClickException(f"{what} cannot be used ({why})") from error
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,7 +82,16 @@ def main() -> None:
 
 def settle() -> None:
     """Give a user whom the system does not know, as in a container, what libraries ask for: MLflow
-    cannot be imported without a home, or record without a name."""
+    cannot be imported without a home, or record without a name. Have any text printed, whatever
+    characters the terminal knows, and no file opened under the number of a closed output."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     try:
         Path.home()
     except RuntimeError:
@@ -163,7 +189,8 @@ def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> 
     Fields of the grid can be changed for this run: training.steps=200 schedules=[cosine].
     Stopped by Ctrl-C, a time limit or a crash, the same command goes on where it was.
 
-    Exit status: 0 done; 1 some cells failed, or the grid was refused; 75 out of time; 130 stopped.
+    Exit status: 0 done; 1 some cells failed, or nothing can go on; 75 out of time; 130, 143 or 129
+    stopped by Ctrl-C, SIGTERM or SIGHUP, with all that was done saved.
 
     \b
     Example:
@@ -565,9 +592,10 @@ def screen(as_json: bool) -> Screen:
     """Progress on standard output, or out of the way of the JSON that goes there."""
     from rich.console import Console
 
-    from harness.execute.screen import Screen
+    from harness.execute.screen import Screen, Unbroken
 
-    return Screen(Console(stderr=as_json))
+    stream = sys.stderr if as_json else sys.stdout
+    return Screen(Console(file=stream and cast(IO[str], Unbroken(stream))))
 
 
 def database(store: Path) -> str:

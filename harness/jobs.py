@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.errors import DiskFull
 from harness.execute import machine
 from harness.execute.interrupt import Interruption
 from harness.execute.progress import Progress, Stopped
@@ -34,7 +35,7 @@ class Summary:
     is_redone: bool = False  # whether finished work was asked for again
     done: int = 0
     failed: list[tuple[Work, Failure]] = field(default_factory=list)
-    status: int = 0  # of the process: 0, 1 with failures, 75 out of time, 130 interrupted
+    status: int = 0  # of the process: 0; 1 with failures; 75 out of time; 128 + N by signal N
     report: Path | None = None
     answers: str = ""  # of the first screen of the report
 
@@ -45,7 +46,7 @@ class Summary:
         if self.failed:
             lines.append(f"{len(self.failed)} failed:")
             lines += [f"  {work.key}  {work.title}: {why.reason}" for work, why in self.failed]
-        if self.status in (130, 75):
+        if self.status > 1:
             without = " without --redo" if self.is_redone else ""
             lines.append(f"The same command{without} goes on from here.")
         return "\n".join(lines)
@@ -197,7 +198,8 @@ class JobRunner:
                     if self.summary.failed and self.options.fail_fast:
                         raise Stopped
         finally:
-            self.recorder.abandon()
+            with suppress(DiskFull):  # it is what ends the work, and is told
+                self.recorder.abandon()
 
     @cached_property
     def _titles(self) -> dict[str, str]:

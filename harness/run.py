@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from harness.contracts.foreign import blaming_others, refuse_broken
 from harness.downloads import NotHereYet, no_downloads
-from harness.errors import HarnessError
+from harness.errors import DiskFull, HarnessError
 from harness.execute import machine
 from harness.execute.here import here
 from harness.execute.interrupt import OUT_OF_TIME, Interruption
@@ -151,13 +151,13 @@ class GridRun:
     def recording(self, asked: Asked, summary: Summary) -> Iterator[None]:
         """The run of the grid, open to be written to, and ended as the work ends."""
         self.recorder.open(self.grid.text, asked, origin(self.options.command))
-        has_ended = False
         try:
             yield
-            has_ended = True
-        finally:
-            stopped = "KILLED" if summary.status > 1 else "FINISHED" if has_ended else "FAILED"
-            self.recorder.close(stopped)
+        except BaseException:
+            with suppress(HarnessError):  # what went wrong is to be told, not what followed
+                self.recorder.close("KILLED" if summary.status > 1 else "FAILED")
+            raise
+        self.recorder.close("KILLED" if summary.status > 1 else "FINISHED")
 
 
 def carry_out(runner: JobRunner, interim: InterimReport) -> None:
@@ -170,7 +170,8 @@ def carry_out(runner: JobRunner, interim: InterimReport) -> None:
             interim.refresh()
             runner.train(trainings)
             runner.score(cells)
-        summary.status = 1 if summary.failed else 0
+        # A signal may have come after the last of the work: then there is no time for a report.
+        summary.status = runner.interruption.status or (1 if summary.failed else 0)
     except Stopped:
         summary.status = runner.interruption.status or 1
     except KeyboardInterrupt:
@@ -230,6 +231,9 @@ def write_report(recorder: Recorder, asked: Asked, paths: Paths, screen: Screen)
     try:
         told = page.description(paths.report_dir)
         recorder.publish(paths.report_dir, files, told, page.verdicts(experiment))
+    except DiskFull:
+        files[-1].unlink()  # else the report would count as up to date, and never be kept
+        raise
     except HarnessError as error:  # a store that may only be read, or another machine's
         screen.say(f"The report is not kept with its run: {error}")
     screen.say(f"Report: {written}")

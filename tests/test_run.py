@@ -735,8 +735,8 @@ def straight(tmp_path_factory, small_grid):
 @pytest.mark.faults
 @pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)],
-    ids=["INT", "TERM", "KILL"],
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
+    ids=["INT", "TERM", "HUP", "KILL"],
 )
 def test_a_killed_run_ends_in_the_same_weights(tmp_path, small_grid, straight, number, status):
     """Killed in the middle of training, once there is a first picture of it."""

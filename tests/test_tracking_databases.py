@@ -75,11 +75,11 @@ def test_another_program_that_holds_the_database_is_named(path, monkeypatch):
 def test_a_new_database_has_its_name_once_it_is_whole(tmp_path, database, monkeypatch):
     path = tmp_path / "deep" / "mlflow.db"
 
-    def die(uri):
+    def die(uri, name):
         (tmp_path / "deep" / uri.rpartition("/")[2]).write_text("half of it")
         raise KeyboardInterrupt
 
-    def make(uri):
+    def make(uri, name):
         shutil.copy(database, tmp_path / "deep" / uri.rpartition("/")[2])
         assert not path.exists()
 

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from typing import Any
 
-from harness.errors import HarnessError, reason_of
+from harness.errors import DiskFull, HarnessError, reason_of
 from harness.execute.executor import (
     Environments,
     Job,
@@ -27,6 +27,7 @@ from harness.execute.executor import (
     Outcomes,
     ShouldStop,
 )
+from harness.execute.interrupt import STATUSES
 from harness.execute.progress import SECONDS, Progress, Report, Stopped, throttled
 from harness.work.options import Workplace
 from harness.work.results import Failure
@@ -118,6 +119,10 @@ def in_workers(
                 stop.set()
         if stop.is_set():
             raise Stopped
+    except KeyboardInterrupt:  # asked for twice: at once
+        for worker in crew:
+            worker.process.kill()
+        raise
     finally:
         stop.set()  # also where the reader of these outcomes stops reading before the end
         for worker in crew:
@@ -139,16 +144,25 @@ class Worker:
         self.pipe, theirs = context.Pipe()
         arguments = (theirs, function, at, stop, environment)
         self.process: BaseProcess = context.Process(target=do_jobs, args=arguments)
-        self.process.start()
+        # Blocked until the process can ignore them: it takes seconds to load what it works with.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STATUSES)
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def hear(self) -> Any:
-        """Its next word about its job: progress, or what came of it."""
+        """Its next word about its job: progress, or what came of it. Raises DiskFull."""
         try:
             message = self.pipe.recv()
         except (EOFError, OSError):
             return self.obituary()
-        return message if isinstance(message, Progress) else message[0]
+        if isinstance(message, Progress):
+            return message
+        if isinstance(message[0], DiskFull):
+            raise message[0]
+        return message[0]
 
     def obituary(self) -> Failure:
         """Why the process ended in the middle of a job."""
@@ -184,15 +198,16 @@ def do_jobs(
         while (job := pipe.recv()) is not None:
             try:
                 outcome = outcome_of(function, job, at, report)
-            except Stopped as stopped:
-                outcome = stopped
+            except (Stopped, DiskFull) as ended:
+                outcome = ended
             pipe.send((outcome,))
 
 
 def leave_signals_to_the_driver() -> None:
     """Ignore what reaches a whole group of processes: the driver alone decides what it means."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STATUSES:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STATUSES)
 
 
 def reporting_to(pipe: Connection, stop: Event) -> Report:
@@ -213,10 +228,11 @@ def reporting_to(pipe: Connection, stop: Event) -> Report:
 
 
 def outcome_of(function: JobFunction[Any], job: Any, at: Workplace, report: Report) -> Any:
-    """What the job returns, or why it failed. Stopped goes through."""
+    """What the job returns, or why it failed. Stopped goes through, and a full disk, on which
+    every other job would fail as well."""
     try:
         return function(job, at, report)
-    except Stopped:
+    except (Stopped, DiskFull):
         raise
     except HarnessError as error:
         return Failure(str(error))

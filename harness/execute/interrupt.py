@@ -4,51 +4,86 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
 from typing import Any, Self
 
 from harness.errors import BadOption
 
-INTERRUPTED, OUT_OF_TIME = 130, 75  # exit statuses: as shells say Ctrl-C; EX_TEMPFAIL, try again
+OUT_OF_TIME = 75  # exit status: EX_TEMPFAIL, try again
+# Of signals, as shells say them; not every system has all.
+STATUSES = {
+    number: 128 + number
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if (number := getattr(signal, name, None))
+}
+
+
+@contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], Any], *passed: int) -> Iterator[None]:
+    """Have a function called on the signals that end a program, but for those passed over. One that
+    the program was started to ignore, as under nohup, stays ignored; Ctrl-C alone is for it even
+    where a shell put it into the background."""
+    before = {}
+    try:
+        if threading.current_thread() is threading.main_thread():  # else signals are not ours
+            for number in STATUSES.keys() - {*passed}:
+                if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                    before[number] = signal.signal(number, handler)
+        yield
+    finally:
+        for number, one in before.items():
+            signal.signal(number, one)
+
+
+def ending_in_order() -> AbstractContextManager[None]:
+    """Within this context SIGTERM and SIGHUP end the program at once, but as an error does: nothing
+    half written stays behind, and no process. Ctrl-C is Python's."""
+    return handled_by(lambda number, frame: sys.exit(STATUSES[number]), signal.SIGINT)
 
 
 class Interruption:
-    """Within this context a first Ctrl-C or SIGTERM asks the work to stop and save; a second
-    Ctrl-C ends the program at once."""
+    """Within this context a first Ctrl-C, SIGTERM or SIGHUP asks the work to stop and save; a
+    second Ctrl-C ends the program at once."""
 
     def __init__(self, time_limit: float | None, say: Callable[[str], None]):
         self._deadline = None if time_limit is None else time.monotonic() + time_limit
         self._say = say
-        self._before: dict[int, Any] = {}
+        self._handlers = ExitStack()
         self.status: int | None = None
-        self._told = False
+        self._is_told = False
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # else signals are not ours
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._stop)
+        self._handlers.enter_context(handled_by(self._stop))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handlers.close()
 
     def should_stop(self) -> bool:
         if self.status is None and self._deadline and time.monotonic() > self._deadline:
             self.status = OUT_OF_TIME
             self._say("The time limit is reached: saving what is under way.")
-        if self.status == INTERRUPTED and not self._told:
-            self._told = True  # said here: a signal may come in the middle of another line
-            self._say("Stopping: saving what is under way. Press Ctrl-C again to stop at once.")
+        if self._is_signalled and not self._is_told:
+            self._is_told = True  # said here: a signal may come in the middle of another line
+            is_typed = self.status == STATUSES[signal.SIGINT]
+            again = " Press Ctrl-C again to stop at once." if is_typed else ""
+            self._say(f"Stopping: saving what is under way.{again}")
         return self.status is not None
 
+    @property
+    def _is_signalled(self) -> bool:
+        return self.status in STATUSES.values()
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self.status == INTERRUPTED and number == signal.SIGINT:
+        if not self._is_signalled:
+            self.status = STATUSES[number]
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.status = INTERRUPTED
 
 
 def parse_duration(text: str) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Self
+from collections.abc import Callable
+from typing import IO, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -14,6 +15,31 @@ from harness.errors import printable
 from harness.execute.progress import Progress
 
 QUIET_SECONDS = 15.0  # between two plain lines about the same piece of work
+
+
+class Unbroken:
+    """A stream that no work ends for: where nobody reads it any more, or its disk is full, what is
+    written to it is dropped from then on."""
+
+    def __init__(self, stream: IO[str]):
+        self._stream, self._is_broken = stream, False
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, act: Callable[[], object]) -> None:
+        if not self._is_broken:
+            try:
+                act()
+            except OSError:
+                self._is_broken = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class Screen:

@@ -49,6 +49,8 @@ TROUBLE = (MlflowException, SQLAlchemyError, CommandError, RequestException, OSE
 BUSY_SECONDS = 60.0  # for which another program may hold a database
 REMEDIES = {
     sqlite3.SQLITE_BUSY: ". Another program holds it: close that, then use the same command",
+    sqlite3.SQLITE_IOERR: ". Look at its disk, your quota of it and `ulimit -f`, then use the same "
+    "command",
     sqlite3.SQLITE_CORRUPT: DAMAGED,
     sqlite3.SQLITE_NOTADB: DAMAGED,
 }
@@ -58,9 +60,10 @@ class Client:
     """MLflow's client, whose errors are TrackingErrors: its own, SQLAlchemy's, the network's. One
     that may pass is a TrackerAway."""
 
-    def __init__(self, uri: str):
-        self._uri = uri
-        with explained(uri):
+    def __init__(self, uri: str, name: str = ""):
+        """`name` is what its errors call it, if not by its URI."""
+        self._uri = name or uri
+        with explained(self._uri):
             self._client = MlflowClient(uri)
 
     def __getattr__(self, name: str) -> Any:
@@ -189,7 +192,7 @@ def make_database(uri: str) -> None:
     temporary = path.resolve().with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Client(f"sqlite:///{str(temporary).replace('%', '%25')}")
+        Client(f"sqlite:///{str(temporary).replace('%', '%25')}", uri)
         with suppress(FileExistsError):  # another store's run was faster
             os.link(temporary, path)
     except OSError:  # a disk that knows no links: MLflow makes it in its place

@@ -44,6 +44,7 @@ def serve(uri: str, host: str, port: int, announce: Callable[[], None]) -> int:
     try:
         return server.wait()
     except KeyboardInterrupt:
+        return 0
+    finally:
         server.terminate()
         server.wait(10)
-        return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import DataError
+from harness.errors import DataError, DiskFull
 from harness.execute.progress import Progress, Stopped
 from harness.work.options import Workplace
 from harness.work.results import Failure
@@ -23,6 +23,8 @@ def work(job, at, report):
         raise ValueError("it broke")
     if job == "refuse":
         raise DataError("no such images")
+    if job == "fill":
+        raise DiskFull("the disk is full")
     if job == "die":
         os._exit(9)
     if job == "wait":
@@ -94,6 +96,10 @@ class ExecutorContract:
 
         with pytest.raises(OSError, match="went away"):
             list(execute(work, ["a", "b"], AT, on_progress, never))
+
+    def test_a_full_disk_ends_the_work_and_is_no_failure_of_a_job(self, execute):
+        with pytest.raises(DiskFull, match="is full"):
+            list(execute(work, ["fill", "a", "b", "c"], AT, ignore, never))
 
     def test_a_reader_who_goes_away_ends_the_work(self, execute):
         outcomes = execute(work, ["a", "wait"], AT, ignore, never)

@@ -4,7 +4,7 @@ import signal
 import pytest
 
 from harness.errors import BadOption
-from harness.execute.interrupt import Interruption, parse_duration
+from harness.execute.interrupt import Interruption, ending_in_order, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -21,15 +21,17 @@ def test_what_is_no_length_of_time_is_refused(text):
         parse_duration(text)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_asks_the_work_to_stop(number):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_asks_the_work_to_stop(number, status):
     said = []
     with Interruption(None, said.append) as interruption:
         assert not interruption.should_stop()
         os.kill(os.getpid(), number)
         assert interruption.should_stop()
         assert interruption.should_stop()
-    assert interruption.status == 130
+    assert interruption.status == status
     assert len(said) == 1
     assert "Stopping" in said[0]
 
@@ -39,6 +41,38 @@ def test_a_second_ctrl_c_ends_the_program():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGHUP])
+def test_a_system_that_asks_twice_is_answered_once_and_ctrl_c_still_ends_the_program(first):
+    with Interruption(None, lambda text: None) as interruption:
+        for number in (first, first, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert interruption.status == 128 + first
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_program_under_nohup_outlives_its_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption(None, lambda text: None) as interruption, ending_in_order():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interruption.should_stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_outside_of_the_work_a_signal_ends_the_program_as_an_error_does(number):
+    tidied = []
+    with pytest.raises(SystemExit) as ended, ending_in_order():
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            tidied.append(True)
+    assert ended.value.code == 128 + number
+    assert tidied
 
 
 def test_the_old_handlers_come_back():
