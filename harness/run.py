@@ -97,7 +97,7 @@ class GridRun:
             refuse_broken(plan.cells, grid.metrics)
             with blaming_others(plan.cells, grid.metrics):
                 site = preflight(grid, plan, self.paths)
-            with self.store.locked(), self.interruption, self.recording(asked, summary):
+            with self.interruption, self.store.locked(), self.recording(asked, summary):
                 self.store.keep_grid(grid.name, asked, grid.text)
                 plan = self.pending(cells)  # again, now that nobody else works: it is what is done
                 if plan.is_work:

@@ -66,7 +66,7 @@ def test_a_program_under_nohup_outlives_its_terminal():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_outside_of_the_work_a_signal_ends_the_program_as_an_error_does(number):
     tidied = []
-    with pytest.raises(SystemExit) as ended, ending_in_order():
+    with pytest.raises(SystemExit) as ended, ending_in_order():  # noqa: PT012
         try:
             os.kill(os.getpid(), number)
         finally:
