@@ -524,6 +524,21 @@ def test_a_report_of_a_grid_counts_what_of_it_is_missing(copied, monkeypatch):
     assert experiment.expected_cells == 8
 
 
+def test_of_a_training_made_again_the_new_run_counts_whatever_the_clock_says(copied):
+    for weights in (copied / "store").rglob("weights.safetensors"):
+        weights.unlink()
+    summary, said = go(copied / "small.yaml", paths_in(copied), redo=Filter("steps=2"))
+    assert summary.status == 0, said
+    client = MlflowClient(paths_in(copied).tracking_uri)
+    [experiment] = [one for one in client.search_experiments() if one.name == "small"]
+    complete = [
+        run.data.tags["harness.key"]
+        for run in client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")
+        if run.data.tags["harness.kind"] == "training" and "harness.superseded" not in run.data.tags
+    ]
+    assert len(complete) == len({*complete}) == 2
+
+
 def test_what_is_damaged_in_store_and_record_is_set_aside_and_made_again(copied):
     for path in (copied / "store" / "cells").glob("*/result.json"):
         path.write_text("{")

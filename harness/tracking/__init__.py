@@ -84,6 +84,7 @@ class Tracker(Records):
         super().__init__(uri, experiment, kept)
         self._artifacts, self._store = artifacts or self._home, store
         self._parent: str | None = None
+        self._begun: dict[str, int] = {}  # when runs began, in milliseconds
 
     @property
     def is_open(self) -> bool:
@@ -98,12 +99,12 @@ class Tracker(Records):
         self._runs_read = None
         for run_id in self.under_way().values():
             self._client.set_terminated(run_id, "KILLED")
-        found = self._find_parent()
-        parent = found.info.run_id if found else None
-        if parent is None:
-            parent = self._create(self._name, {KIND: "grid", STORE: self._store})
-        else:
+        if found := self._find_parent():
+            parent = found.info.run_id
+            self._begun[parent] = found.info.start_time
             self._client.update_run(parent, "RUNNING")
+        else:
+            parent = self._create(self._name, {KIND: "grid", STORE: self._store})
         contents = {GRID: grid_text.encode(), CELLS: asked.as_json()}
         self._write(parent, contents)
         # Told once they are there: what has the same checksum need not be fetched.
@@ -226,6 +227,7 @@ class Tracker(Records):
         run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
         run_id, self._uris[run_id] = str(run.info.run_id), run.info.artifact_uri or ""
         self._folders[run_id] = path_of(self._uris[run_id])
+        self._begun[run_id] = run.info.start_time
         return run_id
 
     def _new_experiment(self) -> str:
@@ -266,7 +268,9 @@ class Tracker(Records):
         self._tag(parent, {BUNDLES: " ".join(wanted)})
 
     def _end(self, run_id: str, status: str) -> None:
-        self._client.set_terminated(run_id, status)
+        # No run ends before it began, though the clock be set back in between.
+        ended = max(int(time.time() * 1000), self._begun.get(run_id, 0))
+        self._client.set_terminated(run_id, status, ended)
         self._runs_read = None
 
     def _log(

@@ -240,6 +240,8 @@ class Recorder:
             self.tracker.amended(self._recorded[work.key], outcome, folder)
         else:
             run_id = self._run_of(work, owed.forecast, owed.is_reused)
+            if work.key in self._recorded:  # not left to the clock, which may have been set back
+                self.tracker.superseded([work.key])
             self.tracker.completed(run_id, outcome, folder)
             self._recorded[work.key] = run_id
         self._runs.pop(work.key, None)
