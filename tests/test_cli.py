@@ -1,6 +1,9 @@
 """The command line: its help, its refusals, and that refusing leaves nothing behind."""
 
+import errno
+import io
 import json
+import os
 import socket
 import sqlite3
 import subprocess
@@ -14,8 +17,11 @@ import made
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from harness.cli import main
+from harness.execute.progress import Progress
+from harness.execute.screen import Screen, Unbroken
 from harness.parts import REGISTRIES, every_part, registries
 from harness.plan.grid import Grid, expand, load_grid
 from harness.plan.preflight import identified
@@ -496,3 +502,41 @@ def test_a_plan_downloads_nothing_and_says_what_a_run_would(harness, tmp_path):
     assert result.exit_code == 0, result.output
     assert "would be downloaded into data first" in result.output
     assert not (tmp_path / "data").exists()
+
+
+class Refusing(io.StringIO):
+    """A terminal that is gone, or a file on a full disk."""
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_work_goes_on_where_its_progress_cannot_be_shown():
+    stream = Unbroken(Refusing())
+    with Screen(Console(file=stream, force_terminal=True)) as screen:
+        screen.stage("cell", 2)
+        screen.update("linear", Progress(1, 2, {"loss": 1.0}))
+        screen.finish("linear", "kid 0.1")
+        screen.say("done")
+
+
+def test_what_cannot_be_printed_is_one_line(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("harness.parts.as_text", refuse)
+    result = CliRunner().invoke(main, ["parts"])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "No space left" in result.output
+
+
+def test_any_name_is_shown_where_only_ascii_is(tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "LANG": "C"}
+    script = (
+        "from harness import cli; cli.settle();"
+        "cli.screen(False).say('Report: \\u00e4'); print('caf\\u00e9')"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.splitlines() == [r"Report: \xe4", r"caf\xe9"]
