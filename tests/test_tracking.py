@@ -322,7 +322,7 @@ def test_what_a_dead_process_left_running_is_marked_killed(tracker, uri, cells):
 def test_no_run_ends_before_it_began_though_the_clock_be_set_back(tracker, uri, cells, monkeypatch):
     run_id = tracker.started(cells[0])
     monkeypatch.setattr("harness.tracking.time.time", lambda: 1000.0)
-    tracker.failed(run_id, Failure("it broke"))
+    tracker.failed(run_id, cells[0], Failure("it broke"))
     tracker.close("FAILED")
     assert all(run.info.end_time >= run.info.start_time for run in runs_of(uri))
 

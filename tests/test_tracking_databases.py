@@ -31,7 +31,7 @@ def changed(path, statement, *values):
 def test_a_database_of_another_mlflow_is_told_as_that(path, version, what):
     changed(path, "UPDATE alembic_version SET version_num = ?", version)
     with pytest.raises(TrackingError, match=rf"{what}.*Use ") as told:
-        Tracker(f"sqlite:///{path}", "small")
+        Tracker(f"sqlite:///{path}", "small").finished()
     assert "\n" not in str(told.value)
 
 
@@ -39,7 +39,7 @@ def test_a_database_of_another_mlflow_is_told_as_that(path, version, what):
 def test_a_damaged_database_may_be_moved_away(path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(TrackingError, match="Move it away"):
-        Tracker(f"sqlite:///{path}", "small")
+        Tracker(f"sqlite:///{path}", "small").finished()
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_another_program_that_holds_the_database_is_named(path, monkeypatch):
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(TrackingError, match=r"locked\. Another program holds it"):
-            Tracker(f"sqlite:///{path}", "small")
+            Tracker(f"sqlite:///{path}", "small").finished()
 
 
 def test_a_new_database_has_its_name_once_it_is_whole(tmp_path, database, monkeypatch):
