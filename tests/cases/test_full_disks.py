@@ -61,7 +61,7 @@ def test_a_disk_may_be_full_at_any_moment(disk, tmp_path, database, monkeypatch)
     assert expected
     assert "report.md" in kept
     full = set()
-    for part in range(12):
+    for part in range(0, 12, 2):
         shutil.rmtree(store)
         store = fresh(f"part{part}")
         filler = filled_but_for(disk, needed * part // 12)
