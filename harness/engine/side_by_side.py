@@ -70,7 +70,11 @@ def _threads(count: int, cores_of_each: int) -> ThreadPoolExecutor:
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, initializer=_take, initargs=(cores_of_each,))
     all_are_here = threading.Barrier(count)
-    list(pool.map(lambda _: all_are_here.wait(), range(count)))
+    try:
+        list(pool.map(lambda _: all_are_here.wait(), range(count)))
+    except RuntimeError:  # there are no more threads
+        all_are_here.abort()  # for those that wait would hold up the end of the process
+        raise
     torch.set_num_threads(before)  # some libraries keep one number for all threads
     return pool
 
