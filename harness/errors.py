@@ -3,9 +3,17 @@
 Every message says what is wrong, where, what was given, and ends in what to do: "Use X".
 """
 
+import errno
 import logging
+import re
 from difflib import get_close_matches
 from functools import cache
+
+# Of torch on a GPU, a processor and Windows, of its libraries, and of the operating system.
+OUT_OF_MEMORY = re.compile(
+    "OutOfMemoryError|out of memory|allocate memory|not enough memory|ALLOC_FAILED|bad_alloc"
+    "|could not create a primitive$"
+)
 
 
 class HarnessError(Exception):
@@ -88,6 +96,14 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, HarnessError | Fault) and told:
         return told
     return f"{type(error).__name__}: {told}".removesuffix(": ")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says, in the words of whichever library, that memory ran out."""
+    if isinstance(error, HarnessError | Fault):
+        return False
+    is_said = bool(OUT_OF_MEMORY.search(reason_of(error)))
+    return is_said or isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM
 
 
 def suggestion(name: str, known: list[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
-from harness.plan.forecast import size as in_bytes
+from harness.execute.machine import size as in_bytes
 from harness.store import DAMAGED, STATE, Folder, Store, checksum_beside, is_whole, set_aside
 from harness.work.results import RESULT, CellResult, Result, TrainingResult, from_json
 

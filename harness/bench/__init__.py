@@ -26,6 +26,7 @@ from harness.diffusion.times import trailing
 from harness.engine.compiled import pays
 from harness.engine.denoisers import compiled_once
 from harness.engine.inputs import extractor_of
+from harness.engine.memory import said_in_one_line
 from harness.engine.network import Predictor, Trained, make_schedule, memory_format, with_weights
 from harness.engine.noise import FreshNoise, starting_noise
 from harness.engine.reference import in_chunks
@@ -56,8 +57,10 @@ def bench_here(grid_file: Path | None, paths: Paths, say: Callable[[str], None])
     subject = subject_of(grid_file, paths.workplace)
     report = BenchReport(subject.names())
     for part in (training, sampling, scoring, arithmetic, plain_float32):
-        say(f"measuring: {part.__name__.replace('_', ' ')}")
-        part(subject, report)
+        what = part.__name__.replace("_", " ")
+        say(f"measuring: {what}")
+        with said_in_one_line(f"the speed of {what} was measured", paths.device):
+            part(subject, report)
     say("measuring: driver")
     driver(report)
     return report

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.engine.network import Predictor
+from harness.errors import is_out_of_memory
 from harness.execute import machine
 
 GAIN = 0.1  # of the time of a training step or an evaluation on a CPU, and ...
@@ -45,8 +46,8 @@ def compiled(
     """The network compiled and tried for inputs [N, C, H, W] of these shapes.
 
     Where it cannot be compiled (no C++ compiler, an unsupported device) it is returned as it is,
-    with the reason. Weights and gradients are left as they were. Raises
-    OutOfMemoryError where batches to be sampled are too large.
+    with the reason. Weights and gradients are left as they were. What says that memory ran out goes
+    through: smaller batches may fit.
     """
     began = time.perf_counter()
     try:
@@ -59,8 +60,8 @@ def compiled(
             if for_training:
                 torch.autograd.backward(prediction.square().mean())
     except Exception as error:  # of the compiler, the linker or the driver: many kinds
-        if isinstance(error, torch.OutOfMemoryError) and not for_training:
-            raise  # smaller batches would do
+        if is_out_of_memory(error):
+            raise
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         return Compiled(network, time.perf_counter() - began, first_line[:200])
     finally:

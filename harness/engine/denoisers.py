@@ -12,6 +12,7 @@ import torch
 from harness.engine.compiled import compiled
 from harness.engine.exact import ExactDenoiser
 from harness.engine.inputs import images_of
+from harness.engine.memory import half_of, tried
 from harness.engine.network import Trained, load_trained
 from harness.engine.sample import batches_of
 from harness.errors import DataError
@@ -62,13 +63,11 @@ def compiled_once(trained: Trained, sizes: tuple[int, ...]) -> Trained:
     if device.type == "cpu":
         torch.set_num_threads(machine.threads_for(math.prod(trained.shape)))
     shapes = [(size, *trained.shape) for size in sizes]
-    try:
-        made = compiled(network, shapes, precision, device, for_training=False)
-    except torch.OutOfMemoryError:
+    made = tried(lambda: compiled(network, shapes, precision, device, for_training=False))
+    if made is None:
         if max(sizes) == 1:
             return trained
-        machine.free_spare_memory()
-        return compiled_once(trained, tuple(sorted({-(-size // 2) for size in sizes})))
+        return compiled_once(trained, tuple(sorted({half_of(size) for size in sizes})))
     return replace(
         trained,
         compiled=None if made.trouble else made.network,

@@ -15,7 +15,7 @@ from harness.diffusion.objective import LOG_SNR_LIMIT, TARGETS, Denoiser, Estima
 from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.engine.noise import Purpose, generator
 from harness.engine.side_by_side import SideBySide
-from harness.errors import Fault, PartFailed, StoreError
+from harness.errors import Fault, PartFailed, StoreError, is_out_of_memory
 from harness.execute import machine
 from harness.models.presets import MODELS
 from harness.registry.signature import shown
@@ -142,6 +142,8 @@ def load_trained(
             raise RuntimeError("its checksum is not that of the file that was written")
         return with_weights(training, load_file(path), images, device)
     except (SafetensorError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise StoreError(
             f"{path} does not hold the weights of training {training.key} "
             f"({str(error).splitlines()[0]}). Use harness run with its grid, which makes it again."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from statistics import median
 
 import torch
@@ -14,9 +15,10 @@ from harness.engine.compiled import pays
 from harness.engine.denoisers import compiled_once
 from harness.engine.exact import ExactDenoiser
 from harness.engine.inputs import extractor_of, images_of
+from harness.engine.memory import in_halves, said_in_one_line
 from harness.engine.network import with_weights
 from harness.engine.reference import CHUNK, features_of
-from harness.engine.sample import batches_of, in_halves, path_of
+from harness.engine.sample import batches_of, path_of
 from harness.engine.steps import Setting, ready, step_of
 from harness.execute import machine
 from harness.work.cells import Cell
@@ -33,35 +35,36 @@ SizedWork = Callable[[int], Callable[[], object]]  # of so many images: what is 
 def probe(cell: Cell, at: Workplace, workers: int = 1) -> Speeds:
     """Do a little of each kind of work that a cell needs, on this machine, as one of so many
     processes side by side. Networks are compiled where those of a short run are."""
-    training, images = cell.training, images_of(cell.training, at)
-    device = machine.find_device(at.device)
-    if training.is_exact:
-        schedule, times = path_of(cell)
-        denoise = ExactDenoiser(training, images, device).denoiser(schedule)
-        return _probed(cell, at, lambda x: denoise(x, times[0]))
-    if device.type == "cpu":
-        torch.set_num_threads(machine.threads_for(images.train[0].size, workers))
-    setting, is_compiled = Setting.of(training, at), pays(0.0, device)
-    state = setting.first_state(1, is_compiled)
-    network = ready(state, setting)
+    with said_in_one_line("the speed of this machine was measured", at.device):
+        training, images = cell.training, images_of(cell.training, at)
+        device = machine.find_device(at.device)
+        if training.is_exact:
+            schedule, times = path_of(cell)
+            denoise = ExactDenoiser(training, images, device).denoiser(schedule)
+            return _probed(cell, at, lambda x: denoise(x, times[0]))
+        if device.type == "cpu":
+            torch.set_num_threads(machine.threads_for(images.train[0].size, workers))
+        setting, is_compiled = Setting.of(training, at), pays(0.0, device)
+        state = setting.first_state(1, is_compiled)
+        network = ready(state, setting)
 
-    def a_step(batch: int) -> Callable[[], object]:
-        sized = replace(setting, training=replace(training, batch_size=batch))
-        step = step_of(sized, network.network)
-        return lambda: step(state)
+        def a_step(batch: int) -> Callable[[], object]:
+            sized = replace(setting, training=replace(training, batch_size=batch))
+            step = step_of(sized, network.network)
+            return lambda: step(state)
 
-    train = seconds_per_image(a_step, training.batch_size, device, is_compiled)
-    trained = with_weights(training, state.average, images, device)
-    if is_compiled:
-        trained = compiled_once(trained, (len(next(batches_of(cell.images, device))),))
-        compiled_once.cache_clear()  # it would hold memory of the device while the run goes on
-    predict = trained.predictor()
-    return replace(
-        _probed(cell, at, lambda x: predict(x, x[:, 0, 0, 0]), is_compiled),
-        train=train,
-        parameters=sum(parameter.numel() for parameter in state.network.parameters()),
-        compile=network.seconds + trained.compile_seconds,
-    )
+        train = seconds_per_image(a_step, training.batch_size, device, is_compiled)
+        trained = with_weights(training, state.average, images, device)
+        if is_compiled:
+            trained = compiled_once(trained, (len(next(batches_of(cell.images, device))),))
+            compiled_once.cache_clear()  # it would hold memory of the device while the run goes on
+        predict = trained.predictor()
+        return replace(
+            _probed(cell, at, lambda x: predict(x, x[:, 0, 0, 0]), is_compiled),
+            train=train,
+            parameters=sum(parameter.numel() for parameter in state.network.parameters()),
+            compile=network.seconds + trained.compile_seconds,
+        )
 
 
 def _probed(
@@ -94,19 +97,18 @@ def seconds_per_image(
 ) -> float:
     """The median over a few repeats at the full batch, or at the part of it that fits into memory;
     where that would take long, one repeat on a few images, which is near enough."""
-    if not is_compiled:  # a compiled network would be compiled again for few images
-        few = min(FEW, batch)
-        once = work_on(few)
-        seconds(once, device)
-        if (taken := seconds(once, device)) > FEW_SECONDS:
-            return taken / few
 
-    def timed(images: range) -> float:
+    def timed(images: range, repeats: int = REPEATS) -> float:
         work = work_on(len(images))
         seconds(work, device)
-        return median(seconds(work, device) for _ in range(REPEATS)) / len(images)
+        return median(seconds(work, device) for _ in range(repeats)) / len(images)
 
-    return next(in_halves([range(batch)], timed))
+    if not is_compiled:  # a compiled network would be compiled again for few images
+        few = range(min(FEW, batch))
+        each = next(in_halves([few], partial(timed, repeats=1), device))
+        if each * len(few) > FEW_SECONDS:
+            return each
+    return next(in_halves([range(batch)], timed, device))
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from harness.data.degraded import DEGRADATIONS
 from harness.data.images import Images, ImageSet
 from harness.engine.inputs import extractor_of, images_of, with_logits
+from harness.engine.memory import in_halves
 from harness.engine.sample import NotFinite
 from harness.engine.side_by_side import at_once, on_all_cores
 from harness.errors import DataError, NotDefined, PartFailed
@@ -123,14 +124,18 @@ class RealImages:
 
 
 def in_chunks(extract: Extractor, images: Images, device: str, report: Report) -> Features:
-    """The features of all images, with reports of the progress."""
+    """The features of all images, with reports of the progress; of fewer at once where a chunk of
+    them does not fit into memory."""
     if device == "cpu":
         extract(images[:1])  # loads the weights before several threads want them
-    found = []
-    for start in range(0, len(images), CHUNK):
-        report(Progress(start, len(images)))
-        found.append(features_of(extract, images[start : start + CHUNK], device))
-    return np.concatenate(found)
+    every = range(len(images))
+    chunks = [every[start : start + CHUNK] for start in every[::CHUNK]]
+
+    def of_chunk(chunk: range) -> Features:
+        report(Progress(chunk.start, len(images)))
+        return features_of(extract, images[chunk.start : chunk.stop], device)
+
+    return np.concatenate(list(in_halves(chunks, of_chunk, device)))
 
 
 def features_of(extract: Extractor, images: Images, device: str) -> Features:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,10 +17,11 @@ from harness.diffusion.samplers import SAMPLERS, ddim, evaluations
 from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.diffusion.times import SPACINGS, trailing
 from harness.engine.exact import ExactDenoiser
+from harness.engine.memory import in_halves, tried
 from harness.engine.network import Trained, log_snr_range, make_schedule, to_bytes
 from harness.engine.noise import NOISE_BLOCK, FreshNoise, starting_noise
 from harness.engine.pictures import COLUMNS, Film, png, sheet
-from harness.errors import Fault, HarnessError, MachineError
+from harness.errors import Fault, HarnessError
 from harness.execute import machine
 from harness.execute.progress import Progress, Report
 from harness.registry.signature import shown
@@ -32,8 +31,6 @@ from harness.work.results import SamplingPath
 
 TIMINGS = 3  # batches timed at least, so that a median means something ...
 PATIENCE_SECONDS = 5.0  # ... unless one batch takes longer than this
-
-Done = TypeVar("Done")
 
 
 class NotFinite(HarnessError):
@@ -75,10 +72,9 @@ def sample(
     machine.forget_peak(device)
     with torch.inference_mode():
         for size in {len(batch) for batch in batches}:
-            with suppress(torch.OutOfMemoryError):  # such batches will be halved
-                run.warm_up(size)
+            tried(run.warm_up, size)  # batches that do not fit will be halved
         before = machine.joules(device)
-        drawn, timings, nfe = zip(*in_halves(batches, run), strict=True)
+        drawn, timings, nfe = zip(*in_halves(batches, run, device), strict=True)
         joules = machine.joules(device) - before
         seconds, first = list(timings), range(len(drawn[0]))
         while len(seconds) < repeats and seconds[0] * len(first) < PATIENCE_SECONDS:
@@ -152,28 +148,6 @@ class Batches:
         estimate = self.denoise(x, t)
         self.film.look(x, estimate)
         return estimate
-
-
-def in_halves(batches: list[range], work: Callable[[range], Done]) -> Iterator[Done]:
-    """What comes of the work on each batch, in order; one that does not fit into memory is halved,
-    and so are those that follow."""
-    left, most = list(batches), max(map(len, batches))
-    while left:
-        batch = left.pop(0)
-        if len(batch) > most:
-            left[:0] = [batch[i : i + most] for i in range(0, len(batch), most)]
-            continue
-        try:
-            yield work(batch)
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise MachineError(
-                    "the memory of the device does not hold the network at work on one image. Use "
-                    "a smaller model, or another --device."
-                ) from None
-            most = -(-len(batch) // 2)
-            left.insert(0, batch)
-            machine.free_spare_memory()
 
 
 def path_of(cell: Cell) -> tuple[Schedule, torch.Tensor]:

@@ -10,6 +10,7 @@ from harness.engine.denoisers import denoiser_of
 from harness.engine.exact import ExactDenoiser
 from harness.engine.inputs import extractor_of, images_of
 from harness.engine.measure import measured, with_files
+from harness.engine.memory import said_in_one_line
 from harness.engine.network import Trained
 from harness.engine.pictures import SHEET_IMAGES, nearest_pairs, png, sheet
 from harness.engine.pixel_spread import pixel_spread
@@ -56,17 +57,18 @@ def score(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     """
     store = Store(at.store)
     kept = result = store.cell_result(job.cell.key)
-    if result is None or store.lacking(result, FROM_SAMPLES):
-        if result:
-            store.set_aside_files(result, FROM_SAMPLES)
-        result = sampled_result(job, at, report)
-        store.keep(result)  # what was sampled stays sampled
-    elif job.retime:
-        result = timed_again(result, job, at, report)
-    result = measured(result, job.metrics, job.reference_variance, at, report)
-    if result is not kept:
-        store.keep(result)
-    return replace(result, artifacts=with_files(result.artifacts, {}))
+    with said_in_one_line(f"cell {job.cell.key} was scored", at.device):
+        if result is None or store.lacking(result, FROM_SAMPLES):
+            if result:
+                store.set_aside_files(result, FROM_SAMPLES)
+            result = sampled_result(job, at, report)
+            store.keep(result)  # what was sampled stays sampled
+        elif job.retime:
+            result = timed_again(result, job, at, report)
+        result = measured(result, job.metrics, job.reference_variance, at, report)
+        if result is not kept:
+            store.keep(result)
+        return replace(result, artifacts=with_files(result.artifacts, {}))
 
 
 def sampled_result(job: ScoreJob, at: Workplace, report: Report) -> CellResult:

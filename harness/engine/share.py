@@ -1,8 +1,10 @@
 """Several processes that train one network: one job starts them, and each has a share of a batch.
 
 The mathematics of a step do not change: every process draws the times and the noise of the whole
-batch and takes its own part, gradients are averaged over all (PyTorch's DistributedDataParallel),
-and so each takes the same step of the optimiser.
+batch and takes its own part, gradients are averaged over all, and so each takes the same step of
+the optimiser. They are averaged after the backward pass, and not in it as PyTorch's
+DistributedDataParallel does: a process whose memory runs out in the middle of it would leave the
+others waiting for ever.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import multiprocessing
 import os
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +24,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from harness.errors import HarnessError, MachineError
 from harness.execute import machine
@@ -53,16 +54,34 @@ class Share:
         """Which images of a batch are its own: as many as the others', or one more or less."""
         return slice(batch * self.rank // self.size, batch * (self.rank + 1) // self.size)
 
-    def shared(self, network: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-        """The network, whose gradients from now on are averaged over the processes."""
+    def most(self, batch: int) -> int:
+        """How many images the largest share of a batch has."""
+        return -(-batch // self.size)
+
+    def any(self, happened: bool) -> bool:
+        """Whether it happened in one of the processes, as all of them are told."""
         if self.size == 1:
-            return network
-        assert isinstance(network, nn.Module)
-        return DistributedDataParallel(network)
+            return happened
+        word = torch.tensor([int(happened)])
+        distributed.all_reduce(word)
+        return bool(word)
+
+    def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Average the gradients over the processes."""
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        if self.size == 1 or not gradients:
+            return
+        together = torch.cat([one.flatten() for one in gradients])  # one message, and not hundreds
+        distributed.all_reduce(together)
+        together /= self.size
+        means = torch.split(together, [one.numel() for one in gradients])
+        for one, mean in zip(gradients, means, strict=True):
+            one.copy_(mean.view(one.shape))
 
     def mean(self, losses: Tensor, batch: int) -> Tensor:
         """What to take the gradient of, so that the average over the processes is the gradient of
-        the mean loss of the whole batch. `losses` [n] are those of this share."""
+        the mean loss of the whole batch. `losses` [n] are those of this share, or of a part of it:
+        the gradients of all its parts add up."""
         return losses.mean() * (len(losses) * self.size / batch)
 
     def all_of(self, losses: Tensor, batch: int) -> Tensor:

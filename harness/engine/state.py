@@ -23,12 +23,13 @@ from harness.work.results import LossBin, LossPoint
 TIME_BINS = 20
 CURVE_POINTS = 200
 DIGEST = "sha256"  # among the metadata of a saved state
-KEPT_FIELDS = ("step", "seconds", "threads", "data", "is_compiled", "processes")
+KEPT_FIELDS = ("step", "seconds", "threads", "data", "at_once", "is_compiled", "processes")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors as safetensors, which holds them row by row whatever their memory format."""
-    packed = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    # One by one, so that a device that is full of them does not have to hold copies.
+    packed = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         try:
             save_file(packed, temporary, metadata=metadata)
@@ -42,7 +43,7 @@ def digest_of(key: str, tensors: Mapping[str, Tensor], kept: Mapping[str, str]) 
     digest = hashlib.sha256(json.dumps([key, dict(kept)], sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
-        digest.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -57,6 +58,7 @@ class State:
     by_time: Tensor  # [2, TIME_BINS] sum and count of the losses of the last tenth, by time
     threads: int  # on a CPU, sums depend on it in their last bits
     data: str  # fingerprint of the images
+    at_once: int  # images at most that go through the network together: what fits into memory
     step: int = 0
     seconds: float = 0.0
     is_compiled: bool = False  # as the threads: a resumed training ends in the same bits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -24,10 +25,12 @@ from harness.engine.hyperparameters import (
     learning_rate,
 )
 from harness.engine.inputs import images_of
+from harness.engine.memory import REMEDY, free_on, half_of, needed_by_a_step, tried
 from harness.engine.network import Predictor, build, make_schedule, memory_format, to_signal
 from harness.engine.noise import Purpose, batch_at, generator, normal
 from harness.engine.share import ALONE, Share
 from harness.engine.state import TIME_BINS, State
+from harness.errors import MachineError
 from harness.execute import machine
 from harness.work.cells import Training
 from harness.work.options import Workplace
@@ -71,18 +74,73 @@ class Setting:
             torch.zeros(2, TIME_BINS, device=self.device),
             threads,
             self.images.fingerprint,
+            self.training.batch_size,
             is_compiled=is_compiled,
         )
 
 
+class Steps:
+    """The steps of a training, one at each call: returns its times and losses, one an image. Where
+    memory runs out, the step is made with half as many images at once, and so are those that
+    follow."""
+
+    def __init__(self, state: State, setting: Setting, share: Share = ALONE):
+        self._training = state, setting, share
+        self.network = ready(*self._training)
+        self._one_step = step_of(setting, self.network.network, share)
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        state, setting, share = self._training
+        while (made := tried(self._one_step, state)) is None:
+            del self._one_step  # which holds the images
+            halve(state, setting, share)
+            self.network = ready(state, setting, share)
+            self._one_step = step_of(setting, self.network.network, share)
+        return made
+
+
 def ready(state: State, setting: Setting, share: Share = ALONE) -> Compiled:
-    """The state's network as its steps call it: compiled before the clock runs, where it is to
-    be."""
+    """The state's network as its steps call it: compiled before the clock runs, where it is to be,
+    for parts of a batch that fit into memory."""
     if not state.is_compiled:
         return Compiled(state.network)
-    own = share.of(setting.training.batch_size)
-    shape = (own.stop - own.start, *setting.images.train.shape[1:])
-    return compiled(state.network, [shape], setting.precision, setting.device, for_training=True)
+    size = setting.training.batch_size
+    own = torch.arange(size)[share.of(size)]
+    while True:
+        sizes = {len(part) for part in torch.split(own, state.at_once)}
+        shapes = [(size, *setting.images.train.shape[1:]) for size in sorted(sizes)]
+        made = tried(
+            lambda shapes=shapes: compiled(
+                state.network, shapes, setting.precision, setting.device, for_training=True
+            )
+        )
+        if not share.any(made is None):
+            assert made
+            return made
+        halve(state, setting, share)
+
+
+def halve(state: State, setting: Setting, share: Share) -> None:
+    """Take half as many images at once as did not fit. Raises MachineError where it was one."""
+    most = min(state.at_once, share.most(setting.training.batch_size))
+    if most == 1:
+        raise MachineError(
+            f"a training step of model {setting.training.model} does not fit into memory, even one "
+            f"image at a time: {needed(state, setting)}{free_on(setting.device)}. {REMEDY}"
+        )
+    state.at_once = half_of(most)
+    if state.is_compiled:
+        torch.compiler.reset()  # its CUDA graphs hold the memory of larger parts
+
+
+def needed(state: State, setting: Setting) -> str:
+    """How much memory a step on one image takes; nothing where the network does not let that be
+    worked out."""
+    with suppress(Exception):  # of a network of another package: many kinds
+        one = (1, *setting.images.train.shape[1:])
+        amount = needed_by_a_step(state.network, setting.precision, one)
+        return f"that takes about {machine.size(amount)} beside the weights, and "
+    return ""
 
 
 def step_of(
@@ -91,7 +149,8 @@ def step_of(
     share: Share = ALONE,
 ) -> Callable[[State], tuple[Tensor, Tensor]]:
     """The function that makes the state's next step, by `network` in the place of the state's own:
-    returns its times and losses, one an image."""
+    returns its times and losses, one an image. Where memory runs out in one process, it changes
+    nothing in any of them and raises OutOfMemoryError."""
     training, images, device = setting.training, setting.images, setting.device
     data = torch.from_numpy(images.train).to(device)
     target = TARGETS[training.target]
@@ -99,7 +158,9 @@ def step_of(
     layout = memory_format(images.size, setting.precision, device)
     size, own = training.batch_size, share.of(training.batch_size)
 
-    def one_step(state: State) -> tuple[Tensor, Tensor]:
+    def gradients(state: State) -> tuple[Tensor, Tensor]:
+        """Of the mean loss of the batch, added up over parts that fit into memory: each process
+        has its share of them. Returns the times of the batch and the losses of the share."""
         draw = generator(Purpose.TRAINING, training.seed, state.step, 0)
         t = training_times(setting.schedule, torch.from_numpy(draw.random(size)))
         chosen = batch_at(state.step, training.seed, len(data), size)[own].to(device)
@@ -111,15 +172,35 @@ def step_of(
         eps = normal(shape, device, Purpose.TRAINING, training.seed, state.step, 1)[own]
 
         predict = Predictor(state.network if network is None else network, setting.precision)
-        losses = training_losses(
-            predict, setting.schedule, target, weighting, batch, t[own], eps, LOSSES[training.loss]
-        )
-        torch.autograd.backward(share.mean(losses, size))
+        losses = []
+        parts = (torch.split(value, state.at_once) for value in (batch, t[own], eps))
+        for x_0, times, noise in zip(*parts, strict=True):
+            loss = training_losses(
+                predict, setting.schedule, target, weighting, x_0, times, noise,
+                LOSSES[training.loss],
+            )  # fmt: skip
+            torch.autograd.backward(share.mean(loss, size))
+            if state.is_compiled and len(loss) < len(batch):
+                # The next replay of a CUDA graph would overwrite the gradients that this one left.
+                for parameter in state.network.parameters():
+                    if parameter.grad is not None:
+                        parameter.grad = parameter.grad.clone()
+            losses.append(loss.detach())
+        return t, torch.cat(losses)
+
+    def one_step(state: State) -> tuple[Tensor, Tensor]:
+        found = tried(gradients, state)
+        if share.any(found is None):
+            state.optimizer.zero_grad()
+            raise torch.OutOfMemoryError("out of memory, in one of the processes at least")
+        assert found
+        t, losses = found
+        share.average(state.network.parameters())
         nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
         state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)
         state.optimizer.step()
         state.optimizer.zero_grad()
         state.follow(ema_decay(training, state.step))
-        return t, share.all_of(losses.detach(), size)
+        return t, share.all_of(losses, size)
 
     return one_step

@@ -16,12 +16,13 @@ from safetensors import SafetensorError
 
 from harness.engine.compiled import Compiled
 from harness.engine.curves import schedule_csv
+from harness.engine.memory import said_in_one_line, tried
 from harness.engine.network import with_weights
 from harness.engine.sample import preview
 from harness.engine.share import Share, in_processes
 from harness.engine.state import State, write_tensors
-from harness.engine.steps import Setting, ready, step_of
-from harness.errors import HarnessError, MachineError
+from harness.engine.steps import Setting, Steps
+from harness.errors import HarnessError, MachineError, is_out_of_memory, say_once
 from harness.execute import machine
 from harness.execute.progress import Progress, Report, Stopped
 from harness.store import CHECKPOINT, STATE, WEIGHTS, Store, checksum_of, set_aside
@@ -76,17 +77,17 @@ def train(job: TrainJob, at: Workplace, report: Report) -> TrainingResult:
 def run_steps(job: TrainJob, at: Workplace, report: Report) -> TrainingResult | None:
     """Do all steps, alone or together with others; None where another process keeps the result."""
     training, share = job.training, Share.here()
-    setting = Setting.of(training, at)
-    state = begun(job, setting, Store(at.store), share)
-    torch.set_num_threads(state.threads)
-    network = ready(state, setting, share)
-    one_step = step_of(setting, share.shared(network.network), share)
-    between_steps = BetweenSteps(setting, state, Store(at.store), report)
-    while state.step < training.training_steps:
-        state.keep_losses(*one_step(state))
-        state.step += 1
-        share.decide(between_steps)
-    return finish(setting, state, Store(at.store), network) if share.is_first else None
+    with said_in_one_line(f"training {training.key} was trained", at.device):
+        setting = Setting.of(training, at)
+        state = begun(job, setting, Store(at.store), share)
+        torch.set_num_threads(state.threads)
+        one_step = Steps(state, setting, share)
+        between_steps = BetweenSteps(setting, state, Store(at.store), report)
+        while state.step < training.training_steps:
+            state.keep_losses(*one_step())
+            state.step += 1
+            share.decide(between_steps)
+        return finish(setting, state, Store(at.store), one_step.network) if share.is_first else None
 
 
 def begun(job: TrainJob, setting: Setting, store: Store, share: Share) -> State:
@@ -97,7 +98,9 @@ def begun(job: TrainJob, setting: Setting, store: Store, share: Share) -> State:
     if saved.exists():
         try:
             state.restore(saved)
-        except (SafetensorError, FileNotFoundError, KeyError, TypeError, ValueError):
+        except (SafetensorError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
             # Half a file, after a power cut, or that of another version: begin again, with
             # nothing of what was read until then.
             if share.is_first and saved.exists():
@@ -162,8 +165,16 @@ def kept_on_the_way(setting: Setting, state: State, store: Store) -> dict[str, b
         write_tensors(store.model(training.key, CHECKPOINT), state.average, {})
     if step * SHEETS // training.training_steps == (step - 1) * SHEETS // training.training_steps:
         return {}
-    shown = with_weights(training, state.average, setting.images, setting.device)
-    return {f"sheets/step_{step:07d}.png": preview(shown)}
+    picture = tried(
+        lambda: preview(with_weights(training, state.average, setting.images, setting.device))
+    )
+    if picture is None:
+        say_once(
+            f"training {training.key}: there is no memory for samples beside it, and some are not "
+            "shown"
+        )
+        return {}
+    return {f"sheets/step_{step:07d}.png": picture}
 
 
 def finish(setting: Setting, state: State, store: Store, network: Compiled) -> TrainingResult:
@@ -188,6 +199,7 @@ def finish(setting: Setting, state: State, store: Store, network: Compiled) -> T
             versions=machine.versions(),
             threads=state.threads,
             processes=state.processes,
+            micro_batches=-(-training.batch_size // (state.processes * state.at_once)),
             is_compiled=state.is_compiled and not network.trouble,
             compile_trouble=network.trouble,
         ),

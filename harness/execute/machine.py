@@ -147,6 +147,23 @@ def memory_in_use(device: torch.device) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that are left: on a GPU, else for this process within the limit set for it."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free, process = int(psutil.virtual_memory().available), psutil.Process()
+    if hasattr(process, "rlimit"):  # not on macOS
+        limit, _ = process.rlimit(psutil.RLIMIT_AS)
+        if limit != psutil.RLIM_INFINITY:
+            free = min(free, max(0, limit - int(process.memory_info().vms)))
+    return free
+
+
+def size(amount: float) -> str:
+    """Bytes in words: `40 MB`, `1.2 GB`."""
+    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{max(1, amount / 1e6):.0f} MB"
+
+
 def forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

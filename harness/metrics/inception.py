@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BadOption, DataError
+from harness.errors import BadOption, DataError, is_out_of_memory
 from harness.lazy import torch
 from harness.metrics.pretrained import (
     Features,
@@ -103,6 +103,8 @@ class InceptionFeatures(Pretrained):
         try:
             network = Inception(self.label, [str(self._layer)], pickled)
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             raise DataError(
                 f"{self._file} does not hold weights of this Inception network ({short(error)}). "
                 f"Get {TORCH_FIDELITY} from the releases of torch-fidelity."

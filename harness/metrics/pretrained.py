@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.downloads import fetch
-from harness.errors import BadOption, DataError
+from harness.errors import BadOption, DataError, is_out_of_memory
 from harness.lazy import torch
 
 Images = NDArray[np.uint8]
@@ -129,6 +129,8 @@ def weights_in(file: Path) -> dict[str, torch.Tensor]:
             weights = torch.load(file, map_location="cpu", weights_only=True)
         return {name: tensor.float() for name, tensor in weights.items()}
     except Exception as error:  # safetensors, zip and pickle each fail in their own way
+        if is_out_of_memory(error):
+            raise
         raise DataError(
             f"{file} cannot be read as weights ({short(error)}). Get it once more."
         ) from error

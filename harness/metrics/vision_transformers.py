@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError, MissingPackage
+from harness.errors import DataError, MissingPackage, is_out_of_memory
 from harness.lazy import torch
 from harness.metrics.pretrained import (
     Pretrained,
@@ -91,6 +91,8 @@ class DinoV2Features(Pretrained):
             positions = dinov2_positions(weights["pos_embed"], network.patch_embed.grid_size[0])
             network.load_state_dict(weights | {"pos_embed": positions})
         except (RuntimeError, KeyError) as error:
+            if is_out_of_memory(error):
+                raise
             raise DataError(
                 f"{self._file} does not hold weights of {self.label} ({short(error)}). Set "
                 "'model' to that of the file, or get the file once more."
@@ -138,6 +140,8 @@ class ClipFeatures(Pretrained):
                 warnings.simplefilter("ignore", FutureWarning)
                 network = FeatureExtractorCLIP(self.label, ["clip"], str(self._file))
         except (RuntimeError, KeyError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
             raise DataError(
                 f"{self._file} does not hold weights of {self.label} ({short(error)}). Get it "
                 "once more, as OpenAI's archive of TorchScript."

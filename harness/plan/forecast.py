@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from harness.diffusion.samplers import evaluations
+from harness.execute.machine import size
 from harness.store import Store
 from harness.work.cells import Cell, Part, Training
 from harness.work.results import SamplingPath
@@ -165,8 +166,3 @@ def warnings_of(cell: Cell, path: SamplingPath) -> list[str]:
             "log SNR that it was trained on, and get its answer for the nearest"
         )
     return warnings
-
-
-def size(amount: float) -> str:
-    """`40 MB`, `1.2 GB`."""
-    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{max(1, amount / 1e6):.0f} MB"

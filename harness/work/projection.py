@@ -87,7 +87,11 @@ def facts_of(result: Result) -> dict[str, str]:
         "compiled": made.compile_trouble or made.is_compiled,
     }
     if isinstance(result, TrainingResult):
-        facts |= {"threads": made.threads, "processes": made.processes}
+        facts |= {
+            "threads": made.threads,
+            "processes": made.processes,
+            "micro_batches": made.micro_batches,
+        }
     else:
         facts |= {
             "training_key": result.cell.training.key,

@@ -160,6 +160,7 @@ class Provenance:
     extractor_fingerprint: str = ""
     threads: int | None = None
     processes: int = 1
+    micro_batches: int = 1  # in which each process worked on its share of a batch, for its memory
     is_compiled: bool = False
     compile_trouble: str = ""  # why it was not, where it should have been
 

@@ -7,6 +7,7 @@ import made
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from harness.engine import compiled as module
 from harness.engine import denoisers as denoisers_module
@@ -103,14 +104,58 @@ def test_batches_too_large_to_compile_are_halved(tmp_path, monkeypatch):
 
 def test_each_process_compiles_for_its_share_of_the_batch(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        steps_module, "compiled", lambda network, shapes, *_, **__: seen.append(shapes)
-    )
+
+    def only_look(network, shapes, *arguments, **options):
+        seen.append(shapes)
+        return Compiled(network)
+
+    monkeypatch.setattr(steps_module, "compiled", only_look)
+    monkeypatch.setattr(Share, "any", lambda share, happened: happened)  # the others are not here
     setting = steps_module.Setting.of(TRAINING, Workplace(tmp_path, tmp_path, "cpu"))
     state = setting.first_state(1, is_compiled=True)
     for share in (Share(), Share(0, 3), Share(1, 3)):
         steps_module.ready(state, setting, share)
     assert seen == [[(8, 1, 8, 8)], [(2, 1, 8, 8)], [(3, 1, 8, 8)]]
+
+
+def test_a_network_is_compiled_for_parts_of_a_batch_that_fit(tmp_path, monkeypatch):
+    tried = []
+
+    def only_small(network, shapes, *arguments, **options):
+        tried.append([size for size, *_ in shapes])
+        if max(tried[-1]) > 3:
+            raise torch.OutOfMemoryError("too large")
+        return Compiled(network)
+
+    monkeypatch.setattr(steps_module, "compiled", only_small)
+    batches_of_seven = replace(TRAINING, batch_size=7)
+    setting = steps_module.Setting.of(batches_of_seven, Workplace(tmp_path, tmp_path, "cpu"))
+    state = setting.first_state(1, is_compiled=True)
+    steps_module.ready(state, setting)
+    assert tried == [[7], [3, 4], [1, 2]]
+    assert state.at_once == 2
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_compiled_training_in_parts_ends_in_the_same_weights(tmp_path, monkeypatch):
+    train_in(tmp_path / "plain")
+    first_state = steps_module.Setting.first_state
+
+    def in_parts(*given):
+        state = first_state(*given)
+        state.at_once = 3  # of 8: two of 3, and one of 2
+        return state
+
+    monkeypatch.setattr(steps_module.Setting, "first_state", in_parts)
+    made_by = train_in(tmp_path / "parts", compile=True).provenance
+    assert (made_by.is_compiled, made_by.micro_batches) == (True, 3)
+    mine, theirs = (
+        load_file(Store(tmp_path / folder).model(TRAINING.key, WEIGHTS))
+        for folder in ("parts", "plain")
+    )
+    for name, value in theirs.items():
+        torch.testing.assert_close(mine[name], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from harness.data.datasets import DATASETS
 from harness.engine.network import build, with_weights
 from harness.engine.sample import sample
 from harness.engine.train import TrainJob, train
+from harness.errors import MachineError
 from harness.execute import machine
 from harness.execute.progress import Stopped
 from harness.store import Store
@@ -60,6 +61,26 @@ def test_training_learns_and_goes_on_after_a_stop(tmp_path):
     assert result.provenance.machine == torch.cuda.get_device_name()
     assert result.provenance.precision == machine.find_precision("auto", torch.device("cuda"))
     assert Store(tmp_path).has_model(TRAINING.key)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_batch_that_does_not_fit_is_trained_in_parts(tmp_path, compile):
+    """On what is left of a GPU of which torch may use little; a whole batch takes about 2 GB."""
+    large = replace(TRAINING, model=Part("small"), batch_size=4096, training_steps=5)
+    job, at = TrainJob(large, 1, compile), Workplace(tmp_path / "tight", tmp_path, "cuda")
+    total = torch.cuda.get_device_properties(0).total_memory
+    try:
+        torch.cuda.set_per_process_memory_fraction(0.5e9 / total)
+        tight = train(job, at, quietly)
+        torch.cuda.set_per_process_memory_fraction(0.01e9 / total)
+        with pytest.raises(MachineError, match="memory"):
+            train(job, replace(at, store=tmp_path / "none"), quietly)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert tight.provenance.micro_batches > 1
+    roomy = train(job, replace(at, store=tmp_path / "roomy"), quietly)
+    assert roomy.provenance.micro_batches == 1
+    assert tight.loss == pytest.approx(roomy.loss, rel=1e-2)
 
 
 def test_a_gpu_samples_the_images_that_a_cpu_samples():

@@ -9,9 +9,10 @@ import torch
 
 from harness.data.datasets import DATASETS
 from harness.engine import sample as module
+from harness.engine.memory import in_halves
 from harness.engine.network import log_snr_range, make_schedule, to_bytes, to_signal, with_weights
 from harness.engine.pictures import sheet
-from harness.engine.sample import NotFinite, in_halves, preview, sample
+from harness.engine.sample import NotFinite, preview, sample
 from harness.errors import MachineError
 from harness.work.cells import Part
 
@@ -134,7 +135,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_so_are_those_that_follow():
             raise torch.OutOfMemoryError
         return batch
 
-    done = list(in_halves([range(128), range(128, 200)], work))
+    done = list(in_halves([range(128), range(128, 200)], work, "cpu"))
     assert tried == [128, 64, 32, 32, 32, 32, 32, 32, 8]
     assert [i for batch in done for i in batch] == list(range(200))
 
@@ -144,7 +145,7 @@ def test_where_not_one_image_fits_that_is_said():
         raise torch.OutOfMemoryError
 
     with pytest.raises(MachineError, match="one image"):
-        list(in_halves([range(4)], work))
+        list(in_halves([range(4)], work, "cpu"))
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])

@@ -10,9 +10,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
+from harness.engine import share as share_module
+from harness.engine import steps
 from harness.engine.share import Share, in_processes
-from harness.engine.train import Diverged, TrainJob, train
+from harness.engine.train import Diverged, TrainJob, run_steps, train
 from harness.errors import MachineError
 from harness.execute.here import here
 from harness.execute.progress import Stopped
@@ -72,6 +75,23 @@ def test_the_average_over_the_shares_is_the_mean_of_the_batch():
     shares = [Share(rank, 3) for rank in range(3)]
     means = [share.mean(losses[share.of(7)], 7) for share in shares]
     torch.testing.assert_close(sum(means) / 3, losses.mean())
+    parts = [share.mean(part, 7) for share in shares for part in losses[share.of(7)].split(2)]
+    torch.testing.assert_close(sum(parts) / 3, losses.mean())
+
+
+def test_gradients_are_averaged_whatever_their_layout(monkeypatch):
+    network = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Linear(4, 5)).to(
+        memory_format=torch.channels_last
+    )
+    used = [*network[0].parameters(), network[1].weight]  # a bias has no gradient
+    mine, theirs = ([torch.randn_like(one) for one in used] for _ in range(2))
+    for parameter, gradient in zip(used, mine, strict=True):
+        parameter.grad = gradient.clone()
+    others = torch.cat([one.reshape(-1) for one in theirs])
+    monkeypatch.setattr(share_module.distributed, "all_reduce", lambda sum: sum.add_(others))
+    Share(0, 2).average(network.parameters())
+    for parameter, one, another in zip(used, mine, theirs, strict=True):
+        torch.testing.assert_close(parameter.grad, (one + another) / 2)
 
 
 def test_two_processes_train_as_one_does_from_inside_a_worker(tmp_path, alone):
@@ -116,6 +136,32 @@ def test_more_devices_than_images_in_a_batch_are_refused(tmp_path):
     small = replace(TOGETHER, training=replace(TRAINING, batch_size=1))
     with pytest.raises(MachineError, match=r"batch_size=1\. Use at most 1"):
         train(small, at(tmp_path), quietly)
+
+
+def with_little_memory_in_the_second(job, at, report):
+    build = steps.build
+
+    def tight(*given):
+        network = build(*given)
+        network.register_forward_pre_hook(refuse)
+        return network
+
+    def refuse(network, images):
+        if len(images[0]) > 6:
+            raise torch.OutOfMemoryError("out of memory")
+
+    if os.environ["RANK"] == "1":
+        steps.build = tight
+    return run_steps(job, at, report)
+
+
+@pytest.mark.faults
+def test_where_memory_runs_out_in_one_process_all_work_in_parts(tmp_path, alone):
+    result = in_processes(
+        2, "cpu", quietly, with_little_memory_in_the_second, TOGETHER, at(tmp_path)
+    )
+    assert result.provenance.micro_batches == 4  # 16 and 17 images, by 5: after 17 and 9
+    assert_trained_alike(tmp_path, alone)
 
 
 def die_in_the_second(report):

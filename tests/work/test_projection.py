@@ -65,6 +65,12 @@ def test_a_machine_that_did_not_compile_says_why():
     assert facts_of(made.result())["compiled"] == "False"
 
 
+def test_a_training_says_in_how_many_parts_its_batches_went():
+    parts = replace(made.PROVENANCE, micro_batches=4)
+    assert facts_of(made.trained(provenance=parts))["micro_batches"] == "4"
+    assert facts_of(made.trained())["micro_batches"] == "1"
+
+
 @pytest.mark.parametrize("name", ["precision", "precision_se"])
 def test_the_precision_of_images_is_not_that_of_numbers(name):
     assert column_of(name) == name.replace("precision", "precision_score")
