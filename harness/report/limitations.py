@@ -114,6 +114,13 @@ def _of_the_measurements(experiment: Experiment) -> Iterator[str]:
     if reused := sum(run.is_reused for run in runs if run):
         were = "was" if reused == 1 else "were"
         yield f"{count(reused, 'cell')} {were} measured by an earlier run and reused."
+    parts = [n for one in experiment.trainings if (n := one.provenance.micro_batches) > 1]
+    if parts:
+        yield (
+            f"{count(len(parts), 'training')} added up gradients over as many as {max(parts)} "
+            "parts of each batch, for which there was no memory as a whole: the same steps but for "
+            "rounding, and more seconds."
+        )
     reasons: dict[str, set[str]] = {}
     for one in experiment.cells:
         for name, reason in one.undefined.items():

@@ -36,6 +36,14 @@ def test_limitations_name_what_is_missing_reused_and_measured_elsewhere(results,
     assert "measured on 2 machines" in text
 
 
+def test_trainings_whose_batches_did_not_fit_into_memory_are_told(results):
+    first, *others = results.trainings
+    parts = replace(first, provenance=replace(first.provenance, micro_batches=4))
+    text = said(replace(results, trainings=(parts, *others)))
+    assert "1 training added up gradients over as many as 4 parts of each batch" in text
+    assert "parts of each batch" not in said(results)
+
+
 def test_cells_at_the_checkpoint_are_none_of_those_that_a_grid_has(results):
     cell = replace(results.cells[0].cell, weights="0.9")
     beside = replace(results, cells=(*results.cells[1:], replace(results.cells[0], cell=cell)))
