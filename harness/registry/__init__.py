@@ -31,6 +31,7 @@ from harness.errors import (
     HarnessError,
     PartFailed,
     UnknownName,
+    is_out_of_memory,
     printable,
     reason_of,
     suggestion,
@@ -218,9 +219,11 @@ class Registry(Generic[P]):
         through."""
         try:
             yield
-        except (HarnessError, MemoryError, KeyboardInterrupt):
+        except (HarnessError, KeyboardInterrupt):
             raise
         except BaseException as error:  # SystemExit, or the panic of an extension module
+            if is_out_of_memory(error):
+                raise
             told = reason_of(error) if isinstance(error, Fault) else f"{what}: {reason_of(error)}"
             use = use or f"another {self.kind}, or have that one repaired"
             raise PartFailed(

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from harness.diffusion.objective import TARGETS, WEIGHTINGS, training_losses, training_times
+from harness.diffusion.samplers import SAMPLERS
 from harness.engine import measure as measure_module
 from harness.engine import network as network_module
 from harness.engine import steps as steps_module
@@ -238,6 +239,12 @@ def test_threads_that_cannot_be_started_are_told_in_one_line():
         raise_(RuntimeError("can't start new thread"))
     with pytest.raises(KeyError), said_in_one_line("it worked", "cpu"):
         raise_(KeyError("another error"))
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_part_is_not_blamed_for_want_of_memory(error):
+    with pytest.raises(type(error)), SAMPLERS.blamed("ddim"):
+        raise_(error)
 
 
 def test_features_are_taken_of_fewer_images_where_a_chunk_does_not_fit():
