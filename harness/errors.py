@@ -6,8 +6,17 @@ Every message says what is wrong, where, what was given, and ends in what to do:
 import errno
 import logging
 import re
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import cache
+from itertools import accumulate
+from typing import TypeVar
+
+T = TypeVar("T")
+
+LONGEST_LINE = 1_000  # letters of a message
+MOST_LETTERS = 3_000  # of a list in a message
+MOST_NAMES = 24  # that a message lists
 
 # Of torch on a GPU, a processor and Windows, of its libraries, and of the operating system.
 OUT_OF_MEMORY = re.compile(
@@ -17,7 +26,10 @@ OUT_OF_MEMORY = re.compile(
 
 
 class HarnessError(Exception):
-    """Something the user can fix."""
+    """Something the user can fix. What its message quotes may be anybody's: it is made legible."""
+
+    def __init__(self, message: object = ""):
+        super().__init__("\n".join(map(shortened, legible(str(message)).split("\n"))))
 
 
 class UnknownName(HarnessError, ValueError):
@@ -75,7 +87,7 @@ class TrackerAway(TrackingError):
 @cache
 def say_once(text: str) -> None:
     """A line about trouble that stops nothing, told once by a process."""
-    logging.getLogger("harness").warning("%s", text)
+    logging.getLogger("harness").warning("%s", legible(text))
 
 
 class Fault(Exception):
@@ -108,6 +120,34 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def suggestion(name: str, known: list[str]) -> str:
     """How an error about an unknown name ends."""
-    close = get_close_matches(str(name), known, n=1)
+    close = get_close_matches(str(name)[:LONGEST_LINE], known, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"{hint} Available: {', '.join(known)}."
+    return f"{hint} Available: {', '.join(at_most(known, MOST_NAMES))}."
+
+
+def at_most(items: Sequence[T], most: int, in_words: Callable[[T], str] = str) -> list[str]:
+    """As many items as a person reads, in words, and how many more there are."""
+    told = [in_words(item) for item in items[:most]]
+    fits = sum(size <= MOST_LETTERS for size in accumulate(map(len, told)))
+    told = told[: max(1, fits)]
+    more = len(items) - len(told)
+    return [*told, f"... and {more:,} more"] if more else told
+
+
+def legible(text: str) -> str:
+    """Text in which what a terminal would obey, or not show, is written out: `\\x1b`."""
+    if text.isprintable():
+        return text
+    shown = (
+        each if each.isprintable() or each in "\n\N{NO-BREAK SPACE}" else ascii(each)[1:-1]
+        for each in text
+    )
+    return "".join(shown)
+
+
+def shortened(line: str, longest: int = LONGEST_LINE) -> str:
+    """A line whose middle is left out where it is too long to be read."""
+    if len(line) <= longest:
+        return line
+    half = longest // 2
+    return f"{line[:half]} ... {line[-half + 5 :]}"

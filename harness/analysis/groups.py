@@ -18,7 +18,7 @@ from harness.analysis.decisions import SAMPLING, UNMEASURED, Effect, seed_effect
 from harness.analysis.pairs import Pair, mean_size, sampling_effect
 from harness.analysis.questions import judged_pair
 from harness.analysis.study import Quantity, Study, differences
-from harness.errors import NotComparable, StoreError
+from harness.errors import NotComparable, StoreError, at_most
 from harness.metrics.distances import METRICS
 from harness.work.cells import FINGERPRINT, Cell, titles
 from harness.work.filters import Filter
@@ -205,9 +205,20 @@ def the_one(cells: Sequence[Cell], wanted: str) -> Cell:
     found = named(cells, wanted)
     if len(found) > 1:
         title_of = titles(found)
-        some = "\n".join(f"  {cell.key}  {title_of[cell.key]}" for cell in found[:SHOWN])
-        raise StoreError(f"'{wanted}' names {len(found)} cells. Use one of their keys:\n{some}")
+        some = at_most(found, SHOWN, lambda cell: f"{cell.key}  {title_of[cell.key]}")
+        told = "\n  ".join([f"'{wanted}' names {len(found)} cells. Use one of their keys:", *some])
+        raise StoreError(f"{told}{differing(found) if len(found) > SHOWN else ''}")
     return found[0]
+
+
+def differing(cells: Sequence[Cell]) -> str:
+    """The fields in which cells differ, and the values that a filter may name."""
+    fields = [cell.fields() for cell in cells]
+    values = {name: list(dict.fromkeys(str(each.get(name, "-")) for each in fields))
+              for name in dict.fromkeys(name for each in fields for name in each)}  # fmt: skip
+    told = [f"{name}={' or '.join(at_most(found, SHOWN))}"
+            for name, found in values.items() if len(found) > 1]  # fmt: skip
+    return f"\nOr add to the filter what tells them apart: {', '.join(told)}." if told else ""
 
 
 def meant(cells: Sequence[Cell], text: str) -> list[Cell]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from harness.diffusion.objective import check_target
@@ -43,19 +45,24 @@ def contradictions(
 
 def starts_refused(cells: Collection[Cell]) -> Iterator[str]:
     """Spacings and samplers that cannot begin where no signal is left."""
-    paths = dict.fromkeys(
-        (cell.sample_schedule, cell.spacing, cell.steps, cell.sampler.name)
-        for cell in cells
-        if made_schedule(cell.sample_schedule).ends_in_pure_noise
-    )
-    for schedule, spacing, steps, sampler in paths:
-        made, rule = made_schedule(schedule), SPACINGS[spacing.name]
-        if told := refusal(rule, "check_schedule", made):
+    steps_of: dict[tuple[Part, Part, str], dict[int, None]] = {}
+    for cell in cells:
+        if made_schedule(cell.sample_schedule).ends_in_pure_noise:
+            path = cell.sample_schedule, cell.spacing, cell.sampler.name
+            steps_of.setdefault(path, {})[cell.steps] = None
+    for (schedule, spacing, sampler), steps in steps_of.items():
+        if told := refusal(SPACINGS[spacing.name], "check_schedule", made_schedule(schedule)):
             yield told
-        elif not refusal(rule, "check_steps", steps, **spacing.keywords):
-            at = first_log_snr(schedule, spacing, steps)
-            if told := refusal(SAMPLERS[sampler], "check_start", at):
-                yield told
+        elif refusal(SAMPLERS[sampler], "check_start", -math.inf):
+            # Until one is refused: the times of ten thousand numbers of steps take minutes.
+            refusals = (start_refused(schedule, spacing, each, sampler) for each in steps)
+            yield from islice(filter(None, refusals), 1)
+
+
+def start_refused(schedule: Part, spacing: Part, steps: int, sampler: str) -> str:
+    if refusal(SPACINGS[spacing.name], "check_steps", steps, **spacing.keywords):
+        return ""  # and that is told as such
+    return refusal(SAMPLERS[sampler], "check_start", first_log_snr(schedule, spacing, steps))
 
 
 @cache

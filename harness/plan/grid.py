@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel, PrivateAttr, ValidationError, field_validator, model_validator
 
+from harness.errors import GridError, at_most
 from harness.plan.contradictions import contradictions
 from harness.plan.expand import MOST_CELLS, by_training, check_size, kept, multiplied
 from harness.plan.grid_fields import Axes, GridFields, TrainingFields
-from harness.plan.grid_file import at_most, changed, fields_of, read_text, refused, words_of
+from harness.plan.grid_file import MOST_PROBLEMS, changed, fields_of, read_text, words_of
 from harness.work.cells import Cell
 from harness.work.filters import check_fields
 
@@ -59,7 +60,7 @@ class Grid(GridFields):
         cells = kept(multiplied(self), self.exclude)
         wrong = dict.fromkeys(contradictions(cells, {*self.steps}, self.metrics))
         if wrong:
-            raise ValueError("\n  ".join(at_most(list(wrong))))
+            raise ValueError("\n  ".join(at_most(list(wrong), MOST_PROBLEMS)))
         self._cells = tuple(by_training(cells))
         return self
 
@@ -74,7 +75,7 @@ def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid:
         grid = Grid.model_validate(fields)
     except ValidationError as error:
         within: dict[str, type[BaseModel]] = {"training": TrainingFields, "include": Axes}
-        raise refused(words_of(error, path, Grid, within)) from None
+        raise GridError(words_of(error, path, Grid, within)) from None
     grid._text = changed(overrides) + text
     return grid
 

@@ -13,31 +13,32 @@ from ruamel.yaml import YAML
 from ruamel.yaml.composer import Composer, MaxDepthExceededError
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.events import AliasEvent
 
-from harness.errors import GridError, printable, suggestion
+from harness.errors import GridError, at_most, suggestion
 from harness.registry.signature import shown
 
 LARGEST_FILE = 200_000  # bytes
+MOST_VALUES = 15_000  # keys included
 DEEPEST = 50  # lists and mappings within each other
 MOST_PROBLEMS = 30  # told at once
 
 
-class WithoutAliases(Composer):
-    """Refuses aliases: a small file could stand for a huge one."""
+class OfAPerson(Composer):
+    """Refuses what a small file could use to stand for a huge one, anchors and their aliases, and
+    more values than a person writes: the parser takes 0.1 ms for each."""
+
+    values = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.parser.check_event(AliasEvent):
-            raise MarkedYAMLError(
-                problem="aliases (*name) are not read here. Use the value itself.",
-                problem_mark=self.parser.peek_event().start_mark,
-            )
+        event = self.parser.peek_event()
+        self.values += 1
+        if getattr(event, "anchor", None) is not None:
+            told = "anchors and aliases (&name, *name) are not read here. Use the value itself."
+            raise MarkedYAMLError(problem=told, problem_mark=event.start_mark)
+        if self.values > MOST_VALUES:
+            told = f"here are more than {MOST_VALUES:,} values. Use shorter lists."
+            raise MarkedYAMLError(problem=told, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
-
-
-def refused(message: str) -> GridError:
-    """The error with this message, in which no control character of the file is left."""
-    return GridError(printable(message))
 
 
 def read_text(path: Path) -> str:
@@ -45,22 +46,22 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)  # /dev/zero has no end
         if len(content) > LARGEST_FILE:
-            raise refused(
+            raise GridError(
                 f"{path} is larger than {LARGEST_FILE:,} bytes and no grid file. Use a smaller one."
             )
         return content.decode("utf-8")
     except (OSError, ValueError) as error:
         if isinstance(error, UnicodeDecodeError):
-            raise refused(f"the grid {path} is not text in UTF-8. Use that encoding.") from None
+            raise GridError(f"the grid {path} is not text in UTF-8. Use that encoding.") from None
         told = getattr(error, "strerror", None) or error
-        raise refused(f"the grid {path} cannot be read: {told}") from None
+        raise GridError(f"the grid {path} cannot be read: {told}") from None
 
 
 def fields_of(text: str, path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """The fields of a grid file with what the command line changes."""
     fields = parsed(text, str(path))
     if not isinstance(fields, dict):
-        raise refused(f"{path} is not a valid grid. Use `field: value` lines.")
+        raise GridError(f"{path} is not a valid grid. Use `field: value` lines.")
     for override in overrides:
         apply(fields, override)
     return fields
@@ -69,12 +70,12 @@ def fields_of(text: str, path: Path, overrides: Sequence[str]) -> dict[str, Any]
 def parsed(text: str, where: str) -> Any:
     """YAML to plain values. Raises GridError with the line."""
     reader = YAML(typ="safe", pure=True)
-    reader.Composer = WithoutAliases
+    reader.Composer = OfAPerson
     reader.max_depth = DEEPEST
     try:
         return reader.load(text)
     except (MaxDepthExceededError, RecursionError):
-        raise refused(f"{where} is not a grid: it is nested too deeply") from None
+        raise GridError(f"{where} is not a grid: it is nested too deeply") from None
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         told = str(error.problem or error.note or error)
@@ -82,25 +83,32 @@ def parsed(text: str, where: str) -> Any:
             told = re.sub(
                 r'.*?duplicate key "(.*?)" with.*', r"the field '\1' is given twice", told
             )
-        raise refused(f"{where}{line}: {told.splitlines()[0]}") from None
+        told = told.splitlines()[0].replace("'<stream end>'", "the end")
+        raise GridError(f"{where}{line}: {told}") from None
     except Exception as error:  # the parser's own constructors raise what they happen to
         told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise refused(f"{where} is not YAML: {told}") from None
+        raise GridError(f"{where} is not YAML: {told}") from None
 
 
 def apply(fields: dict[str, Any], override: str) -> None:
     """Set one `field.field=value`."""
     name, equals, value = override.partition("=")
     if not equals or not name:
-        raise refused(
+        raise GridError(
             f"'{override}' is not of the form field=value. Use such as training.steps=200."
         )
     *above, last = name.split(".")
     for step in above:
         fields = fields.setdefault(step, {})
         if not isinstance(fields, dict):
-            raise refused(f"'{override}': '{step}' has no fields within it. Use {step}=....")
-    fields[last] = parsed(value, f"'{override}'")
+            raise GridError(f"'{override}': '{step}' has no fields within it. Use {step}=....")
+    try:
+        fields[last] = parsed(value, f"'{override}'")
+    except GridError as error:
+        raise GridError(
+            f"{error}. Use a value as in a grid file, such as steps=[5,10], and quotes around all "
+            "of it where it has spaces."
+        ) from None
 
 
 def changed(overrides: Sequence[str]) -> str:
@@ -120,14 +128,8 @@ def words_of(
 ) -> str:
     """Every problem that was found with the fields of a model; some hold fields `within`."""
     found = error.errors(include_url=False)
-    told = at_most([in_words(each, model, within) for each in found])
+    told = at_most(found, MOST_PROBLEMS, lambda each: in_words(each, model, within))
     return "\n  ".join([f"{path} is not a valid grid:", *told])
-
-
-def at_most(problems: list[str]) -> list[str]:
-    """As many problems as a person reads, and how many more there are."""
-    more = len(problems) - MOST_PROBLEMS
-    return [*problems[:MOST_PROBLEMS], f"... and {more:,} more"] if more > 0 else problems
 
 
 PLAINLY = {

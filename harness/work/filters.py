@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.errors import BadOption, suggestion
+from harness.errors import MOST_NAMES, BadOption, at_most, suggestion
 from harness.work.cells import Cell, Param
 
 FILTER_FIELDS = [
@@ -58,9 +58,13 @@ class Filter:
         chosen = [cell for cell in cells if self.matches(cell)]
         if not chosen:
             fields = [cell.fields() for cell in cells]
-            present = "; ".join(
-                f"{name} has {', '.join(dict.fromkeys(str(found.get(name)) for found in fields))}"
+            values = {
+                name: list(dict.fromkeys(str(found.get(name)) for found in fields))
                 for name in self.conditions
+            }
+            present = "; ".join(
+                f"{name} has {', '.join(at_most(there, MOST_NAMES))}"
+                for name, there in values.items()
             )
             raise BadOption(f"no cell of the {of} matches '{self.text}'. Here {present}.")
         return chosen
