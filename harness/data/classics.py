@@ -65,6 +65,11 @@ def both_parts(
         f"Without a network, put {archive.name} into {data_dir}: a zip of the {side}x{side} images "
         "in two folders, train and test."
     )
+    if (kept := data_dir / torchvision_name).is_dir():
+        remedy = (
+            f"What is in {kept} is damaged or not all of it: delete it, and the same command "
+            f"fetches it once more. {remedy}"
+        )
     with suppress(Exception):  # not there yet, or broken: then it is fetched
         return by_torchvision(data_dir, torchvision_name, fetch=False)
     with download(f"The data set {name}", data_dir, remedy):

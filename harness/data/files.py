@@ -16,10 +16,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from harness.data.images import Images
-from harness.errors import DataError
+from harness.errors import DataError, at_most
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm",
                       ".tif", ".tiff", ".webp"})  # fmt: skip
+
+LARGEST_FILE = 2**30  # bytes; what it holds would be refused for its pixels
+MOST_SUFFIXES = 8  # that are named
 
 
 def read_images(path: Path, size: int, *, grey: bool = False, part: str = "") -> Images:
@@ -38,19 +41,18 @@ def images_and_notes(
     """The images as `read_images` gives them, and what was left out of them or altered, in
     sentences. Hidden files are no images and not counted."""
     images, altered = [], Counter[str]()
-    with files(path) as readers, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, and yet allowed
+    with files(path) as readers:
         names = sorted(name for name in readers if not part or part in name.parts[:-1])
         for name in filter(is_image, names):
-            content = read(readers[name], f"{name} in {path}")
-            images.append(as_square(content, f"{name} in {path}", size, grey, altered))
+            told = f"{name} in {path}".replace("\n", "\\n")
+            images.append(as_square(read(readers[name], told), told, size, grey, altered))
     if not images:
         where = f"a folder '{part}' of {path}" if part else str(path)
         raise DataError(
             f"no image in {where}. Use files that end in {', '.join(sorted(SUFFIXES))}."
         )
-    changes = [f"{counted(number, 'image')} {change}" for change, number in altered.items()]
-    return np.stack(images), (*skipped(names), *changes)
+    changes = [f"{counted(n, 'image')} {change}" for change, n in altered.items() if n]
+    return np.stack(images), (*skipped(names), *no_files(path), *changes)
 
 
 def skipped(names: Iterable[PurePosixPath]) -> list[str]:
@@ -62,7 +64,20 @@ def skipped(names: Iterable[PurePosixPath]) -> list[str]:
     )
     if not others:
         return []
-    return [f"{counted(others.total(), 'file')} skipped ({', '.join(sorted(others))})"]
+    suffixes = (suffix.replace("\n", "\\n") for suffix in sorted(others))
+    told = ", ".join(at_most([*suffixes], MOST_SUFFIXES))
+    return [f"{counted(others.total(), 'file')} skipped ({told})"]
+
+
+def no_files(path: Path) -> list[str]:
+    """How many names below a folder lead to nothing that can be read, as a sentence or none."""
+    if not path.is_dir():
+        return []
+    stray = sum(
+        not (file.is_file() or is_hidden(PurePosixPath(file.relative_to(path))))
+        for file in names_below(path)
+    )
+    return [f"{counted(stray, 'name')} skipped (no file: a broken link, a pipe)"] if stray else []
 
 
 def counted(number: int, noun: str) -> str:
@@ -81,31 +96,63 @@ def files(path: Path) -> Iterator[dict[PurePosixPath, Callable[[], bytes]]]:
     """The files below a folder or in a zip: the name of each, and how to read it."""
     if path.is_dir():
         found = below(path)
-        yield {PurePosixPath(file.relative_to(path).as_posix()): file.read_bytes for file in found}
+        yield {
+            PurePosixPath(file.relative_to(path).as_posix()): partial(read_file, file)
+            for file in found
+        }
         return
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError("it is no file")
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged zip is answered with almost any exception
         raise DataError(
             f"{path} is neither a folder nor a zip that can be read ({error}). A download or copy "
             "of it may have been cut short: get it once more."
         ) from error
     with archive:
         members = (member for member in archive.infolist() if not member.is_dir())
-        yield {PurePosixPath(member.filename): partial(archive.read, member) for member in members}
+        yield {
+            PurePosixPath(member.filename): partial(read_member, archive, member)
+            for member in members
+        }
+
+
+def read_file(file: Path) -> bytes:
+    check_length(file.stat().st_size)
+    return file.read_bytes()
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    check_length(member.file_size)  # no more than this is unpacked
+    return archive.read(member)
+
+
+def check_length(length: int) -> None:
+    if length > LARGEST_FILE:
+        raise ValueError(f"it has {length:,} bytes, and more than {LARGEST_FILE:,} are no image")
 
 
 def below(folder: Path) -> Iterator[Path]:
-    """All files of a folder and its sub-folders, each of which is entered once: links to folders
-    are followed, and may lead back."""
+    """All files of a folder and its sub-folders."""
+    return (name for name in names_below(folder) if name.is_file())
+
+
+def names_below(folder: Path) -> Iterator[Path]:
+    """All that is in a folder and its sub-folders, each of which is entered once: links to folders
+    are followed, and may lead back. Raises DataError where a folder cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read ({error.strerror}). Copy it once more.")
+
     entered = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         if (real := os.path.realpath(place)) in entered:
             folders.clear()
             continue
         entered.add(real)
         folders.sort()
-        yield from (file for name in names if (file := Path(place, name)).is_file())
+        yield from (Path(place, name) for name in names)
 
 
 def is_hidden(name: PurePosixPath) -> bool:
@@ -126,7 +173,7 @@ def read(reader: Callable[[], bytes], name: str) -> bytes:
 def as_square(content: bytes, name: str, size: int, grey: bool, altered: Counter[str]) -> Images:
     """The centre square of an image file, [C, size, size]; counts what it had to alter."""
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with noticing_faults(altered), Image.open(io.BytesIO(content)) as opened:
             if opened.mode.startswith(("I", "F")):  # Pillow would clip these to white
                 raise ValueError(f"its pixels have more than 8 bits, mode {opened.mode}")
             if getattr(opened, "is_animated", False):
@@ -140,7 +187,8 @@ def as_square(content: bytes, name: str, size: int, grey: bool, altered: Counter
             "it out."
         ) from error
     except Exception as error:  # Pillow answers a damaged file with almost any exception
-        why = "it is no image, or damaged" if "BytesIO" in str(error) else error
+        told = " ".join(str(error).split())
+        why = "it is no image, or damaged" if "BytesIO" in told else told
         raise DataError(
             f"the image {name} cannot be used ({why}). Replace it by an 8-bit image, "
             "or take it out."
@@ -150,6 +198,16 @@ def as_square(content: bytes, name: str, size: int, grey: bool, altered: Counter
     square = image.crop((left, top, left + side, top + side))
     pixels = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
+
+
+@contextmanager
+def noticing_faults(altered: Counter[str]) -> Iterator[None]:
+    """Count an image whose reader warns that it passed over something, and say nothing of it."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, and yet allowed
+        yield
+    altered["with a fault in the file that was passed over"] += bool(warned)
 
 
 def on_white(image: Image.Image, altered: Counter[str]) -> Image.Image:

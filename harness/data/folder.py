@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -38,11 +39,14 @@ def folder(
 
 def existing_path(path: str, data_dir: Path) -> Path:
     """Where a path that a person wrote is. Raises DataError, naming the places, if nowhere."""
-    given = Path(path).expanduser()
+    given = Path(path)
+    with suppress(RuntimeError):  # `~somebody` whom this machine does not know
+        given = given.expanduser()
     places = list(dict.fromkeys([given, data_dir / given]))  # one, where the path is absolute
     for place in places:
-        if path and place.exists():
-            return place
+        with suppress(OSError, ValueError):  # too long a name, or none that a file can have
+            if path and place.exists():
+                return place
     raise DataError(
         f"'{path}' does not exist: neither {' nor '.join(map(str, places))}. "
         "Give the folder or zip of images as 'path'."
