@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
-from harness.errors import HarnessError, printable
+from harness.errors import HarnessError, legible
 
 if TYPE_CHECKING:
     from harness.execute.screen import Screen
@@ -52,13 +52,15 @@ def explained() -> Iterator[None]:
     try:
         yield
     except HarnessError as error:
-        raise click.ClickException(printable(str(error))) from error
+        raise click.ClickException(str(error)) from error
+    except click.UsageError as error:  # it quotes what was typed, or pasted
+        raise click.UsageError(str(HarnessError(error.message)), error.ctx) from error
     except BrokenPipeError:  # the reader of our output went away; click ends quietly
         raise
     except OSError as error:  # the working folder is gone, the disk is full
         what = error.filename or "the output"
         why = error.strerror or str(error)
-        raise click.ClickException(f"{what} cannot be used ({why})") from error
+        raise click.ClickException(str(HarnessError(f"{what} cannot be used ({why})"))) from error
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -153,6 +155,11 @@ PLACES = options(STORE, TRACKING, REPORT_DIR, DATA_DIR, DEVICE)
 CHOICES = options(ONLY, REDO, RETIME)
 
 
+def show(text: str, err: bool = False) -> None:
+    """Print what quotes a grid, files or other packages: a terminal must not obey it."""
+    click.echo(legible(text), err=err)
+
+
 @main.command()
 @GRID
 @OVERRIDES
@@ -212,7 +219,7 @@ def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> 
     if as_json:
         click.echo(json.dumps(summary.as_json(), indent=1))
     else:
-        click.echo(summary.text(), err=bool(summary.status))
+        show(summary.text(), err=bool(summary.status))
     sys.exit(summary.status)
 
 
@@ -236,7 +243,7 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
     from harness.run import plan_grid
 
     planned = plan_grid(checked, paths(checked.name, **given), options_of(**given))
-    click.echo(json.dumps(planned.as_json(), indent=1) if as_json else printable(planned.text()))
+    show(json.dumps(planned.as_json(), indent=1) if as_json else planned.text())
 
 
 @main.command()
@@ -363,7 +370,7 @@ def sample(
 
     at = Workplace(store, data_dir or user_data(), device)
     written = sample_cell(cell, at, out, images, seed)
-    click.echo(f"{written}")
+    show(f"{written}")
 
 
 @main.command()
@@ -390,7 +397,7 @@ def compare(
     from harness.stored import compare_cells
 
     found = compare_cells(store, first, second, metric, only)
-    click.echo(json.dumps(found.as_json(), indent=1) if as_json else found.as_text())
+    show(json.dumps(found.as_json(), indent=1) if as_json else found.as_text())
 
 
 @main.command()
@@ -409,10 +416,10 @@ def parts(name: str | None, as_json: bool) -> None:
     from harness.parts import as_text, every_part, one_part
 
     if name and not as_json:
-        click.echo(one_part(name))
+        show(one_part(name))
         return
     found = [part for part in every_part() if name in (None, part.name)]
-    click.echo(json.dumps(json_of(found), indent=1) if as_json else as_text(found))
+    show(json.dumps(json_of(found), indent=1) if as_json else as_text(found))
 
 
 @main.command()
@@ -439,7 +446,7 @@ def verify(precision: str, data_dir: Path | None, device: str, as_json: bool) ->
     from harness.contracts.verify import verify_here
 
     told = verify_here(precision, device, data_dir or user_data())
-    click.echo(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+    show(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
     sys.exit(not told.holds)
 
 
@@ -492,7 +499,7 @@ def bench(grid: Path | None, scaling: bool, as_json: bool, store: Path, **given:
             told = scaling_here(shown.say)
         else:
             told = bench_here(grid, paths("bench", store, None, None, **given), shown.say)
-    click.echo(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+    show(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
 
 
 @main.command()

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from functools import cache
 from itertools import accumulate
 from typing import TypeVar
+from unicodedata import category
 
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ def legible(text: str) -> str:
     if text.isprintable():
         return text
     shown = (
-        each if each.isprintable() or each in "\n\N{NO-BREAK SPACE}" else ascii(each)[1:-1]
+        each if each.isprintable() or each == "\n" or category(each) == "Zs" else ascii(each)[1:-1]
         for each in text
     )
     return "".join(shown)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import IO, Any, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from harness.errors import printable
+from harness.errors import legible
 from harness.execute.progress import Progress
 
 QUIET_SECONDS = 15.0  # between two plain lines about the same piece of work
@@ -72,7 +73,7 @@ class Screen:
             self._bars.stop()
 
     def say(self, text: str) -> None:
-        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+        self._console.print(legible(text), highlight=False, markup=False, soft_wrap=True)
 
     def begin(self) -> None:
         """A run begins, and counts its pieces from one."""
@@ -94,7 +95,8 @@ class Screen:
         note = "  ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
         if self._bars:
             if piece not in self._tasks:
-                self._tasks[piece] = self._bars.add_task(piece, total=progress.total, note=note)
+                shown = escape(legible(piece))
+                self._tasks[piece] = self._bars.add_task(shown, total=progress.total, note=note)
             task = self._tasks[piece]
             self._bars.update(task, completed=progress.done, total=progress.total)
             if note:  # not every report has numbers: the last ones stay on the screen
