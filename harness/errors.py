@@ -135,12 +135,12 @@ def at_most(items: Sequence[T], most: int, in_words: Callable[[T], str] = str) -
     return [*told, f"... and {more:,} more"] if more else told
 
 
-def legible(text: str) -> str:
+def legible(text: str, kept: str = "\n") -> str:
     """Text in which what a terminal would obey, or not show, is written out: `\\x1b`."""
     if text.isprintable():
         return text
     shown = (
-        each if each.isprintable() or each == "\n" or category(each) == "Zs" else ascii(each)[1:-1]
+        each if each.isprintable() or each in kept or category(each) == "Zs" else ascii(each)[1:-1]
         for each in text
     )
     return "".join(shown)

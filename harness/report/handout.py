@@ -17,7 +17,7 @@ from harness.report.contents import Contents, Picture, contents
 from harness.report.latex import as_latex
 from harness.report.page import check_address
 from harness.report.recipe import data_of, said_of
-from harness.report.redaction import without_paths
+from harness.report.redaction import shown
 from harness.report.render import handout_as_html, handout_as_markdown
 from harness.report.study_tables import by_steps
 from harness.report.tables import Table
@@ -64,7 +64,7 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
     address of the tracker's pages is none.
     """
     check_address(experiment.ui_url)
-    content = contents(without_paths(experiment))
+    content = contents(shown(experiment))
     made = handout(content)
     files = {
         "handout.html": handout_as_html(content, made).encode(),

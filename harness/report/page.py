@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import harness
-from harness.errors import BadOption, HarnessError
+from harness.errors import BadOption, HarnessError, legible
 from harness.registry import Registry
 from harness.store import write_bytes
 from harness.work.results import Experiment, Result, to_json
@@ -35,6 +35,8 @@ FIRST_COLUMNS = [
     "sampler_options", "spacing", "spacing_options", "clip", "steps", "seed", "sampling_seed",
     "machine", "key",
 ]  # fmt: skip
+FORMULAS = tuple("=+-@＝＋－＠")  # how they begin
+NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?", re.IGNORECASE)
 OF_ONE_TYPE = {"string", "boolean", "integer", "floating", "empty"}  # as pandas infers them
 
 
@@ -45,17 +47,17 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
     address of the tracker's pages is none.
     """
     # Figures and scipy take seconds to load, which finding a report current must not.
+    from harness.report import redaction
     from harness.report.contents import contents
     from harness.report.latex import as_latex
-    from harness.report.redaction import without_paths
     from harness.report.render import as_html, as_markdown
 
     check_address(experiment.ui_url)
-    shown = without_paths(experiment)
+    shown = redaction.shown(experiment)
     content = contents(shown)
     pictures = [*filter(None, [content.lead]), *chain.from_iterable(content.pictures.values())]
     table = _table(shown)
-    csv, parquet = table.to_csv(index=False, lineterminator="\n").encode(), _parquet(table)
+    csv, parquet = _csv(table), _parquet(table)
     files = {f"figures/{picture.name}.png": picture.png for picture in pictures}
     files |= dict(zip(TABLES, (csv, parquet), strict=True))
     files[TEX] = as_latex(content).encode()
@@ -176,6 +178,21 @@ def _table(experiment: Experiment) -> pd.DataFrame:
     first = [column for column in FIRST_COLUMNS if column in frame]
     frame = frame[[*first, *sorted({*frame.columns} - {*first})]]
     return frame.sort_values(first, kind="stable", ignore_index=True) if first else frame
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    """The cells as text in which a spreadsheet finds no formula."""
+    harmless = table.rename(columns=_no_formula).map(_no_formula)
+    text: str = harmless.to_csv(index=False, lineterminator="\n")
+    return text.encode()
+
+
+def _no_formula(value: object) -> object:
+    """The value; a text in one line, quoted by an apostrophe if a spreadsheet would compute it."""
+    if not isinstance(value, str):
+        return value
+    line = legible(value, kept="")
+    return f"'{line}" if line.startswith(FORMULAS) and not NUMBER.fullmatch(line) else line
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
+from harness.errors import legible
 from harness.work.cells import Work
 from harness.work.results import Artifacts, Experiment
 
@@ -28,6 +29,12 @@ PARTS_KEPT = 2  # of the last parts of a path
 HOMES = {"home", "users"}  # the part that follows is a person's name
 
 V = TypeVar("V")
+
+
+def shown(experiment: Experiment) -> Experiment:
+    """The experiment as a page shows it: no path of a disk, and written out what would hide the
+    text beside it or turn it round."""
+    return _changed(without_paths(experiment), lambda text: legible(text, kept="\n\r\t"))
 
 
 def without_paths(experiment: Experiment) -> Experiment:

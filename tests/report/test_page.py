@@ -1,6 +1,7 @@
 """The pages: the same bytes, nothing from outside, nothing unescaped, whatever is missing."""
 
 import base64
+import csv
 import hashlib
 import os
 import re
@@ -10,6 +11,7 @@ import time
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 
 import made
@@ -17,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from experiments import part, with_metric
+from hostile import TEXTS, unprintable
 
 from harness.analysis.questions import questions
 from harness.analysis.study import studies
@@ -36,6 +39,7 @@ OF_DRAWINGS = {
     "viewbox", "width",
 }  # fmt: skip
 DRAWN = {"svg", "path", "circle", "title"}
+INVISIBLE = "\N{ZERO WIDTH SPACE}"  # that the page itself puts between words
 STANDING = {"decisions", "findings"}  # the sections that are open when the page is
 
 
@@ -278,6 +282,37 @@ def test_names_from_users_are_escaped(build, tmp_path):
     assert "<img" not in prose
     assert "](http" not in prose.replace("\\](http", "")
     assert "\n````yaml\n```\n" in text
+
+
+@pytest.mark.parametrize("evil", [text for text in TEXTS if text.isprintable() is False])
+def test_no_text_hides_or_turns_round_what_stands_beside_it(build, tmp_path, without_figures, evil):
+    results = build(
+        name=evil, schedules=(evil, "cosine"), samplers=("ddim",), steps=(5,), seeds=(0,)
+    )
+    page.write(replace(results, grid_text=evil, commit=evil, left_out={evil: 1}), tmp_path)
+    for name in ("report.md", "report.html", "answers.txt", "results.tex"):
+        text = (tmp_path / name).read_text()
+        assert {*unprintable(text.replace("\t", "").replace("\r", ""))} <= set(INVISIBLE), name
+
+
+def test_a_spreadsheet_finds_no_formula_in_the_table(build, change, tmp_path, without_figures):
+    formulas = [text for text in TEXTS if text.strip()[:1] in "=+-@"]
+    results = build(schedules=("cosine",), samplers=("ddim",), steps=(5, 10))
+
+    def named(one, n):
+        schedule = Part(formulas[n % len(formulas)], source=formulas[-1])
+        provenance = replace(one.provenance, machine="@SUM(1)")
+        return replace(one, cell=replace(one.cell, sample_schedule=schedule), provenance=provenance,
+                       metric_sources={"=1+1": "=1+1"}, undefined={"=1+1": "-1"})  # fmt: skip
+
+    page.write(change(results, named), tmp_path)
+    lines = [*csv.reader((tmp_path / "results.csv").open(newline=""))]
+    assert {"'=1+1", "undefined_=1+1"} <= {*lines[0]}
+    numbers = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?")
+    for value in chain.from_iterable(lines):
+        assert value[:1] not in "=+-@\t\r" or not value or numbers.fullmatch(value), value
+    parquet = pd.read_parquet(tmp_path / "results.parquet")
+    assert {*parquet["machine"]} == {"@SUM(1)"}  # it has types, and nothing to quote
 
 
 def without_kid(one, n):
