@@ -606,9 +606,9 @@ def screen(as_json: bool) -> Screen:
 
 
 def database(store: Path) -> str:
-    if "?" in str(store):  # it would end the file's name in the URI
-        raise HarnessError(f"the store {store} cannot be used. Use a --store without '?'.")
-    return f"sqlite:///{str(store / 'mlflow.db').replace('%', '%25')}"
+    from harness.work.options import database_uri
+
+    return database_uri(store / "mlflow.db")
 
 
 def user_data() -> Path:

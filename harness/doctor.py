@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 from urllib.error import HTTPError
+from urllib.parse import unquote
 from urllib.request import urlopen
 
 import psutil
@@ -124,7 +125,7 @@ def tracking(paths: Paths) -> Iterator[Line]:
     uri = paths.tracking_uri
     shown = re.sub(r"//[^/@]*@", "//", uri)  # without a password
     if uri.startswith("sqlite:///"):
-        file = Path(uri.removeprefix("sqlite:///").replace("%25", "%"))
+        file = Path(unquote(uri.removeprefix("sqlite:///")))
         yield (
             _database(file)
             if file.exists()

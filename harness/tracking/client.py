@@ -65,6 +65,7 @@ class Client:
         self._uri = name or uri
         with explained(self._uri):
             self._client = MlflowClient(uri)
+        remove_stray_folder(uri)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
@@ -192,13 +193,21 @@ def make_database(uri: str) -> None:
     temporary = path.resolve().with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Client(f"sqlite:///{str(temporary).replace('%', '%25')}", uri)
+        Client(database_uri(temporary), uri)
         with suppress(FileExistsError):  # another store's run was faster
             os.link(temporary, path)
     except OSError:  # a disk that knows no links: MLflow makes it in its place
         return
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_stray_folder(uri: str) -> None:
+    """Remove the empty folder that MLflow makes where the path in a URI has escaped letters: it
+    takes them for the folder's name."""
+    if uri.startswith("sqlite:///") and unquote(uri) != uri:
+        with suppress(OSError):
+            os.removedirs(Path(uri.removeprefix("sqlite:///")).parent)
 
 
 def is_database(uri: str, path: Path) -> bool:

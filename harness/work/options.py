@@ -9,6 +9,12 @@ from typing import Literal
 from harness.work.filters import Filter
 
 
+def database_uri(file: Path) -> str:
+    """The tracking URI of a SQLite database, at whatever path."""
+    escaped = str(file).replace("%", "%25").replace("?", "%3F")  # which ends the name in a URI
+    return f"sqlite:///{escaped}"
+
+
 @dataclass(frozen=True)
 class Workplace:
     """Where a job finds and keeps files on the machine that does it: no part of the job."""

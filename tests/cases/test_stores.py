@@ -68,6 +68,20 @@ def test_a_copied_store_goes_on_in_both_places_and_neither_sees_the_other(done):
     assert contents(there) == copied
 
 
+@pytest.mark.parametrize("name", ["a%20b", "a?b#c%3Fd", "größe & 'x'", "x" * 200])
+def test_a_store_may_be_at_any_path_and_nothing_is_written_elsewhere(done, name):
+    """`done` is copied there: a database without an experiment takes long to make."""
+    place = done / "places"
+    place.mkdir()
+    shutil.copytree(done / "runs/store", place / name)
+    there = ("--store", place / name, "--report-dir", place / name / "report")
+    assert "3 of 3" in harness("run", "exact.yaml", "steps=[2,3,4]", *there)
+    assert "up to date" in harness("report", "exact.yaml", "steps=[2,3,4]", *there)
+    harness("sample", "steps=4", "--out", place / name / "s.png", "--store", place / name)
+    assert [path.name for path in place.iterdir()] == [name]
+    assert len([*(place / name).glob("artifacts/*/artifacts/result.json")]) == 3
+
+
 def test_deleted_files_of_the_runs_are_read_from_the_store_and_put_back(done):
     store, before = done / "runs/store", report_of(done)
     count = len(runs_of(store))
