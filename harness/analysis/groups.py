@@ -20,7 +20,7 @@ from harness.analysis.questions import judged_pair
 from harness.analysis.study import Quantity, Study, differences
 from harness.errors import NotComparable, StoreError, at_most
 from harness.metrics.distances import METRICS
-from harness.work.cells import FINGERPRINT, Cell, titles
+from harness.work.cells import FINGERPRINT, Cell, Param, titles
 from harness.work.filters import Filter
 from harness.work.results import CellResult
 
@@ -214,11 +214,15 @@ def the_one(cells: Sequence[Cell], wanted: str) -> Cell:
 def differing(cells: Sequence[Cell]) -> str:
     """The fields in which cells differ, and the values that a filter may name."""
     fields = [cell.fields() for cell in cells]
-    values = {name: list(dict.fromkeys(str(each.get(name, "-")) for each in fields))
+    values = {name: {each[name] for each in fields if name in each}
               for name in dict.fromkeys(name for each in fields for name in each)}  # fmt: skip
-    told = [f"{name}={' or '.join(at_most(found, SHOWN))}"
+    told = [f"{name}={' or '.join(at_most(sorted(found, key=_by_size), SHOWN))}"
             for name, found in values.items() if len(found) > 1]  # fmt: skip
     return f"\nOr add to the filter what tells them apart: {', '.join(told)}." if told else ""
+
+
+def _by_size(value: Param) -> tuple[float, str]:
+    return (value, "") if isinstance(value, int | float) else (0.0, value)
 
 
 def meant(cells: Sequence[Cell], text: str) -> list[Cell]:

@@ -159,12 +159,14 @@ def in_words(
     error: ErrorDetails, model: type[BaseModel], within: Mapping[str, type[BaseModel]]
 ) -> str:
     """One problem as a person reads it: where, what was given, what to use."""
-    path = [step for step in error["loc"] if not is_machinery(step)]
+    is_unknown = error["type"] == "extra_forbidden"  # the last step is what a person wrote
     last = str(error["loc"][-1]) if error["loc"] else ""
+    path = [step for step in error["loc"][: -1 if is_unknown else None] if not is_machinery(step)]
+    path += [last or "''"] * is_unknown
     if len(path) > 1 and isinstance(path[-1], int):
         path.pop()  # the value itself is quoted
     place = ".".join(map(str, path))
-    if error["type"] == "extra_forbidden":
+    if is_unknown:
         model = within.get(str(error["loc"][0]), model) if len(error["loc"]) > 1 else model
         return f"{place}: there is no such field.{suggestion(last, list(model.model_fields))}"
     if error["type"] == "missing":
