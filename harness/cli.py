@@ -323,7 +323,7 @@ def status(store: Path, verify: bool, as_json: bool) -> None:
     from harness.status import status_of
 
     told = status_of(store, verify)
-    click.echo(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+    show(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
     sys.exit(bool(told.damaged))
 
 
