@@ -54,7 +54,7 @@ def explained() -> Iterator[None]:
     except HarnessError as error:
         raise click.ClickException(str(error)) from error
     except click.UsageError as error:  # it quotes what was typed, or pasted
-        raise click.UsageError(str(HarnessError(error.message)), error.ctx) from error
+        raise click.UsageError(str(HarnessError(error.format_message())), error.ctx) from error
     except BrokenPipeError:  # the reader of our output went away; click ends quietly
         raise
     except OSError as error:  # the working folder is gone, the disk is full

@@ -17,6 +17,7 @@ from urllib.request import url2pathname
 
 from harness.errors import HarnessError, TrackerAway, TrackingError
 from harness.store import not_written
+from harness.work.options import database_uri
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
