@@ -24,7 +24,7 @@ from urllib.request import urlopen
 
 import psutil
 
-from harness.errors import HarnessError, printable, reason_of
+from harness.errors import HarnessError, legible, reason_of
 from harness.execute import machine
 from harness.lazy import torch
 from harness.parts import registries, shadowing_of
@@ -59,7 +59,7 @@ def examine(paths: Paths) -> list[Line]:
 def as_text(lines: Iterable[Line]) -> str:
     lines = list(lines)
     wide = max(len(line.what) for line in lines)
-    return "\n".join(printable(f"{line.state:8}{line.what:{wide}}  {line.told}") for line in lines)
+    return "\n".join(legible(f"{line.state:8}{line.what:{wide}}  {line.told}") for line in lines)
 
 
 def as_json(lines: Iterable[Line]) -> dict[str, object]:

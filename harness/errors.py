@@ -95,15 +95,10 @@ class Fault(Exception):
     """What a part does against its contract: `gives no number, but None`."""
 
 
-def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey."""
-    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
-
-
 def reason_of(error: BaseException) -> str:
     """What went wrong, in one line: our own errors in their words, any other with its type."""
     try:
-        told = " ".join(printable(str(error).replace("\n", " ")).split())
+        told = " ".join(legible(str(error).replace("\n", " ")).split())
     except Exception:  # an error of another package need not even have a text
         told = ""
     if isinstance(error, HarnessError | Fault) and told:

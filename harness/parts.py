@@ -13,7 +13,7 @@ from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
-from harness.errors import PartFailed, UnknownName, printable, suggestion
+from harness.errors import PartFailed, UnknownName, legible, suggestion
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
@@ -81,7 +81,7 @@ def info(registry: Registry[Any], name: str) -> PartInfo:
                 description=registry.describe(name),
                 formula=registry.formula(name),
                 options=tuple(registry.options(name)),
-                facts=tuple(map(printable, known_facts(registry[name]))),
+                facts=tuple(map(legible, known_facts(registry[name]))),
                 source=registry.source(name),
             )
     except PartFailed as error:
@@ -115,7 +115,7 @@ def as_text(found: Iterable[PartInfo]) -> str:
                 given = [
                     f"{o.name}={'required' if o.required else o.default}" for o in part.options
                 ]
-                lines.append(f"  {'':{wide}}    {printable(', '.join(given))}")
+                lines.append(f"  {'':{wide}}    {legible(', '.join(given))}")
             if part.shadows:
                 lines.append(f"  {'':{wide}}    {shadowing_of(part.kind, part.shadows)}")
     return "\n".join(lines[1:])
@@ -157,7 +157,7 @@ def in_full(registry: Registry[Any], name: str) -> str:
         lines += ["", "Options:"]
         for option in part.options:
             default = "required" if option.required else f"default {shown(option.default)}"
-            lines.append(printable(f"  {option.name}: {option.wanted}; {default}"))
+            lines.append(legible(f"  {option.name}: {option.wanted}; {default}"))
     if registry.contract:
         lines += ["", f"What a {registry.kind} is:", textwrap.indent(registry.contract, "  ")]
     return "\n".join(lines)

@@ -32,7 +32,7 @@ from harness.errors import (
     PartFailed,
     UnknownName,
     is_out_of_memory,
-    printable,
+    legible,
     reason_of,
     suggestion,
 )
@@ -107,8 +107,8 @@ class Registry(Generic[P]):
         if not (isinstance(loaded, self._record) if self._record else callable(loaded)):
             wanted = f"a {self._record.__name__}" if self._record else "a function or class"
             raise PartFailed(
-                f"{self.kind} '{name}' cannot be used: the entry point {printable(point.value)} of "
-                f"{_package(point)} is {printable(shown(loaded))}. Use one that is {wanted}."
+                f"{self.kind} '{name}' cannot be used: the entry point {legible(point.value)} of "
+                f"{_package(point)} is {legible(shown(loaded))}. Use one that is {wanted}."
             )
         part: P = loaded
         return part
@@ -152,13 +152,13 @@ class Registry(Generic[P]):
         """The first line of the part's docstring (a record describes itself)."""
         part = self[name]
         text = getattr(part, "description", None) or inspect.getdoc(part) or ""
-        return printable(str(text).strip().split("\n", 1)[0])
+        return legible(str(text).strip().split("\n", 1)[0])
 
     def formula(self, name: str) -> str:
         """The part's formula, as in a paper, in plain letters; empty where it tells none, also of
         a recorded part that is not installed here."""
         try:
-            return printable(str(getattr(self[name], "formula", "")))
+            return legible(str(getattr(self[name], "formula", "")))
         except (UnknownName, PartFailed):
             return ""
 
@@ -232,7 +232,7 @@ class Registry(Generic[P]):
 
     def _loaded(self, name: str, point: EntryPoint) -> Any:
         """What an entry point stands for. Raises PartFailed where that cannot be imported."""
-        what = f"the entry point {printable(point.value)} of {_package(point)}"
+        what = f"the entry point {legible(point.value)} of {_package(point)}"
         try:
             if point.module in sys.modules:  # as it is but for the first time
                 return point.load()
@@ -264,7 +264,7 @@ def _installed(group: str, path: tuple[str, ...]) -> dict[str, list[EntryPoint]]
     """By name, what the packages on this path offer. Looking is slow, so it is done once."""
     found: dict[str, list[EntryPoint]] = {}
     for point in _entry_points(group):
-        found.setdefault(printable(point.name), []).append(point)
+        found.setdefault(legible(point.name), []).append(point)
     return found
 
 
@@ -285,7 +285,7 @@ def unreadable_packages() -> dict[str, str]:
 def _packages_one_by_one() -> Iterator[tuple[str, list[EntryPoint], str]]:
     """The folder of each installed package, its entry points, and why they cannot be read."""
     for package in distributions():
-        folder = printable(str(getattr(package, "_path", "an unnamed package")))
+        folder = legible(str(getattr(package, "_path", "an unnamed package")))
         try:
             yield folder, list(package.entry_points), ""
         except Exception as error:
@@ -300,7 +300,7 @@ def plural(kind: str) -> str:
 def _package(point: EntryPoint) -> str:
     with suppress(Exception):  # a package need not describe itself in a way that can be read
         if point.dist:
-            return printable(point.dist.name)
+            return legible(point.dist.name)
     return "an unnamed package"
 
 
@@ -311,7 +311,7 @@ def _packages(points: Iterable[EntryPoint]) -> str:
 def _version(point: EntryPoint) -> str:
     with suppress(Exception):
         if point.dist:
-            return f" {printable(point.dist.version)}"
+            return f" {legible(point.dist.version)}"
     return ""
 
 

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, ForwardRef, Literal
 
-from harness.errors import PartFailed, printable
+from harness.errors import PartFailed, legible
 
 BOUNDS = frozenset({"annotated_types", "pydantic", "harness"})  # packages whose classes bound types
 
@@ -45,7 +45,7 @@ def option_type(parameter: inspect.Parameter, part: Any) -> Any:
         return annotation if _is_settled(annotation) else object
     except _Code:
         raise PartFailed(
-            f"its option '{name}' is annotated with {printable(parameter.annotation)}, which is "
+            f"its option '{name}' is annotated with {legible(parameter.annotation)}, which is "
             "code and no type. Use a type, such as int or Annotated[float, Between(0, 1)]."
         ) from None
     except (Exception, SystemExit):

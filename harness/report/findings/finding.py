@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from harness.analysis.statistics import Interval
-from harness.errors import Fault, printable
+from harness.errors import Fault, legible
 from harness.registry.signature import shown
 from harness.report import wording as say
 
@@ -75,6 +75,6 @@ def checked(given: object) -> Finding:
         raise Fault(f"gives the verdict {shown(given.verdict)}, not one of {get_args(Conclusion)}")
     if any(len(row) != len(given.columns) for row in given.rows):
         raise Fault("gives a table whose rows are not as long as its columns")
-    rows = tuple(tuple(printable(str(value)) for value in row) for row in given.rows)
-    question, sentence = printable(given.question), printable(given.sentence)
+    rows = tuple(tuple(legible(str(value)) for value in row) for row in given.rows)
+    question, sentence = legible(given.question), legible(given.sentence)
     return replace(given, question=question, sentence=sentence, rows=rows)
