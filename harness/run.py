@@ -224,15 +224,16 @@ def write_report(recorder: Recorder, asked: Asked, paths: Paths, screen: Screen)
     """The report of what is recorded of these cells, unless the one in place already says it."""
     experiment = replace(recorder.read(asked), ui_url=paths.ui_url)
     written = paths.report_dir / "report.html"
-    if page.is_current(experiment, paths.report_dir):
+    made_from = page.fingerprint(experiment)
+    is_there = page.is_current(experiment, paths.report_dir)
+    if is_there and not recorder.wants_report(made_from):
         screen.say(f"The report is up to date: {written}")
         return written
     files = page.write(experiment, paths.report_dir)
     try:
         told = page.description(paths.report_dir)
-        recorder.publish(paths.report_dir, files, told, page.verdicts(experiment))
+        recorder.publish(paths.report_dir, files, told, page.verdicts(experiment), made_from)
     except DiskFull:
-        files[-1].unlink()  # else the report would count as up to date, and never be kept
         raise
     except HarnessError as error:  # a store that may only be read, or another machine's
         screen.say(f"The report is not kept with its run: {error}")

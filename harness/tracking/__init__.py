@@ -37,6 +37,7 @@ from harness.tracking.tags import (
     NOTE,
     PARENT,
     REASON,
+    REPORT,
     RESOLVED,
     RESULT_DIGEST,
     REUSED,
@@ -200,27 +201,32 @@ class Tracker(Records):
         self._runs_read = None
 
     def publish(
-        self, folder: Path, files: Iterable[Path], description: str, verdicts: Iterable[str] = ()
+        self,
+        folder: Path,
+        files: Iterable[Path],
+        description: str,
+        verdicts: Iterable[str] = (),
+        made_from: str = "",
     ) -> None:
-        """Keep a report's files with the parent run, its beginning as its description, and its
-        comparisons as tags."""
+        """Keep a report's files with the parent run, its beginning as its description, its
+        comparisons as tags, and the fingerprint of what it was `made_from`."""
         if not (parent := self._find_parent()):
             return
         run_id = parent.info.run_id
+        if self.has_report(made_from) and self._folder(run_id) is None:
+            return  # the same is there, and sending it takes long
         contents = {one.relative_to(folder).as_posix(): one.read_bytes() for one in files}
         if self._folder(run_id) is None:  # the page, which holds its figures, and one file of all
             page = {name: content for name, content in contents.items() if name == PAGE}
             contents = {**page, "report.zip": packed({"report": contents})}
         contents = {f"report/{name}": content for name, content in contents.items()}
         told = {f"{VERDICT}{n:02}": text[:5000] for n, text in enumerate(verdicts, start=1)}
-        told[f"{DIGEST}report"] = checksum(repr(sorted(contents.items())).encode())
-        if told.items() <= parent.data.tags.items() and self._folder(run_id) is None:
-            return  # the same as is there
         self._write(run_id, contents)
         for name in parent.data.tags:
             if name.startswith(VERDICT) and name not in told:
                 self._client.delete_tag(run_id, name)
-        self._tag(run_id, {NOTE: description[:5000], **told})
+        self._tag(run_id, {NOTE: description[:5000], REPORT: made_from, **told})
+        self._runs_read = None
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
         assert self._experiment, "open() comes first"

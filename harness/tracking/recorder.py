@@ -116,10 +116,19 @@ class Recorder:
         )
 
     def publish(
-        self, folder: Path, files: Iterable[Path], description: str, verdicts: Iterable[str]
+        self,
+        folder: Path,
+        files: Iterable[Path],
+        description: str,
+        verdicts: Iterable[str],
+        made_from: str,
     ) -> None:
         """Keep a report with the run of the grid, if the tracker is there."""
-        self._tried(lambda: self.tracker.publish(folder, files, description, verdicts))
+        self._tried(lambda: self.tracker.publish(folder, files, description, verdicts, made_from))
+
+    def wants_report(self, made_from: str) -> bool:
+        """Whether the tracker is there, and has another report or none."""
+        return self._tried(lambda: self.tracker.has_report(made_from)) is False
 
     # What comes of work.
 

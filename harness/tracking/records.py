@@ -37,6 +37,7 @@ from harness.tracking.tags import (
     KIND,
     LACKS,
     REASON,
+    REPORT,
     RESULT_DIGEST,
     REUSED,
     SUPERSEDED,
@@ -132,6 +133,12 @@ class Records:
         if folder := self._folder(parent.info.run_id):
             return all(Folder(folder).read(name) == one for name, one in wanted.items())
         return all(parent.data.tags.get(f"{DIGEST}{n}") == checksum(c) for n, c in wanted.items())
+
+    def has_report(self, made_from: str) -> bool:
+        """Whether the report with the run of the grid was made from what has this fingerprint; no
+        such run wants none."""
+        parent = self._find_parent()
+        return parent is None or parent.data.tags.get(REPORT) == made_from
 
     def run_ids(self) -> dict[str, str]:
         """The run of each piece of work that is recorded as complete, by key."""

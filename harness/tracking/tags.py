@@ -16,6 +16,7 @@ COMMAND = "harness.command"
 RESULT_DIGEST = "harness.result"  # sha256 of the result, so that any copy of it can be trusted
 LACKS = "harness.lacks"  # files of the result that the server refused
 BUNDLES = "harness.bundles"  # names of files of the parent run that hold many results
+REPORT = "harness.report"  # what the report with the parent run was made from, in one number
 DIGEST = "harness.sha256."  # of a file of the parent run, before its name
 COMMIT, FORECAST = "harness.commit", f"{RESOLVED}forecast_seconds"
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
