@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -156,18 +157,12 @@ class Recorder:
     def progress(self, work: Work, progress: Progress, forecast: float | None) -> None:
         """Record live numbers of work under way, as often as the server is quick."""
         began = time.monotonic()
-        if progress.values and began >= self._next_progress:
-            self._tried(
-                lambda: self.tracker.progress(
-                    self._run_of(work, forecast), progress.done, progress.values
-                )
-            )
-            ended = time.monotonic()
-            self._next_progress = ended + (ended - began) / SHARE
-        for name, picture in progress.files.items():
-            self._tried(
-                lambda: self.tracker.sheet(self._run_of(work, forecast), name, picture)  # noqa: B023
-            )
+        values = progress.values if began >= self._next_progress else {}
+        if not (values or progress.files):
+            return
+        self._tried(partial(self._tell, work, replace(progress, values=values), forecast))
+        ended = time.monotonic()
+        self._next_progress = ended + (ended - began) / SHARE
 
     def ended(
         self,
@@ -190,7 +185,7 @@ class Recorder:
         """What is under way was asked to stop, and will go on another time."""
         while self._runs:
             _, run_id = self._runs.popitem()
-            self._tried(lambda: self.tracker.abandoned(run_id))  # noqa: B023
+            self._tried(partial(self.tracker.abandoned, run_id))
 
     # Details.
 
@@ -211,6 +206,13 @@ class Recorder:
                 self.say(f"{error}. What is done meanwhile is kept, and recorded when it is back.")
             self._next_try = now + min(LONGEST_WAIT, max(FIRST_WAIT, (now - began) / SHARE))
             return None
+
+    def _tell(self, work: Work, progress: Progress, forecast: float | None) -> None:
+        run_id = self._run_of(work, forecast)
+        if progress.values:
+            self.tracker.progress(run_id, progress.done, progress.values)
+        for name, picture in progress.files.items():
+            self.tracker.sheet(run_id, name, picture)
 
     def _come_back(self) -> None:
         """Write what is owed; raises TrackerAway where it is not back. What was begun before, and
