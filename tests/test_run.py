@@ -486,6 +486,7 @@ def test_reports_while_a_run_goes_on_take_a_twentieth_of_its_time_at_most(tmp_pa
         tracker = SimpleNamespace(
             finished=lambda: {made.CELL.key: "run"},
             read=lambda asked: Experiment("small", (made.result(),)),
+            owed={},
         )
         asked = Asked.of([made.CELL])
         interim = InterimReport(tracker, asked, paths_in(tmp_path), screen, True, _since=0.0)

@@ -89,10 +89,10 @@ class Checked:
         with EXTRACTORS.blamed(self._name, "cannot say whether it takes such images"):
             self._made.check(channels, size)
 
-    def __call__(self, images: Images, **options: int) -> Features:
+    def __call__(self, images: Images, *sizes: int, **options: int) -> Features:
         """Raises PartFailed where it gives anything but finite features [N, d]."""
         with EXTRACTORS.blamed(self._name):
-            found: Any = self._made(images, **options)
+            found: Any = self._made(images, *sizes, **options)
             if not isinstance(found, np.ndarray) or found.dtype not in (np.float64, np.float32):
                 raise Fault(f"gives no float64 features, but {shown(found)}")
             width = self._width or found.shape[-1]

@@ -20,7 +20,7 @@ from harness.engine.reference import read_once
 from harness.engine.sample import NotFinite, sample, sampling_path
 from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
-from harness.errors import DataError, HarnessError, NotDefined
+from harness.errors import DataError, HarnessError, MachineError, NotDefined
 from harness.execute import machine
 from harness.metrics.distances import METRICS
 from harness.metrics.evaluation import lacking
@@ -153,7 +153,7 @@ def test_what_was_sampled_stays_sampled_where_memory_does_not_last(trained, monk
 
     with monkeypatch.context() as patch:
         patch.setattr("harness.engine.measure.evaluate", broken)
-        with pytest.raises(MemoryError):
+        with pytest.raises(MachineError, match="memory ran out"):
             scored(trained)
     assert Store(trained).cell_result(CELL.key).measurements == {}
     request.getfixturevalue("no_sampling")
