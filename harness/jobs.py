@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Summary:
     is_redone: bool = False  # whether finished work was asked for again
     done: int = 0
     failed: list[tuple[Work, Failure]] = field(default_factory=list)
+    retries: int = 0  # of work whose process was killed
     status: int = 0  # of the process: 0; 1 with failures; 75 out of time; 128 + N by signal N
     report: Path | None = None
     answers: str = ""  # of the first screen of the report
@@ -43,6 +45,9 @@ class Summary:
         """What a person reads at the end."""
         lines = [self.answers] if self.answers and not self.failed else []
         lines += [f"{self.done} of {self.cells} cells are finished."]
+        if self.retries:
+            again = "once" if self.retries == 1 else f"{self.retries} times"
+            lines.append(f"Work was tried again {again}, after its process was killed.")
         if self.failed:
             lines.append(f"{len(self.failed)} failed:")
             lines += [f"  {work.key}  {work.title}: {why.reason}" for work, why in self.failed]
@@ -59,6 +64,7 @@ class Summary:
                 {"key": work.key, "what": work.title, "reason": why.reason}
                 for work, why in self.failed
             ],
+            "retries": self.retries,
             "status": self.status,
             "report": str(self.report) if self.report else None,
             "answers": self.answers.splitlines(),
@@ -80,6 +86,7 @@ class JobRunner:
     summary: Summary
     has_told_of_compiling: bool = False
     _lost: int = 0  # cells that were not scored, for their training failed
+    _retries: Counter[str] = field(default_factory=Counter)  # of work, by its key
 
     @property
     def store(self) -> Store:
@@ -209,12 +216,18 @@ class JobRunner:
         return self._titles.get(work.key, work.title)
 
     def _on_progress(self, job: Any, progress: Progress) -> None:
+        if progress.lost:
+            self.summary.retries += 1
+            self._retries[job.work.key] += 1
+            self.screen.say(f"{self._title(job.work)}: {progress.lost}; it is tried again.")
+            return
         self.screen.update(self._title(job.work), progress)
         self.recorder.progress(job.work, progress, self.plan.seconds(job.work))
 
     def _record(self, work: Work, outcome: Result | Failure) -> str:
         """Write down what came of a piece of work; returns it in short."""
-        self.recorder.ended(work, outcome, self.plan.seconds(work))
+        retries = self._retries[work.key]
+        self.recorder.ended(work, outcome, self.plan.seconds(work), retries=retries)
         if isinstance(outcome, Failure):
             self.summary.failed.append((work, outcome))
             return f"FAILED: {outcome.reason}"

@@ -22,6 +22,7 @@ from running import in_turn, paths_in
 from safetensors.torch import load_file
 
 from harness.errors import BadOption, StoreError
+from harness.execute.progress import Progress
 from harness.execute.screen import Screen
 from harness.interim import InterimReport
 from harness.metrics.distances import METRICS
@@ -352,6 +353,27 @@ def test_a_failing_training_fails_its_cells_and_no_others(
     assert summary.done == 4
     reasons = [failure.reason for work, failure in summary.failed if work != broken]
     assert reasons == ["its training failed: no memory"] * 5  # one at its checkpoint
+
+
+def test_work_that_was_tried_again_is_counted_and_recorded(
+    tmp_path, grid_file, store_folder, without_report
+):
+    def loses_a_worker(function, jobs, at, on_progress, should_stop, **how):
+        on_progress(jobs[-1], Progress(0, 1, lost="its process was killed by SIGKILL"))
+        yield from in_turn(function, jobs, at, on_progress, should_stop)
+
+    chosen = Filter("schedule=linear,steps=2,sampler=ddim")
+    summary, said = go(grid_file, paths_in(tmp_path), execute=loses_a_worker, only=chosen)
+    assert summary.status == 0
+    assert summary.retries == said.count("SIGKILL; it is tried again") > 1
+    assert summary.as_json()["retries"] == summary.retries
+    assert f"tried again {summary.retries} times" in summary.text()
+    client = MlflowClient(paths_in(tmp_path).tracking_uri)
+    runs = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    retries = [
+        run.data.tags["harness.retries"] for run in runs if "harness.retries" in run.data.tags
+    ]
+    assert retries == ["1"] * summary.retries
 
 
 # 4 trainings, a cell and a checkpoint cell each.

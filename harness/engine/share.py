@@ -16,10 +16,10 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Event
 from typing import Any, Self
 
 import torch
@@ -27,6 +27,7 @@ from torch import Tensor, distributed, nn
 
 from harness.errors import HarnessError, MachineError
 from harness.execute import machine
+from harness.execute.executor import Lost
 from harness.execute.here import leave_signals_to_the_driver, reporting_to
 from harness.execute.progress import SECONDS, Progress, Report, Stopped
 
@@ -132,7 +133,6 @@ def in_processes(count: int, device: str, report: Report, function: Callable[...
     logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)  # it warns of threads
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    stop = context.Event()
     with tempfile.TemporaryDirectory() as logs, ThreadPoolExecutor(1) as pool:
         config = LaunchConfig(
             1, 1, count, logs_specs=DefaultLogsSpecs(logs), run_id=uuid.uuid4().hex,
@@ -140,17 +140,19 @@ def in_processes(count: int, device: str, report: Report, function: Callable[...
             max_restarts=0,
         )  # fmt: skip
         launch = elastic_launch(config, _one_of_them)
-        ended = pool.submit(launch, device, theirs, stop, function, arguments)
+        ended = pool.submit(launch, device, theirs, function, arguments)
         try:
-            _pass_on(ours, stop, report, ended)
+            _pass_on(ours, report, ended)
             outcome = ended.result()[0]
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
+            if failure.exitcode < 0:
+                raise Lost.by_signal(-failure.exitcode) from error
             raise RuntimeError(
                 f"process {rank} of {count} that train together ended: {failure.message}"
             ) from error
         finally:
-            stop.set()
+            _stop(ours)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -171,7 +173,12 @@ def check_devices(count: int, device: str) -> None:
         )
 
 
-def _pass_on(pipe: Connection, stop: Event, report: Report, ended: Future[Any]) -> None:
+def _stop(pipe: Connection) -> None:
+    with suppress(OSError):  # all have ended
+        pipe.send(None)
+
+
+def _pass_on(pipe: Connection, report: Report, ended: Future[Any]) -> None:
     """Report what the first process reports until all have ended; tell it when to stop."""
     last = Progress(0, 1)
     while not ended.done() or pipe.poll():
@@ -180,11 +187,11 @@ def _pass_on(pipe: Connection, stop: Event, report: Report, ended: Future[Any]) 
         try:  # also without news: the work may have to stop before its first step
             report(last if is_news else Progress(last.done, last.total))
         except Stopped:
-            stop.set()
+            _stop(pipe)
 
 
 def _one_of_them(
-    device: str, pipe: Connection, stop: Event, function: Callable[..., Any], arguments: Any
+    device: str, pipe: Connection, function: Callable[..., Any], arguments: Any
 ) -> Any:
     """What each process does; it returns errors that are for the user."""
     leave_signals_to_the_driver()
@@ -196,7 +203,7 @@ def _one_of_them(
     distributed.init_process_group(backend, timeout=timedelta(days=1))
     is_first = distributed.get_rank() == 0
     try:
-        found = function(*arguments, reporting_to(pipe, stop))
+        found = function(*arguments, reporting_to(pipe))
         return found if is_first else None
     except (Stopped, HarnessError) as error:
         return error if is_first else None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from harness.execute.progress import Progress, Report
 from harness.work.options import Workplace
+from harness.work.results import Failure
+
+MOST_RETRIES = 2  # of a job whose process was killed
 
 Job = TypeVar("Job")
 JobFunction = Callable[[Job, Workplace, Report], Any]
@@ -18,7 +23,8 @@ Environments = Sequence[Mapping[str, str]]
 
 class Executor(Protocol):
     """Runs a function on each of some jobs and yields each job with its result or Failure, in the
-    order in which they end; a job that fails never stops the others.
+    order in which they end; a job that fails never stops the others. A job whose process is killed
+    is tried again, which `on_progress` tells, up to MOST_RETRIES times.
 
     A job is a picklable value that names no path; the function finds its files at the workplace of
     the machine where it runs, calls `report` with its progress, and saves what it has and lets
@@ -38,3 +44,31 @@ class Executor(Protocol):
         workers: int = 1,
         environments: Environments = (),
     ) -> Outcomes[Job]: ...
+
+
+class Lost(Exception):
+    """The process that did a job was killed, which is no failure of the job."""
+
+    @classmethod
+    def by_signal(cls, number: int) -> Self:
+        name = signal.Signals(number).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return cls(f"its process was killed by {name}{hint}")
+
+
+@dataclass(frozen=True)
+class Attempt(Generic[Job]):
+    """A job that is tried for this time, counted from one."""
+
+    job: Job
+    number: int = 1
+
+    def after(self, outcome: Any, on_progress: OnProgress[Job]) -> Any:
+        """What came of it; where it was Lost, the next attempt, of which the driver is told, or a
+        Failure where there were enough."""
+        if not isinstance(outcome, Lost):
+            return outcome
+        if self.number > MOST_RETRIES:
+            return Failure(f"{outcome}; it was tried {self.number} times")
+        on_progress(self.job, Progress(0, 1, lost=str(outcome)))
+        return replace(self, number=self.number + 1)

@@ -10,19 +10,21 @@ import multiprocessing
 import os
 import signal
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Event
 from typing import Any
 
 from harness.errors import DiskFull, HarnessError, reason_of
 from harness.execute.executor import (
+    Attempt,
     Environments,
     Job,
     JobFunction,
+    Lost,
     OnProgress,
     Outcomes,
     ShouldStop,
@@ -47,11 +49,10 @@ def here(
     if workers == 1:
         return in_this_process(function, jobs, at, on_progress, should_stop)
     context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    start = partial(Worker, context, function, at, stop)
+    start = partial(Worker, context, function, at)
     given = [*environments, *({} for _ in range(workers - len(environments)))]
     given = given[: min(workers, len(jobs))]
-    return in_workers(start, stop, jobs, on_progress, should_stop, given)
+    return in_workers(start, jobs, on_progress, should_stop, given)
 
 
 def in_this_process(
@@ -63,11 +64,13 @@ def in_this_process(
     **_: object,
 ) -> Outcomes[Job]:
     trouble: list[Exception] = []
-    for job in jobs:
+    waiting = deque(map(Attempt, jobs))
+    while waiting:
+        attempt = waiting.popleft()
         if should_stop():
             raise Stopped
 
-        def send(progress: Progress, job: Job = job) -> None:
+        def send(progress: Progress, job: Job = attempt.job) -> None:
             try:
                 on_progress(job, progress)
             except Exception as error:  # the driver's own, and no failure of the job
@@ -75,58 +78,84 @@ def in_this_process(
                 raise Stopped from error
 
         try:
-            outcome = outcome_of(function, job, at, throttled(send, should_stop))
+            outcome = outcome_of(function, attempt.job, at, throttled(send, should_stop))
         except Stopped:
             if trouble:
                 raise trouble[0] from None
             raise
-        yield job, outcome
+        outcome = attempt.after(outcome, on_progress)
+        if isinstance(outcome, Attempt):
+            waiting.append(outcome)
+        else:
+            yield attempt.job, outcome
 
 
 def in_workers(
     start: Callable[[Mapping[str, str]], Worker],
-    stop: Event,
     jobs: Sequence[Job],
     on_progress: OnProgress[Job],
     should_stop: ShouldStop,
     environments: Environments,
 ) -> Outcomes[Job]:
-    waiting = list(reversed(jobs))
+    waiting = deque(map(Attempt, jobs))
     crew = [start(environment) for environment in environments]
-    busy: dict[Connection, tuple[Worker, Job]] = {}
+    busy: dict[Connection, tuple[Worker, Attempt[Job]]] = {}
+    is_stopping = False
     try:
         idle = list(crew)
-        while busy or (waiting and not stop.is_set()):
-            while idle and waiting and not stop.is_set():
-                worker = idle.pop()
-                if not worker.process.is_alive():
-                    crew.remove(worker)
-                    crew.append(worker := start(worker.environment))
-                job = waiting.pop()
-                worker.pipe.send(job)
-                busy[worker.pipe] = (worker, job)
+        while busy or waiting:
+            while idle and waiting:
+                worker = replaced(idle.pop(), crew, start)
+                attempt = waiting.popleft()
+                worker.tell(attempt.job)
+                busy[worker.pipe] = (worker, attempt)
             for pipe in wait(list(busy), timeout=SECONDS):
-                worker, job = busy[pipe]  # type: ignore[index]  # the pipes are what we wait for
+                worker, attempt = busy[pipe]  # type: ignore[index]  # what we wait for
                 message = worker.hear()
                 if isinstance(message, Progress):
-                    on_progress(job, message)
+                    on_progress(attempt.job, message)
                     continue
                 del busy[worker.pipe]
                 idle.append(worker)  # to be replaced, where it ended, if there is more to do
-                if not isinstance(message, Stopped):
-                    yield job, message
-            if should_stop():
-                stop.set()
-        if stop.is_set():
+                if isinstance(message, (Stopped, Lost)) and is_stopping:
+                    continue
+                outcome = attempt.after(message, on_progress)
+                if isinstance(outcome, Attempt):
+                    waiting.append(outcome)  # last: what took its memory may have ended by then
+                else:
+                    yield attempt.job, outcome
+            if should_stop() and not is_stopping:
+                is_stopping = True
+                waiting.clear()
+                end(crew)
+        if is_stopping:
             raise Stopped
     except KeyboardInterrupt:  # asked for twice: at once
         for worker in crew:
             worker.process.kill()
         raise
-    finally:
-        stop.set()  # also where the reader of these outcomes stops reading before the end
+    finally:  # also where the reader of these outcomes stops reading before the end
+        end(crew)
         for worker in crew:
             worker.dismiss()
+
+
+def replaced(
+    worker: Worker, crew: list[Worker], start: Callable[[Mapping[str, str]], Worker]
+) -> Worker:
+    """The worker, or another in its place in the crew where its process has ended."""
+    if worker.process.is_alive():
+        return worker
+    worker.dismiss()
+    crew.remove(worker)
+    crew.append(another := start(worker.environment))
+    return another
+
+
+def end(crew: Sequence[Worker]) -> None:
+    """Ask all to stop their jobs, where they have one, and to end."""
+    for worker in crew:
+        worker.tell(None)
 
 
 class Worker:
@@ -137,12 +166,11 @@ class Worker:
         context: SpawnContext,
         function: JobFunction[Any],
         at: Workplace,
-        stop: Event,
         environment: Mapping[str, str],
     ):
         self.environment = environment
         self.pipe, theirs = context.Pipe()
-        arguments = (theirs, function, at, stop, environment)
+        arguments = (theirs, function, at, environment)
         self.process: BaseProcess = context.Process(target=do_jobs, args=arguments)
         # Blocked until the process can ignore them: it takes seconds to load what it works with.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STATUSES)
@@ -151,6 +179,11 @@ class Worker:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
+
+    def tell(self, job: Any) -> None:
+        """Give it a job, or None to end it. Of one that has just died, `hear` tells."""
+        with contextlib.suppress(OSError):
+            self.pipe.send(job)
 
     def hear(self) -> Any:
         """Its next word about its job: progress, or what came of it. Raises DiskFull."""
@@ -164,19 +197,15 @@ class Worker:
             raise message[0]
         return message[0]
 
-    def obituary(self) -> Failure:
+    def obituary(self) -> Failure | Lost:
         """Why the process ended in the middle of a job."""
         self.process.join(5)
         code = self.process.exitcode
         if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            hint = " (out of memory?)" if name == "SIGKILL" else ""
-            return Failure(f"its process was killed by {name}{hint}")
+            return Lost.by_signal(-code)
         return Failure(f"its process ended with status {code}")
 
     def dismiss(self) -> None:
-        with contextlib.suppress(OSError):
-            self.pipe.send(None)
         self.process.join(30)
         if self.process.is_alive():
             self.process.kill()
@@ -187,13 +216,12 @@ def do_jobs(
     pipe: Connection,
     function: JobFunction[Any],
     at: Workplace,
-    stop: Event,
     environment: Mapping[str, str],
 ) -> None:
     """What a worker does: jobs until there are no more, or until the driver is gone."""
     os.environ.update(environment)  # a GPU is looked for when it is first needed, after this
     leave_signals_to_the_driver()
-    report = reporting_to(pipe, stop)
+    report = reporting_to(pipe)
     with contextlib.suppress(EOFError, OSError):
         while (job := pipe.recv()) is not None:
             try:
@@ -210,13 +238,12 @@ def leave_signals_to_the_driver() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STATUSES)
 
 
-def reporting_to(pipe: Connection, stop: Event) -> Report:
-    """The `report` of a job in a process of its own: it raises Stopped when it is asked to stop,
-    and when the process that started it is gone."""
-    driver = multiprocessing.parent_process()
+def reporting_to(pipe: Connection) -> Report:
+    """The `report` of a job in a process of its own: it raises Stopped when there is word from the
+    process that started it, which then can only be to end, and when that process is gone.
 
-    def should_stop() -> bool:
-        return stop.is_set() or (driver is not None and not driver.is_alive())
+    No lock is shared for this: one that is held by a process that is killed would hold up all.
+    """
 
     def send(progress: Progress) -> None:
         try:
@@ -224,16 +251,18 @@ def reporting_to(pipe: Connection, stop: Event) -> Report:
         except OSError:
             raise Stopped from None  # the driver is gone: save and end
 
-    return throttled(send, should_stop)
+    return throttled(send, pipe.poll)
 
 
 def outcome_of(function: JobFunction[Any], job: Any, at: Workplace, report: Report) -> Any:
-    """What the job returns, or why it failed. Stopped goes through, and a full disk, on which
-    every other job would fail as well."""
+    """What the job returns, or why it failed or was Lost. Stopped goes through, and a full disk, on
+    which every other job would fail as well."""
     try:
         return function(job, at, report)
     except (Stopped, DiskFull):
         raise
+    except Lost as lost:  # one of several processes that it started
+        return lost
     except HarnessError as error:
         return Failure(str(error))
     except (Exception, SystemExit) as error:  # a part of another package may try to end us

@@ -17,6 +17,7 @@ class Progress:
     total: int
     values: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)  # by name, newly made and worth seeing
+    lost: str = ""  # why the job begins again: how its process was killed
 
 
 class Stopped(Exception):

@@ -40,6 +40,7 @@ from harness.tracking.tags import (
     REPORT,
     RESOLVED,
     RESULT_DIGEST,
+    RETRIES,
     REUSED,
     STORE,
     SUPERSEDED,
@@ -181,6 +182,10 @@ class Tracker(Records):
         self._log(run_id, metrics_of(result), last, tags, result.work.params())
         self._results_read.pop(run_id, None)
         self._runs_read = None
+
+    def retried(self, run_id: str, count: int) -> None:
+        """The work was tried again so often, for its process was killed."""
+        self._tag(run_id, {RETRIES: str(count)})
 
     def failed(self, run_id: str, work: Training | Cell, failure: Failure) -> None:
         self._log(run_id, {}, 0, {REASON: failure.reason[:4000]}, work.params())

@@ -38,6 +38,7 @@ class Owed:
     outcome: Result | Failure
     forecast: float | None = None
     is_reused: bool = False
+    retries: int = 0
 
 
 @dataclass
@@ -170,11 +171,12 @@ class Recorder:
         outcome: Result | Failure,
         forecast: float | None = None,
         is_reused: bool = False,
+        retries: int = 0,
     ) -> None:
         """Record what came of a piece of work, once it is in the store."""
         if not isinstance(outcome, Failure):  # its files are in the store
             outcome = replace(outcome, artifacts=Artifacts(outcome.artifacts.checksums))
-        self.owed[work.key] = Owed(work, outcome, forecast, is_reused)
+        self.owed[work.key] = Owed(work, outcome, forecast, is_reused, retries)
         self._tried(self._pay)
 
     def superseded(self, keys: Iterable[str]) -> None:
@@ -245,16 +247,20 @@ class Recorder:
     def _write(self, owed: Owed) -> None:
         work, outcome, folder = owed.work, owed.outcome, self.store.folder(owed.work)
         if isinstance(outcome, Failure):
-            self.tracker.failed(self._run_of(work, owed.forecast), work, outcome)
+            run_id = self._run_of(work, owed.forecast)
+            self.tracker.failed(run_id, work, outcome)
         # Of work that had to be made again there is a new run, with its progress.
         elif work.key in self._recorded and work.key not in self._runs:
-            self.tracker.amended(self._recorded[work.key], outcome, folder)
+            run_id = self._recorded[work.key]
+            self.tracker.amended(run_id, outcome, folder)
         else:
             run_id = self._run_of(work, owed.forecast, owed.is_reused)
             if work.key in self._recorded:  # not left to the clock, which may have been set back
                 self.tracker.superseded([work.key])
             self.tracker.completed(run_id, outcome, folder)
             self._recorded[work.key] = run_id
+        if owed.retries:
+            self.tracker.retried(run_id, owed.retries)
         self._runs.pop(work.key, None)
 
     def _run_of(self, work: Work, forecast: float | None, is_reused: bool = False) -> str:

@@ -14,6 +14,7 @@ SUPERSEDED, REASON, MACHINE = "harness.superseded", "harness.reason", "harness.m
 VERDICT, RESOLVED, VERSION = "harness.verdict.", "harness.resolved.", "harness.version."
 COMMAND = "harness.command"
 RESULT_DIGEST = "harness.result"  # sha256 of the result, so that any copy of it can be trusted
+RETRIES = "harness.retries"  # how often the work began again, for its process was killed
 LACKS = "harness.lacks"  # files of the result that the server refused
 BUNDLES = "harness.bundles"  # names of files of the parent run that hold many results
 REPORT = "harness.report"  # what the report with the parent run was made from, in one number

@@ -17,6 +17,7 @@ from harness.engine import steps
 from harness.engine.share import Share, in_processes
 from harness.engine.train import Diverged, TrainJob, run_steps, train
 from harness.errors import MachineError
+from harness.execute.executor import Lost
 from harness.execute.here import here
 from harness.execute.progress import Stopped
 from harness.store import Store
@@ -170,6 +171,18 @@ def die_in_the_second(report):
     torch.distributed.barrier()
 
 
+def killed_in_the_second(report):
+    if os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    torch.distributed.barrier()
+
+
 def test_a_process_that_dies_ends_the_others_and_is_named():
     with pytest.raises(RuntimeError, match=r"process 1 of 2 .* ended"):
         in_processes(2, "cpu", quietly, die_in_the_second)
+
+
+@pytest.mark.faults
+def test_a_process_that_is_killed_is_no_failure_of_the_training():
+    with pytest.raises(Lost, match="killed by SIGKILL"):
+        in_processes(2, "cpu", quietly, killed_in_the_second)

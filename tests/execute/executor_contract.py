@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -25,8 +26,15 @@ def work(job, at, report):
         raise DataError("no such images")
     if job == "fill":
         raise DiskFull("the disk is full")
-    if job == "die":
+    if job == "exit":
         os._exit(9)
+    if str(job).startswith("die"):  # in its first attempts, as many as it says
+        name, times, folder = job.split(" ")
+        counter = Path(folder) / name
+        died = int(counter.read_text()) if counter.exists() else 0
+        if died < int(times):
+            counter.write_text(str(died + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
     if job == "wait":
         for _ in range(600):
             time.sleep(0.05)
@@ -34,6 +42,11 @@ def work(job, at, report):
     if job == "slow":
         time.sleep(1)
     return f"{job} done at {at.store}"
+
+
+def lost_of(seen, job):
+    """What was told of the lost attempts of a job."""
+    return [progress.lost for one, progress in seen if one == job and progress.lost]
 
 
 def never():
@@ -46,6 +59,8 @@ def ignore(job, progress):
 
 class ExecutorContract:
     """The fixture `execute` is an Executor, its `workers` already chosen."""
+
+    HAS_WORKERS = True  # whether jobs run in processes of their own
 
     @pytest.fixture
     def execute(self):
@@ -66,6 +81,31 @@ class ExecutorContract:
         assert outcomes["fail"].reason == "ValueError: it broke"
         assert "in work" in outcomes["fail"].details
         assert outcomes["refuse"] == Failure("no such images")
+
+    def test_a_job_whose_process_is_killed_is_tried_again(self, execute, tmp_path):
+        if not self.HAS_WORKERS:
+            pytest.skip("jobs run in the process that was started")
+        job, seen = f"die 2 {tmp_path}", []
+        outcomes = dict(execute(work, [job, "a"], AT, lambda *told: seen.append(told), never))
+        assert outcomes == {one: f"{one} done at the store" for one in (job, "a")}
+        assert len(lost_of(seen, job)) == 2
+        assert not lost_of(seen, "a")
+
+    def test_a_job_whose_process_is_always_killed_fails(self, execute, tmp_path):
+        if not self.HAS_WORKERS:
+            pytest.skip("jobs run in the process that was started")
+        job, seen = f"die 9 {tmp_path}", []
+        outcomes = dict(execute(work, [job, "a"], AT, lambda *told: seen.append(told), never))
+        assert outcomes["a"] == "a done at the store"
+        assert "tried 3 times" in outcomes[job].reason
+        assert len(lost_of(seen, job)) == 2
+        assert (tmp_path / "die").read_text() == "3"
+
+    def test_a_job_that_fails_is_tried_once(self, execute):
+        seen = []
+        [(_, outcome)] = execute(work, ["fail"], AT, lambda *told: seen.append(told), never)
+        assert outcome.reason == "ValueError: it broke"
+        assert not lost_of(seen, "fail")
 
     def test_progress_with_numbers_and_files_always_arrives(self, execute):
         seen = []

@@ -1,17 +1,22 @@
 """Jobs in this process and in worker processes of this machine."""
 
 import os
+import signal
+import threading
 import time
 from functools import partial
 
 import pytest
-from executor_contract import AT, ExecutorContract, ignore, never, work
+from executor_contract import AT, ExecutorContract, ignore, lost_of, never, work
 
+from harness.execute.executor import Lost
 from harness.execute.here import here
 from harness.work.results import Failure
 
 
 class TestInThisProcess(ExecutorContract):
+    HAS_WORKERS = False
+
     @pytest.fixture
     def execute(self):
         return here
@@ -28,9 +33,12 @@ def test_jobs_come_back_in_the_order_in_which_they_end():
     assert [job for job, _ in outcomes][-1] == "slow"
 
 
-def test_a_process_that_dies_is_a_failure_and_is_replaced():
-    outcomes = dict(here(work, ["die", "a", "b", "c"], AT, ignore, never, workers=2))
-    assert "status 9" in outcomes["die"].reason
+def test_a_process_that_exits_is_a_failure_and_is_replaced():
+    seen = []
+    jobs = ["exit", "a", "b", "c"]
+    outcomes = dict(here(work, jobs, AT, lambda *told: seen.append(told), never, workers=2))
+    assert "status 9" in outcomes["exit"].reason
+    assert not lost_of(seen, "exit")
     assert [outcomes[job] for job in "abc"] == [f"{job} done at the store" for job in "abc"]
 
 
@@ -41,6 +49,35 @@ def leave(job, at, report):
 def test_a_job_that_wants_to_end_the_program_fails_alone():
     outcomes = dict(here(leave, ["a", "b"], AT, ignore, never))
     assert [outcomes[job].reason for job in "ab"] == ["SystemExit: 3"] * 2
+
+
+def test_a_process_that_is_killed_between_two_jobs_is_replaced():
+    outcomes = dict(here(last_words, range(6), AT, ignore, never, workers=2))
+    assert outcomes == {job: job for job in range(6)}
+
+
+def last_words(job, at, report):
+    """Does its job, and is killed right after the result was sent, as likely as not before the
+    next job comes."""
+    if job == 0:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    else:
+        time.sleep(0.1)
+    return job
+
+
+def test_of_several_processes_of_a_job_one_that_is_killed_is_none_of_its_failures():
+    """As where a training is shared by processes of its own."""
+    seen, lost = [], iter([Lost.by_signal(signal.SIGKILL), None])
+
+    def job_of_several(job, at, report):
+        if killed := next(lost):
+            raise killed
+        return "done"
+
+    [(_, outcome)] = here(job_of_several, ["a"], AT, lambda *told: seen.append(told), never)
+    assert outcome == "done"
+    assert lost_of(seen, "a") == ["its process was killed by SIGKILL (out of memory?)"]
 
 
 def seen(job, at, report):
