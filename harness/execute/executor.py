@@ -21,6 +21,17 @@ ShouldStop = Callable[[], bool]
 Environments = Sequence[Mapping[str, str]]
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What one job takes of the machine of a cluster where it runs."""
+
+    gpus: int = 0
+    cores: int = 1
+
+
+ONE_CORE = Needs()
+
+
 class Executor(Protocol):
     """Runs a function on each of some jobs and yields each job with its result or Failure, in the
     order in which they end; a job that fails never stops the others. A job whose process is killed
@@ -30,7 +41,8 @@ class Executor(Protocol):
     the machine where it runs, calls `report` with its progress, and saves what it has and lets
     Stopped through when `report` raises it. Once `should_stop()` is true all jobs are stopped and
     Stopped is raised. `workers` jobs run side by side, each with its own of the `environments`
-    where there are some: what a process sees of the machine.
+    where there are some: what a process sees of the machine. On a cluster its resources decide how
+    many do, of which each takes what it `needs`.
     """
 
     def __call__(
@@ -43,6 +55,7 @@ class Executor(Protocol):
         *,
         workers: int = 1,
         environments: Environments = (),
+        needs: Needs = ONE_CORE,
     ) -> Outcomes[Job]: ...
 
 

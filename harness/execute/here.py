@@ -20,11 +20,13 @@ from typing import Any
 
 from harness.errors import DiskFull, HarnessError, reason_of
 from harness.execute.executor import (
+    ONE_CORE,
     Attempt,
     Environments,
     Job,
     JobFunction,
     Lost,
+    Needs,
     OnProgress,
     Outcomes,
     ShouldStop,
@@ -44,6 +46,7 @@ def here(
     *,
     workers: int = 1,
     environments: Environments = (),
+    needs: Needs = ONE_CORE,
 ) -> Outcomes[Job]:
     """The Executor that starts no more than processes of its own."""
     if workers == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 SECONDS = 0.2  # between two messages about one job: more would only cost the job its time
 
@@ -17,6 +18,7 @@ class Progress:
     total: int
     values: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)  # by name, newly made and worth seeing
+    saved: Any = None  # on another machine, where to get the state that was just saved
     lost: str = ""  # why the job begins again: how its process was killed
 
 
@@ -35,7 +37,8 @@ def throttled(send: Report, should_stop: Callable[[], bool]) -> Report:
     def report(progress: Progress) -> None:
         nonlocal last
         now = time.monotonic()
-        if progress.values or progress.files or now - last > SECONDS:
+        is_news = progress.values or progress.files or progress.saved is not None
+        if is_news or now - last > SECONDS:
             last = now
             send(progress)
         if should_stop():
