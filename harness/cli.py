@@ -186,6 +186,14 @@ def show(text: str, err: bool = False) -> None:
     "--compile", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
     help="Compile networks: auto on a GPU, and on a CPU for long trainings.",
 )  # fmt: skip
+@click.option(
+    "--ray", metavar="ADDRESS",
+    help="Work on a Ray cluster: auto, HOST:PORT, or local to start one.  [default: here]",
+)  # fmt: skip
+@click.option(
+    "--ray-features", is_flag=True,
+    help="With --ray: bring the features of images here, so that metrics can be added later.",
+)  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @PLACES
 @UI_URL
@@ -206,6 +214,7 @@ def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> 
         harness run runs/digits.yaml training.steps=200 --time-limit 9m
         harness run runs/flowers.yaml training.devices=2
         harness run runs/digits.yaml --until decided --at-most 1h
+        harness run runs/flowers.yaml --ray auto
     """
     from harness.plan.grid import load_grid
 
@@ -366,7 +375,7 @@ def sample(
         harness sample schedule=cosine,sampler=ddim,steps=50,seed=0 --out images/ -n 500
     """
     from harness.stored import sample_cell
-    from harness.work.options import Workplace
+    from harness.work.options import Workplace, user_data
 
     at = Workplace(store, data_dir or user_data(), device)
     written = sample_cell(cell, at, out, images, seed)
@@ -444,6 +453,7 @@ def verify(precision: str, data_dir: Path | None, device: str, as_json: bool) ->
         harness verify --device cuda --precision float32
     """
     from harness.contracts.verify import verify_here
+    from harness.work.options import user_data
 
     told = verify_here(precision, device, data_dir or user_data())
     show(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
@@ -525,7 +535,7 @@ def paths(
     ui_url: str | None = None,
     **others: Any,
 ) -> Paths:
-    from harness.work.options import Paths
+    from harness.work.options import Paths, user_data
 
     return Paths(
         store=store,
@@ -548,6 +558,8 @@ def options_of(
     at_most: str | None = None,
     max_seeds: int | None = None,
     max_images: int | None = None,
+    ray: str | None = None,
+    ray_features: bool = False,
     command: str = "",
     **others: Any,
 ) -> Options:
@@ -561,6 +573,8 @@ def options_of(
         raise BadOption(f"{stray[0]} limits --until. Use it with --until decided.")
     if decides and (given := "--only" if only else "--redo" if redo else "--retime" * retime):
         raise BadOption(f"{given} and --until cannot both be given. Use one of them.")
+    if ray_features and not ray:
+        raise BadOption("--ray-features is of --ray. Use it with --ray ADDRESS.")
     seconds = None if at_most is None else parse_duration(at_most)
     return Options(
         until=Until(seconds, max_seeds, max_images) if decides else None,
@@ -569,6 +583,8 @@ def options_of(
         retime=retime,
         fail_fast=fail_fast,
         compile=compile,
+        ray=ray or "",
+        ray_features=ray_features,
         time_limit=None if time_limit is None else parse_duration(time_limit),
         command=command,
     )
@@ -609,12 +625,6 @@ def database(store: Path) -> str:
     from harness.work.options import database_uri
 
     return database_uri(store / "mlflow.db")
-
-
-def user_data() -> Path:
-    from platformdirs import user_data_path
-
-    return user_data_path("harness", appauthor=False)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,21 @@ from typing import Any
 
 from harness.errors import DiskFull
 from harness.execute import machine
+from harness.execute.executor import Needs
 from harness.execute.interrupt import Interruption
 from harness.execute.progress import Progress, Stopped
 from harness.execute.screen import Screen
+from harness.lazy import torch
 from harness.plan.grid import Grid
 from harness.plan.pending import Plan, Work, metrics_of
-from harness.plan.preflight import Site, workers_for
+from harness.plan.preflight import (
+    Site,
+    cell_needs,
+    scored_at_once,
+    trained_at_once,
+    training_needs,
+    training_threads,
+)
 from harness.store import FEATURES, Store, set_aside
 from harness.tracking.recorder import Recorder
 from harness.work.cells import Cell, Training, titles
@@ -117,16 +126,11 @@ class JobRunner:
     def rounds(self) -> Iterator[tuple[Sequence[Training], Sequence[Cell]]]:
         """What to train and then to score, in turn: the first results stand long before the last
         training, and nothing is timed while something trains."""
-        return self.plan.rounds(self._trained_at_once, self._scored_at_once)
+        at_once = scored_at_once(self.plan, self.site) if self.plan.to_score else 1
+        return self.plan.rounds(self._trained_at_once, at_once)
 
-    @property
     def _trained_at_once(self) -> int:
-        return workers_for(self.plan, self.site.at.device, self.grid.training.devices)
-
-    @property
-    def _scored_at_once(self) -> int:
-        device = self.site.at.device
-        return workers_for(self.plan, device) if device != "cpu" else 1
+        return trained_at_once(self.grid, self.plan, self.site)
 
     def train(self, trainings: Sequence[Training]) -> None:
         """Each of these trainings, side by side where devices or cores allow it."""
@@ -134,13 +138,14 @@ class JobRunner:
             return
         from harness.engine.train import TrainJob, train
 
-        devices, workers = self.grid.training.devices, self._trained_at_once
-        threads = machine.threads_for(self.site.values, workers * devices)
+        devices, workers = self.grid.training.devices, self._trained_at_once()
+        threads = training_threads(self.grid, self.plan, self.site)
+        needs = training_needs(self.grid, self.plan, self.site)
         jobs = [
             TrainJob(training, threads, self._compiles(self.plan.seconds(training) or 0), devices)
             for training in trainings
         ]
-        self._carry_out("training", len(self.plan.to_train), train, jobs, workers, devices)
+        self._carry_out("training", len(self.plan.to_train), train, jobs, workers, needs, devices)
 
     def score(self, cells: Sequence[Cell]) -> None:
         """Sample and score each of these cells whose network is there: alone on a CPU and on each
@@ -169,7 +174,9 @@ class JobRunner:
                     )
                 )
         total = len(self.plan.to_score) - self._lost
-        self._carry_out("cell", total, score, jobs, self._scored_at_once)
+        self._carry_out(
+            "cell", total, score, jobs, scored_at_once(self.plan, self.site), cell_needs(self.site)
+        )
 
     def _compiles(self, seconds: float) -> bool:
         """Whether a network that works for so long is compiled."""
@@ -177,7 +184,7 @@ class JobRunner:
 
         if self.options.compile != "auto":
             return self.options.compile == "on"
-        return pays(seconds, machine.find_device(self.site.at.device))
+        return pays(seconds, torch.device(self.site.at.device))
 
     def _carry_out(
         self,
@@ -186,6 +193,7 @@ class JobRunner:
         function: Callable[..., Result],
         jobs: list[Any],
         workers: int,
+        needs: Needs,
         devices: int = 1,
     ) -> None:
         """Execute jobs, of `total` of this stage in all, each on so many devices, and record each
@@ -195,7 +203,7 @@ class JobRunner:
         self.screen.stage(stage, total)
         outcomes = self.execute(
             function, jobs, self.site.at, self._on_progress, self.interruption.should_stop,
-            workers=workers, **devices_of(self.site.at.device, workers, devices),
+            workers=workers, needs=needs, **self._environments(workers, devices),
         )  # fmt: skip
         try:
             # Closed whatever happens: its workers end before the store is let go.
@@ -207,6 +215,9 @@ class JobRunner:
         finally:
             with suppress(DiskFull):  # it is what ends the work, and is told
                 self.recorder.abandon()
+
+    def _environments(self, workers: int, devices: int) -> dict[str, list[dict[str, str]]]:
+        return {} if self.site.cluster else devices_of(self.site.at.device, workers, devices)
 
     @cached_property
     def _titles(self) -> dict[str, str]:

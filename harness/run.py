@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from harness.execute import machine
 from harness.execute.here import here
 from harness.execute.interrupt import OUT_OF_TIME, Interruption
 from harness.execute.progress import Stopped
+from harness.execute.ray import RayCluster
 from harness.execute.screen import Screen
 from harness.interim import LONG, InterimReport
 from harness.jobs import Execute, JobRunner, Summary
@@ -58,13 +59,25 @@ def run_grid(
     interruption = Interruption(options.time_limit, screen.say)  # the time limit begins here
     recorder = recorder_of(grid.name, paths, screen.say)
     recorder.store.check_version()
-    run = GridRun(grid, paths, options, screen, execute, interruption, recorder)
     cells = identified(expand(grid), paths.workplace)
-    if options.until is None:
-        return run.report(cells, (), run.work(cells))
-    from harness.until import until_decided  # it loads what verdicts need
+    with cluster_of(options) as cluster:
+        run = GridRun(
+            grid, paths, options, screen, cluster or execute, interruption, recorder, cluster
+        )
+        if options.until is None:
+            return run.report(cells, (), run.work(cells))
+        from harness.until import until_decided  # it loads what verdicts need
 
-    return until_decided(cells, options.until, run, screen)
+        return until_decided(cells, options.until, run, screen)
+
+
+def cluster_of(options: Options) -> AbstractContextManager[RayCluster | None]:
+    """The Ray cluster that does the work, where one is to."""
+    if not options.ray:
+        return nullcontext()
+    from harness.engine.courier import Courier
+
+    return RayCluster(options.ray, Courier(options.ray_features))
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,7 @@ class GridRun:
     execute: Execute
     interruption: Interruption
     recorder: Recorder
+    cluster: RayCluster | None = None
 
     @property
     def store(self) -> Store:
@@ -96,7 +110,7 @@ class GridRun:
         if plan or not recorder.has_grid(grid.text, asked):
             refuse_broken(plan.cells, grid.metrics)
             with blaming_others(plan.cells, grid.metrics):
-                site = preflight(grid, plan, self.paths)
+                site = preflight(grid, plan, self.paths, self.cluster)
             with self.interruption, self.store.locked(), self.recording(asked, summary):
                 self.store.keep_grid(grid.name, asked, grid.text)
                 plan = self.pending(cells)  # again, now that nobody else works: it is what is done
@@ -144,7 +158,7 @@ class GridRun:
     def cost(self, cells: list[Cell]) -> float | None:
         """The seconds that what is missing of these cells is predicted to take."""
         plan = self.pending(cells)
-        site = preflight(self.grid, plan, self.paths)
+        site = preflight(self.grid, plan, self.paths, self.cluster)
         return forecast(self.grid, plan, site).predicted if plan.is_work else 0.0
 
     @contextmanager

@@ -7,6 +7,7 @@
     models/<key>/result.json            what came of it: exists only when it is complete
     cells/<key>/result.json ...         likewise of a cell, with its pictures and features
     features/<key>.npy                  features of a reference set, with <key>.npy.sha256
+    images/<fingerprint>.npz            images that were sent to this node of a cluster
     grids/<name>.yaml, <name>.json      a grid as it was last run, and what it stood for
     fingerprints.json                   of data and weights, by the sizes and times of their files
 
@@ -80,6 +81,10 @@ class Store:
     def reference(self, key: str) -> Path:
         """The features of a set of real images."""
         return self.root / "features" / f"{key}.npy"
+
+    def images(self, fingerprint: str) -> Path:
+        """A set of images that came from another machine."""
+        return self.root / "images" / f"{fingerprint}.npz"
 
     def has_model(self, key: str) -> bool:
         return self.model(key, RESULT).exists() and self.model(key, WEIGHTS).exists()

@@ -6,12 +6,13 @@ Images are uint8 from 0 to 255, [N, channels, side, side]: what a PNG holds is w
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import NoneType
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +99,25 @@ class ImageSet:
             digest.update(repr(images.shape).encode())
             digest.update(np.ascontiguousarray(images).data)
         return digest.hexdigest()
+
+    def as_npz(self) -> bytes:
+        """The set as one file, to be sent to another machine; `from_npz` reads it back."""
+        arrays: dict[str, Any] = {"train": self.train, "held_out": self.held_out, "name": self.name,
+                  "flip": self.flip, "notes": np.array(self.notes, dtype=str)}  # fmt: skip
+        if self.distribution is not None:
+            arrays |= vars(self.distribution)
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False, **arrays)
+        return file.getvalue()
+
+    @classmethod
+    def from_npz(cls, path: Path) -> Self:
+        with np.load(path, allow_pickle=False) as file:
+            known = [file[name] for name in ("means", "variances", "weights") if name in file]
+            return cls(
+                str(file["name"]), file["train"], file["held_out"], bool(file["flip"]),
+                Distribution(*known) if known else None, tuple(map(str, file["notes"])),
+            )  # fmt: skip
 
     def reference(self, which: str) -> Images:
         """The images to compare with: "train", "held_out" or "all". Raises BadOption."""

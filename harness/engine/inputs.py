@@ -18,6 +18,7 @@ from harness.errors import DataError, Fault
 from harness.execute import machine
 from harness.metrics.features import EXTRACTORS, Classifier, Extractor, Features, has_logits
 from harness.registry.signature import shown
+from harness.store import Store
 from harness.work.cells import Cell, Part, Training
 from harness.work.options import Workplace
 
@@ -34,9 +35,16 @@ def _image_set(data_dir: Path, part: Part) -> ImageSet:
     return load(part.name, data_dir, part.keywords)
 
 
+@lru_cache(maxsize=2)
+def _sent_images(path: Path) -> ImageSet:
+    return ImageSet.from_npz(path)
+
+
 def images_of(training: Training, at: Workplace) -> ImageSet:
-    """The images of a training. Raises DataError where they are not those that it names."""
-    images = image_set(at.data_dir, training.data)
+    """The images of a training: those that were sent here from another machine, else those of this
+    one. Raises DataError where they are not those that it names."""
+    sent = Store(at.store).images(training.data_fingerprint)
+    images = _sent_images(sent) if sent.exists() else image_set(at.data_dir, training.data)
     wanted = training.data_fingerprint or images.fingerprint
     if images.fingerprint != wanted:
         images = image_set(at.data_dir, training.data, is_fresh=True)

@@ -114,6 +114,7 @@ def timed_again(result: CellResult, job: ScoreJob, at: Workplace, report: Report
     here = replace(
         result.provenance,
         machine=machine.name(denoiser.device),
+        is_shared=False,
         is_compiled=denoiser.compiled is not None,
         compile_trouble=denoiser.compile_trouble,
     )

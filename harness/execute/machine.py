@@ -106,6 +106,12 @@ def threads_for(values: int, workers: int = 1) -> int:
     return 1 if values < 1024 else max(1, cores() // workers)
 
 
+def use_threads(count: int) -> None:
+    """Have torch and numpy compute with so many threads in this process from now on."""
+    torch.set_num_threads(count)
+    _thread_pools().limit(limits=count, user_api="blas")
+
+
 def name(device: torch.device) -> str:
     """What the machine is called in results: its GPU, or its processor and cores."""
     if device.type == "cuda":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -73,21 +73,27 @@ class Plan:
         return [cell for cell in self.to_score if cell.key not in self.from_features]
 
     def rounds(
-        self, trained_at_once: int, scored_at_once: int
+        self, trained_at_once: Callable[[], int], scored_at_once: int
     ) -> Iterator[tuple[Sequence[Training], Sequence[Cell]]]:
         """The work in its order: the cells that wait for no training; then, again and again, as
         many trainings as go side by side and the cells that wait for those, checkpoint cells after
-        the others of their training. Where cells go one by one, each training's are a round."""
+        the others of their training. Where cells go one by one, each training's are a round. How
+        many trainings go side by side is asked anew for each round: a cluster may have grown."""
         waiting: dict[str, list[Cell]] = {training.key: [] for training in self.to_train}
         ready: dict[str, list[Cell]] = {}
         for cell in self.to_score:
             key, waits = cell.training.key, cell.key not in self.from_features
             (waiting[key] if waits and key in waiting else ready.setdefault(key, [])).append(cell)
-        groups = [(self.to_train[:0], [*ready.values()])]
-        for start in range(0, len(self.to_train), trained_at_once):
-            some = self.to_train[start : start + trained_at_once]
-            groups.append((some, [waiting[training.key] for training in some]))
-        for trainings, cells in groups:
+
+        def groups() -> Iterator[tuple[tuple[Training, ...], list[list[Cell]]]]:
+            yield (), [*ready.values()]
+            trainings = self.to_train
+            while trainings:
+                count = trained_at_once()
+                yield trainings[:count], [waiting[one.key] for one in trainings[:count]]
+                trainings = trainings[count:]
+
+        for trainings, cells in groups():
             together = [[*chain(*cells)]] if scored_at_once > 1 else cells
             for number, some_cells in enumerate(together):
                 yield (() if number else trainings), some_cells

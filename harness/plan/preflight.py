@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from harness.downloads import NotHereYet, no_downloads
 from harness.errors import MachineError
 from harness.execute import machine
+from harness.execute.executor import Needs
+from harness.execute.ray import RayCluster
 from harness.metrics.distances import METRICS
 from harness.metrics.enough import check_enough
 from harness.plan.forecast import Forecast, measured_speeds, warnings_of
@@ -31,6 +33,7 @@ class Site:
     at: Workplace  # its device by name, no longer `auto`
     values: int  # numbers in one image
     notes: tuple[str, ...] = ()  # what was left out of the data, or altered
+    cluster: RayCluster | None = None  # that does the work in this machine's place
 
 
 def identified(cells: Iterable[Cell], at: Workplace) -> list[Cell]:
@@ -59,19 +62,19 @@ def identified(cells: Iterable[Cell], at: Workplace) -> list[Cell]:
     ]
 
 
-def preflight(grid: Grid, plan: Plan, paths: Paths) -> Site:
-    """Look at everything the pending work will need: images, extractor and weights, device, disk.
-    Raises HarnessError saying what is missing."""
+def preflight(grid: Grid, plan: Plan, paths: Paths, cluster: RayCluster | None = None) -> Site:
+    """Look at everything the pending work will need: images, extractor and weights, device, disk;
+    and whether a cluster has what a job takes. Raises HarnessError saying what is missing."""
     from harness.engine.inputs import extractor, image_set, with_logits
     from harness.models.presets import MODELS
 
-    device = str(machine.find_device(paths.device))
+    device = cluster.device(paths.device) if cluster else str(machine.find_device(paths.device))
     at = replace(paths.workplace, device=device)
     images = image_set(at.data_dir, grid.data)
     for model in {cell.training.model for cell in plan.cells}:
         with MODELS.blamed(model.name, "cannot say which images it takes"):
             MODELS.make(model.name, model.keywords).check(images.size)
-    extract = extractor(at.data_dir, device, grid.extractor)
+    extract = extractor(at.data_dir, "cpu" if cluster else device, grid.extractor)
     extract.check(images.channels, images.size)
     if any("logits" in METRICS[name].needs for name in grid.metrics):
         with_logits(extract)
@@ -83,7 +86,12 @@ def preflight(grid: Grid, plan: Plan, paths: Paths) -> Site:
             f"only {free / 1e6:.0f} MB are free where the store {paths.store} is; at least "
             f"{LEAST_DISK / 1e6:.0f} MB are needed. Make room, or use another --store."
         )
-    return Site(at, int(images.train[0].size), images.notes)
+    site = Site(at, int(images.train[0].size), images.notes, cluster)
+    if plan.to_train:
+        trained_at_once(grid, plan, site)
+    if plan.to_score:
+        scored_at_once(plan, site)
+    return site
 
 
 def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
@@ -93,8 +101,10 @@ def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
     from harness.engine.sample import sampling_path
 
     device = site.at.device
-    workers = workers_for(plan, device, grid.training.devices)
-    processes = workers * grid.training.devices
+    if site.cluster and device == "cuda":  # its cards are none of this machine's
+        return replace(plan, warnings=tuple(dict.fromkeys([*plan.warnings, *site.notes])))
+    workers = trained_at_once(grid, plan, site) if plan.to_train else 1
+    processes = workers_for(plan, device, grid.training.devices) * grid.training.devices
     here = machine.name(machine.find_device(device))
     threads = machine.threads_for(site.values, processes) if device == "cpu" else None
     store = Store(site.at.store)
@@ -134,3 +144,41 @@ def workers_for(plan: Plan, device: str, devices: int = 1) -> int:
     if device != "cpu":
         return max(1, len(machine.gpus()) // devices) if device == "cuda" else 1
     return max(1, min(machine.cores() // devices, len(distinct_trainings(plan.whole))))
+
+
+def trained_at_once(grid: Grid, plan: Plan, site: Site) -> int:
+    """How many trainings run side by side, here or on a cluster. Raises MachineError where none
+    can."""
+    if site.cluster:
+        return site.cluster.at_once(training_needs(grid, plan, site))
+    return workers_for(plan, site.at.device, grid.training.devices)
+
+
+def scored_at_once(plan: Plan, site: Site) -> int:
+    """How many cells are sampled side by side: one where they share a processor, so that seconds
+    are honest."""
+    if site.cluster:
+        return site.cluster.at_once(cell_needs(site))
+    return workers_for(plan, site.at.device) if site.at.device != "cpu" else 1
+
+
+def training_threads(grid: Grid, plan: Plan, site: Site) -> int:
+    """Threads of a training on a CPU: as many on a cluster as here, so that it ends in the same
+    bits."""
+    devices = grid.training.devices
+    workers = workers_for(plan, site.at.device, devices)
+    return machine.threads_for(site.values, workers * devices)
+
+
+def training_needs(grid: Grid, plan: Plan, site: Site) -> Needs:
+    devices = grid.training.devices
+    if site.at.device != "cpu":
+        return Needs(devices, 1)
+    return Needs(0, devices * training_threads(grid, plan, site))
+
+
+def cell_needs(site: Site) -> Needs:
+    """A GPU, or all cores of a node."""
+    if site.at.device != "cpu":
+        return Needs(1, 1)
+    return Needs(0, site.cluster.cores_of_the_smallest() if site.cluster else machine.cores())

@@ -110,6 +110,11 @@ def _of_the_measurements(experiment: Experiment) -> Iterator[str]:
             f"Cells were measured on {len(machines)} machines ({listed(machines)}). Quality is "
             "compared across them, seconds are not: those shown are of the machine with most cells."
         )
+    if shared := sum(one.provenance.is_shared for one in experiment.cells):
+        yield (
+            f"Seconds of {count(shared, 'cell')} were taken on a machine that other jobs may have "
+            "used at the same time: they may be too long."
+        )
     runs = [experiment.runs.get(one.cell.key) for one in experiment.cells]
     if reused := sum(run.is_reused for run in runs if run):
         were = "was" if reused == 1 else "were"

@@ -15,6 +15,13 @@ def database_uri(file: Path) -> str:
     return f"sqlite:///{escaped}"
 
 
+def user_data() -> Path:
+    """The folder of data sets and weights where none is named."""
+    from platformdirs import user_data_path
+
+    return user_data_path("harness", appauthor=False)
+
+
 @dataclass(frozen=True)
 class Workplace:
     """Where a job finds and keeps files on the machine that does it: no part of the job."""
@@ -61,4 +68,6 @@ class Options:
     fail_fast: bool = False
     time_limit: float | None = None  # seconds
     until: Until | None = None  # decided
+    ray: str = ""  # the address of the Ray cluster that does the work; empty for this machine
+    ray_features: bool = False  # whether features come back from its nodes
     command: str = ""  # as it was typed, without what is for one run alone

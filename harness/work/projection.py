@@ -85,6 +85,7 @@ def facts_of(result: Result) -> dict[str, str]:
         "precision": made.precision,
         "data_fingerprint": made.data,
         "compiled": made.compile_trouble or made.is_compiled,
+        "shared_machine": made.is_shared,
     }
     if isinstance(result, TrainingResult):
         facts |= {

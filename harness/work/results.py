@@ -161,6 +161,7 @@ class Provenance:
     threads: int | None = None
     processes: int = 1
     micro_batches: int = 1  # in which each process worked on its share of a batch, for its memory
+    is_shared: bool = False  # whether other jobs may have run on its machine at the same time
     is_compiled: bool = False
     compile_trouble: str = ""  # why it was not, where it should have been
 

@@ -208,7 +208,7 @@ def test_trainings_go_by_seed_so_that_schedules_can_be_compared_early(three_seed
 
 def test_cells_follow_their_trainings_and_checkpoint_cells_the_others(three_seeds, store):
     plan = pending(*three_seeds, store, {}, Options())
-    nothing, *rounds = plan.rounds(2, 2)
+    nothing, *rounds = plan.rounds(lambda: 2, 2)
     assert nothing == ((), [])
     assert [seeds_of(trainings) for trainings, _ in rounds] == [
         [("linear", seed), ("cosine", seed)] for seed in (2, 0, 1)
@@ -216,13 +216,13 @@ def test_cells_follow_their_trainings_and_checkpoint_cells_the_others(three_seed
     for trainings, cells in rounds:
         assert [cell.training for cell in cells] == [one for one in trainings for _ in range(3)]
         assert [cell.weights for cell in cells] == ["final", "final", "0.9"] * 2
-    assert [len(trainings) for trainings, _ in plan.rounds(4, 2)] == [0, 4, 2]
-    assert [cell for _, cells in plan.rounds(4, 2) for cell in cells] == [*plan.to_score]
+    assert [len(trainings) for trainings, _ in plan.rounds(lambda: 4, 2)] == [0, 4, 2]
+    assert [cell for _, cells in plan.rounds(lambda: 4, 2) for cell in cells] == [*plan.to_score]
 
 
 def test_where_cells_go_one_by_one_those_of_each_training_are_a_round(three_seeds, store):
     plan = pending(*three_seeds, store, {}, Options())
-    rounds = [*plan.rounds(2, 1)]
+    rounds = [*plan.rounds(lambda: 2, 1)]
     assert [len(trainings) for trainings, _ in rounds] == [2, 0] * 3
     assert [len({cell.training for cell in cells}) for _, cells in rounds] == [1] * 6
     assert [cell for _, cells in rounds for cell in cells] == [*plan.to_score]
@@ -234,7 +234,7 @@ def test_cells_that_wait_for_no_training_come_first(three_seeds, store):
     keep(store, last)
     keep(store, cells[0], kid=0.1)  # of the first training, and scored from kept features
     plan = pending(grid, cells, store, {}, Options())
-    (_, ready), *rounds = plan.rounds(1, 2)
+    (_, ready), *rounds = plan.rounds(lambda: 1, 2)
     assert [*ready] == [cells[0], *(cell for cell in plan.to_score if cell.training == last)]
     assert last not in plan.to_train
     assert {*ready, *(cell for _, some in rounds for cell in some)} == {*plan.to_score}
