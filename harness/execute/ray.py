@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+import socket
 import tempfile
 import time
 import traceback
@@ -483,8 +484,11 @@ def connected(address: str) -> ModuleType:
         ) from None
     own = {"include_dashboard": False} if address == "local" else {}
     try:
+        host, _, port = address.rpartition(":")
+        if host and port.isdecimal():  # of which Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=PATIENCE).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MachineError(
             f"there is no Ray cluster at '{address}' ({reason}). Use --ray auto on a machine of a "

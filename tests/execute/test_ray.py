@@ -1,35 +1,28 @@
-"""Jobs on a Ray cluster of three nodes, all on this machine, which share no files but by chance."""
+"""Jobs on Ray clusters whose nodes share no files but by chance."""
 
-import os
-from pathlib import Path
+import time
+from dataclasses import replace
 
+import made
 import pytest
-from executor_contract import ExecutorContract
+from clusters import nodes_of
+from executor_contract import AT, ExecutorContract, ignore, never
 
-pytest.importorskip("ray", reason="Ray is an optional package: pip install 'harness[ray]'")
-
+from harness.engine.courier import Courier
+from harness.engine.inputs import image_set
+from harness.engine.score import ScoreJob, score
+from harness.engine.train import TrainJob, train
+from harness.errors import BadOption, MachineError
+from harness.execute.executor import Needs
 from harness.execute.ray import RayCluster
+from harness.store import STATE, Store
+from harness.work.cells import Part
+from harness.work.options import Workplace
 
 
 @pytest.fixture(scope="module")
-def nodes():
-    """A cluster whose nodes have two cores each: the driver's, and two more."""
-    with pytest.MonkeyPatch.context() as patch:
-        ours = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-        patch.setenv("PYTHONPATH", os.pathsep.join(ours))  # where nodes find these tests
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        from ray.cluster_utils import Cluster
-
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-        for _ in range(2):
-            made.add_node(num_cpus=2)
-        yield made
-        made.shutdown()
-
-
-@pytest.fixture(scope="module")
-def cluster(nodes):
-    with RayCluster(nodes.address) as cluster:
+def cluster():
+    with nodes_of(2, 2, 2) as nodes, RayCluster(nodes.address) as cluster:
         yield cluster
 
 
@@ -37,3 +30,105 @@ class TestOnRay(ExecutorContract):
     @pytest.fixture
     def execute(self, cluster):
         return cluster
+
+    def test_a_request_that_no_node_can_satisfy_is_refused_at_once(self, execute):
+        with pytest.raises(MachineError, match=r"takes 1 GPUs .* they have 0 GPUs and 2 cores"):
+            execute.at_once(Needs(gpus=1))
+        with pytest.raises(MachineError, match="3 cores"):
+            list(execute(never, ["a"], AT, ignore, never, needs=Needs(cores=3)))
+        assert execute.at_once(Needs(cores=1)) == 6
+        assert execute.at_once(Needs(cores=2)) == execute.at_once(Needs(cores=2)) == 3
+
+    def test_its_device_is_what_nodes_have(self, execute):
+        assert execute.device("auto") == "cpu"
+        with pytest.raises(MachineError, match="Use --device auto, cpu or cuda"):
+            execute.device("cuda:1")
+
+
+def test_a_cluster_that_is_not_there_is_one_message_at_once():
+    for address in ("127.0.0.1:1", "127.0.0.1:123456", "nonsense"):
+        with pytest.raises(MachineError, match=f"no Ray cluster at '{address}' .* Use --ray auto"):
+            RayCluster(address).ray  # noqa: B018
+    with pytest.raises(BadOption, match="ray job submit"):
+        RayCluster("ray://there:10001").ray  # noqa: B018
+
+
+def where(job, at, report):
+    import ray
+
+    time.sleep(0.5)
+    return ray.get_runtime_context().get_node_id()
+
+
+@pytest.mark.faults
+def test_a_node_that_joins_later_is_used():
+    with nodes_of(0, 1) as nodes, RayCluster(nodes.address) as cluster:
+        seen = set()
+        for number, (_, node) in enumerate(cluster(where, range(60), AT, ignore, never)):
+            if number == 1:
+                nodes.add_node(num_cpus=1)
+            seen.add(node)
+        assert number == 59
+        assert len(seen) == 2
+
+
+def train_saving_often(job, at, report):
+    from harness.engine import train as module
+
+    module.SAVE_SECONDS = 0.2
+    return train(job, at, report)
+
+
+def fingerprinted(training):
+    images = image_set(None, training.data)
+    return replace(training, data_fingerprint=images.fingerprint)
+
+
+class LosesItsNode:
+    """Ends the only node that does jobs, once it is told what is worth losing; another one has
+    joined by then."""
+
+    def __init__(self, nodes, is_time):
+        self.nodes, self.is_time = nodes, is_time
+        self.worker = next(node for node in nodes.worker_nodes)
+        self.lost, self.seen = [], []
+
+    def __call__(self, job, progress):
+        self.seen.append(progress.done)
+        if progress.lost:
+            self.lost.append((len(self.seen), progress.lost))
+        elif not self.lost and self.worker and self.is_time(progress):
+            self.nodes.add_node(num_cpus=1)
+            self.nodes.remove_node(self.worker, allow_graceful=False)
+            self.worker = None
+
+
+@pytest.mark.faults
+def test_a_training_goes_on_where_it_was_when_its_node_dies(tmp_path):
+    training = fingerprinted(replace(made.TRAINING, training_steps=3000))
+    at, job = Workplace(tmp_path / "here", tmp_path, "cpu"), TrainJob(training, 1)
+    state = Store(at.store).model(training.key, STATE)
+    with nodes_of(0, 1) as nodes, RayCluster(nodes.address, Courier()) as cluster:
+        loses = LosesItsNode(nodes, lambda progress: state.exists() and progress.done > 500)
+        [(_, result)] = cluster(train_saving_often, [job], at, loses, never)
+    [(place, _)] = loses.lost
+    assert loses.seen[place] > 100  # it did not begin again
+    assert not state.exists()
+    there = replace(at, store=tmp_path / "there")
+    train(job, there, lambda progress: None)
+    assert result.artifacts == Store(there.store).training_result(training.key).artifacts
+
+
+@pytest.mark.faults
+def test_cells_are_scored_though_a_node_dies(tmp_path):
+    training = replace(made.TRAINING, data=Part("gaussian"), model=Part("exact"), training_steps=0)
+    cell = replace(made.CELL, training=fingerprinted(training), extractor=Part("pixels"))
+    jobs = [ScoreJob(replace(cell, steps=200 + n, images=500), ("kid",)) for n in range(8)]
+    at = Workplace(tmp_path / "here", tmp_path, "cpu")
+    with nodes_of(0, 1) as nodes, RayCluster(nodes.address, Courier()) as cluster:
+        loses = LosesItsNode(nodes, lambda progress: 0 < progress.done < progress.total)
+        outcomes = dict(cluster(score, jobs, at, loses, never))
+    assert loses.lost
+    for job in jobs:
+        expected = score(job, replace(at, store=tmp_path / "there"), lambda progress: None)
+        assert outcomes[job].measurements == expected.measurements
