@@ -38,7 +38,7 @@ ONLY_HOMES = {
     "pooch": {"downloads"},
     "rich": {"execute.screen", "cli", "bench"},
     "filelock": {"lock"},
-    "ray": {"execute.ray"},
+    "ray": {"execute.ray", "execute.ray_node"},
 }
 WITHOUT_TORCH = ("report", "tracking", "plan", "data", "cli", "run", "jobs", "parts",
                  "work", "analysis", "stored", "store")  # fmt: skip

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from clusters import nodes_of
@@ -123,3 +124,30 @@ def wait_until(is_so):
 
 def times_of(store):
     return {path: path.stat().st_mtime_ns for path in store.glob(f"*/*/{RESULT}")}
+
+
+def test_the_job_script_for_slurm_runs_a_grid(tmp_path, grid_file):
+    """With Slurm's programs replaced by some that start everything on this machine."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, script in {
+        "scontrol": "echo $3 | tr , '\\n'",
+        "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
+        "harness": f'exec {sys.executable} -m harness "$@"',
+        "hostname": "echo 127.0.0.1",
+    }.items():
+        (programs / name).write_text(f"#!/bin/bash\n{script}\n")
+        (programs / name).chmod(0o755)
+    script = Path(__file__).parent.parent / "docs" / "slurm.sh"
+    done = subprocess.run(
+        ["bash", str(script), str(grid_file), "--json", "--device", "cpu"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE,
+        env=os.environ | {
+            "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "SLURM_JOB_NODELIST": "one,two", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_ID": "4711",
+            "SLURM_CPUS_ON_NODE": "1",
+        },
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["finished"] == 8
+    assert "node" in (tmp_path / "ray-nodes.log").read_text().lower()

@@ -21,7 +21,7 @@ from harness.engine.score import ScoreJob
 from harness.engine.train import TrainJob
 from harness.execute import machine
 from harness.execute.progress import Progress, Report, Stopped
-from harness.execute.ray import Node, Put, Sent
+from harness.execute.ray_node import Node, Put, Sent
 from harness.metrics.features import EXTRACTORS
 from harness.store import (
     CHECKPOINT,

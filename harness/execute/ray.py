@@ -11,22 +11,18 @@ import itertools
 import logging
 import math
 import os
-import shutil
 import socket
-import tempfile
 import time
 import traceback
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from pathlib import Path
+from dataclasses import replace
+from functools import cached_property
 from types import ModuleType
-from typing import Any, Generic, Protocol, Self
+from typing import Any, Generic, Self
 
-from harness import __version__
 from harness.errors import BadOption, HarnessError, MachineError, MissingPackage
 from harness.execute.executor import (
     ONE_CORE,
@@ -40,8 +36,19 @@ from harness.execute.executor import (
     Outcomes,
     ShouldStop,
 )
-from harness.execute.here import outcome_of
-from harness.execute.progress import SECONDS, Progress, Report, Stopped, throttled
+from harness.execute.progress import SECONDS, Progress, Report, Stopped
+from harness.execute.ray_node import (
+    Channel,
+    Courier,
+    Node,
+    Order,
+    Put,
+    Sent,
+    alive_nodes,
+    do_attempt,
+    remove_folder,
+    the_ray,
+)
 from harness.work.options import Workplace
 from harness.work.results import Failure
 
@@ -51,50 +58,10 @@ PATIENCE = 10.0  # seconds for tasks to save what they have, once nobody waits f
 LOOK_SECONDS = 1.0  # between two looks at which nodes there are
 
 
-@dataclass(frozen=True)
-class Sent:
-    """Bytes on their way through the cluster, each machine fetching them when it wants them."""
-
-    reference: Any
-
-    @classmethod
-    def of(cls, content: bytes) -> Self:
-        return cls(_ray().put(content))
-
-    def get(self) -> bytes:
-        content: bytes = _ray().get(self.reference)
-        return content
-
-
-Put = Callable[[str, Callable[[], bytes]], Sent]  # what is put under one name is put once
-
-
-@dataclass(frozen=True)
-class Node:
-    """The machine of a cluster where a job runs."""
-
-    folder: Path  # of this run alone; nothing is there yet, or what earlier jobs left
-    is_shared: bool  # whether other jobs may run on the same machine at the same time
-
-
-class Courier(Protocol):
-    """Takes what a job needs to a node, and what came of it back."""
-
-    def pack(self, job: Any, at: Workplace, put: Put) -> Any:
-        """Here: what the job needs of the files at this workplace."""
-
-    def do(
-        self, function: JobFunction[Any], packed: Any, node: Node, job: Any, at: Workplace,
-        report: Report,
-    ) -> Any:  # fmt: skip
-        """On the node: the job done with what was packed. `at` is where files are on the driver's
-        machine."""
-
-    def keep(self, job: Any, saved: Sent, at: Workplace) -> None:
-        """Here: the state that a job saved on its node."""
-
-    def unpack(self, job: Any, result: Any, at: Workplace) -> Any:
-        """Here: what `do` returned, as the job would have returned it here."""
+def last_of_each(told: Sequence[tuple[Job, Progress]]) -> list[tuple[Job, Sent]]:
+    """Of the states that each job saved, the last."""
+    saved = {id(job): (job, one.saved) for job, one in told if one.saved is not None}
+    return list(saved.values())
 
 
 class NoLuggage:
@@ -211,7 +178,7 @@ class RayCluster:
     def _resources(self) -> list[tuple[int, int]]:
         """GPUs and cores of each node that does jobs."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._nodes, self._looked = _alive(self.ray), time.monotonic()
+            self._nodes, self._looked = alive_nodes(self.ray), time.monotonic()
         offered = [node["Resources"] for node in self._nodes]
         counts = [(int(one.get("GPU", 0)), int(one.get("CPU", 0))) for one in offered]
         return [(gpus, cores) for gpus, cores in counts if cores]
@@ -219,8 +186,8 @@ class RayCluster:
     def _remove_folders(self) -> None:
         """Remove what this run left on the nodes, as far as they are still there."""
         with suppress(Exception):
-            there = self.used & {str(node["NodeID"]) for node in _alive(self.ray)}
-            remove = self.ray.remote(_remove_folder)
+            there = self.used & {str(node["NodeID"]) for node in alive_nodes(self.ray)}
+            remove = self.ray.remote(remove_folder)
             removed = [
                 remove.options(num_cpus=0, scheduling_strategy=_on(node)).remote(self.run)
                 for node in there
@@ -302,7 +269,7 @@ class Tasks(Generic[Job]):
     def _task(self) -> Any:
         """What each attempt is started with."""
         needed = {"num_cpus": self.needs.cores, "num_gpus": self.needs.gpus}
-        return self._ray.remote(_do).options(max_retries=0, **needed)
+        return self._ray.remote(do_attempt).options(max_retries=0, **needed)
 
     def _listen(self) -> None:
         """Take what tasks under way have reported. Of the states that one saved, the last."""
@@ -312,20 +279,16 @@ class Tasks(Generic[Job]):
             messages = self._ray.get(self.cluster.channel.take.remote())
         except self._ray.exceptions.RayActorError:  # it was killed, and begins anew
             return
-        jobs = {number: attempt.job for number, attempt in self._out.values()}
-        saved: dict[int, Sent] = {}
-        for number, message in messages:
-            if number not in jobs:
-                continue
-            if not isinstance(message, Progress):
-                self.cluster.used.add(message)
-                continue
-            if message.saved is not None:
-                saved[number] = message.saved
-            self.on_progress(jobs[number], replace(message, saved=None))
-        for number, state in saved.items():
-            with suppress(*_losses(self._ray)):  # with its node: the one before is kept
-                self.cluster.courier.keep(jobs[number], state, self.at)
+        jobs = {number: one.job for number, one in self._out.values()}
+        messages = [(number, message) for number, message in messages if number in jobs]
+        self.cluster.used |= {message for _, message in messages if isinstance(message, str)}
+        told = [(jobs[number], one) for number, one in messages if isinstance(one, Progress)]
+        for job, state in last_of_each(told):
+            # Lost with its node, or on a full disk: the one before is kept.
+            with suppress(*_losses(self._ray), HarnessError):
+                self.cluster.courier.keep(job, state, self.at)
+        for job, progress in told:
+            self.on_progress(job, replace(progress, saved=None))
 
     def _outcome(self, reference: Any, job: Job) -> Any:
         try:
@@ -356,118 +319,6 @@ class Tasks(Generic[Job]):
         return self._put[name]
 
 
-class Channel:
-    """What tasks say to the driver, kept until it asks; and whether they are to stop."""
-
-    def __init__(self) -> None:
-        self._messages: list[tuple[int, Any]] = []
-        self._stopped = 0
-
-    def tell(self, number: int, message: Any) -> bool:
-        self._messages.append((number, message))
-        return number <= self._stopped
-
-    def take(self) -> list[tuple[int, Any]]:
-        messages, self._messages = self._messages, []
-        return messages
-
-    def stop(self, last: int) -> None:
-        """Have tasks stop, up to that of this number."""
-        self._stopped = last
-
-
-@dataclass(frozen=True)
-class Order:
-    """All that a task is told."""
-
-    function: JobFunction[Any]
-    job: Any
-    at: Workplace
-    courier: Courier
-    packed: Any
-    run: str
-    needs: Needs
-    version: str = __version__
-
-
-def _do(order: Order, channel: Any, number: int) -> Any:
-    """What a node does: one attempt of a job."""
-    if order.version != __version__:
-        return Failure(
-            f"a node of the Ray cluster has harness {__version__}, not {order.version}. Use the "
-            "same version on all."
-        )
-    line = Line(channel, number)
-    do = partial(order.courier.do, order.function, order.packed, node_of(order.run, order.needs))
-    try:
-        line.begin()
-        return outcome_of(do, order.job, order.at, throttled(line.send, line.is_to_stop))
-    except Stopped as stopped:
-        return stopped
-    finally:
-        line.flush()
-
-
-class Line:
-    """A task's line to the channel. It never waits for an answer while the job works."""
-
-    def __init__(self, channel: Any, number: int):
-        self._channel, self._number = channel, number
-        self._told: list[Any] = []  # references of the answers that have not come
-        self._is_to_stop = False
-
-    def begin(self) -> None:
-        """Say where the job is. Raises Stopped where it is not to begin."""
-        self.send(_ray().get_runtime_context().get_node_id())
-        self.flush()
-        if self._is_to_stop:
-            raise Stopped
-
-    def send(self, message: Any) -> None:
-        self._told.append(self._channel.tell.remote(self._number, message))
-        self._hear(timeout=0)
-
-    def is_to_stop(self) -> bool:
-        return self._is_to_stop
-
-    def flush(self) -> None:
-        """Wait until all that was said has come."""
-        self._hear(timeout=None)
-
-    def _hear(self, timeout: float | None) -> None:
-        ray = _ray()
-        if not self._told:
-            return
-        heard, self._told = ray.wait(self._told, num_returns=len(self._told), timeout=timeout)
-        for answer in heard:
-            try:
-                self._is_to_stop |= ray.get(answer)
-            except ray.exceptions.ActorDiedError:  # and with it the driver
-                self._is_to_stop = True
-            except ray.exceptions.RayError:  # it begins anew
-                pass
-
-
-def node_of(run: str, needs: Needs) -> Node:
-    """The node where this is called, for a job of a run."""
-    ray = _ray()
-    alive, own = _alive(ray), ray.get_runtime_context().get_node_id()
-    [here] = [node for node in alive if node["NodeID"] == own]
-    neighbours = [node["NodeManagerAddress"] for node in alive].count(here["NodeManagerAddress"])
-    is_part = not needs.gpus and needs.cores < here["Resources"].get("CPU", 0)
-    return Node(_folder(run), is_shared=is_part or neighbours > 1)
-
-
-def _folder(run: str) -> Path:
-    """Of a run, on the node where this is called; there may be several nodes on one machine."""
-    node = _ray().get_runtime_context().get_node_id()
-    return Path(tempfile.gettempdir()) / f"harness-{run}-{node[:12]}"
-
-
-def _remove_folder(run: str) -> None:
-    shutil.rmtree(_folder(run), ignore_errors=True)
-
-
 def connected(address: str) -> ModuleType:
     """Ray, having joined the cluster at this address. Raises MachineError where there is none."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -477,7 +328,7 @@ def connected(address: str) -> ModuleType:
             "cluster, which ray job submit does."
         )
     try:
-        ray = _ray()
+        ray = the_ray()
     except ImportError:
         raise MissingPackage(
             "--ray needs the package ray. Use: pip install 'harness[ray]'."
@@ -495,16 +346,6 @@ def connected(address: str) -> ModuleType:
             "cluster, --ray HOST:PORT, or --ray local to start one here."
         ) from None
     return ray
-
-
-def _ray() -> ModuleType:
-    import ray
-
-    return ray
-
-
-def _alive(ray: ModuleType) -> list[Mapping[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _on(node: str) -> Any:

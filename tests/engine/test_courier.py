@@ -17,7 +17,7 @@ from harness.engine.inputs import image_set
 from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
 from harness.execute.progress import Stopped
-from harness.execute.ray import Node
+from harness.execute.ray_node import Node
 from harness.metrics.features import EXTRACTORS, Pixels
 from harness.store import FEATURES, STATE, Store
 from harness.work.cells import Part
