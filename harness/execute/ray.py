@@ -238,12 +238,14 @@ class Tasks(Generic[Job]):
         for reference in ready:
             _, attempt = self._out.pop(reference)
             outcome = self._outcome(reference, attempt.job)
-            if self.are_stopping and isinstance(outcome, (Stopped, Lost)):
+            if isinstance(outcome, Stopped):
+                outcome = Lost("it lost touch with this machine")  # where nobody asked it to stop
+            if isinstance(outcome, Lost) and self.are_stopping:
                 continue
             outcome = attempt.after(outcome, self.on_progress)
             if isinstance(outcome, Attempt):
                 self._waiting.append(outcome)
-            elif not isinstance(outcome, Stopped):
+            else:
                 yield attempt.job, outcome
 
     def stop(self) -> None:
@@ -327,6 +329,8 @@ def connected(address: str) -> ModuleType:
             f"--ray {address} is the address of Ray's client. Use --ray auto on a machine of the "
             "cluster, which ray job submit does."
         )
+    host, _, port = address.rpartition(":")
+    is_remote = bool(host) and port.isdecimal()
     try:
         ray = the_ray()
     except ImportError:
@@ -335,15 +339,15 @@ def connected(address: str) -> ModuleType:
         ) from None
     own = {"include_dashboard": False} if address == "local" else {}
     try:
-        host, _, port = address.rpartition(":")
-        if host and port.isdecimal():  # of which Ray itself would try for minutes
+        if is_remote:  # of which Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=PATIENCE).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
     except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MachineError(
-            f"there is no Ray cluster at '{address}' ({reason}). Use --ray auto on a machine of a "
-            "cluster, --ray HOST:PORT, or --ray local to start one here."
+            f"no Ray cluster at '{address}' can be joined ({reason}). Use --ray auto on a machine "
+            "of a cluster, --ray HOST:PORT (with RAY_AUTH_MODE=token where it asks for a token), "
+            "or --ray local to start one here."
         ) from None
     return ray
 

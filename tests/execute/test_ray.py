@@ -47,7 +47,7 @@ class TestOnRay(ExecutorContract):
 
 def test_a_cluster_that_is_not_there_is_one_message_at_once():
     for address in ("127.0.0.1:1", "127.0.0.1:123456", "nonsense"):
-        with pytest.raises(MachineError, match=f"no Ray cluster at '{address}' .* Use --ray auto"):
+        with pytest.raises(MachineError, match=f"no Ray cluster at '{address}' can be joined"):
             RayCluster(address).ray  # noqa: B018
     with pytest.raises(BadOption, match="ray job submit"):
         RayCluster("ray://there:10001").ray  # noqa: B018
