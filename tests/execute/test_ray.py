@@ -14,6 +14,7 @@ from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
 from harness.errors import BadOption, MachineError
 from harness.execute.executor import Needs
+from harness.execute.here import here
 from harness.execute.ray import RayCluster
 from harness.store import STATE, Store
 from harness.work.cells import Part
@@ -132,3 +133,17 @@ def test_cells_are_scored_though_a_node_dies(tmp_path):
     for job in jobs:
         expected = score(job, replace(at, store=tmp_path / "there"), lambda progress: None)
         assert outcomes[job].measurements == expected.measurements
+
+
+@pytest.mark.faults
+def test_a_hundred_analytic_cells_on_three_nodes_have_the_same_numbers(tmp_path):
+    training = replace(made.TRAINING, data=Part("gaussian"), model=Part("exact"), training_steps=0)
+    cell = replace(made.CELL, training=fingerprinted(training), extractor=Part("pixels"))
+    jobs = [ScoreJob(replace(cell, steps=2 + n), ("kid", "fid")) for n in range(100)]
+    at = Workplace(tmp_path / "here", tmp_path, "cpu")
+    with nodes_of(1, 1, 1) as nodes, RayCluster(nodes.address, Courier()) as cluster:
+        outcomes = dict(cluster(score, jobs, at, ignore, never))
+        assert len(cluster.used) == 3
+    for job, expected in here(score, jobs, replace(at, store=tmp_path / "there"), ignore, never):
+        assert outcomes[job].measurements == expected.measurements
+        assert outcomes[job].artifacts == expected.artifacts
