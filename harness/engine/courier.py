@@ -25,6 +25,7 @@ from harness.execute.ray_node import Node, Put, Sent
 from harness.metrics.features import EXTRACTORS
 from harness.store import (
     CHECKPOINT,
+    DAMAGED,
     FEATURES,
     STATE,
     WEIGHTS,
@@ -115,7 +116,8 @@ def files_of(job: Job, store: Store) -> Iterator[Path]:
     if isinstance(job, TrainJob):
         wanted = [store.model(job.training.key, STATE)]
     else:
-        wanted = sorted(store.folder(job.cell).glob("[!.]*"))
+        kept = sorted(store.folder(job.cell).glob("[!.]*"))
+        wanted = [path for path in kept if DAMAGED not in path.name]
         has_features = store.cell(job.cell.key, FEATURES).exists()
         if not job.cell.training.is_exact and (job.retime or not has_features):
             name = WEIGHTS if job.cell.weights == "final" else CHECKPOINT

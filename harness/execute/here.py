@@ -134,13 +134,10 @@ def in_workers(
         if is_stopping:
             raise Stopped
     except KeyboardInterrupt:  # asked for twice: at once
-        for worker in crew:
-            worker.process.kill()
+        kill(crew)
         raise
     finally:  # also where the reader of these outcomes stops reading before the end
-        end(crew)
-        for worker in crew:
-            worker.dismiss()
+        dismiss(crew)
 
 
 def replaced(
@@ -159,6 +156,17 @@ def end(crew: Sequence[Worker]) -> None:
     """Ask all to stop their jobs, where they have one, and to end."""
     for worker in crew:
         worker.tell(None)
+
+
+def dismiss(crew: Sequence[Worker]) -> None:
+    end(crew)
+    for worker in crew:
+        worker.dismiss()
+
+
+def kill(crew: Sequence[Worker]) -> None:
+    for worker in crew:
+        worker.process.kill()
 
 
 class Worker:

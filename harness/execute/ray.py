@@ -23,7 +23,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, Generic, Self
 
-from harness.errors import BadOption, HarnessError, MachineError, MissingPackage
+from harness.errors import BadOption, DiskFull, HarnessError, MachineError, MissingPackage
 from harness.execute.executor import (
     ONE_CORE,
     Attempt,
@@ -128,6 +128,9 @@ class RayCluster:
                     tasks.stop()
             if tasks.are_stopping:
                 raise Stopped
+        except KeyboardInterrupt:  # asked for twice: at once
+            tasks.cancel()
+            raise
         finally:
             tasks.dismiss()
 
@@ -263,9 +266,14 @@ class Tasks(Generic[Job]):
             with suppress(Exception):  # of the driver, which is what ended the call
                 for _ in self.ended():
                     pass
+        self.cancel()
+
+    def cancel(self) -> None:
+        """End all at once."""
         for reference in self._out:
             with suppress(Exception):
                 self._ray.cancel(reference, force=True)
+        self._out.clear()
 
     @cached_property
     def _task(self) -> Any:
@@ -295,6 +303,8 @@ class Tasks(Generic[Job]):
     def _outcome(self, reference: Any, job: Job) -> Any:
         try:
             outcome = self._ray.get(reference)
+            if isinstance(outcome, DiskFull):
+                raise outcome
             if isinstance(outcome, (Failure, Lost, Stopped)):
                 return outcome
             return self.cluster.courier.unpack(job, outcome, self.at)
@@ -304,7 +314,9 @@ class Tasks(Generic[Job]):
             ) from None
         except tuple(_losses(self._ray)) as error:
             return Lost(_reason(error))
-        except HarnessError as error:  # a full disk, say: as a worker here would tell it
+        except DiskFull:
+            raise
+        except HarnessError as error:  # as a worker here would tell it
             return Failure(str(error))
         except self._ray.exceptions.RayError as error:
             lines = [line for line in str(error).splitlines() if line.strip()]

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Protocol, Self
 
 from harness import __version__
+from harness.errors import DiskFull
 from harness.execute.executor import JobFunction, Needs
 from harness.execute.here import outcome_of
 from harness.execute.progress import Report, Stopped, throttled
@@ -111,8 +112,8 @@ def do_attempt(order: Order, channel: Any, number: int) -> Any:
     try:
         line.begin()
         return outcome_of(do, order.job, order.at, throttled(line.send, line.is_to_stop))
-    except Stopped as stopped:
-        return stopped
+    except (Stopped, DiskFull) as ending:
+        return ending
     finally:
         line.flush()
 
