@@ -98,7 +98,6 @@ class Tracker(Records):
         if self._experiment is None:
             self._experiment = self._new_experiment()
         move_artifacts(self._uri)
-        self._runs_read = None
         for run_id in self.under_way().values():
             self._client.set_terminated(run_id, "KILLED")
         if found := self._find_parent():
@@ -116,7 +115,8 @@ class Tracker(Records):
 
     def under_way(self) -> dict[str, str]:
         """The RUNNING runs of this store, by the key of their work; its grid's is not among
-        them."""
+        them. Asked anew: of one that was made without an answer we know nothing."""
+        self._runs_read = None
         return {
             key: run.info.run_id
             for run in self._runs()
