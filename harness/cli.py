@@ -204,8 +204,9 @@ def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> 
     Fields of the grid can be changed for this run: training.steps=200 schedules=[cosine].
     Stopped by Ctrl-C, a time limit or a crash, the same command goes on where it was.
 
-    Exit status: 0 done; 1 some cells failed, or nothing can go on; 75 out of time; 130, 143 or 129
-    stopped by Ctrl-C, SIGTERM or SIGHUP, with all that was done saved.
+    Exit status: 0 done; 1 some cells failed, or nothing can go on; 75 out of time, or with results
+    to be recorded once the tracking server is back; 130, 143 or 129 stopped by Ctrl-C, SIGTERM or
+    SIGHUP, with all that was done saved.
 
     \b
     Example:
