@@ -27,6 +27,7 @@ def cluster():
         yield cluster
 
 
+@pytest.mark.faults
 class TestOnRay(ExecutorContract):
     @pytest.fixture
     def execute(self, cluster):

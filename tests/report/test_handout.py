@@ -127,10 +127,10 @@ def test_what_a_wide_grid_has_is_cut_to_what_fits():
     assert len(by_steps(wide).rows) == 14
 
 
-def test_the_recipe_tells_what_a_training_does(results):
+def test_the_recipe_tells_what_a_training_does(results, tmp_path):
     told = recipe(studies(results)[0])
     training = results.cells[0].cell.training
-    state = Setting.of(training, Workplace(None, None, "cpu")).first_state(threads=1)
+    state = Setting.of(training, Workplace(tmp_path, tmp_path, "cpu")).first_state(threads=1)
     group = state.optimizer.param_groups[0]
     assert told["Optimisation"]["optimiser"] == (
         f"AdamW, β = {group['betas']}, ε = {group['eps']:g}, weight decay {group['weight_decay']:g}"
