@@ -81,7 +81,8 @@ class Records:
         self._folders: dict[str, Path | None] = {}
         self._uris: dict[str, str] = {}  # of the files of runs
         self._lacking: set[str] = set()  # runs some of whose files the server refused
-        self._results_read: dict[str, Result] = {}  # by run
+        self._own: dict[str, tuple[tuple[int, int, int], Result | None]] = {}  # by run
+        self._results_read: dict[str, Result | None] = {}  # by run, of those without files here
         self._bundles: list[Bundle] | None = None
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)  # its errors reach us as such
@@ -264,27 +265,58 @@ class Records:
         """The results of complete runs of this version, by key, but for those that are lost."""
         found: dict[str, R] = {}
         for run in sorted(self._complete(*kinds), key=lambda run: str(run.data.tags[KEY])):
-            if is_of_this_version(run):
-                result = self._results_read.get(run.info.run_id) or self._result(kind, run)
-                if result is not None:
-                    self._results_read[run.info.run_id] = result
-                    found[run.data.tags[KEY]] = cast("R", result)
+            if is_of_this_version(run) and (result := self._result(run)) is not None:
+                found[run.data.tags[KEY]] = cast("R", result)
         return found
 
-    def _result(self, kind: type[R], run: MlflowRun) -> R | None:
-        """The result of a run, by the first of its copies that is what was recorded; None where
-        there is none, which is said of those that are damaged."""
-        copies, trouble = list(self._copies(run)), ""
-        for read in copies:
-            if (text := read(RESULT)) is None:
-                continue
+    def _result(self, run: MlflowRun) -> Result | None:
+        """The result of a run, by the first of its copies that is what was recorded."""
+        if (own := self._own_result(run)) is not None:
+            return own
+        run_id = run.info.run_id
+        if run_id not in self._results_read:
+            self._results_read[run_id] = self._copied_result(run)
+        return self._results_read[run_id]
+
+    def _own_result(self, run: MlflowRun) -> Result | None:
+        """The result of a run by the file among its own on this machine; read again where that has
+        changed."""
+        if (folder := self._folder(run.info.run_id)) is None:
+            return None
+        try:
+            stat = (folder / RESULT).stat()
+        except OSError:
+            return None
+        stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        before, result = self._own.get(run.info.run_id, (None, None))
+        if before != stamp:
+            result = None
+            with suppress(StoreError):
+                result = self._result_in(run, Folder(folder).read)
+            self._own[run.info.run_id] = stamp, result
+        return result
+
+    def _copied_result(self, run: MlflowRun) -> Result | None:
+        """The result of a run by any copy; None where there is none, which is said of those that
+        are damaged."""
+        trouble = ""
+        for read in self._copies(run):
             try:
-                return result_in(kind, run, text, copies)
+                if (result := self._result_in(run, read)) is not None:
+                    return result
             except StoreError as error:
                 trouble = trouble or str(error)
         if trouble:
             say_once(trouble)
         return None
+
+    def _result_in(self, run: MlflowRun, read: Read) -> Result | None:
+        """The result of a run in one of its copies; None where there is none. Raises StoreError
+        where it is not what was recorded."""
+        if (text := read(RESULT)) is None:
+            return None
+        kind: Any = TrainingResult if run.data.tags[KIND] == "training" else CellResult
+        return cast("Result", result_in(kind, run, text, list(self._copies(run))))
 
     def _copies(self, run: MlflowRun) -> Iterator[Read]:
         """Where the files of a run may be read: among its own, in the store, in a bundle, from
@@ -302,15 +334,7 @@ class Records:
 
     def _has_own(self, run: MlflowRun) -> bool:
         """Whether the result of a run is among its own files, as far as this machine can tell."""
-        if (own := self._folder(run.info.run_id)) is None:
-            return True
-        if (text := Folder(own).read(RESULT)) is None:
-            return False
-        kind: Any = TrainingResult if run.data.tags[KIND] == "training" else CellResult
-        with suppress(StoreError):
-            result_in(kind, run, text, [Folder(own).read])
-            return True
-        return False
+        return self._folder(run.info.run_id) is None or self._own_result(run) is not None
 
     def _bundled(self, key: str, name: str) -> bytes | None:
         """A file of a result from the bundles with the run of the grid, each asked for once."""
