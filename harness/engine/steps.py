@@ -79,6 +79,11 @@ class Setting:
         )
 
 
+class BatchTooLarge(torch.OutOfMemoryError):
+    """Memory ran out in one process at least, and no step was begun in any: it may be tried again
+    in smaller parts. Of no other error is that known."""
+
+
 class Steps:
     """The steps of a training, one at each call: returns its times and losses, one an image. Where
     memory runs out, the step is made with half as many images at once, and so are those that
@@ -91,12 +96,13 @@ class Steps:
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         state, setting, share = self._training
-        while (made := tried(self._one_step, state)) is None:
+        while True:
+            with suppress(BatchTooLarge):
+                return self._one_step(state)
             del self._one_step  # which holds the images
             halve(state, setting, share)
             self.network = ready(state, setting, share)
             self._one_step = step_of(setting, self.network.network, share)
-        return made
 
 
 def ready(state: State, setting: Setting, share: Share = ALONE) -> Compiled:
@@ -149,8 +155,8 @@ def step_of(
     share: Share = ALONE,
 ) -> Callable[[State], tuple[Tensor, Tensor]]:
     """The function that makes the state's next step, by `network` in the place of the state's own:
-    returns its times and losses, one an image. Where memory runs out in one process, it changes
-    nothing in any of them and raises OutOfMemoryError."""
+    returns its times and losses, one an image. Where the gradients do not fit into the memory of
+    one process, it changes nothing in any of them and raises BatchTooLarge."""
     training, images, device = setting.training, setting.images, setting.device
     data = torch.from_numpy(images.train).to(device)
     target = TARGETS[training.target]
@@ -192,7 +198,8 @@ def step_of(
         found = tried(gradients, state)
         if share.any(found is None):
             state.optimizer.zero_grad()
-            raise torch.OutOfMemoryError("out of memory, in one of the processes at least")
+            machine.free_spare_memory()
+            raise BatchTooLarge("out of memory, in one of the processes at least")
         assert found
         t, losses = found
         share.average(state.network.parameters())

@@ -160,6 +160,24 @@ def test_what_is_resumed_goes_on_in_the_same_parts_to_the_same_bits(tmp_path, mo
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.parametrize(
+    ("owner", "name"), [(steps_module.nn.utils, "clip_grad_norm_"), (State, "follow")]
+)
+def test_a_step_that_was_begun_is_not_made_again(tmp_path, monkeypatch, owner, name):
+    work, calls = getattr(owner, name), []
+
+    def once_too_large(*given):
+        work(*given)
+        calls.append(given)
+        if len(calls) == 3:
+            raise ERRORS[0]
+
+    monkeypatch.setattr(owner, name, once_too_large)
+    with pytest.raises(MachineError, match="memory ran out while training"):
+        train_in(tmp_path)
+    assert len(calls) == 3
+
+
 def test_where_not_even_one_image_fits_that_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(steps_module, "build", tight(0))
     with pytest.raises(MachineError, match=r"takes about \d+ .B .* are free on cpu\. Use "):
