@@ -120,7 +120,8 @@ ALONE = Share()
 def in_processes(count: int, device: str, report: Report, function: Callable[..., Any],
                  *arguments: Any) -> Any:  # fmt: skip
     """What `function(*arguments, report)` returns in the first of `count` processes that run it
-    together, each on a GPU of its own where `device` is one; what it raises there is raised here.
+    together, each on a GPU of its own where `device` is one. Stopped of the first of them is raised
+    here, and so is a HarnessError of any, which ends them all.
 
     Torch's elastic launcher starts them, in a thread: in the main one it would take over the
     signals, which mean that the work is to be saved.
@@ -130,9 +131,11 @@ def in_processes(count: int, device: str, report: Report, function: Callable[...
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)  # it warns of threads
+    for name in ("distributed.elastic", "multiprocessing.spawn"):  # what is wrong is raised here
+        logging.getLogger(f"torch.{name}").setLevel(logging.CRITICAL)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
+    troubles = [context.Pipe(duplex=False) for _ in range(count)]  # one each: none waits for others
     with tempfile.TemporaryDirectory() as logs, ThreadPoolExecutor(1) as pool:
         config = LaunchConfig(
             1, 1, count, logs_specs=DefaultLogsSpecs(logs), run_id=uuid.uuid4().hex,
@@ -140,11 +143,14 @@ def in_processes(count: int, device: str, report: Report, function: Callable[...
             max_restarts=0,
         )  # fmt: skip
         launch = elastic_launch(config, _one_of_them)
-        ended = pool.submit(launch, device, theirs, function, arguments)
+        tell = [one for _, one in troubles]
+        ended = pool.submit(launch, device, theirs, tell, function, arguments)
         try:
             _pass_on(ours, report, ended)
             outcome = ended.result()[0]
         except ChildFailedError as error:
+            if told := [trouble.recv() for trouble, _ in troubles if trouble.poll()]:
+                raise told[0] from None
             rank, failure = error.get_first_failure()
             if failure.exitcode < 0:
                 raise Lost.by_signal(-failure.exitcode) from error
@@ -153,7 +159,7 @@ def in_processes(count: int, device: str, report: Report, function: Callable[...
             ) from error
         finally:
             _stop(ours)
-    if isinstance(outcome, Exception):
+    if isinstance(outcome, Stopped):
         raise outcome
     return outcome
 
@@ -191,9 +197,11 @@ def _pass_on(pipe: Connection, report: Report, ended: Future[Any]) -> None:
 
 
 def _one_of_them(
-    device: str, pipe: Connection, function: Callable[..., Any], arguments: Any
-) -> Any:
-    """What each process does; it returns errors that are for the user."""
+    device: str, pipe: Connection, tell: list[Connection], function: Callable[..., Any],
+    arguments: Any,
+) -> Any:  # fmt: skip
+    """What each process does. It tells an error that is for the user and fails with it, so that the
+    launcher ends the others, which may wait for this one; Stopped ends all by themselves."""
     leave_signals_to_the_driver()
     on_gpus = machine.find_device(device).type == "cuda"
     if on_gpus:
@@ -201,11 +209,14 @@ def _one_of_them(
     backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
     # All wait for the first one, which draws, saves and reports between two steps.
     distributed.init_process_group(backend, timeout=timedelta(days=1))
-    is_first = distributed.get_rank() == 0
+    rank = distributed.get_rank()
     try:
         found = function(*arguments, reporting_to(pipe))
-        return found if is_first else None
-    except (Stopped, HarnessError) as error:
-        return error if is_first else None
+    except Stopped as stopped:
+        found = stopped
+    except HarnessError as error:
+        tell[rank].send(error)
+        raise
     finally:
         distributed.destroy_process_group()
+    return found if rank == 0 else None

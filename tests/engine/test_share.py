@@ -165,6 +165,19 @@ def test_where_memory_runs_out_in_one_process_all_work_in_parts(tmp_path, alone)
     assert_trained_alike(tmp_path, alone)
 
 
+def lack_memory_in_the_second(report):
+    if os.environ["RANK"] == "1":
+        raise MachineError("memory ran out")
+    torch.distributed.barrier()
+
+
+@pytest.mark.faults
+def test_an_error_for_the_user_in_any_process_ends_all_and_is_told(capfd):
+    with pytest.raises(MachineError, match=r"^memory ran out$"):
+        in_processes(2, "cpu", quietly, lack_memory_in_the_second)
+    assert capfd.readouterr() == ("", "")
+
+
 def die_in_the_second(report):
     if os.environ["RANK"] == "1":
         os._exit(7)
