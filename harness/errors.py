@@ -91,6 +91,10 @@ def say_once(text: str) -> None:
     logging.getLogger("harness").warning("%s", legible(text))
 
 
+class Ended(SystemExit):
+    """A signal asks the program to end: no failure of whatever was at work when it came."""
+
+
 class Fault(Exception):
     """What a part does against its contract: `gives no number, but None`."""
 

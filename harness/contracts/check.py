@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import reason_of
+from harness.errors import Ended, reason_of
 from harness.lazy import torch
 
 
@@ -94,7 +94,7 @@ def check(
         if isinstance(found, tuple):
             expected, found = found
         found = float(found)
-    except CannotCheck:
+    except (CannotCheck, Ended):
         raise
     except (
         Exception,

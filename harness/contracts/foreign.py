@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from harness.contracts.check import Bench, Check
 from harness.contracts.verify import CONTRACTS, of_part
-from harness.errors import HarnessError, PartFailed, reason_of
+from harness.errors import Ended, HarnessError, PartFailed, reason_of
 from harness.lazy import torch
 from harness.registry import BUILT_IN
 from harness.work.cells import Cell, Part
@@ -30,7 +30,7 @@ def blaming_others(cells: Iterable[Cell], metrics: Iterable[str]) -> Iterator[No
     than an error of ours ends what is done before the work."""
     try:
         yield
-    except HarnessError:
+    except (HarnessError, Ended):
         raise
     except (Exception, SystemExit) as error:
         others = [

@@ -28,7 +28,7 @@ from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.downloads import NotHereYet, no_downloads
-from harness.errors import MachineError, MissingPackage, reason_of
+from harness.errors import Ended, MachineError, MissingPackage, reason_of
 from harness.execute import machine
 from harness.lazy import torch
 from harness.metrics.distances import METRICS
@@ -77,6 +77,8 @@ def of_part(kind: str, name: str, bench: Bench) -> list[Check | NotChecked]:
         return [NotChecked(kind, name, str(error))]
     except NotHereYet:
         return [NotChecked(kind, name, "its files are not here")]
+    except Ended:
+        raise
     except (Exception, SystemExit) as error:  # a part of another package may raise anything
         reason = reason_of(error)
         return [Check(kind, name, "can be made", 0, math.nan, 0, bench.precision, reason)]

@@ -18,7 +18,7 @@ from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from harness.errors import DiskFull, HarnessError, reason_of
+from harness.errors import DiskFull, Ended, HarnessError, reason_of
 from harness.execute.executor import (
     ONE_CORE,
     Attempt,
@@ -270,7 +270,7 @@ def outcome_of(function: JobFunction[Any], job: Any, at: Workplace, report: Repo
     which every other job would fail as well."""
     try:
         return function(job, at, report)
-    except (Stopped, DiskFull):
+    except (Stopped, DiskFull, Ended):
         raise
     except Lost as lost:  # one of several processes that it started
         return lost

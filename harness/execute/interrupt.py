@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
 from typing import Any, Self
 
-from harness.errors import BadOption
+from harness.errors import BadOption, Ended
 
 OUT_OF_TIME = 75  # exit status: EX_TEMPFAIL, try again
 # Of signals, as shells say them; not every system has all.
@@ -43,7 +42,11 @@ def handled_by(handler: Callable[[int, FrameType | None], Any], *passed: int) ->
 def ending_in_order() -> AbstractContextManager[None]:
     """Within this context SIGTERM and SIGHUP end the program at once, but as an error does: nothing
     half written stays behind, and no process. Ctrl-C is Python's."""
-    return handled_by(lambda number, frame: sys.exit(STATUSES[number]), signal.SIGINT)
+    return handled_by(_end, signal.SIGINT)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise Ended(STATUSES[number])
 
 
 class Interruption:

@@ -27,6 +27,7 @@ from typing import Any, Generic, TypeVar
 
 from harness.errors import (
     BadOption,
+    Ended,
     Fault,
     HarnessError,
     PartFailed,
@@ -219,7 +220,7 @@ class Registry(Generic[P]):
         through."""
         try:
             yield
-        except (HarnessError, KeyboardInterrupt):
+        except (HarnessError, KeyboardInterrupt, Ended):
             raise
         except BaseException as error:  # SystemExit, or the panic of an extension module
             if is_out_of_memory(error):
@@ -238,7 +239,7 @@ class Registry(Generic[P]):
                 return point.load()
             with contained(), told_if_slow(what):
                 return point.load()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Ended):
             raise
         except BaseException as error:  # SystemExit, or the panic of an extension module
             raise PartFailed(

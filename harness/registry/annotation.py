@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, ForwardRef, Literal
 
-from harness.errors import PartFailed, legible
+from harness.errors import Ended, PartFailed, legible
 
 BOUNDS = frozenset({"annotated_types", "pydantic", "harness"})  # packages whose classes bound types
 
@@ -48,6 +48,8 @@ def option_type(parameter: inspect.Parameter, part: Any) -> Any:
             f"its option '{name}' is annotated with {legible(parameter.annotation)}, which is "
             "code and no type. Use a type, such as int or Annotated[float, Between(0, 1)]."
         ) from None
+    except Ended:
+        raise
     except (Exception, SystemExit):
         return object
 

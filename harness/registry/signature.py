@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from annotated_types import Ge, GroupedMetadata, Le
 
-from harness.errors import PartFailed, reason_of
+from harness.errors import Ended, PartFailed, reason_of
 from harness.registry.annotation import option_type
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class Option:
                 self.annotation, config=ConfigDict(strict=True, allow_inf_nan=False)
             )
             adapter.json_schema()
+        except Ended:
+            raise
         except (Exception, SystemExit):
             return None
         return adapter

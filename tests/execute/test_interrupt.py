@@ -3,7 +3,11 @@ import signal
 
 import pytest
 
-from harness.errors import BadOption
+from harness.contracts.check import check
+from harness.contracts.foreign import blaming_others
+from harness.diffusion.samplers import SAMPLERS
+from harness.errors import BadOption, Ended
+from harness.execute.here import outcome_of
 from harness.execute.interrupt import Interruption, ending_in_order, parse_duration
 
 
@@ -73,6 +77,35 @@ def test_outside_of_the_work_a_signal_ends_the_program_as_an_error_does(number):
             tidied.append(True)
     assert ended.value.code == 128 + number
     assert tidied
+
+
+def kill_ourselves(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def while_blamed():
+    with SAMPLERS.blamed("ddim"):
+        kill_ourselves()
+
+
+def while_tried():
+    with blaming_others([], []):
+        kill_ourselves()
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        while_blamed,
+        while_tried,
+        lambda: outcome_of(kill_ourselves, None, None, None),
+        lambda: check(None, "sampler ddim", "is fine", 0, kill_ourselves),
+    ],
+)
+def test_a_signal_is_no_failure_of_what_was_at_work(work):
+    with pytest.raises(Ended) as ended, ending_in_order():
+        work()
+    assert ended.value.code == 128 + signal.SIGTERM
 
 
 def test_the_old_handlers_come_back():
