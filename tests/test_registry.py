@@ -1,6 +1,7 @@
 """Registries: names, options, and parts that other packages offer."""
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -508,6 +509,21 @@ def test_the_source_of_a_part_is_its_distribution_version_and_code(ways, install
     assert ways.source("bake").startswith("kitchen-plugin 1.0 #")
     assert ways.source("bake") != first
     assert ways.source("boil") == ""
+
+
+def test_a_module_is_part_of_the_source_though_its_package_cannot_be_run_here(install, tmp_path):
+    install("def bake(water):\n    from kitchen_gpu.fast import oven\n", BAKE)
+    [site] = tmp_path.glob("site-*")
+    [info] = site.glob("*.dist-info")
+    (info / "top_level.txt").write_text("kitchen_plugin\nkitchen_gpu\n")
+    (site / "kitchen_gpu").mkdir()
+    (site / "kitchen_gpu/__init__.py").write_text("raise RuntimeError('no GPU is here')\n")
+    sources = set()
+    for oven in (1, 2, 2):
+        (site / "kitchen_gpu/fast.py").write_text(f"oven = {oven}\n")
+        sources.add(Registry("way", {}).source("bake"))
+        assert "kitchen_gpu" not in sys.modules
+    assert len(sources) == 2
 
 
 def test_packages_are_looked_up_once(ways, install, monkeypatch):

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, distributions, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -338,10 +339,21 @@ def _digest(part: Any, point: EntryPoint) -> str:
 def _source_of(module: str) -> bytes:
     """The text of a module; empty where there is none of this name."""
     try:
-        found = find_spec(module)
+        found = _spec_of(module)
         return Path(found.origin).read_bytes() if found and found.origin else b""
     except (ImportError, AttributeError, ValueError, OSError):
         return b""
+
+
+def _spec_of(module: str) -> ModuleSpec | None:
+    """Where a module is. Unlike find_spec, it runs none of the packages that the module is in: a
+    package may need what is not here, and load it only where it is used."""
+    above = module.rpartition(".")[0]
+    if not above or module in sys.modules:
+        return find_spec(module)
+    package = _spec_of(above)
+    places = package.submodule_search_locations if package else None
+    return None if places is None else PathFinder.find_spec(module, [*places])
 
 
 def _imported(module: str, source: bytes) -> Iterator[str]:
