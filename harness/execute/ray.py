@@ -214,6 +214,7 @@ class Tasks(Generic[Job]):
         self._waiting = deque(map(Attempt, jobs))
         self._out: dict[Any, tuple[int, Attempt[Job]]] = {}  # by the reference of the outcome
         self._last = 0  # number of a task
+        self._begun: set[int] = set()  # numbers of those that said something
         self._put: OrderedDict[str, Sent] = OrderedDict()
 
     @property
@@ -253,10 +254,13 @@ class Tasks(Generic[Job]):
 
     def stop(self) -> None:
         """Ask all to save what they have and end; again and again, for the channel may have begun
-        anew."""
+        anew. Those that no node has begun may never be, and are ended here."""
         self.are_stopping = True
         self._waiting.clear()
         self.cluster.channel.stop.remote(self._last)
+        for reference, (number, _) in self._out.items():
+            if number not in self._begun:
+                self._ray.cancel(reference)
 
     def dismiss(self) -> None:
         """End all, whatever they do, when they have had the time to save it."""
@@ -289,6 +293,7 @@ class Tasks(Generic[Job]):
             messages = self._ray.get(self.cluster.channel.take.remote())
         except self._ray.exceptions.RayActorError:  # it was killed, and begins anew
             return
+        self._begun |= {number for number, _ in messages}
         jobs = {number: one.job for number, one in self._out.values()}
         messages = [(number, message) for number, message in messages if number in jobs]
         self.cluster.used |= {message for _, message in messages if isinstance(message, str)}
@@ -312,6 +317,8 @@ class Tasks(Generic[Job]):
             raise MachineError(
                 "Ray has ended on this machine. Start it again, and give the same command."
             ) from None
+        except self._ray.exceptions.TaskCancelledError:
+            return Stopped()
         except tuple(_losses(self._ray)) as error:
             return Lost(_reason(error))
         except DiskFull:

@@ -15,6 +15,7 @@ from harness.engine.train import TrainJob, train
 from harness.errors import BadOption, MachineError
 from harness.execute.executor import Needs
 from harness.execute.here import here
+from harness.execute.progress import Stopped
 from harness.execute.ray import RayCluster
 from harness.store import STATE, Store
 from harness.work.cells import Part
@@ -41,6 +42,23 @@ class TestOnRay(ExecutorContract):
         assert execute.at_once(Needs(cores=1)) == 6
         assert execute.at_once(Needs(cores=2)) == execute.at_once(Needs(cores=2)) == 3
 
+    def test_what_waits_for_a_node_does_not_hold_up_a_stop(self, execute):
+        hold = execute.ray.remote(sleeps).options(num_cpus=2)  # as another run would
+        held = [hold.remote(60) for _ in range(3)]
+        began = time.monotonic()
+        try:
+            with pytest.raises(Stopped):
+                list(
+                    execute(
+                        where, ["a", "b"], AT, ignore, lambda: time.monotonic() > began + 1,
+                        needs=Needs(cores=2),
+                    )
+                )  # fmt: skip
+            assert time.monotonic() - began < 20
+        finally:
+            for reference in held:
+                execute.ray.cancel(reference, force=True)
+
     def test_its_device_is_what_nodes_have(self, execute):
         assert execute.device("auto") == "cpu"
         with pytest.raises(MachineError, match="Use --device auto, cpu or cuda"):
@@ -53,6 +71,10 @@ def test_a_cluster_that_is_not_there_is_one_message_at_once():
             RayCluster(address).ray  # noqa: B018
     with pytest.raises(BadOption, match="ray job submit"):
         RayCluster("ray://there:10001").ray  # noqa: B018
+
+
+def sleeps(seconds):
+    time.sleep(seconds)
 
 
 def where(job, at, report):
