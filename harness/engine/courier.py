@@ -129,7 +129,9 @@ def weights_of(job: ScoreJob, data_dir: Path) -> Iterator[tuple[str, Path]]:
     """The files of the weights of an extractor that lie in the folder of large files."""
     part = job.cell.extractor
     sources = getattr(EXTRACTORS[part.name], "sources", None)
-    for path in sources(data_dir, **part.keywords) if sources else ():
+    with EXTRACTORS.blamed(part.name, "cannot say from which files it comes"):
+        paths = [Path(path) for path in sources(data_dir, **part.keywords) or ()] if sources else []
+    for path in paths:
         if path.is_relative_to(data_dir):
             yield str(path.relative_to(data_dir)), path
 

@@ -16,6 +16,7 @@ from harness.engine.courier import Courier
 from harness.engine.inputs import image_set
 from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
+from harness.errors import PartFailed
 from harness.execute.progress import Stopped
 from harness.execute.ray_node import Node
 from harness.metrics.features import EXTRACTORS, Pixels
@@ -229,6 +230,25 @@ def test_weights_of_an_extractor_are_sent_where_a_node_has_others(tmp_path, monk
     assert result.provenance.extractor_fingerprint == cell.extractor_fingerprint
     sent = travel.node.folder / "data" / "extractors" / "order.bin"
     assert sent.read_bytes() == b"the right ones"
+
+
+@pytest.mark.parametrize(
+    ("told", "found"), [(["{}/order.bin", "/else.bin"], {"order.bin"}), (None, set())]
+)
+def test_weights_may_be_told_as_text_and_may_be_none(tmp_path, monkeypatch, told, found):
+    said = told and [path.format(tmp_path) for path in told]
+    monkeypatch.setattr(Shuffled, "sources", lambda data_dir: said)
+    monkeypatch.setitem(EXTRACTORS._builtin, "shuffled", Shuffled)
+    job = ScoreJob(replace(made.CELL, extractor=Part("shuffled")), ("kid",))
+    assert {name for name, _ in module.weights_of(job, tmp_path)} == found
+
+
+def test_an_extractor_that_cannot_tell_its_files_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(Shuffled, "sources", lambda data_dir: data_dir / 0)
+    monkeypatch.setitem(EXTRACTORS._builtin, "shuffled", Shuffled)
+    job = ScoreJob(replace(made.CELL, extractor=Part("shuffled")), ("kid",))
+    with pytest.raises(PartFailed, match=r"extractor 'shuffled' .* which files"):
+        list(module.weights_of(job, tmp_path))
 
 
 @pytest.mark.parametrize("data", ["digits", "gaussian"])
