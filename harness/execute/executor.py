@@ -64,7 +64,8 @@ class Lost(Exception):
 
     @classmethod
     def by_signal(cls, number: int) -> Self:
-        name = signal.Signals(number).name
+        named = {one.value: one.name for one in signal.Signals}
+        name = named.get(number, f"signal {number}")  # those of real time have no name
         hint = " (out of memory?)" if name == "SIGKILL" else ""
         return cls(f"its process was killed by {name}{hint}")
 

@@ -80,6 +80,10 @@ def test_of_several_processes_of_a_job_one_that_is_killed_is_none_of_its_failure
     assert lost_of(seen, "a") == ["its process was killed by SIGKILL (out of memory?)"]
 
 
+def test_a_signal_without_a_name_is_told_by_its_number():
+    assert str(Lost.by_signal(signal.SIGRTMIN + 3)).endswith(f"by signal {signal.SIGRTMIN + 3}")
+
+
 def seen(job, at, report):
     time.sleep(0.3)  # long enough for every worker to get a job
     return os.environ.get("CUDA_VISIBLE_DEVICES")
