@@ -7,6 +7,7 @@ Nothing is written, and nothing is downloaded.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import sqlite3
 import subprocess
@@ -110,9 +111,12 @@ def store(paths: Paths) -> Iterator[Line]:
         yield Line("missing", "store", f"{paths.store} is not there yet: the first run makes it")
         return
     holder = read_json(paths.store / "lock.json")
-    process = holder.get("process")
-    if isinstance(process, int) and psutil.pid_exists(process):
-        told = f"{paths.store} is in use by process {process} ({holder.get('command', '')})"
+    process, host = holder.get("process"), holder.get("host", platform.node())
+    command = f"({holder.get('command', 'another run')})"
+    if host != platform.node():
+        told = f"{paths.store} is in use by process {process} on {host} {command}, or it was killed"
+    elif isinstance(process, int) and psutil.pid_exists(process):
+        told = f"{paths.store} is in use by process {process} {command}"
     elif holder:
         told = f"{paths.store}: a run of it was killed. The same command goes on."
     else:

@@ -1,6 +1,8 @@
 """`harness doctor`: what is missing or broken here, and what to do."""
 
 import json
+import os
+import platform
 
 import pytest
 from click.testing import CliRunner
@@ -39,6 +41,15 @@ def test_on_a_new_machine_what_a_run_makes_is_missing_and_nothing_is_broken(doct
 def test_a_store_that_is_well_is_said_to_be(doctor, store_folder):
     told = doctor("--store", str(store_folder))
     assert told["store"][0] == told["tracking"][0] == "ok"
+
+
+def test_who_works_in_a_store_may_be_on_another_machine(doctor, store_folder):
+    note = {"process": os.getpid(), "command": "run g.yaml"}
+    for host, told in {platform.node(): "(run g.yaml)", "there": "on there"}.items():
+        (store_folder / "lock.json").write_text(json.dumps(note | {"host": host}))
+        state, words = doctor("--store", str(store_folder))["store"]
+        assert state == "ok"
+        assert f"in use by process {os.getpid()} {told}" in words
 
 
 def test_a_store_of_another_version_and_a_damaged_database_are_broken(doctor, store_folder):
