@@ -11,13 +11,14 @@ import itertools
 import logging
 import math
 import os
+import signal
 import socket
 import time
 import traceback
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from types import ModuleType
@@ -360,7 +361,8 @@ def connected(address: str) -> ModuleType:
     try:
         if is_remote:  # of which Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=PATIENCE).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
+        with as_it_was(signal.SIGTERM):  # Ray would end the program at once
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **own)
     except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MachineError(
@@ -369,6 +371,17 @@ def connected(address: str) -> ModuleType:
             "or --ray local to start one here."
         ) from None
     return ray
+
+
+@contextmanager
+def as_it_was(number: int) -> Iterator[None]:
+    """After this context a signal does what it did before."""
+    handler = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 def _on(node: str) -> Any:

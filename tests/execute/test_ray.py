@@ -1,7 +1,9 @@
 """Jobs on Ray clusters whose nodes share no files but by chance."""
 
+import signal
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import made
 import pytest
@@ -13,6 +15,7 @@ from harness.engine.inputs import image_set
 from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
 from harness.errors import BadOption, MachineError
+from harness.execute import ray as module
 from harness.execute.executor import Needs
 from harness.execute.here import here
 from harness.execute.progress import Stopped
@@ -71,6 +74,20 @@ def test_a_cluster_that_is_not_there_is_one_message_at_once():
             RayCluster(address).ray  # noqa: B018
     with pytest.raises(BadOption, match="ray job submit"):
         RayCluster("ray://there:10001").ray  # noqa: B018
+
+
+def test_to_join_a_cluster_leaves_signals_to_the_program(monkeypatch):
+    exceptions = pytest.importorskip("ray").exceptions
+    before = signal.getsignal(signal.SIGTERM)
+
+    def init(**_):
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+
+    monkeypatch.setattr(
+        module, "the_ray", lambda: SimpleNamespace(init=init, exceptions=exceptions)
+    )
+    RayCluster("auto").ray  # noqa: B018
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def sleeps(seconds):
