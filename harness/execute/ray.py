@@ -123,7 +123,7 @@ class RayCluster:
         try:
             while tasks.remain:
                 if not tasks.are_stopping:
-                    tasks.hand_out()
+                    yield from tasks.handed_out()
                 yield from tasks.ended()
                 if should_stop():
                     tasks.stop()
@@ -132,6 +132,8 @@ class RayCluster:
         except KeyboardInterrupt:  # asked for twice: at once
             tasks.cancel()
             raise
+        except self.ray.exceptions.RayError as error:
+            raise fails_here(error) from error
         finally:
             tasks.dismiss()
 
@@ -182,7 +184,10 @@ class RayCluster:
     def _resources(self) -> list[tuple[int, int]]:
         """GPUs and cores of each node that does jobs."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._nodes, self._looked = alive_nodes(self.ray), time.monotonic()
+            try:
+                self._nodes, self._looked = alive_nodes(self.ray), time.monotonic()
+            except self.ray.exceptions.RayError as error:
+                raise fails_here(error) from error
         offered = [node["Resources"] for node in self._nodes]
         counts = [(int(one.get("GPU", 0)), int(one.get("CPU", 0))) for one in offered]
         return [(gpus, cores) for gpus, cores in counts if cores]
@@ -222,17 +227,24 @@ class Tasks(Generic[Job]):
     def remain(self) -> bool:
         return bool(self._waiting or self._out)
 
-    def hand_out(self) -> None:
+    def handed_out(self) -> Iterator[tuple[Job, Failure]]:
         """Give the cluster as many tasks as it can do, those of nodes included that joined
-        lately, and a few ahead. Raises MachineError where no node is left that could do one."""
+        lately, and a few ahead; give the jobs that cannot be sent. Raises MachineError where no
+        node is left that could do one."""
         while self._waiting and len(self._out) < AHEAD * self.cluster.at_once(self.needs):
             attempt = self._waiting.popleft()
-            self._last = next(self.cluster.numbers)
             courier = self.cluster.courier
+            try:
+                packed = courier.pack(attempt.job, self.at, self._put_once)
+            except DiskFull:
+                raise
+            except HarnessError as error:  # as a worker here would tell it
+                yield attempt.job, Failure(str(error))
+                continue
+            self._last = next(self.cluster.numbers)
             order = Order(
-                self._function, attempt.job, self.at, courier,
-                courier.pack(attempt.job, self.at, self._put_once), self.cluster.run, self.needs,
-            )  # fmt: skip
+                self._function, attempt.job, self.at, courier, packed, self.cluster.run, self.needs
+            )
             reference = self._task.remote(order, self.cluster.channel, self._last)
             self._out[reference] = (self._last, attempt)
 
@@ -267,8 +279,8 @@ class Tasks(Generic[Job]):
         """End all, whatever they do, when they have had the time to save it."""
         until = time.monotonic() + PATIENCE
         while self._out and time.monotonic() < until:
-            self.stop()
             with suppress(Exception):  # of the driver, which is what ended the call
+                self.stop()
                 for _ in self.ended():
                     pass
         self.cancel()
@@ -327,8 +339,7 @@ class Tasks(Generic[Job]):
         except HarnessError as error:  # as a worker here would tell it
             return Failure(str(error))
         except self._ray.exceptions.RayError as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            return Failure(f"Ray could not do it: {lines[-1].strip()}", traceback.format_exc())
+            return Failure(f"Ray could not do it: {_last_line(error)}", traceback.format_exc())
 
     def _put_once(self, name: str, load: Callable[[], bytes]) -> Sent:
         """What is put under this name, which names a content. Ray keeps it as long as we do, or a
@@ -396,6 +407,19 @@ def _losses(ray: ModuleType) -> list[type[Exception]]:
     known = ray.exceptions
     return [known.WorkerCrashedError, known.NodeDiedError, known.ObjectLostError,
             known.OutOfMemoryError, known.ActorDiedError]  # fmt: skip
+
+
+def fails_here(error: Exception) -> MachineError:
+    """What to say of what Ray raises on this machine, outside any task."""
+    return MachineError(
+        f"Ray fails on this machine ({type(error).__name__}: {_last_line(error)}). See whether its "
+        "head node runs and its disks have room, then use the same command: it goes on from here."
+    )
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _reason(error: Exception) -> str:

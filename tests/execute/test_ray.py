@@ -14,15 +14,16 @@ from harness.engine.courier import Courier
 from harness.engine.inputs import image_set
 from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
-from harness.errors import BadOption, MachineError
+from harness.errors import BadOption, DataError, MachineError
 from harness.execute import ray as module
 from harness.execute.executor import Needs
 from harness.execute.here import here
 from harness.execute.progress import Stopped
-from harness.execute.ray import RayCluster
+from harness.execute.ray import NoLuggage, RayCluster
 from harness.store import STATE, Store
 from harness.work.cells import Part
 from harness.work.options import Workplace
+from harness.work.results import Failure
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,40 @@ def test_to_join_a_cluster_leaves_signals_to_the_program(monkeypatch):
     )
     RayCluster("auto").ray  # noqa: B018
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+class SendsNothing(NoLuggage):
+    """A courier who cannot pack one of the jobs."""
+
+    def __init__(self, job, error):
+        self.job, self.error = job, error
+
+    def pack(self, job, at, put):
+        if job == self.job:
+            raise self.error
+        return super().pack(job, at, put)
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """A cluster of Ray's own, which does nothing that it is asked."""
+    exceptions = pytest.importorskip("ray").exceptions
+    monkeypatch.setattr(RayCluster, "ray", SimpleNamespace(exceptions=exceptions))
+    monkeypatch.setattr(RayCluster, "at_once", lambda self, needs: 1)
+    return exceptions
+
+
+def test_a_job_that_cannot_be_sent_fails_alone(joined):
+    cluster = RayCluster("auto", SendsNothing("a", DataError("no such images")))
+    outcomes = cluster(never, ["a"], AT, ignore, never)
+    assert list(outcomes) == [("a", Failure("no such images"))]
+
+
+def test_what_ray_raises_on_the_driver_is_one_message(joined):
+    full = joined.OutOfDiskError("no room to spill")
+    cluster = RayCluster("auto", SendsNothing("a", full))
+    with pytest.raises(MachineError, match=r"OutOfDiskError.* use the same command"):
+        list(cluster(never, ["a"], AT, ignore, never))
 
 
 def sleeps(seconds):
