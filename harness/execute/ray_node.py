@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -112,8 +113,10 @@ def do_attempt(order: Order, channel: Any, number: int) -> Any:
     try:
         line.begin()
         return outcome_of(do, order.job, order.at, throttled(line.send, line.is_to_stop))
-    except (Stopped, DiskFull) as ending:
+    except Stopped as ending:
         return ending
+    except DiskFull as error:
+        return DiskFull(f"on {platform.node()}, a node of the Ray cluster, {error}")
     finally:
         line.flush()
 

@@ -1,5 +1,7 @@
 """Jobs on Ray clusters whose nodes share no files but by chance."""
 
+import pickle
+import platform
 import signal
 import time
 from dataclasses import replace
@@ -14,8 +16,9 @@ from harness.engine.courier import Courier
 from harness.engine.inputs import image_set
 from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
-from harness.errors import BadOption, DataError, MachineError
+from harness.errors import BadOption, DataError, DiskFull, MachineError
 from harness.execute import ray as module
+from harness.execute import ray_node
 from harness.execute.executor import Needs
 from harness.execute.here import here
 from harness.execute.progress import Stopped
@@ -89,6 +92,20 @@ def test_to_join_a_cluster_leaves_signals_to_the_program(monkeypatch):
     )
     RayCluster("auto").ray  # noqa: B018
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_full_disk_of_a_node_is_told_with_its_name(monkeypatch):
+    node = SimpleNamespace(begin=list, flush=list, send=None, is_to_stop=never)
+    monkeypatch.setattr(ray_node, "Line", lambda *_: node)
+    monkeypatch.setattr(ray_node, "node_of", lambda *_: None)
+    order = ray_node.Order(fills, "a", AT, NoLuggage(), None, "run", Needs())
+    ending = pickle.loads(pickle.dumps(ray_node.do_attempt(order, None, 1)))
+    assert isinstance(ending, DiskFull)
+    assert platform.node() in str(ending)
+
+
+def fills(job, at, report):
+    raise DiskFull("the disk is full")
 
 
 class SendsNothing(NoLuggage):
