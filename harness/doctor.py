@@ -22,6 +22,7 @@ from typing import Literal
 from urllib.error import HTTPError
 from urllib.parse import unquote
 from urllib.request import urlopen
+from uuid import uuid4
 
 import psutil
 
@@ -209,7 +210,8 @@ def death_of_import(module: str) -> str:
     it does neither."""
     code = f"import sys; sys.path[:] = {sys.path!r}; import importlib as i\n"
     code += f"try: i.import_module({module!r})\nexcept BaseException: pass\n"
-    code += "sys.stderr.write('END')"
+    end = f"the end of this import: {uuid4().hex}"  # others may write something after it
+    code += f"sys.stderr.write({end!r})"
     try:
         ended = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, check=False, timeout=PATIENCE,
@@ -217,7 +219,7 @@ def death_of_import(module: str) -> str:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"the import of {module} takes more than {PATIENCE:.0f} s. Repair or uninstall it."
-    if ended.stderr.endswith(b"END"):
+    if end.encode() in ended.stderr:
         return ""
     return f"the import of {module} ends the process ({ended.returncode}). Repair or uninstall it."
 

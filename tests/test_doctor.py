@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from installing import installer
 
 from harness.cli import main
+from harness.doctor import death_of_import
 
 
 @pytest.fixture
@@ -94,6 +95,13 @@ def test_each_part_of_another_package_that_cannot_be_used_is_named(doctor, insta
     assert told["sampler ddim"][0] == "missing"
     assert "a built-in part" in told["sampler ddim"][1]
     assert [told[what][0] for what in told if what.endswith("torn-1.0.dist-info")] == ["broken"]
+
+
+def test_a_package_that_writes_at_its_exit_is_well(tmp_path, monkeypatch):
+    code = "import atexit, sys\natexit.register(sys.stderr.write, 'bye')\n"
+    (tmp_path / "says_bye.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert death_of_import("says_bye") == ""
 
 
 def test_an_import_that_hangs_is_given_up(doctor, install, monkeypatch):
