@@ -38,6 +38,17 @@ if ((SLURM_JOB_NUM_NODES > 1)); then
         "$address" >ray-nodes.log 2>&1 &
 fi
 
+# What the nodes have decides what a run asks for: it begins when all are there, or after five minutes
+# with those that are. Where the first node has no GPU but others do, also give --device cuda.
+python - "$address" "$SLURM_JOB_NUM_NODES" >&2 <<'END'
+import sys, time, ray
+ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+wanted, until = int(sys.argv[2]), time.monotonic() + 300
+while (there := sum(node["Alive"] for node in ray.nodes())) < wanted and time.monotonic() < until:
+    time.sleep(1)
+print(f"{there} of {wanted} nodes have joined")
+END
+
 harness run "$@" --ray "$address" &
 run=$!
 trap 'kill -TERM "$run"' TERM # two minutes before the time limit: it saves what is under way

@@ -150,4 +150,5 @@ def test_the_job_script_for_slurm_runs_a_grid(tmp_path, grid_file):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["finished"] == 8
+    assert "2 of 2 nodes have joined" in done.stderr
     assert "node" in (tmp_path / "ray-nodes.log").read_text().lower()
