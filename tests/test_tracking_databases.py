@@ -68,7 +68,7 @@ def test_another_program_that_holds_the_database_is_named(path, monkeypatch):
     monkeypatch.setattr(client, "BUSY_SECONDS", 0.05)
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(TrackingError, match=r"locked\. Another program holds it"):
+        with pytest.raises(TrackingError, match="another program has locked it"):
             Tracker(f"sqlite:///{path}", "small").finished()
 
 

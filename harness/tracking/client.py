@@ -49,7 +49,6 @@ TROUBLE = (MlflowException, SQLAlchemyError, CommandError, RequestException, OSE
 
 BUSY_SECONDS = 60.0  # for which another program may hold a database
 REMEDIES = {
-    sqlite3.SQLITE_BUSY: ". Another program holds it: close that, then use the same command",
     sqlite3.SQLITE_IOERR: ". Look at its disk, your quota of it and `ulimit -f`, then use the same "
     "command",
     sqlite3.SQLITE_CORRUPT: DAMAGED,
@@ -118,26 +117,35 @@ def explained(uri: str) -> Iterator[None]:
         raise told_of(error, uri) from error
 
 
-def is_away(error: BaseException, uri: str) -> bool:
-    """Whether a server or database may answer another time: it cannot be reached, is overloaded,
-    fails by itself (HTTP 5xx), or another program has it."""
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in seen:
-        seen.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    if any(isinstance(each, (NoConnection, Timeout)) for each in seen):
-        return True
+def why_away(error: BaseException, uri: str) -> str:
+    """Why a server or database does not answer now but may another time: it cannot be reached, is
+    overloaded, fails by itself (HTTP 5xx), or another program has it. Empty for other trouble."""
+    seen = list(causes(error))
+    if any(isinstance(each, Timeout) for each in seen):
+        return "it took too long"
+    if any(isinstance(each, NoConnection) for each in seen):
+        return "no connection"
     if uri.startswith("http"):
-        codes = [code for each in seen if (code := status_of(each))]
-        return bool(codes) and (codes[0] >= 500 or codes[0] in (408, 429))
+        code = next(filter(None, map(status_of, seen)), 0)
+        return f"HTTP status {code}" if code >= 500 or code in (408, 429) else ""
     if uri.startswith("sqlite:"):
-        return any("database is locked" in str(each) for each in seen)
-    return any(
+        is_locked = any("database is locked" in str(each) for each in seen)
+        return "another program has locked it" if is_locked else ""
+    is_gone = any(
         isinstance(each, OperationalError)
         or (isinstance(each, DBAPIError) and each.connection_invalidated)
         for each in seen
     )
+    return "no connection" if is_gone else ""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
 
 
 def status_of(error: BaseException) -> int | None:
@@ -150,19 +158,17 @@ def status_of(error: BaseException) -> int | None:
 
 def told_of(error: BaseException, uri: str) -> HarnessError:
     """What to say of trouble with a tracking store: its cause, in one line."""
-    found: BaseException | None = error
-    while found and not isinstance(found, sqlite3.Error):
-        found = found.__cause__ or found.__context__
+    found = next((each for each in causes(error) if isinstance(each, sqlite3.Error)), None)
     code = getattr(found, "sqlite_errorcode", 0) & 0xFF  # the rest of the bits are details
     if code == sqlite3.SQLITE_FULL and (database := database_of(uri)):
         return not_written(database, errno.ENOSPC)
     told, *_ = str(found or error).strip().splitlines() or [type(error).__name__]
     if version := re.search(r"database schema \(found version (\w+)", told):
         told = of_other_version(version[1])
-    kind = TrackerAway if is_away(error, uri) else TrackingError
-    return kind(
-        f"the tracking store {without_password(uri)} cannot be used: {told}{REMEDIES.get(code, '')}"
-    )
+    shown, remedy = without_password(uri), REMEDIES.get(code, "")
+    if why := why_away(error, uri):
+        return TrackerAway(f"the tracking store {shown} does not answer ({why})")
+    return TrackingError(f"the tracking store {shown} cannot be used: {told}{remedy}")
 
 
 def of_other_version(version: str) -> str:

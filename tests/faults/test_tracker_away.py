@@ -166,11 +166,11 @@ def test_a_server_that_is_none_is_refused_in_a_sentence(place):
     assert "Traceback" not in told
 
 
-def test_a_report_is_made_from_the_store_while_the_server_is_away(server, proxy, place, tmp_path):
+def test_a_report_is_made_from_the_store_while_the_server_why_away(server, proxy, place, tmp_path):
     go(proxy)
     away = f"http://127.0.0.1:{free_port()}"
     told = harness("report", "g.yaml", "--tracking-uri", away, "--report-dir", "away")
-    assert "cannot be used" in told
+    assert "does not answer (no connection)" in told
     table = "results.csv"
     assert (tmp_path / "away" / table).read_text().count("\n") == 4
 
@@ -192,7 +192,7 @@ def test_a_database_that_another_program_holds_for_a_while(place, tmp_path, monk
 
 def test_what_may_pass_is_told_from_what_will_not():
     locked = OperationalError("SELECT 1", {}, Exception("database is locked"))
-    assert module.is_away(locked, "sqlite:///x.db")
+    assert module.why_away(locked, "sqlite:///x.db")
     none = OperationalError("SELECT 1", {}, Exception("no such table: runs"))
-    assert not module.is_away(none, "sqlite:///x.db")
-    assert module.is_away(none, "postgresql://host/db")
+    assert not module.why_away(none, "sqlite:///x.db")
+    assert module.why_away(none, "postgresql://host/db")
