@@ -141,7 +141,7 @@ class GridRun:
             asked = Asked.of(cells, looks).after(self.recorder.asked())
             summary.report = write_report(self.recorder, asked, self.paths, self.screen)
             summary.answers = page.answers_in(self.paths.report_dir, self.options.command)
-        if self.recorder.owed and summary.status == 0:
+        if self.recorder.is_owing and summary.status == 0:
             summary.status = OUT_OF_TIME  # nothing is lost, and the same command goes on
         return summary
 

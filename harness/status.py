@@ -85,7 +85,9 @@ def status_of(folder: Path, verify: bool = False) -> Status:
             for path in damaged:
                 set_aside(path)
     finished = {one.cell.key for one in store.cell_results()}
-    sizes = {part.name: size_of(part) for part in sorted(folder.iterdir())}
+    seen: set[int] = set()  # runs share files with cells and models
+    parts = sorted(folder.iterdir(), key=lambda part: (part.name == "artifacts", part.name))
+    sizes = {part.name: size_of(part, seen) for part in parts}
     return Status(
         folder,
         len(store.training_results()),
@@ -132,8 +134,13 @@ def files_of_result(path: Path) -> Iterator[tuple[Path, bool]]:
                 yield file, is_whole(file, expected)
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all in a folder."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+def size_of(path: Path, seen: set[int]) -> int:
+    """Bytes of a file, or of all in a folder, without files of several names that were `seen`."""
+    total = 0
+    for each in [path, *path.rglob("*")]:
+        with suppress(FileNotFoundError):  # a run goes on
+            stat = each.stat()
+            if each.is_file() and stat.st_ino not in seen:
+                seen.add(stat.st_ino)
+                total += stat.st_size
+    return total

@@ -9,6 +9,7 @@
     features/<key>.npy                  features of a reference set, with <key>.npy.sha256
     images/<fingerprint>.npz            images that were sent to this node of a cluster
     grids/<name>.yaml, <name>.json      a grid as it was last run, and what it stood for
+    owed/<name>-<tracker>.json          what is still to be recorded where MLflow was away
     fingerprints.json                   of data and weights, by the sizes and times of their files
 
 A file is complete or absent: everything is written under a temporary name and then moved, the
@@ -55,7 +56,10 @@ LAYOUT = 2  # of the files above
 WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "state.safetensors"
 FEATURES = "features.npy"
 FROM_SAMPLES = (FEATURES, *DRAWN_FILES)  # what of a cell only its network can make again
-GRIDS = "grids"
+GRIDS, OWED = "grids", "owed"
+# What a store may share a folder with is not ours to clear up.
+OWN_FILES = ("store.json", "fingerprints.json", "mlflow.db")
+OWN_FOLDERS = ("models", "cells", "features", "images", "artifacts", GRIDS, OWED)
 CELLS, GRID = "cells.json", "grid.yaml"  # what a grid stands for, and its text
 DAMAGED = ".damaged"  # after the key of what is set aside
 TEMPORARY = re.compile(r"\..+\.(\d{1,9})(-journal)?")  # the name of a file that is being written
@@ -101,10 +105,6 @@ class Store:
         """What came of a training, in the same manner."""
         return _read(TrainingResult, self.model(key, RESULT))
 
-    def has(self, work: Training | Cell) -> bool:
-        """Whether there is a result of this work, good or damaged."""
-        return (self.folder(work) / RESULT).exists()
-
     def damage(self, work: Training | Cell) -> Path | None:
         """The file that is not what was written, so that all that is kept of this work is of no
         use; None where there is no such file."""
@@ -143,6 +143,17 @@ class Store:
         for file, content in ((CELLS, asked.as_json()), (GRID, text.encode())):
             write_bytes(self._of_grid(name, file), content)
 
+    def owed(self, ledger: str) -> dict[str, Any]:
+        """By the key of work, what is still to be recorded of it in a tracker."""
+        return read_json(self.root / OWED / f"{ledger}.json")
+
+    def keep_owed(self, ledger: str, debts: Mapping[str, Any]) -> None:
+        path = self.root / OWED / f"{ledger}.json"
+        if debts:
+            write_json(path, debts)
+        else:
+            path.unlink(missing_ok=True)
+
     def grid_file(self, name: str, file: str) -> bytes | None:
         """What was kept of a grid: its text, or what it stands for."""
         return Folder(self.root / GRIDS).read(self._of_grid(name, file).name)
@@ -178,8 +189,9 @@ class Store:
 
     def keep_checksum(self, path: Path) -> None:
         """Write beside a file that belongs to no result what `sha256sum` says of it."""
-        written = f"{checksum_of(path)}  {path.name}\n"
-        write_bytes(checksum_beside(path), written.encode())
+        with suppress(FileNotFoundError):  # another worker has set it aside
+            written = f"{checksum_of(path)}  {path.name}\n"
+            write_bytes(checksum_beside(path), written.encode())
 
     def has_whole(self, path: Path) -> bool:
         """Whether a file that belongs to no result is here and what was written; one that is not
@@ -367,14 +379,15 @@ def not_written(path: Path, number: int) -> StoreError:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what dead processes of this machine left half written below a folder."""
-    for folder, _, names in os.walk(root):
-        for name in names:
-            if found := TEMPORARY.fullmatch(name):
-                with suppress(OSError):
-                    path = Path(folder, name)
-                    if not is_running(int(found[1]), path.stat().st_mtime):
-                        path.unlink()
+    """Remove what dead processes of this machine left half written of a store."""
+    ours = [path for name in OWN_FILES for path in root.glob(f".{name}.*")]
+    for part in OWN_FOLDERS:
+        ours += (Path(folder, name) for folder, _, names in os.walk(root / part) for name in names)
+    for path in ours:
+        if found := TEMPORARY.fullmatch(path.name):
+            with suppress(OSError):
+                if not is_running(int(found[1]), path.stat().st_mtime):
+                    path.unlink()
 
 
 def is_running(process: int, then: float) -> bool:

@@ -125,7 +125,7 @@ def test_away_for_good_owes_everything_and_the_next_run_pays(recorder, cells, st
     one, _, told = recorder(lambda number: True)
     work_on(one, cells)
     assert {*one.owed} == {cells[0].training.key, *(cell.key for cell in cells)}
-    assert "4 results are in the store" in told[-1]
+    assert "4 results are not recorded" in told[-1]
     assert runs_of(store_folder) == []
     assert len(one.read(Asked.of(cells)).cells) == 3
     assert one.asked() == Asked({}, ())  # the store was told of no grid
@@ -135,6 +135,57 @@ def test_away_for_good_owes_everything_and_the_next_run_pays(recorder, cells, st
         again.ended(work, again.store.result(work), is_reused=True)
     again.close("FINISHED")
     check(store_folder, cells)
+
+
+def test_work_done_again_while_it_was_away_is_recorded_by_the_next_run(
+    recorder, cells, store_folder
+):
+    """Not taken for what was recorded of it before."""
+    one, _, _ = recorder()
+    work_on(one, cells)
+    away, client, _ = recorder()
+    away.open("name: small", Asked.of(cells), {})
+    client.is_away = lambda number: True
+    again = made.result(cells[0], kid=0.9)
+    away.superseded([again.work.key])
+    away.store.keep(again)
+    away.ended(again.work, again, 3.0, retries=2)
+    away.close("FINISHED")
+    assert away.is_owing
+    later, _, told = recorder()
+    assert again.work.key not in later.finished()
+    later.open("name: small", Asked.of(cells), {})
+    later.ended(again.work, again, is_reused=True)
+    later.close("FINISHED")
+    assert told == []
+    assert not later.is_owing
+    [kid] = [one.measurements["kid"].value for one in later.read(Asked.of(cells[:1])).cells]
+    assert kid == 0.9
+    assert again.work.key in recorder()[0].finished()
+    [run] = [
+        run
+        for run in runs_of(store_folder)
+        if run.data.tags.get("harness.key") == again.work.key and run.info.status == "FINISHED"
+    ]
+    assert run.data.tags["harness.retries"] == "2"
+    assert "harness.reused" not in run.data.tags
+
+
+@pytest.mark.parametrize("loses", [False, True], ids=["not done", "answer lost"])
+def test_work_that_was_tried_again_or_made_again_counts_once(recorder, cells, tmp_path, loses):
+    for first in range(1, 12):
+        one, client, _ = recorder(folder=tmp_path / str(first))
+        work_on(one, cells)
+        one.open("name: small", Asked.of(cells), {})
+        one.progress(cells[0].training, Progress(1, 10, {"loss": 1.0}), None)  # it has a run again
+        start = client.calls + first
+        client.is_away, client.loses = (lambda n, start=start: start <= n < start + 2), loses
+        one.ended(cells[0].training, one.store.result(cells[0].training), retries=1)
+        one.ended(cells[0], one.store.result(cells[0]), retries=1)
+        one.close("FINISHED")
+        client.is_away = lambda number: False
+        assert {cells[0].key, cells[0].training.key} <= one.tracker.finished().keys()
+        assert not one.is_owing
 
 
 def test_what_failed_while_it_was_away_is_told_later(recorder, cells, store_folder):

@@ -19,7 +19,7 @@ from harness.errors import Fault, PartFailed, StoreError, is_out_of_memory
 from harness.execute import machine
 from harness.models.presets import MODELS
 from harness.registry.signature import shown
-from harness.store import WEIGHTS, Store
+from harness.store import WEIGHTS, Store, set_aside
 from harness.work.cells import Part, Training
 
 
@@ -139,6 +139,8 @@ def load_trained(
         )
     try:
         if store.lacking(result, [file]):
+            if file != WEIGHTS:  # a training that has lost its weights is made again by its plan
+                set_aside(path)
             raise RuntimeError("its checksum is not that of the file that was written")
         return with_weights(training, load_file(path), images, device)
     except (SafetensorError, RuntimeError) as error:

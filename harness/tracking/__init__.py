@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from mlflow.entities import Metric, Param, RunTag
 
 from harness.errors import StoreError, TrackerAway, TrackingError, say_once
-from harness.store import CELLS, GRID, WEIGHTS, replacing, write_bytes
+from harness.store import CELLS, GRID, WEIGHTS, is_whole, replacing, write_bytes
 from harness.tracking.bundles import PARENT_FILES, chunks, packed
 from harness.tracking.client import make_database, move_artifacts, path_of, without_password
 from harness.tracking.records import Records
@@ -166,8 +166,9 @@ class Tracker(Records):
         """Record what is new (a metric, other timings). The numbers come last: once they are
         there, the work counts as done."""
         text = to_json(result).encode()
-        shown = [name for name in (*SHOWN_FILES, WEIGHTS) if name in result.artifacts.checksums]
-        there = [name for name in shown if (folder / name).exists()]
+        known = result.artifacts.checksums
+        shown = [name for name in (*SHOWN_FILES, WEIGHTS) if name in known]
+        there = [name for name in shown if is_whole(folder / name, known[name])]
         refused = [name for name in there if not self._link(run_id, folder / name, name)]
         refused += self._write(run_id, {RESULT: text})
         tags = {f"{RESOLVED}{name}": value for name, value in facts_of(result).items()}
@@ -197,11 +198,11 @@ class Tracker(Records):
         """The work was asked to stop and will go on another time."""
         self._end(run_id, "KILLED")
 
-    def superseded(self, keys: Iterable[str]) -> None:
-        """Set aside the finished runs of this work: it is being done again."""
+    def superseded(self, keys: Iterable[str], but: str = "") -> None:
+        """Set aside the finished runs of this work, `but` for one: it is being done again."""
         wanted = set(keys)
         for run in self._complete():
-            if run.data.tags[KEY] in wanted:
+            if run.data.tags[KEY] in wanted and run.info.run_id != but:
                 self._tag(run.info.run_id, {SUPERSEDED: "true"})
         self._runs_read = None
 

@@ -43,8 +43,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 DAMAGED = ". Move it away, and `harness run` records everything again from the store"
 # What MLflow, its databases and the network raise; ValueError and ImportError for a URI that is
 # none, or whose driver is not installed. Errors of ours stay what they are.
-TROUBLE = (MlflowException, SQLAlchemyError, CommandError, RequestException, OSError, ValueError,
-           ImportError)  # fmt: skip
+TROUBLE = (MlflowException, SQLAlchemyError, sqlite3.Error, CommandError, RequestException, OSError,
+           ValueError, ImportError)  # fmt: skip
 
 
 BUSY_SECONDS = 60.0  # for which another program may hold a database
@@ -152,6 +152,8 @@ def status_of(error: BaseException) -> int | None:
     """The HTTP status that an error is about."""
     if isinstance(error, HTTPError) and error.response is not None:
         return int(error.response.status_code)
+    if found := re.search(r"error code (\d{3})", str(error)):  # its own has few kinds
+        return int(found[1])
     told: Any = error
     return int(told.get_http_status_code()) if isinstance(error, MlflowException) else None
 
@@ -280,13 +282,14 @@ def opened_to_read(path: Path) -> sqlite3.Connection:
 def move_artifacts(uri: str) -> None:
     """Tell MLflow where the files of runs are now that lie beside its database. It keeps absolute
     places: after a store was moved it would look in vain, and a copy would write into the
-    original."""
+    original. Raises TrackingError where the database cannot be written."""
     home, database = home_of(uri), database_of(uri)
     if not (home and database and database.is_file()):
         return
     now = home.as_uri()
     here = {folder.name for folder in home.iterdir()} if home.is_dir() else set()
-    with closing(sqlite3.connect(database, timeout=BUSY_SECONDS)) as opened, opened:
+    connected = closing(sqlite3.connect(database, timeout=BUSY_SECONDS))
+    with explained(uri), connected as opened, opened:
         rows = opened.execute(
             "SELECT run_uuid, experiments.experiment_id, artifact_location FROM runs "
             "JOIN experiments ON runs.experiment_id = experiments.experiment_id "

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from harness.analysis.sources import of_one_source
 from harness.errors import TrackerAway, TrackingError
@@ -20,7 +20,15 @@ from harness.store import GRID, Store
 from harness.tracking import Tracker, kind_of
 from harness.tracking.records import asked_of
 from harness.work.cells import Asked, Cell, Training
-from harness.work.results import Artifacts, CellResult, Experiment, FailedWork, Failure, Result
+from harness.work.results import (
+    Artifacts,
+    CellResult,
+    Experiment,
+    FailedWork,
+    Failure,
+    Result,
+    checksum,
+)
 
 SHARE = 0.05  # of the time of a run that live numbers and looking for a server may take
 FIRST_WAIT, LONGEST_WAIT = 5.0, 120.0  # seconds before a server that was away is asked again
@@ -53,6 +61,7 @@ class Recorder:
     _grid: tuple[str, Asked, Mapping[str, str]] | None = None  # to open the tracker with
     _runs: dict[str, str] = field(default_factory=dict)  # of work under way, by its key
     _recorded: dict[str, str] = field(default_factory=dict)  # runs of what is complete
+    _is_described: bool = False  # whether the run of the grid says what this grid is
     _ending: str = ""  # the status with which the run of the grid is to end
     _superseded: set[str] = field(default_factory=set)  # keys, not yet marked
     _away: TrackerAway | None = None
@@ -63,11 +72,28 @@ class Recorder:
     def is_away(self) -> bool:
         return self._away is not None
 
+    @property
+    def is_owing(self) -> bool:
+        """Whether something is still to be written, were it only that the run of the grid ended."""
+        return bool(self.owed or self._superseded or self._ending)
+
+    @property
+    def _ledger(self) -> str:
+        """The name of what the store remembers of debts to this tracker."""
+        return f"{self.name}-{checksum(self.tracker.uri.encode())[:12]}"
+
+    @cached_property
+    def _debts(self) -> dict[str, dict[str, Any]]:
+        """By the key of work, what earlier runs of this grid have not recorded of it."""
+        return self.store.owed(self._ledger)
+
     # What is known already.
 
     def finished(self) -> dict[str, frozenset[str]]:
-        """As the tracker says it; nothing while it is away."""
-        return self._tried(self.tracker.finished) or {}
+        """As the tracker says it, without what an earlier run still owes it; nothing while it is
+        away."""
+        found = self._tried(self.tracker.finished) or {}
+        return {key: names for key, names in found.items() if key not in self._debts}
 
     def cell_results(self) -> list[CellResult]:
         found = self._tried(self.tracker.cell_results)
@@ -101,7 +127,7 @@ class Recorder:
         ]
         if not (cells or failures):
             raise self._away or TrackingError(f"nothing of '{self.name}' is in the store")
-        text = (self.store.grid_file(self.name, GRID) or b"").decode()
+        text = (self.store.grid_file(self.name, GRID) or b"").decode(errors="replace")
         needed = {one.cell.training.key for one in cells}
         return Experiment(
             name=self.name,
@@ -136,7 +162,7 @@ class Recorder:
 
     def open(self, text: str, asked: Asked, tags: Mapping[str, str]) -> None:
         """Begin to write, now or once the tracker is there."""
-        self._grid, self._ending = (text, asked, tags), ""
+        self._grid, self._ending, self._is_described = (text, asked, tags), "", False
         self._tried(self._pay)
 
     def close(self, status: str) -> None:
@@ -148,12 +174,10 @@ class Recorder:
             self._tried(self._pay)
             if not self.is_away:
                 return
-        if count := len(self.owed):
-            results = "1 result is" if count == 1 else f"{count:,} results are"
-            self.say(
-                f"{results} in the store and not recorded in MLflow yet: use the same command once "
-                "the tracking server is back."
-            )
+        self.say(
+            f"{_results(len(self.owed))} not recorded in MLflow yet. Use the same command once the "
+            "tracking server is back."
+        )
 
     def progress(self, work: Work, progress: Progress, forecast: float | None) -> None:
         """Record live numbers of work under way, as often as the server is quick."""
@@ -176,8 +200,13 @@ class Recorder:
         """Record what came of a piece of work, once it is in the store."""
         if not isinstance(outcome, Failure):  # its files are in the store
             outcome = replace(outcome, artifacts=Artifacts(outcome.artifacts.checksums))
+        if (debt := self._debts.get(work.key)) is not None:  # of an earlier run of this grid
+            forecast, retries, is_reused = debt.get("forecast"), debt.get("retries", 0), False
         self.owed[work.key] = Owed(work, outcome, forecast, is_reused, retries)
         self._tried(self._pay)
+        if self.is_away and not is_reused:
+            self._debts[work.key] = {"forecast": forecast, "retries": retries}
+            self.store.keep_owed(self._ledger, self._debts)
 
     def superseded(self, keys: Iterable[str]) -> None:
         self._superseded.update(keys)
@@ -224,11 +253,12 @@ class Recorder:
         count = len(self.owed)
         self._pay()
         self._away = None
-        self.say(f"The tracking server is back: {count:,} results were recorded.")
+        self.say(f"The tracking server is back: {_results(count)} recorded now.")
 
     def _pay(self) -> None:
-        if self._grid and not self.tracker.is_open:
+        if self._grid and not (self.tracker.is_open and self._is_described):
             self.tracker.open(*self._grid)
+            self._is_described = True
             # Read once: after each change it would take ever longer.
             self._recorded = self.tracker.run_ids()
         if not self.tracker.is_open:
@@ -240,6 +270,8 @@ class Recorder:
         for key, owed in list(self.owed.items()):
             self._write(owed)
             del self.owed[key]
+            if self._debts.pop(key, None) is not None:
+                self.store.keep_owed(self._ledger, self._debts)
         if self._ending:
             self.tracker.close(self._ending)
             self._grid, self._ending = None, ""
@@ -256,7 +288,7 @@ class Recorder:
         else:
             run_id = self._run_of(work, owed.forecast, owed.is_reused)
             if work.key in self._recorded:  # not left to the clock, which may have been set back
-                self.tracker.superseded([work.key])
+                self.tracker.superseded([work.key], but=run_id)
             self.tracker.completed(run_id, outcome, folder)
             self._recorded[work.key] = run_id
         if owed.retries:
@@ -268,3 +300,7 @@ class Recorder:
         if work.key not in self._runs:
             self._runs[work.key] = self.tracker.started(work, forecast, is_reused)
         return self._runs[work.key]
+
+
+def _results(count: int) -> str:
+    return "1 result is" if count == 1 else f"{count:,} results are"

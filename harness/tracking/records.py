@@ -217,7 +217,11 @@ class Records:
 
     def grid_text(self) -> str:
         """The grid file as it was last run."""
-        return (self._of_grid(GRID) or b"").decode()
+        return (self._of_grid(GRID) or b"").decode(errors="replace")
+
+    @property
+    def uri(self) -> str:
+        return self._uri
 
     # Details.
 
@@ -225,14 +229,23 @@ class Records:
         """A file of the run of the grid; from the store where that has the same one."""
         if not (parent := self._find_parent()):
             return None
-        known = parent.data.tags.get(f"{DIGEST}{name}")
-        if known and self._folder(parent.info.run_id) is None:
-            kept = self._kept.grid_file(self._name, name) if self._kept else None
-            if kept is None or checksum(kept) != known:
-                kept = self._bundled(PARENT_FILES, name)
-            if kept is not None and checksum(kept) == known:
-                return kept
-        return self.artifact(parent.info.run_id, name)
+        run_id, known = parent.info.run_id, parent.data.tags.get(f"{DIGEST}{name}")
+        if known is None:  # of an earlier version
+            return self.artifact(run_id, name)
+        for read in self._copies_for_grid(run_id):
+            if (content := read(name)) is not None and checksum(content) == known:
+                return content
+        return None
+
+    def _copies_for_grid(self, run_id: str) -> Iterator[Read]:
+        own = self._folder(run_id)
+        if own is not None:
+            yield Folder(own).read
+        if (kept := self._kept) is not None:
+            yield lambda name: kept.grid_file(self._name, name)
+        if own is None:
+            yield lambda name: self._bundled(PARENT_FILES, name)
+            yield self._remote(run_id).read
 
     def _remote(self, run_id: str) -> RemoteFiles:
         if run_id not in self._uris:

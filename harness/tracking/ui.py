@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from harness.errors import TrackingError
+from harness.errors import HarnessError, TrackingError
 from harness.tracking.client import database_of, is_database, move_artifacts, without_password
 
 
@@ -24,7 +23,7 @@ def serve(uri: str, host: str, port: int, announce: Callable[[], None]) -> int:
         raise TrackingError(
             f"there is nothing at {without_password(uri)} yet. Use `harness run` with a grid first."
         )
-    with suppress(sqlite3.Error):  # of a read-only store: its pictures may be missing
+    with suppress(HarnessError):  # of a read-only store: its pictures may be missing
         move_artifacts(uri)
     try:
         [(family, _, _, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
