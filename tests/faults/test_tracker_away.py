@@ -78,7 +78,7 @@ def test_down_at_the_start_and_still_at_the_end(server, proxy, place, tmp_path):
     proxy.stop()
     told = go(proxy, status=75)
     assert "3 of 3" in told
-    assert "3 results are in the store and not recorded" in told
+    assert "3 results are not recorded" in told
     assert (tmp_path / "reports" / place / "results.csv").read_text().count("\n") == 4
     assert recorded(server, place) == 0
     there = Proxy(server.uri)
