@@ -1,6 +1,7 @@
 """Where memory runs out: the same training in parts of a batch, or one line that says what is
 lacking."""
 
+import os
 import subprocess
 import sys
 from copy import deepcopy
@@ -319,7 +320,10 @@ def test_under_a_limit_of_the_system_a_training_goes_on_or_says_what_it_lacks(tm
     def said(megabytes, width=64):
         folder = tmp_path / f"{megabytes}-{width}"
         command = [sys.executable, "-c", LIMITED, folder, str(megabytes), str(width)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        ended = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=300, env=environment
+        )
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 

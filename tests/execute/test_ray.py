@@ -29,7 +29,7 @@ from harness.work.options import Workplace
 from harness.work.results import Failure
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def cluster():
     with nodes_of(2, 2, 2) as nodes, RayCluster(nodes.address) as cluster:
         yield cluster
