@@ -188,6 +188,20 @@ def test_work_that_was_tried_again_or_made_again_counts_once(recorder, cells, tm
         assert not one.is_owing
 
 
+def test_a_run_whose_end_could_not_be_told_is_ended_by_the_next(recorder, cells, store_folder):
+    one, client, _ = recorder()
+    one.open("name: small", Asked.of(cells), {})
+    client.is_away = lambda number: True
+    one.close("FINISHED")
+    assert one.is_owing
+    later, _, _ = recorder()
+    assert not later.has_grid("name: small", Asked.of(cells))
+    later.open("name: small", Asked.of(cells), {})
+    later.close("FINISHED")
+    assert later.has_grid("name: small", Asked.of(cells))
+    assert [run.info.status for run in runs_of(store_folder)] == ["FINISHED"]
+
+
 def test_what_failed_while_it_was_away_is_told_later(recorder, cells, store_folder):
     one, _, _ = recorder(lambda number: 1 <= number < 6)
     work_on(one, cells, Failure("it broke", "Traceback"))

@@ -174,9 +174,10 @@ class Recorder:
             self._tried(self._pay)
             if not self.is_away:
                 return
+        what = _results(len(self.owed)) if self.owed else "The end of the run is"
         self.say(
-            f"{_results(len(self.owed))} not recorded in MLflow yet. Use the same command once the "
-            "tracking server is back."
+            f"{what} not recorded in MLflow yet. Use the same command once the tracking server is "
+            "back."
         )
 
     def progress(self, work: Work, progress: Progress, forecast: float | None) -> None:

@@ -127,9 +127,10 @@ class Records:
         }
 
     def has_grid(self, text: str, asked: Asked) -> bool:
-        """Whether the run of the grid is there and says this of it."""
+        """Whether the run of the grid is there, has ended, and says this of it."""
         wanted = {CELLS: asked.as_json(), GRID: text.encode()}
-        if not (parent := self._find_parent()):
+        parent = self._find_parent()
+        if parent is None or parent.info.status == "RUNNING":  # it was killed, or MLflow was away
             return False
         if folder := self._folder(parent.info.run_id):
             return all(Folder(folder).read(name) == one for name, one in wanted.items())
