@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import StoreError
 from harness.execute.machine import size as in_bytes
-from harness.store import DAMAGED, STATE, Folder, Store, checksum_beside, is_whole, set_aside
+from harness.store import DAMAGED, STATE, Store, is_whole, kept_checksum, set_aside
 from harness.work.results import RESULT, CellResult, Result, TrainingResult, from_json
 
 SMALL = 10_000  # bytes, below which a part of a store is not worth a word
@@ -111,9 +111,8 @@ def files_of(store: Store) -> Iterator[tuple[Path, bool]]:
             if DAMAGED not in path.parent.name:
                 yield from files_of_result(path)
     for path in sorted(store.root.glob("features/*.npy")):
-        known = Folder(path.parent).read(checksum_beside(path).name)
-        if known is not None:
-            yield path, is_whole(path, known[:64].decode(errors="replace"))
+        if (known := kept_checksum(path)) is not None:
+            yield path, is_whole(path, known)
 
 
 def files_of_result(path: Path) -> Iterator[tuple[Path, bool]]:

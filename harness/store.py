@@ -196,10 +196,10 @@ class Store:
     def has_whole(self, path: Path) -> bool:
         """Whether a file that belongs to no result is here and what was written; one that is not
         is set aside, and one of an earlier version, without a checksum, is no such file."""
-        known = Folder(path.parent).read(checksum_beside(path).name)
+        known = kept_checksum(path)
         if known is None or not path.exists():
             return False
-        if is_whole(path, known[:64].decode(errors="replace")):
+        if is_whole(path, known):
             return True
         set_aside(path)
         return False
@@ -304,6 +304,12 @@ def _checksum_of(path: Path, *_: int) -> str:
 
 def checksum_beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
+
+
+def kept_checksum(path: Path) -> str | None:
+    """The checksum beside a file that belongs to no result; None where there is none."""
+    kept = Folder(path.parent).read(checksum_beside(path).name)
+    return None if kept is None else kept[:64].decode(errors="replace")
 
 
 def set_aside(path: Path) -> None:
