@@ -49,13 +49,25 @@ class Part:
     def keywords(self) -> dict[str, Any]:
         return dict(self.options)
 
-    @property
+    @cached_property
     def settings(self) -> str:
         """The options as text: `eta=0.5, clip=True`; empty where all are the defaults."""
         return ", ".join(f"{key}={_shown(value)}" for key, value in self.options)
 
     def __str__(self) -> str:
         return f"{self.name}({self.settings})" if self.options else self.name
+
+    # All cells of a grid share its parts, whose lists may be long: hashed once for each.
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.options, self.source))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: another process has other hashes."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 @dataclass(frozen=True)

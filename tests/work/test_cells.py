@@ -1,6 +1,9 @@
 """What is asked for: keys, params, titles."""
 
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -308,3 +311,16 @@ def test_cells_that_were_judged_at_looks_are_not_judged_afresh():
     assert asked(0, 1, 2).after(plain) == plain
     assert asked(0, 1, 2, 3, 4, 5).after(looked).looks == ()
     assert asked(0, 1, 2, 3, 4, 5).after(looked).looked == (5,)
+
+
+def test_a_part_is_the_same_in_a_process_with_other_hashes():
+    part = Part.of("explicit", {"times": (1.0, 0.5)})
+    known = {part: "here"}
+    code = "import pickle, sys; part = pickle.loads(sys.stdin.buffer.read());"
+    code += "from harness.work.cells import Part; assert hash(part) == hash(Part.of('explicit', "
+    code += "{'times': (1.0, 0.5)})); sys.stdout.buffer.write(pickle.dumps(part))"
+    sent = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(part), capture_output=True, check=True,
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+    )  # fmt: skip
+    assert known[pickle.loads(sent.stdout)] == "here"
