@@ -54,9 +54,9 @@ def compiled(
         mode = "reduce-overhead" if device.type == "cuda" else "default"
         made = torch.compile(network, dynamic=False, mode=mode)
         for shape in shapes:
-            x, log_snr = torch.zeros(shape, device=device), torch.zeros(shape[0], device=device)
-            with torch.inference_mode(not for_training):
-                prediction = Predictor(made, precision)(x, log_snr)
+            with torch.inference_mode(not for_training):  # inputs too, or it compiles once more
+                x = torch.zeros(shape, device=device)
+                prediction = Predictor(made, precision)(x, torch.zeros(shape[0], device=device))
             if for_training:
                 torch.autograd.backward(prediction.square().mean())
     except Exception as error:  # of the compiler, the linker or the driver: many kinds

@@ -174,6 +174,15 @@ def test_a_compiled_network_gives_the_same_numbers_and_keeps_its_weights():
 
 @pytest.mark.slow
 @needs_compiler
+def test_a_network_compiled_to_be_sampled_is_not_compiled_again_for_its_samples():
+    """Samplers call it in inference mode, whose tensors are of another kind to the compiler."""
+    made = compiled(network().eval(), [(4, 1, 8, 8)], "float32", CPU, for_training=False)
+    with torch._dynamo.config.patch(error_on_recompile=True), torch.inference_mode():
+        made.network(torch.zeros(4, 1, 8, 8), torch.zeros(4))
+
+
+@pytest.mark.slow
+@needs_compiler
 def test_a_compiled_training_has_the_same_losses_and_resumes_to_the_same_bits(tmp_path):
     def run(folder, report=quiet, compile=True):
         return train_in(tmp_path / folder, report, compile)
