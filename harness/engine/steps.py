@@ -167,12 +167,15 @@ def step_of(
     def gradients(state: State) -> tuple[Tensor, Tensor]:
         """Of the mean loss of the batch, added up over parts that fit into memory: each process
         has its share of them. Returns the times of the batch and the losses of the share."""
+        # Nothing here waits for a GPU, which is at work on the step before.
         draw = generator(Purpose.TRAINING, training.seed, state.step, 0)
         t = training_times(setting.schedule, torch.from_numpy(draw.random(size)))
-        chosen = batch_at(state.step, training.seed, len(data), size)[own].to(device)
+        chosen = batch_at(state.step, training.seed, len(data), size)[own]
+        chosen = chosen.to(device, non_blocking=True)
         batch = to_signal(data[chosen]).contiguous(memory_format=layout)
         if images.flip:
-            mirrored = torch.from_numpy(draw.random(size)[own] < FLIPPED).to(device)
+            mirrored = torch.from_numpy(draw.random(size)[own] < FLIPPED)
+            mirrored = mirrored.to(device, non_blocking=True)
             batch = torch.where(mirrored[:, None, None, None], batch.flip(3), batch)
         shape = (size, *batch.shape[1:])
         eps = normal(shape, device, Purpose.TRAINING, training.seed, state.step, 1)[own]
