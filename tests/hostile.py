@@ -26,13 +26,14 @@ GRIDS = [path.read_text() for path in sorted(Path(__file__).parents[1].glob("run
 GRIDS.append("""
 name: t
 data: {name: mixture, size: 4}
-model: exact
+model: [exact, tiny]
+training: {ema: [0.9, 0.99], loss: mae}
 schedules: [linear]
 spacing: [{name: explicit, times: [1, 0.5]}]
 samplers: [{name: ddim, eta: 0.5}]
 steps: [2]
 extractor: pixels
-include: [{steps: [1], spacing: [karras]}]
+include: [{steps: [1], spacing: [karras], training: {target: [noise, image], ema: 0.5}}]
 exclude: [{steps: 1, seed: 1}]
 """)
 PLAIN = [YAML(typ="safe", pure=True).load(text) for text in GRIDS]

@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 
 from harness.diffusion.objective import LOSSES, TARGETS
 from harness.diffusion.samplers import steps_within
-from harness.plan.grid_fields import LONGEST_LIST, Axes, GridFields, TrainingFields
+from harness.plan.grid_fields import LONGEST_LIST, Axes, GridFields, RecipeAxes, TrainingFields
 from harness.work.cells import EXACT, Cell, Param, Part, Training
 from harness.work.filters import equals
 
 MOST_CELLS = 100_000
-AXES = tuple(Axes.model_fields)
+AXES = tuple(name for name in Axes.model_fields if name != "training")
+RECIPE = tuple(RecipeAxes.model_fields)  # of a training, what may be lists
+
+AXES_AS_WRITTEN = (*AXES, *(f"training.{name}" for name in RECIPE))
+
+Trainer = Callable[[Part, Part, int], Training]
 
 affordable = cache(steps_within)
 
@@ -29,7 +34,8 @@ affordable = cache(steps_within)
 class Block:
     """Lists that multiply to cells: those of the grid itself or of one of its additions."""
 
-    model: Part
+    training: TrainingFields
+    model: Sequence[Part]
     schedules: Sequence[Part]
     sample_schedules: Sequence[Part | Literal["same"]]
     samplers: Sequence[Part]
@@ -44,29 +50,45 @@ def check_size(fields: Mapping[str, Any]) -> None:
     anything is looked up or multiplied."""
     include = fields.get("include")
     additions = include if isinstance(include, list) else []
-    own = {name: fields.get(name) for name in AXES}
+    own = lists_of(fields)
     size = 0
     for more in [fields, *(entry for entry in additions if isinstance(entry, dict))]:
-        for name, value in more.items():
-            if isinstance(value, list) and len(value) > LONGEST_LIST:
+        lists = lists_of(more)
+        for name, items in lists.items():
+            if len(items) > LONGEST_LIST:
                 raise ValueError(
-                    f"{name}: the list has {len(value):,} items. Use at most {LONGEST_LIST:,}."
+                    f"{name}: the list has {len(items):,} items. Use at most {LONGEST_LIST:,}."
                 )
-        axes = own | {name: more[name] for name in AXES if more.get(name) is not None}
-        size += prod(len(axis) for axis in axes.values() if isinstance(axis, list))
+        axes = own | lists
+        size += prod(len(axes[name]) for name in AXES_AS_WRITTEN if name in axes)
     if size > MOST_CELLS:
         raise ValueError(
             f"the lists multiply to {size:,} cells. Use lists that make at most {MOST_CELLS:,}."
         )
 
 
+def lists_of(fields: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What is written as a list, by its name in the file: `steps`, `training.ema`."""
+    training = fields.get("training")
+    recipe = training if isinstance(training, dict) else {}
+    everything = {**fields, **{f"training.{name}": value for name, value in recipe.items()}}
+    return {name: value for name, value in everything.items() if isinstance(value, list)}
+
+
 def blocks(grid: GridFields) -> list[Block]:
     """The lists of the grid itself and of each of its additions."""
-    own = Block(**{name: getattr(grid, name) for name in AXES} | {"model": grid.network})
+    lists = {name: getattr(grid, name) for name in AXES} | {"model": grid.networks}
+    own = Block(grid.training, **lists)
     return [own] + [
-        replace(own, **{name: axis for name in AXES if (axis := getattr(more, name)) is not None})
+        replace(own, training=own.training.model_copy(update=given(more.training, RECIPE)),
+                **given(more, AXES))
         for more in grid.include
-    ]
+    ]  # fmt: skip
+
+
+def given(more: Axes | RecipeAxes, names: Iterable[str]) -> dict[str, Any]:
+    """Those of these lists of an addition that it has itself."""
+    return {name: axis for name in names if (axis := getattr(more, name)) is not None}
 
 
 def multiplied(grid: GridFields) -> list[Cell]:
@@ -83,10 +105,9 @@ def multiplied(grid: GridFields) -> list[Cell]:
 
     def cells() -> Iterator[Cell]:
         for block in blocks(grid):
-            train = trainer(grid, block.model)
-            for schedule, seed, under, sampler, spacing, steps, sampling_seed in product(
-                block.schedules, block.seeds, block.sample_schedules, block.samplers,
-                block.spacing, block.steps, block.sampling_seeds,
+            for schedule, train, seed, under, sampler, spacing, steps, sampling_seed in product(
+                block.schedules, trainers(grid, block), block.seeds, block.sample_schedules,
+                block.samplers, block.spacing, block.steps, block.sampling_seeds,
             ):  # fmt: skip
                 sample_schedule = schedule if under == "same" else under
                 bought = affordable(sampler.name, steps) if counts_evaluations else steps
@@ -107,16 +128,29 @@ def multiplied(grid: GridFields) -> list[Cell]:
     return list(dict.fromkeys(cells()))
 
 
-def trainer(grid: GridFields, model: Part) -> Callable[[Part, Part, int], Training]:
+def trainers(grid: GridFields, block: Block) -> Iterator[Trainer]:
+    """For each network and recipe of a block, what makes a training of it. No recipe multiplies an
+    exact denoiser."""
+    for model in block.model:
+        if model.name == EXACT:
+            [untrained] = recipes(TrainingFields.model_validate({"precision": "float32"}))
+            yield trainer(grid, model, untrained | {"training_steps": 0})
+        else:
+            yield from (trainer(grid, model, recipe) for recipe in recipes(block.training))
+
+
+def recipes(fields: TrainingFields) -> Iterator[dict[str, Any]]:
+    """Every combination of the lists of a training, by the names that a Training has for them."""
+    names = ["training_steps" if name == "steps" else name for name in RECIPE]
+    for values in product(*(getattr(fields, name) for name in RECIPE)):
+        yield {**dict(zip(names, values, strict=True)), "precision": fields.precision}
+
+
+def trainer(grid: GridFields, model: Part, recipe: Mapping[str, Any]) -> Trainer:
     """Gives the training of a schedule, the schedule sampled under, and a seed. An exact denoiser
-    is the same whatever the grid says of training, seeds and schedules to train under included, so
-    that it is sampled once."""
-    is_exact = model.name == EXACT
-    if is_exact:
-        fields, steps = TrainingFields.model_validate({"precision": "float32"}), 0
-    else:
-        fields, steps = grid.training, grid.training.steps
-    sources = TARGETS.source(fields.target), LOSSES.source(fields.loss)
+    is the same whatever the grid says of seeds and schedules to train under, so that it is sampled
+    once."""
+    sources = TARGETS.source(recipe["target"]), LOSSES.source(recipe["loss"])
 
     @cache
     def training(schedule: Part, seed: int) -> Training:
@@ -124,21 +158,14 @@ def trainer(grid: GridFields, model: Part) -> Callable[[Part, Part, int], Traini
             data=grid.data,
             model=model,
             schedule=schedule,
-            target=fields.target,
-            weighting=fields.weighting,
             seed=seed,
-            training_steps=steps,
-            batch_size=fields.batch_size,
-            learning_rate=fields.learning_rate,
-            ema=fields.ema,
-            precision=fields.precision,
-            loss=fields.loss,
             named_sources="; ".join(filter(None, sources)),
+            **recipe,
         )
 
-    return lambda schedule, sampled_under, seed: (
-        training(sampled_under, 0) if is_exact else training(schedule, seed)
-    )
+    if model.name == EXACT:
+        return lambda schedule, sampled_under, seed: training(sampled_under, 0)
+    return lambda schedule, sampled_under, seed: training(schedule, seed)
 
 
 def kept(cells: Sequence[Cell], exclude: Sequence[Mapping[str, object]]) -> list[Cell]:

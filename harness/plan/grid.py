@@ -15,7 +15,7 @@ from pydantic import BaseModel, PrivateAttr, ValidationError, field_validator, m
 from harness.errors import GridError, at_most
 from harness.plan.contradictions import contradictions
 from harness.plan.expand import MOST_CELLS, by_training, check_size, kept, multiplied
-from harness.plan.grid_fields import Axes, GridFields, TrainingFields
+from harness.plan.grid_fields import Axes, GridFields, RecipeAxes, TrainingFields
 from harness.plan.grid_file import MOST_PROBLEMS, changed, fields_of, read_text, words_of
 from harness.work.cells import Cell
 from harness.work.filters import check_fields
@@ -74,7 +74,11 @@ def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid:
     try:
         grid = Grid.model_validate(fields)
     except ValidationError as error:
-        within: dict[str, type[BaseModel]] = {"training": TrainingFields, "include": Axes}
+        within: dict[tuple[str, ...], type[BaseModel]] = {
+            ("training",): TrainingFields,
+            ("include",): Axes,
+            ("include", "training"): RecipeAxes,
+        }
         raise GridError(words_of(error, path, Grid, within)) from None
     grid._text = changed(overrides) + text
     return grid

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
@@ -112,6 +113,35 @@ class NameOf(OfRegistry):
         return {"type": "string", "enum": self.registry.names()}
 
 
+@dataclass(frozen=True)
+class OrOne:
+    """Marks a list that may be written as its one value, and in which no value stands twice."""
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        distinct = core_schema.no_info_after_validator_function(self.distinct, handler(source))
+        return core_schema.no_info_before_validator_function(self.in_a_list, distinct)
+
+    @staticmethod
+    def in_a_list(value: object) -> object:
+        return value if isinstance(value, list) else [value]
+
+    @staticmethod
+    def distinct(values: list[Any]) -> list[Any]:
+        twice = next((each for each, times in Counter(values).items() if times > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is there twice. Use each value once.")
+        return values
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> Schema:
+        """A value, or a list of such values."""
+        several = handler(core)
+        return {"anyOf": [several["items"], {**several, "uniqueItems": True}]}
+
+
 def part_schema(registry: Registry[Any], name: str) -> Schema:
     """The JSON schema of a part with its options."""
     options = registry.options(name)
@@ -135,27 +165,59 @@ SpacingPart = Annotated[Part, PartOf(SPACINGS)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 Some = Annotated[list[T], Field(min_length=1, max_length=LONGEST_LIST)]
+OneOrMore = Annotated[Some[T], OrOne()]
+
+TrainingSteps = Annotated[int, Field(ge=1, le=10**9)]
+BatchSize = Annotated[int, Field(ge=1, le=10**6)]
+LearningRate = Annotated[float, Field(gt=0, lt=10)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Target = Annotated[str, NameOf(TARGETS)]
+WeightingPart = Annotated[Part, PartOf(WEIGHTINGS)]
+Loss = Annotated[str, NameOf(LOSSES)]
 
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class TrainingFields(Strict):
-    """How each network is trained."""
+class RecipeAxes(Strict):
+    """What of a recipe multiplies where it is a list. Here each may be left out, to take the
+    grid's own."""
 
-    steps: int = Field(20_000, ge=1, le=10**9, description="Steps of the optimiser")
-    batch_size: int = Field(128, ge=1, le=10**6, description="Images in a step")
-    learning_rate: float = Field(2e-4, gt=0, lt=10, description="Of AdamW, at its highest")
-    ema: float = Field(0.999, ge=0, lt=1, description="Decay of the average of the weights")
-    target: Annotated[str, NameOf(TARGETS)] = Field(
-        "noise", description="What the network predicts"
+    steps: OneOrMore[TrainingSteps] | None = None
+    batch_size: OneOrMore[BatchSize] | None = None
+    learning_rate: OneOrMore[LearningRate] | None = None
+    target: OneOrMore[Target] | None = None
+    weighting: OneOrMore[WeightingPart] | None = None
+    loss: OneOrMore[Loss] | None = None
+    ema: OneOrMore[Decay] | None = None  # last: trainings that differ in it alone are neighbours
+
+
+class TrainingFields(Strict):
+    """How each network is trained. What is a list multiplies: a network for each of its values."""
+
+    steps: OneOrMore[TrainingSteps] = Field(
+        20_000, validate_default=True, description="Steps of the optimiser"
     )
-    weighting: Annotated[Part, PartOf(WEIGHTINGS)] = Field(
+    batch_size: OneOrMore[BatchSize] = Field(
+        128, validate_default=True, description="Images in a step"
+    )
+    learning_rate: OneOrMore[LearningRate] = Field(
+        2e-4, validate_default=True, description="Of AdamW, at its highest"
+    )
+    ema: OneOrMore[Decay] = Field(
+        0.999,
+        validate_default=True,
+        description="Decay of the average of the weights; several are kept of one training",
+    )
+    target: OneOrMore[Target] = Field(
+        "noise", validate_default=True, description="What the network predicts"
+    )
+    weighting: OneOrMore[WeightingPart] = Field(
         "simple", validate_default=True, description="How much each time counts in the loss"
     )
-    loss: Annotated[str, NameOf(LOSSES)] = Field(
-        "mse", description="Mean squared or mean absolute error"
+    loss: OneOrMore[Loss] = Field(
+        "mse", validate_default=True, description="Mean squared or mean absolute error"
     )
     precision: Literal[PRECISIONS] = Field(  # type: ignore[valid-type]
         "auto", description="auto is bfloat16 where the hardware computes in it"
@@ -170,9 +232,10 @@ class TrainingFields(Strict):
 
 
 class Axes(Strict):
-    """Lists that multiply, and the network. Here each may be left out, to take the grid's own."""
+    """Lists that multiply. Here each may be left out, to take the grid's own."""
 
-    model: ModelPart | None = None
+    model: OneOrMore[ModelPart] | None = None
+    training: RecipeAxes = Field(default_factory=RecipeAxes)
     schedules: Some[SchedulePart] | None = None
     sample_schedules: Some[SampleSchedule] | None = None
     samplers: Some[SamplerPart] | None = None
@@ -193,8 +256,10 @@ class GridFields(Strict):
     data: Annotated[Part, PartOf(DATASETS)] = Field(
         description="The images to learn", examples=["digits"]
     )
-    model: ModelPart | None = Field(
-        None, description="The network; tiny, or exact where the data's best denoiser is known"
+    model: OneOrMore[ModelPart] | None = Field(
+        None,
+        description="The network, or several; tiny, or exact where the data's best denoiser is "
+        "known, which no recipe multiplies",
     )
     training: TrainingFields = Field(default_factory=lambda: TrainingFields.model_validate({}))
     schedules: Some[SchedulePart] = Field(
@@ -239,6 +304,6 @@ class GridFields(Strict):
     )
 
     @property
-    def network(self) -> Part:
-        """The model, whether given or not."""
-        return self.model or Part(EXACT if self.data.name in ANALYTIC else "tiny")
+    def networks(self) -> list[Part]:
+        """The models, whether given or not."""
+        return self.model or [Part(EXACT if self.data.name in ANALYTIC else "tiny")]

@@ -124,7 +124,7 @@ def words_of(
     error: ValidationError,
     path: Path,
     model: type[BaseModel],
-    within: Mapping[str, type[BaseModel]],
+    within: Mapping[tuple[str, ...], type[BaseModel]],
 ) -> str:
     """Every problem that was found with the fields of a model; some hold fields `within`."""
     found = error.errors(include_url=False)
@@ -156,7 +156,7 @@ MISSING = {
 
 
 def in_words(
-    error: ErrorDetails, model: type[BaseModel], within: Mapping[str, type[BaseModel]]
+    error: ErrorDetails, model: type[BaseModel], within: Mapping[tuple[str, ...], type[BaseModel]]
 ) -> str:
     """One problem as a person reads it: where, what was given, what to use."""
     is_unknown = error["type"] == "extra_forbidden"  # the last step is what a person wrote
@@ -167,7 +167,7 @@ def in_words(
         path.pop()  # the value itself is quoted
     place = ".".join(map(str, path))
     if is_unknown:
-        model = within.get(str(error["loc"][0]), model) if len(error["loc"]) > 1 else model
+        model = within.get(tuple(step for step in path[:-1] if isinstance(step, str)), model)
         return f"{place}: there is no such field.{suggestion(last, list(model.model_fields))}"
     if error["type"] == "missing":
         if place in MISSING:

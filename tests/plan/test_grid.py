@@ -161,6 +161,84 @@ def test_same_is_the_schedule_of_each_training(cells):
     ]
 
 
+# Recipes.
+
+
+RECIPES = {
+    "steps": [100, 200],
+    "batch_size": [32, 64],
+    "learning_rate": [1e-3, 2e-4],
+    "target": ["noise", "velocity"],
+    "weighting": ["simple", {"name": "min_snr", "gamma": 4}],
+    "loss": ["mse", "mae"],
+    "ema": [0.99, 0.999],
+}
+
+
+@pytest.mark.parametrize("field", RECIPES)
+def test_each_value_of_a_listed_recipe_is_the_work_of_that_value_alone(cells, field):
+    apart = [cells(training={field: value})[0] for value in RECIPES[field]]
+    assert cells(training={field: RECIPES[field]}) == apart
+    assert cells(training={field: RECIPES[field][:1]}) == apart[:1]
+
+
+def test_every_recipe_field_but_how_it_is_computed_may_be_a_list():
+    fields = {*Grid.model_fields["training"].annotation.model_fields}
+    assert fields - {"precision", "devices"} == {*RECIPES}
+
+
+def test_recipes_and_networks_multiply(cells):
+    found = cells(
+        "training.ema=[0.9,0.99]", model=["tiny", "small"], training=RECIPES, seeds=[0, 1]
+    )
+    assert len({cell.key for cell in found}) == 2**7 * 2 * 2
+
+
+def test_no_recipe_multiplies_the_exact_denoiser(cells):
+    mixture = {"name": "mixture", "size": 4}
+    alone = cells(data=mixture, model="exact", extractor="pixels")
+    found = cells(data=mixture, model=["exact", "tiny"], extractor="pixels", training=RECIPES)
+    assert [cell for cell in found if cell.training.is_exact] == alone
+    assert len(found) == 1 + 2**7
+
+
+def test_an_included_recipe_takes_the_place_of_what_it_names_alone(cells):
+    found = cells(
+        training={"ema": [0.9, 0.99], "target": "velocity"},
+        include=[{"training": {"ema": 0.5}, "model": "small"}, {"training": {"loss": ["mae"]}}],
+    )
+    made = [(t.model.name, t.target, t.ema, t.loss) for t in distinct_trainings(found)]
+    assert made == [
+        ("tiny", "velocity", 0.9, "mse"),
+        ("tiny", "velocity", 0.99, "mse"),
+        ("small", "velocity", 0.5, "mse"),
+        ("tiny", "velocity", 0.9, "mae"),
+        ("tiny", "velocity", 0.99, "mae"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "left"),
+    [
+        ({"ema": 0.99}, 4),
+        ({"target": "velocity", "weighting": "simple"}, 6),
+        ({"weighting": "min_snr(gamma=4.0)", "ema": [0.99]}, 6),
+    ],
+    ids=str,
+)
+def test_an_exclusion_names_what_a_recipe_lists(cells, entry, left):
+    listed = {name: RECIPES[name] for name in ("target", "weighting", "ema")}
+    assert len(cells(training=listed, exclude=[entry])) == left
+
+
+def test_the_schema_lets_a_value_stand_for_its_list():
+    schema = Grid.model_json_schema()
+    one, several = schema["$defs"]["TrainingFields"]["properties"]["ema"]["anyOf"]
+    assert one["type"] == "number"
+    assert several["items"] == one
+    assert (several["minItems"], several["uniqueItems"]) == (1, True)
+
+
 # Overrides.
 
 
@@ -201,7 +279,7 @@ def test_an_override_of_several_lines_leaves_the_text_readable(load):
 @pytest.mark.parametrize("written", ["1e-3", "1.0e-3", "1E-3", "0.001", "+1e-3"])
 def test_a_number_is_written_as_everywhere_else(load, written):
     grid = load(f"training.learning_rate={written}")
-    assert grid.training.learning_rate == 0.001
+    assert grid.training.learning_rate == [0.001]
 
 
 @pytest.mark.parametrize("written", ["yes", "on", "no"])
@@ -441,6 +519,21 @@ BAD_FIELDS = {
     "empty steps": ({"steps": []}, "at least 1"),
     "empty seeds": ({"seeds": []}, "at least 1"),
     "empty metrics": ({"metrics": []}, "at least 1"),
+    "an empty recipe": ({"training": {"ema": []}}, "training.ema: must have at least 1 item"),
+    "a recipe twice": ({"training": {"ema": [0.5, 0.5]}}, "training.ema: 0.5 is there twice"),
+    "a network twice": ({"model": ["tiny", {"name": "tiny"}]}, "model: tiny is there twice"),
+    "a word in a recipe": ({"training": {"ema": [0.5, "x"]}}, "training.ema: 'x' is not a number"),
+    "a bad recipe in a list": ({"training": {"target": ["nosie"]}}, "mean 'noise'?"),
+    "a list for a precision": ({"training": {"precision": ["auto"]}}, "training.precision"),
+    "unknown field of an included training": (
+        {"include": [{"training": {"emma": 1}}]},
+        "include.0.training.emma: there is no such field. Did you mean 'ema'?",
+    ),
+    "too many recipes": (
+        {"training": {"batch_size": [*range(1, 1001)], "steps": [*range(1, 1001)]}},
+        "1,000,000 cells",
+    ),
+    "a long recipe": ({"training": {"steps": [*range(1, 10_002)]}}, "training.steps: the list has"),
     "empty included list": ({"include": [{"steps": []}]}, "at least 1"),
     "negative steps": ({"steps": [-5]}, "-5"),
     "no steps": ({"steps": [0]}, "0 is too low. Use 1 or more"),
@@ -472,7 +565,7 @@ def test_a_bad_field_is_refused_with_its_place_and_what_to_use(refusal, case):
     message = refusal(**fields)
     assert told in message
     assert "grid.yaml is not a valid grid" in message
-    assert next(iter(fields)) in message or case == "too many cells"
+    assert next(iter(fields)) in message or case.startswith("too many")
     assert len(message.splitlines()) == 2, f"one problem told more than once:\n{message}"
 
 
