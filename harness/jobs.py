@@ -18,7 +18,7 @@ from harness.execute.progress import Progress, Stopped
 from harness.execute.screen import Screen
 from harness.lazy import torch
 from harness.plan.grid import Grid
-from harness.plan.pending import Plan, Work, metrics_of
+from harness.plan.pending import Plan, Work, kept_result, metrics_of
 from harness.plan.preflight import (
     Site,
     cell_needs,
@@ -29,7 +29,7 @@ from harness.plan.preflight import (
 )
 from harness.store import FEATURES, Store, set_aside
 from harness.tracking.recorder import Recorder
-from harness.work.cells import Cell, Training, titles
+from harness.work.cells import Cell, Training, titles, trained_together
 from harness.work.options import Options
 from harness.work.projection import metrics_of as numbers_of
 from harness.work.results import SHOWN_FILES, Failure, Result
@@ -142,9 +142,12 @@ class JobRunner:
         threads = training_threads(self.grid, self.plan, self.site)
         needs = training_needs(self.grid, self.plan, self.site)
         jobs = [
-            TrainJob(training, threads, self._compiles(self.plan.seconds(training) or 0), devices)
-            for training in trainings
-        ]
+            TrainJob(
+                first, threads, self._compiles(self.plan.seconds(first) or 0), devices,
+                tuple(siblings),
+            )
+            for first, *siblings in trained_together(trainings)
+        ]  # fmt: skip
         self._carry_out("training", len(self.plan.to_train), train, jobs, workers, needs, devices)
 
     def score(self, cells: Sequence[Cell]) -> None:
@@ -209,7 +212,7 @@ class JobRunner:
             # Closed whatever happens: its workers end before the store is let go.
             with closing(outcomes):
                 for job, outcome in outcomes:
-                    self.screen.finish(self._title(job.work), self._record(job.work, outcome))
+                    self._end(job, outcome)
                     if self.summary.failed and self.options.fail_fast:
                         raise Stopped
         finally:
@@ -221,7 +224,7 @@ class JobRunner:
 
     @cached_property
     def _titles(self) -> dict[str, str]:
-        return titles(self.plan.asked)
+        return titles(self.plan.trainings) | titles(self.plan.asked)
 
     def _title(self, work: Work) -> str:
         return self._titles.get(work.key, work.title)
@@ -233,11 +236,20 @@ class JobRunner:
             self.screen.say(f"{self._title(job.work)}: {progress.lost}; it is tried again.")
             return
         self.screen.update(self._title(job.work), progress)
-        self.recorder.progress(job.work, progress, self.plan.seconds(job.work))
+        self.recorder.progress(job.work, progress, self.plan.seconds(job.work), job.works[1:])
 
-    def _record(self, work: Work, outcome: Result | Failure) -> str:
+    def _end(self, job: Any, outcome: Result | Failure) -> None:
+        """Record what came of a job: of the work in whose name it was done, and of the others, of
+        which the store has the results."""
+        retries = self._retries[job.work.key]
+        self.screen.finish(self._title(job.work), self._record(job.work, outcome, retries))
+        for work in job.works[1:]:
+            if not isinstance(outcome, Failure):
+                outcome = kept_result(self.store, work) or Failure("its result is damaged")
+            self.screen.finish(self._title(work), self._record(work, outcome, retries))
+
+    def _record(self, work: Work, outcome: Result | Failure, retries: int) -> str:
         """Write down what came of a piece of work; returns it in short."""
-        retries = self._retries[work.key]
         self.recorder.ended(work, outcome, self.plan.seconds(work), retries=retries)
         if isinstance(outcome, Failure):
             self.summary.failed.append((work, outcome))

@@ -376,6 +376,46 @@ def test_work_that_was_tried_again_is_counted_and_recorded(
     assert retries == ["1"] * summary.retries
 
 
+DECAYS = ["training.ema=[0.9,0.5]", "schedules=[cosine]", "samplers=[ddim]", "steps=[2]"]
+
+
+def test_decays_of_an_average_are_one_job_and_results_of_their_own(
+    tmp_path, grid_file, store_folder, without_report
+):
+    jobs = []
+
+    def counting(function, some, *args, **how):
+        jobs.extend(some)
+        yield from in_turn(function, some, *args, **how)
+
+    summary, said = go(grid_file, paths_in(tmp_path), [*DECAYS, "seeds=[0,1]"], counting)
+    assert summary.status == 0, said
+    assert [len(job.works) for job in jobs if len(job.works) > 1] == [2, 2]
+    lines = [(what, title) for what, title in lines_of(said) if what.startswith("training")]
+    assert [what for what, _ in lines] == [f"training {n}/4" for n in (1, 2, 3, 4)]
+    assert {title for _, title in lines} == {
+        f"cosine, seed {seed}, ema {ema}" for seed in (0, 1) for ema in (0.5, 0.9)
+    }
+    experiment = tracker_of(tmp_path).read()
+    assert sorted(one.training.ema for one in experiment.trainings) == [0.5, 0.5, 0.9, 0.9]
+    assert len({one.seconds for one in experiment.trainings}) == 2
+    assert tracker_of(tmp_path).table()["kid"].nunique() == 4
+    assert "Nothing to do" in go(grid_file, paths_in(tmp_path), [*DECAYS, "seeds=[0,1]"])[1]
+
+
+def test_a_training_that_fails_fails_for_each_decay(
+    tmp_path, grid_file, store_folder, without_report
+):
+    def fails(function, jobs, at, on_progress, should_stop, **how):
+        yield from ((job, Failure("no memory")) for job in jobs)
+
+    summary, _ = go(grid_file, paths_in(tmp_path), DECAYS, execute=fails)
+    failed = [work.key for work, _ in summary.failed]
+    assert (
+        len(failed) == len({*failed}) == 2 + 2 * 2
+    )  # two trainings, a cell and its checkpoint each
+
+
 # 4 trainings, a cell and a checkpoint cell each.
 SEEDS = ["seeds=[0, 1]", "samplers=[ddim]", "steps=[2]"]
 

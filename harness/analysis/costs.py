@@ -102,8 +102,9 @@ def whole_seconds(one: CellResult) -> float:
 
 
 def training_seconds(study: Study) -> float:
-    """What all trainings of a study took."""
-    return sum(one.seconds for one in study.trainings)
+    """What all trainings of a study took, once for those that the same steps made."""
+    took = {one.shared_with or one.training.key: one.seconds for one in study.trainings}
+    return sum(took.values())
 
 
 def cell_seconds(study: Study) -> float:

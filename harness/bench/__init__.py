@@ -117,7 +117,7 @@ class Subject:
     def trained(self) -> Trained:
         """The network to be sampled, not compiled."""
         setting = self.setting
-        weights = setting.first_state(self.threads).average
+        weights = setting.first_state(self.threads).averages[setting.training.ema]
         return with_weights(self.cell.training, weights, setting.images, setting.device)
 
     def as_run(self, trained: Trained) -> Trained:

@@ -76,8 +76,8 @@ class Courier:
     def do(
         self, function: Callable[..., Result], packed: Luggage, node: Node, job: Job,
         at: Workplace, report: Report,
-    ) -> Result:  # fmt: skip
-        """On the node: the result of a job with its files in memory."""
+    ) -> list[Result]:  # fmt: skip
+        """On the node: the results of a job, its own first, with their files in memory."""
         there = unpacked(packed, job, at, node)
         machine.use_threads(packed.threads or machine.cores())
         store = Store(there.store)
@@ -86,16 +86,19 @@ class Courier:
             result = trained(function, job, there, report)
         else:
             result = function(job, there, report)
-        return self._to_be_sent(marked(result, before, node.is_shared), store)
+        more = [store.training_result(one.key) for one in job.works[1:]]
+        results: list[Result] = [result, *filter(None, more)]
+        return [self._to_be_sent(marked(one, before, node.is_shared), store) for one in results]
 
     def keep(self, job: Job, saved: Sent, at: Workplace) -> None:
         """Keep the state that a training saved on its node: another goes on from there."""
         write_bytes(Store(at.store).model(job.work.key, STATE), saved.get())
 
-    def unpack(self, job: Job, result: Result, at: Workplace) -> Result | None:
-        """Keep a result and its files in the store here."""
+    def unpack(self, job: Job, results: list[Result], at: Workplace) -> Result | None:
+        """Keep results and their files in the store here, the job's own last; returns that."""
         store = Store(at.store)
-        store.keep(result)
+        for result in reversed(results):
+            store.keep(result)
         if isinstance(job, TrainJob):
             store.model(job.work.key, STATE).unlink(missing_ok=True)
         return store.result(job.work)
@@ -194,7 +197,7 @@ class Shipping:
         self._last = Progress(0, 1)
 
     def __call__(self, progress: Progress) -> None:
-        self._last = replace(progress, values={}, files={})
+        self._last = replace(progress, values={}, files={}, of_others={})
         if (now := changed(self._state)) not in (0, self._sent):
             self._sent = now
             progress = replace(progress, saved=Sent.of(self._state.read_bytes()))

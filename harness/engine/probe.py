@@ -54,7 +54,7 @@ def probe(cell: Cell, at: Workplace, workers: int = 1) -> Speeds:
             return lambda: step(state)
 
         train = seconds_per_image(a_step, training.batch_size, device, is_compiled)
-        trained = with_weights(training, state.average, images, device)
+        trained = with_weights(training, state.averages[training.ema], images, device)
         if is_compiled:
             trained = compiled_once(trained, (len(next(batches_of(cell.images, device))),))
             compiled_once.cache_clear()  # it would hold memory of the device while the run goes on

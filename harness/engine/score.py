@@ -49,6 +49,10 @@ class ScoreJob:
     def work(self) -> Cell:
         return self.cell
 
+    @property
+    def works(self) -> tuple[Cell]:
+        return (self.cell,)
+
 
 def score(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     """Do what is missing of a cell and keep it; the result's small files are in memory.

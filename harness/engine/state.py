@@ -23,7 +23,12 @@ from harness.work.results import LossBin, LossPoint
 TIME_BINS = 20
 CURVE_POINTS = 200
 DIGEST = "sha256"  # among the metadata of a saved state
+AVERAGE = "average"  # how the names of its tensors begin in a saved state
 KEPT_FIELDS = ("step", "seconds", "threads", "data", "at_once", "is_compiled", "processes")
+
+
+class LacksAverage(Exception):
+    """A saved state has no average of a decay that is asked for."""
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -52,7 +57,8 @@ class State:
     """A training after `step` steps."""
 
     network: nn.Module
-    average: dict[str, Tensor]  # the exponential moving average of the weights, which is sampled
+    # By its decay, each exponential moving average of the weights, which is what is sampled.
+    averages: dict[float, dict[str, Tensor]]
     optimizer: torch.optim.AdamW
     losses: Tensor  # [training_steps] mean loss of each step
     by_time: Tensor  # [2, TIME_BINS] sum and count of the losses of the last tenth, by time
@@ -64,10 +70,12 @@ class State:
     is_compiled: bool = False  # as the threads: a resumed training ends in the same bits
     processes: int = 1  # that make each step together
 
-    def follow(self, decay: float) -> None:
-        """Move the average towards the weights: average = decay average + (1 - decay) weights."""
+    def follow(self, decays: Mapping[float, float]) -> None:
+        """Move each average towards the weights: average = decay average + (1 - decay) weights,
+        with what its decay is at this step."""
         weights = [value.detach() for value in self.network.state_dict().values()]
-        torch._foreach_lerp_(list(self.average.values()), weights, 1 - decay)
+        for decay, now in decays.items():
+            torch._foreach_lerp_(list(self.averages[decay].values()), weights, 1 - now)
 
     def keep_losses(self, t: Tensor, losses: Tensor) -> None:
         """Note the losses of the step that was just made, without waiting for the device."""
@@ -102,7 +110,8 @@ class State:
         write_tensors(path, tensors, kept | {DIGEST: digest_of(path.parent.name, tensors, kept)})
 
     def restore(self, path: Path) -> None:
-        """Go on from a saved state. Raises SafetensorError, FileNotFoundError, KeyError,
+        """Go on from a saved state, with those of its averages that are asked for. Raises
+        LacksAverage where one is not in it; SafetensorError, FileNotFoundError, KeyError,
         TypeError or ValueError where it cannot be read whole, of which a part may then have been
         taken over; and DataError where it was trained on other images."""
         with safe_open(path, framework="pt") as file:
@@ -113,9 +122,11 @@ class State:
                     f"now. Use the old ones again, or remove {path} to begin anew."
                 )
             own = self._tensors(fill_optimizer=True)
-            saved = {name: file.get_tensor(name) for name in own}
+            saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if kept.pop(DIGEST) != digest_of(path.parent.name, saved, kept):
                 raise ValueError("it is not what was saved for this training")
+            if any(name.startswith(AVERAGE) and name not in saved for name in own):
+                raise LacksAverage
             for name, tensor in own.items():
                 if (shape := saved[name].shape) != tensor.shape:
                     raise ValueError(f"{name} has shape {[*shape]}, not {[*tensor.shape]}")
@@ -129,7 +140,9 @@ class State:
         if fill_optimizer:
             self._fill_optimizer()
         named = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        named |= {f"average.{name}": value for name, value in self.average.items()}
+        for number, (decay, average) in enumerate(self.averages.items()):
+            prefix = f"{AVERAGE} {decay!r}" if number else AVERAGE  # the first is the file's own
+            named |= {f"{prefix}.{name}": value for name, value in average.items()}
         for name, parameter in self.network.named_parameters():
             for moment, value in self.optimizer.state[parameter].items():
                 named[f"optimizer.{name}.{moment}"] = value

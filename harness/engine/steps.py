@@ -45,9 +45,10 @@ class Setting:
     schedule: Schedule
     precision: str
     device: torch.device
+    siblings: tuple[Training, ...] = ()  # of other decays, whose averages the same steps make
 
     @classmethod
-    def of(cls, training: Training, at: Workplace) -> Self:
+    def of(cls, training: Training, at: Workplace, siblings: tuple[Training, ...] = ()) -> Self:
         device = machine.find_device(at.device)
         return cls(
             training,
@@ -55,13 +56,22 @@ class Setting:
             make_schedule(training.schedule),
             machine.find_precision(training.precision, device),
             device,
+            siblings,
         )
+
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        return self.training, *self.siblings
 
     def first_state(self, threads: int, is_compiled: bool = False) -> State:
         network = build(self.training, self.images.channels, self.images.size, self.device)
+        first = network.state_dict()
         return State(
             network,
-            {name: value.detach().clone() for name, value in network.state_dict().items()},
+            {
+                one.ema: {name: value.detach().clone() for name, value in first.items()}
+                for one in self.trainings
+            },
             torch.optim.AdamW(
                 network.parameters(),
                 self.training.learning_rate,
@@ -210,7 +220,7 @@ def step_of(
         state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)
         state.optimizer.step()
         state.optimizer.zero_grad()
-        state.follow(ema_decay(training, state.step))
+        state.follow({one.ema: ema_decay(one, state.step) for one in setting.trainings})
         return t, share.all_of(losses, size)
 
     return one_step

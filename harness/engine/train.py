@@ -3,13 +3,18 @@
 What step k does is a function of (training seed, k), so a training that was stopped, by whatever,
 goes on from its last saved state and ends in the same weights, bit for bit on a CPU (by as many
 processes as it began with, where they are several).
+
+Trainings that differ in the decay of their averages alone are done by the same steps, and each has
+what it would have alone: its weights, checkpoint and result.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +25,7 @@ from harness.engine.memory import said_in_one_line, tried
 from harness.engine.network import with_weights
 from harness.engine.sample import preview
 from harness.engine.share import Share, in_processes
-from harness.engine.state import State, write_tensors
+from harness.engine.state import LacksAverage, State, write_tensors
 from harness.engine.steps import Setting, Steps
 from harness.errors import HarnessError, MachineError, is_out_of_memory, say_once
 from harness.execute import machine
@@ -48,14 +53,19 @@ class TrainJob:
     threads: int
     compile: bool = False
     devices: int = 1  # that share each batch, a process each
+    siblings: tuple[Training, ...] = ()  # equal but for `ema`: the same steps make their averages
 
     @property
     def work(self) -> Training:
         return self.training
 
+    @property
+    def works(self) -> tuple[Training, ...]:
+        return self.training, *self.siblings
+
 
 def train(job: TrainJob, at: Workplace, report: Report) -> TrainingResult:
-    """Train, saving as it goes, and keep what came of it.
+    """Train, saving as it goes, and keep what came of it and of its siblings; returns its own.
 
     Raises Stopped, its state saved, when `report` does; Diverged when the loss is not finite; and
     MachineError where there are more devices than images in a batch, or than there are.
@@ -78,7 +88,7 @@ def run_steps(job: TrainJob, at: Workplace, report: Report) -> TrainingResult | 
     """Do all steps, alone or together with others; None where another process keeps the result."""
     training, share = job.training, Share.here()
     with said_in_one_line(f"training {training.key} was trained", at.device):
-        setting = Setting.of(training, at)
+        setting = Setting.of(training, at, job.siblings)
         state = begun(job, setting, Store(at.store), share)
         torch.set_num_threads(state.threads)
         one_step = Steps(state, setting, share)
@@ -92,12 +102,19 @@ def run_steps(job: TrainJob, at: Workplace, report: Report) -> TrainingResult | 
 
 def begun(job: TrainJob, setting: Setting, store: Store, share: Share) -> State:
     """The saved state of the training, or its first."""
-    state = setting.first_state(job.threads, job.compile)
-    state.processes = share.size
+    state = first_state(job, setting, share)
     saved = store.model(job.training.key, STATE)
     if saved.exists():
         try:
             state.restore(saved)
+        except LacksAverage:
+            # To go on for those it has, and to train again for the others, would take longer.
+            if share.is_first:
+                say_once(
+                    f"training {job.training.key} begins anew: it was saved before the grid asked "
+                    "for the averages of other decays, too"
+                )
+            state = first_state(job, setting, share)
         except (SafetensorError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
             if is_out_of_memory(error):
                 raise
@@ -105,10 +122,15 @@ def begun(job: TrainJob, setting: Setting, store: Store, share: Share) -> State:
             # nothing of what was read until then.
             if share.is_first and saved.exists():
                 set_aside(saved)
-            state = setting.first_state(job.threads, job.compile)
-            state.processes = share.size
+            state = first_state(job, setting, share)
     if state.processes != share.size:  # it was begun by more or fewer, with other threads
         state.processes, state.threads = share.size, job.threads
+    return state
+
+
+def first_state(job: TrainJob, setting: Setting, share: Share) -> State:
+    state = setting.first_state(job.threads, job.compile)
+    state.processes = share.size
     return state
 
 
@@ -132,9 +154,12 @@ class BetweenSteps:
         state.seconds += now - self.clock
         self.clock = now
         values = {} if loss is None else self._looked(loss, now)
-        files = kept_on_the_way(self.setting, state, self.store)
+        keep_checkpoints(self.setting, state, self.store)
+        files = {key: {f"sheets/step_{state.step:07d}.png": picture}
+                 for key, picture in pictures(self.setting, state)}  # fmt: skip
+        own = files.pop(self.setting.training.key, {})
         try:
-            self.report(Progress(state.step, steps, values, files))
+            self.report(Progress(state.step, steps, values, own, files))
         except Stopped:
             state.save(self.saved)
             raise
@@ -157,35 +182,52 @@ class BetweenSteps:
         return {"loss": loss, "images_per_second": speed}
 
 
-def kept_on_the_way(setting: Setting, state: State, store: Store) -> dict[str, bytes]:
-    """Write the checkpoint where the step just made is its; a picture of a few samples from the
-    averaged weights as they are now, where one is due."""
-    training, step = setting.training, state.step
-    if step == max(1, round(AT_CHECKPOINT * training.training_steps)):
-        write_tensors(store.model(training.key, CHECKPOINT), state.average, {})
-    if step * SHEETS // training.training_steps == (step - 1) * SHEETS // training.training_steps:
-        return {}
-    picture = tried(
-        lambda: preview(with_weights(training, state.average, setting.images, setting.device))
-    )
-    if picture is None:
-        say_once(
-            f"training {training.key}: there is no memory for samples beside it, and some are not "
-            "shown"
-        )
-        return {}
-    return {f"sheets/step_{step:07d}.png": picture}
+def keep_checkpoints(setting: Setting, state: State, store: Store) -> None:
+    """Write the checkpoints where the step just made is theirs."""
+    if state.step == max(1, round(AT_CHECKPOINT * setting.training.training_steps)):
+        for one in setting.trainings:
+            write_tensors(store.model(one.key, CHECKPOINT), state.averages[one.ema], {})
+
+
+def pictures(setting: Setting, state: State) -> Iterator[tuple[str, bytes]]:
+    """Where they are due, a picture of a few samples from each averaged weights as they are now,
+    with the key of its training."""
+    step, steps = state.step, setting.training.training_steps
+    if step * SHEETS // steps == (step - 1) * SHEETS // steps:
+        return
+    for one in setting.trainings:
+        trained = partial(with_weights, one, state.averages[one.ema])
+        picture = tried(lambda trained=trained: preview(trained(setting.images, setting.device)))
+        if picture is None:
+            say_once(
+                f"training {one.key}: there is no memory for samples beside it, and some are not "
+                "shown"
+            )
+        else:
+            yield one.key, picture
 
 
 def finish(setting: Setting, state: State, store: Store, network: Compiled) -> TrainingResult:
-    """Keep the weights and, once they are there, the result."""
-    training = setting.training
-    write_tensors(store.model(training.key, WEIGHTS), state.average, {})
+    """Keep the weights and, once they are there, the results: that of the training in whose name
+    the state is saved last, so that what is stopped between them is finished without a step."""
+    for one in setting.trainings:
+        write_tensors(store.model(one.key, WEIGHTS), state.averages[one.ema], {})
+    results = [result_of(one, setting, state, store, network) for one in setting.trainings]
+    for result in reversed(results):
+        store.keep(result)
+        store.model(result.training.key, STATE).unlink(missing_ok=True)
+    return results[0]
+
+
+def result_of(
+    training: Training, setting: Setting, state: State, store: Store, network: Compiled
+) -> TrainingResult:
+    """What came of one of the trainings that were done by the same steps."""
     files = {SCHEDULE_CURVE: schedule_csv(setting.schedule)}
     paths = {name: store.model(training.key, name) for name in (CHECKPOINT, WEIGHTS)}
     checksums = {name: checksum_of(path) for name, path in paths.items() if path.exists()}
     losses = state.losses.numpy(force=True)
-    result = TrainingResult(
+    return TrainingResult(
         training=training,
         loss=float(losses[-max(1, len(losses) // 10) :].mean()),
         loss_curve=state.loss_curve(),
@@ -204,8 +246,6 @@ def finish(setting: Setting, state: State, store: Store, network: Compiled) -> T
             compile_trouble=network.trouble,
         ),
         compile_seconds=network.seconds,
+        shared_with="" if training is setting.training else setting.training.key,
         artifacts=Artifacts({**checksums, **Artifacts.of(files).checksums}, files.get),
     )
-    store.keep(result)
-    store.model(training.key, STATE).unlink(missing_ok=True)
-    return result

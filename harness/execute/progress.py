@@ -18,6 +18,8 @@ class Progress:
     total: int
     values: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)  # by name, newly made and worth seeing
+    # Likewise of other works that the same job does, by the keys of those.
+    of_others: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     saved: Any = None  # on another machine, where to get the state that was just saved
     lost: str = ""  # why the job begins again: how its process was killed
 

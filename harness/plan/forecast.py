@@ -10,7 +10,7 @@ from typing import Any
 from harness.diffusion.samplers import evaluations
 from harness.execute.machine import size
 from harness.store import Store
-from harness.work.cells import Cell, Part, Training
+from harness.work.cells import Cell, Part, Training, trained_together, training_of
 from harness.work.results import SamplingPath
 from harness.work.speeds import Speeds, duration
 
@@ -30,8 +30,7 @@ class Forecast:
 
     def seconds(self, work: Training | Cell) -> float | None:
         """What one piece of work will take; None where that is not known."""
-        model = work.model if isinstance(work, Training) else work.training.model
-        if (speeds := self.speeds.get(model)) is None:
+        if (speeds := self.speeds.get(training_of(work).model)) is None:
             return None
         if isinstance(work, Training):
             return speeds.train * work.training_steps * work.batch_size / self.devices
@@ -39,8 +38,9 @@ class Forecast:
         return work.images * (evaluated + speeds.features)
 
     def training_seconds(self, trainings: Sequence[Training]) -> float:
-        """On the clock, with several trainings side by side."""
-        each = [self.seconds(one) or 0.0 for one in trainings]
+        """On the clock, with several trainings side by side, and once for those that the same
+        steps make."""
+        each = [self.seconds(first) or 0.0 for first, *_ in trained_together(trainings)]
         rounds = [each[i : i + self.side_by_side] for i in range(0, len(each), self.side_by_side)]
         return sum(max(some) for some in rounds)
 

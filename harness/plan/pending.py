@@ -18,7 +18,7 @@ from harness.plan.expand import by_training
 from harness.plan.forecast import Forecast
 from harness.plan.grid import Grid
 from harness.store import FROM_SAMPLES, Store
-from harness.work.cells import Cell, Training, distinct_trainings
+from harness.work.cells import Cell, Training, distinct_trainings, titles, trained_together
 from harness.work.options import Options
 from harness.work.projection import names_of
 from harness.work.results import SHOWN_FILES, CellResult, Result
@@ -76,9 +76,10 @@ class Plan:
         self, trained_at_once: Callable[[], int], scored_at_once: int
     ) -> Iterator[tuple[Sequence[Training], Sequence[Cell]]]:
         """The work in its order: the cells that wait for no training; then, again and again, as
-        many trainings as go side by side and the cells that wait for those, checkpoint cells after
-        the others of their training. Where cells go one by one, each training's are a round. How
-        many trainings go side by side is asked anew for each round: a cluster may have grown."""
+        many trainings as go side by side, those of other decays with them, and the cells that wait
+        for those, checkpoint cells after the others of their training. Where cells go one by one,
+        each training's are a round. How many trainings go side by side is asked anew for each
+        round: a cluster may have grown."""
         waiting: dict[str, list[Cell]] = {training.key: [] for training in self.to_train}
         ready: dict[str, list[Cell]] = {}
         for cell in self.to_score:
@@ -87,11 +88,12 @@ class Plan:
 
         def groups() -> Iterator[tuple[tuple[Training, ...], list[list[Cell]]]]:
             yield (), [*ready.values()]
-            trainings = self.to_train
-            while trainings:
+            pending = trained_together(self.to_train)
+            while pending:
                 count = trained_at_once()
-                yield trainings[:count], [waiting[one.key] for one in trainings[:count]]
-                trainings = trainings[count:]
+                trainings = (*chain(*pending[:count]),)
+                yield trainings, [waiting[one.key] for one in trainings]
+                pending = pending[count:]
 
         for trainings, cells in groups():
             together = [[*chain(*cells)]] if scored_at_once > 1 else cells
@@ -123,10 +125,16 @@ class Plan:
         """For a person."""
         counts = ", ".join((_count(len(self.trainings), "training"),
                             _count(len(self.cells), "cell")))  # fmt: skip
+        runs = len(trained_together(self.to_train))
         lines = [
             f"{self.name}: {counts}; {len(self.to_train)} to train, "
             f"{len(self.to_sample)} to sample and score."
         ]
+        if runs < len(self.to_train):
+            lines.append(
+                f"Those that differ in ema alone are trained together, which takes the time of "
+                f"{runs:,}."
+            )
         if measured := len(self.from_features):
             lines.append(f"{_count(measured, 'cell')} to score from kept features.")
         if self.to_record:
@@ -137,8 +145,11 @@ class Plan:
             lines.append("Nothing to do.")
         lines += [f"Note: {warning}" for warning in self.warnings]
         everything: list[Work] = [*self.trainings, *self.asked]
+        shown = everything[:LISTED]
+        named = titles(work for work in shown if isinstance(work, Training))
+        named |= titles(work for work in shown if isinstance(work, Cell))
         lines += [""] + [
-            f"  {work.key}  {self.state(work):12}  {work.title}" for work in everything[:LISTED]
+            f"  {work.key}  {self.state(work):12}  {named[work.key]}" for work in shown
         ]
         if len(everything) > LISTED:
             lines.append(f"  ... and {len(everything) - LISTED} more (--json lists all)")
@@ -194,10 +205,11 @@ def pending(
     sampled = [cell for cell in to_score if _needs_network(cell, again, store, options)]
     networks = {cell.training.key for cell in sampled}
     from_features = {cell.key for cell in to_score} - {cell.key for cell in sampled}
-    to_train = []
+    to_train, kept = [], []
     for training in distinct_trainings(cells):
         is_kept = store.has_model(training.key) and kept_result(store, training) is not None
         is_there = is_kept and training.key not in again
+        kept += [training] * is_there
         if training.key in networks and not (is_there and not store.damage(training)):
             to_train.append(training)
         elif training.key not in recorded and is_there:
@@ -205,7 +217,10 @@ def pending(
     return Plan(
         grid.name, tuple(cells), tuple(whole), tuple(to_train), tuple(by_training(to_score)),
         tuple(to_record), (*redone, *trainings_redone), tuple(checkpoints),
-        frozenset(from_features), warnings=_warnings_of_damage(store, [*to_train, *to_score]),
+        frozenset(from_features),
+        warnings=(
+            *_warnings_of_damage(store, [*to_train, *to_score]), *_added_decays(to_train, kept),
+        ),
     )  # fmt: skip
 
 
@@ -295,6 +310,16 @@ def _warnings_of_damage(store: Store, works: Iterable[Work]) -> tuple[str, ...]:
         for work in works
         if (damaged := store.damage(work))
     )
+
+
+def _added_decays(to_train: Iterable[Training], kept: Iterable[Training]) -> list[str]:
+    """What is to be known of trainings whose steps are made again for another average."""
+    done = {replace(training, ema=0.0) for training in kept}
+    added = sum(replace(first, ema=0.0) in done for first, *_ in trained_together(to_train))
+    if not added:
+        return []
+    are = "1 training is" if added == 1 else f"{added:,} trainings are"
+    return [f"{are} made again, for a decay that was added: only averages of the weights are kept"]
 
 
 def _count(number: int, what: str) -> str:

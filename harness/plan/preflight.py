@@ -19,7 +19,7 @@ from harness.plan.forecast import Forecast, measured_speeds, warnings_of
 from harness.plan.grid import Grid
 from harness.plan.pending import Plan
 from harness.store import Store, check_writable
-from harness.work.cells import Cell, Part, Training, distinct_trainings
+from harness.work.cells import Cell, Part, Training, distinct_trainings, trained_together
 from harness.work.options import Paths, Workplace
 from harness.work.speeds import Speeds
 
@@ -143,7 +143,8 @@ def workers_for(plan: Plan, device: str, devices: int = 1) -> int:
     """
     if device != "cpu":
         return max(1, len(machine.gpus()) // devices) if device == "cuda" else 1
-    return max(1, min(machine.cores() // devices, len(distinct_trainings(plan.whole))))
+    together = trained_together(distinct_trainings(plan.whole))
+    return max(1, min(machine.cores() // devices, len(together)))
 
 
 def trained_at_once(grid: Grid, plan: Plan, site: Site) -> int:

@@ -180,13 +180,20 @@ class Recorder:
             "back."
         )
 
-    def progress(self, work: Work, progress: Progress, forecast: float | None) -> None:
-        """Record live numbers of work under way, as often as the server is quick."""
+    def progress(
+        self, work: Work, progress: Progress, forecast: float | None, others: Iterable[Work] = ()
+    ) -> None:
+        """Record live numbers of work under way, and of others that the same job does, as often as
+        the server is quick."""
         began = time.monotonic()
         values = progress.values if began >= self._next_progress else {}
         if not (values or progress.files):
             return
         self._tried(partial(self._tell, work, replace(progress, values=values), forecast))
+        for one in others:
+            files = progress.of_others.get(one.key, {})
+            told = replace(progress, values=values, files=files)
+            self._tried(partial(self._tell, one, told, forecast))
         ended = time.monotonic()
         self._next_progress = ended + (ended - began) / SHARE
 

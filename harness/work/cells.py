@@ -140,6 +140,10 @@ class Training(Work):
             "precision": self.precision,
         }
 
+    def fields(self) -> dict[str, Param]:
+        """All that tells it from others, in those words."""
+        return self.params() | self.identity()
+
 
 @dataclass(frozen=True)
 class Cell(Work):
@@ -215,30 +219,49 @@ class Cell(Work):
         return self.training.params() | self.params() | self.identity()
 
 
+def training_of(work: Training | Cell) -> Training:
+    return work if isinstance(work, Training) else work.training
+
+
 def distinct_trainings(cells: Iterable[Cell]) -> list[Training]:
     """Each training once, in the order of the cells that need it; an exact denoiser needs none."""
     return list(dict.fromkeys(cell.training for cell in cells if not cell.training.is_exact))
 
 
-def titles(cells: Iterable[Cell]) -> dict[str, str]:
-    """A title for each cell by its key that tells it from the others: what differs beyond the
-    usual is added, such as the learning rate."""
-    cells = list(cells)
-    fields = {cell.key: cell.fields() for cell in cells}
+def trained_together(trainings: Iterable[Training]) -> list[tuple[Training, ...]]:
+    """The trainings in groups of those that differ in the decay of their averages alone, the lowest
+    first: the same steps make all averages of a group."""
+    groups: dict[Training, list[Training]] = {}
+    for one in trainings:
+        groups.setdefault(replace(one, ema=0.0), []).append(one)
+    return [tuple(sorted(group, key=lambda one: one.ema)) for group in groups.values()]
+
+
+def titles(works: Iterable[Training | Cell]) -> dict[str, str]:
+    """A title for each cell, or for each training, by its key that tells it from the others: what
+    differs beyond the usual is added, such as the learning rate. No recipe made an exact denoiser.
+    """
+    works = list(works)
+    fields = {work.key: work.fields() for work in works}
     names = dict.fromkeys(name for each in fields.values() for name in each)
     told = {"schedule", "schedule_options", "sample_schedule", "sample_schedule_options", "sampler",
             "sampler_options", "eta", "steps", "seed", "sampling_seed", "weights"}  # fmt: skip
-    networks = [fields[cell.key] for cell in cells if not cell.training.is_exact]
+    networks = [fields[work.key] for work in works if not training_of(work).is_exact]
     more = [
         name for name in names
         if name not in told and len({each.get(name) for each in networks or fields.values()}) > 1
     ]  # fmt: skip
-    return {
-        cell.key: ", ".join(
-            [cell.title, *(f"{n.replace('_', ' ')} {fields[cell.key].get(n, '-')}" for n in more)]
+
+    def title(work: Training | Cell) -> str:
+        training = training_of(work)
+        recipe = training.fields().keys() if networks and training.is_exact else ()
+        added = [name for name in more if name not in recipe]
+        values = fields[work.key]
+        return ", ".join(
+            [work.title, *(f"{n.replace('_', ' ')} {values.get(n, '-')}" for n in added)]
         )
-        for cell in cells
-    }
+
+    return {work.key: title(work) for work in works}
 
 
 @dataclass(frozen=True)

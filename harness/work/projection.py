@@ -93,6 +93,7 @@ def facts_of(result: Result) -> dict[str, str]:
             "processes": made.processes,
             "micro_batches": made.micro_batches,
         }
+        facts |= {"shared_with": result.shared_with} if result.shared_with else {}
     else:
         facts |= {
             "training_key": result.cell.training.key,

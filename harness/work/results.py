@@ -234,6 +234,8 @@ class TrainingResult:
     parameters: int
     provenance: Provenance
     compile_seconds: float = 0.0
+    # The key of the training whose steps made this average too: their seconds are the same ones.
+    shared_with: str = ""
     artifacts: Artifacts = field(default_factory=Artifacts)
 
     @property

@@ -184,6 +184,22 @@ def test_a_training_goes_on_from_the_state_that_was_sent_last(tmp_path, monkeypa
     )
 
 
+def test_the_averages_of_the_same_steps_come_back_as_results_of_their_own(tmp_path):
+    first = training_on(Part("digits"), tmp_path)
+    others = tuple(replace(first, ema=decay) for decay in (0.95, 0.99))
+    job, travel = TrainJob(first, 1, siblings=others), Travel(tmp_path)
+    back = travel.there_and_back(train, job)
+    expected = Workplace(tmp_path / "expected", tmp_path / "data", "cpu")
+    train(job, expected, lambda progress: None)
+    here, there = Store(travel.here.store), Store(expected.store)
+    assert back == here.training_result(first.key)
+    for one in job.works:
+        found = here.training_result(one.key)
+        assert found.artifacts == there.training_result(one.key).artifacts
+        assert not here.lacking(found, found.artifacts.checksums)
+        assert not here.model(one.key, STATE).exists()
+
+
 def test_a_training_that_is_stopped_sends_its_state_before_it_ends(tmp_path):
     training = training_on(Part("digits"), tmp_path)
     job, travel, saved = TrainJob(training, 1), Travel(tmp_path), []

@@ -21,6 +21,7 @@ from harness.engine.inputs import image_set
 from harness.engine.network import load_trained
 from harness.engine.train import Diverged, TrainJob, train
 from harness.errors import DataError, StoreError
+from harness.execute.here import here
 from harness.execute.progress import Stopped
 from harness.store import Store
 from harness.work.cells import Part
@@ -83,6 +84,116 @@ def test_a_stopped_training_ends_in_the_same_weights_bit_for_bit(tmp_path, strai
     )
     assert result.loss_curve == expected.loss_curve
     assert result.loss_by_time == expected.loss_by_time
+
+
+# Trainings that differ in the decay of their averages alone.
+
+SIBLINGS = tuple(replace(TRAINING, ema=decay) for decay in (0.5, 0.9, TRAINING.ema))
+
+
+def train_together(folder, report=quietly, trainings=SIBLINGS):
+    job = TrainJob(trainings[0], threads=1, siblings=tuple(trainings[1:]))
+    return train(job, Workplace(folder, folder, "cpu"), report)
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    """The store of the same trainings, one by one."""
+    folder = tmp_path_factory.mktemp("apart")
+    for training in SIBLINGS:
+        train_in(folder, training=training)
+    return Store(folder)
+
+
+def are_as_alone(store, alone, trainings=SIBLINGS):
+    """That every file of these trainings is, bit for bit, what it is where each is done alone."""
+    for one in trainings:
+        mine, theirs = (each.training_result(one.key) for each in (store, alone))
+        assert mine.artifacts == theirs.artifacts
+        assert not store.lacking(mine, mine.artifacts.checksums.keys() - {"schedule.csv"})
+        assert (mine.loss_curve, mine.loss_by_time) == (theirs.loss_curve, theirs.loss_by_time)
+        assert not store.model(one.key, "state.safetensors").exists()
+
+
+@pytest.mark.parametrize("stops", [[], [17], [7, 36, 40]])
+def test_averages_of_the_same_steps_are_those_of_trainings_apart(tmp_path, apart, stops):
+    for step in stops:
+        with pytest.raises(Stopped):
+            train_together(tmp_path, StopAt(step))
+    result = train_together(tmp_path)
+    are_as_alone(Store(tmp_path), apart)
+    shared = [Store(tmp_path).training_result(one.key) for one in SIBLINGS]
+    assert shared[0] == result
+    assert {one.seconds for one in shared} == {result.seconds}
+    assert [one.shared_with for one in shared] == ["", result.training.key, result.training.key]
+
+
+@pytest.mark.slow
+def test_averages_that_two_processes_make_are_those_of_trainings_apart(tmp_path, apart):
+    jobs = [TrainJob(SIBLINGS[0], 1, siblings=SIBLINGS[1:]),
+            TrainJob(replace(SIBLINGS[0], seed=5), 1, siblings=(replace(TRAINING, seed=5),))]  # fmt: skip
+    at = Workplace(tmp_path, tmp_path, "cpu")
+    for job, result in here(train, jobs, at, lambda *_: None, lambda: False, workers=2):
+        assert result == Store(tmp_path).training_result(job.work.key)
+        assert all(Store(tmp_path).has_model(one.key) for one in job.works)
+    are_as_alone(Store(tmp_path), apart)
+
+
+def test_a_process_killed_between_its_results_is_completed_without_a_step(
+    tmp_path, apart, monkeypatch
+):
+    keep = Store.keep
+
+    def killed_before_the_last(store, result):
+        if result.training == SIBLINGS[0]:
+            raise KeyboardInterrupt
+        keep(store, result)
+
+    with pytest.raises(Stopped):
+        train_together(tmp_path, StopAt(40))
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "keep", killed_before_the_last)
+        with pytest.raises(KeyboardInterrupt):
+            train_together(tmp_path)
+    assert [Store(tmp_path).has_model(one.key) for one in SIBLINGS] == [False, True, True]
+    steps = []
+    train_together(tmp_path, lambda progress: steps.append(progress.done), SIBLINGS[:1])
+    assert not steps
+    are_as_alone(Store(tmp_path), apart)
+
+
+def test_a_state_without_an_average_that_is_asked_for_begins_anew(tmp_path, apart, caplog):
+    with pytest.raises(Stopped):
+        train_together(tmp_path, StopAt(20), SIBLINGS[:2])
+    steps = []
+    train_together(tmp_path, lambda progress: steps.append(progress.done))
+    assert steps[0] == 1
+    assert "begins anew" in caplog.text
+    assert "damaged" not in caplog.text
+    are_as_alone(Store(tmp_path), apart)
+
+
+def test_a_state_with_more_averages_than_are_asked_for_goes_on(tmp_path, apart):
+    with pytest.raises(Stopped):
+        train_together(tmp_path, StopAt(20))
+    steps = []
+    train_together(tmp_path, lambda progress: steps.append(progress.done), SIBLINGS[:1])
+    assert steps[0] == 21
+    are_as_alone(Store(tmp_path), apart, SIBLINGS[:1])
+
+
+def test_each_average_has_sheets_of_its_own(tmp_path):
+    alone, own, others = {}, {}, {}
+    train_in(tmp_path / "alone", lambda progress: alone.update(progress.files), SIBLINGS[2])
+
+    def seen(progress):
+        own.update(progress.files)
+        for key, files in progress.of_others.items():
+            others.setdefault(key, {}).update(files)
+
+    train_together(tmp_path, seen)
+    assert others.keys() == {one.key for one in SIBLINGS[1:]}
+    assert others[SIBLINGS[2].key] == alone != own
 
 
 def test_a_finished_training_leaves_no_unfinished_state(straight):

@@ -66,6 +66,16 @@ def test_trainings_side_by_side_take_the_time_of_one(side_by_side, rounds):
     assert training_seconds(plan) == pytest.approx(rounds * 0.01 * 100 * 10)
 
 
+def test_trainings_that_differ_in_ema_alone_take_the_time_of_one():
+    decays = [replace(TRAINING, seed=seed, ema=ema) for seed in (0, 1) for ema in (0.9, 0.99)]
+    plan = plan_of([replace(CELL, training=one) for one in decays])
+    assert training_seconds(plan) == pytest.approx(2 * 0.01 * 100 * 10)
+    assert "the time of 2." in plan.text()
+    assert "ema 0.99" in plan.text()
+    rounds = [trainings for trainings, _ in plan.rounds(lambda: 1, 1) if trainings]
+    assert rounds == [tuple(decays[:2]), tuple(decays[2:])]
+
+
 def test_a_training_that_devices_share_takes_its_part_of_the_time_one_after_the_other():
     alone, plan = plan_of(cells_of()), plan_of(cells_of(), devices=4)
     assert training_seconds(plan) == pytest.approx(training_seconds(alone) / 4)

@@ -52,6 +52,20 @@ def all_of(cells, plan):
     return [*cells, *plan.checkpoints, *plan.trainings]
 
 
+def test_a_decay_that_is_added_is_said_to_train_again(grid_file, store):
+    def plan(*decays):
+        grid = load_grid(grid_file, [f"training.ema=[{','.join(map(str, decays))}]"])
+        return pending(grid, expand(grid), store, {}, Options())
+
+    keep(store, *plan(0.9).trainings)
+    more = plan(0.9, 0.99)
+    assert {one.ema for one in more.to_train} == {0.99}
+    [told] = more.warnings
+    assert "2 trainings are made again" in told
+    keep(store, *more.trainings)
+    assert not plan(0.9, 0.99).warnings
+
+
 def test_at_first_everything_is_pending(grid, cells, store):
     plan = pending(grid, cells, store, {}, Options())
     assert [*plan.cells] == cells
