@@ -17,7 +17,7 @@ from harness.analysis.factors import Level
 from harness.analysis.learning import Learning, learned
 from harness.analysis.looks import is_tie
 from harness.analysis.questions import Comparison, MainEffect, Question, questions
-from harness.analysis.study import Study
+from harness.analysis.study import OF_THE_TRAINING, Study
 from harness.report import wording as say
 from harness.report.findings.networks import still_improving
 from harness.report.findings.questions import Won, won
@@ -65,7 +65,8 @@ def _the_best(study: Study) -> Answer:
 
 
 def _answer(question: Question, study: Study) -> Answer:
-    title = title_of(question).capitalize()
+    title = title_of(question)
+    title = title[0].upper() + title[1:]
     if question.factor.is_ordered:
         found = _in_order(question, study)
     elif question.is_decided:
@@ -84,7 +85,7 @@ def _decided(question: Question) -> Parts:
     effects = [_of(question, leader, one) for one in question.levels if one != leader]
     closest = min((one for one in effects if one), key=lambda one: abs(one.effect.value))
     exceptions = "" if _same_everywhere(closest) else ", on average"
-    return str(leader), f"{_by(closest, leader)}{exceptions}", _sure(closest), "decided"
+    return say.shown(leader), f"{_by(closest, leader)}{exceptions}", _sure(closest), "decided"
 
 
 def _undecided(question: Question) -> Parts:
@@ -92,18 +93,23 @@ def _undecided(question: Question) -> Parts:
     among = [one for one in question.main if {one.first, one.second} <= {*group}]
     opposed = won(one for each in among if each.is_opposed for one in each.comparisons)
     if len(opposed) > 1:
-        where = [f"{level} {_where(question, those)}" for level, those in opposed.items()]
+        where = [
+            f"{say.shown(level)} {_where(question, those)}" for level, those in opposed.items()
+        ]
         told = say.listed(where)
         if len(opposed) > MOST_WINNERS:
             told = f"{len(opposed)} of {len(group)} are better than another somewhere"
         return f"depends on {_on(opposed)}", told, "each significant", "partly"
     if len(group) < len(question.levels) and len(group) <= 3:
-        worse = [level for level in question.levels if level not in group]
+        worse = [say.shown(level) for level in question.levels if level not in group]
         told = f"{say.listed(worse)} {say.are(len(worse))} worse; which of these is best is open"
-        return say.listed(group, "or"), told, say.basis(question.main[0]), "partly"
+        return say.listed(map(say.shown, group), "or"), told, say.basis(question.main[0]), "partly"
     made = [one for each in among for one in each.comparisons]
     if winners := won(made):
-        where = [f"{level} is better {_where(question, those)}" for level, those in winners.items()]
+        where = [
+            f"{say.shown(level)} is better {_where(question, those)}"
+            for level, those in winners.items()
+        ]
         sure = len([one for one in made if one.winner is not None])
         told = f"{say.listed(where)}; elsewhere not significant"
         if len(winners) > MOST_WINNERS:
@@ -111,9 +117,9 @@ def _undecided(question: Question) -> Parts:
         return "no overall winner", told, f"sure in {sure} of {len(made)} configurations", "partly"
     closest = max(question.open or question.main, key=lambda one: abs(_z(one)))
     if closest.effect.reason == ONE_SEED:
-        return f"open, {closest.ahead} ahead", ONE_SEED, _agreement(closest), "open"
+        return f"open, {say.shown(closest.ahead)} ahead", ONE_SEED, _agreement(closest), "open"
     other = closest.second if closest.ahead == closest.first else closest.first
-    told = f"{closest.ahead} against {other}: {_gap(closest, closest.ahead)}"
+    told = f"{say.shown(closest.ahead)} against {say.shown(other)}: {_gap(closest, closest.ahead)}"
     return "no difference shown", told, _why(closest), "open"
 
 
@@ -156,7 +162,8 @@ def _by(effect: MainEffect, winner: Level) -> str:
     """`KID 57 % lower than linear [50, 63]`."""
     other = effect.second if winner == effect.first else effect.first
     told, bracket, span = _gap(effect, winner).partition(" [")
-    return f"{told} than {other}{bracket}{span}" if bracket else f"{told}, {other}"
+    than = say.shown(other)
+    return f"{told} than {than}{bracket}{span}" if bracket else f"{told}, {than}"
 
 
 def _gap(effect: MainEffect, winner: Level) -> str:
@@ -193,8 +200,8 @@ def _same_everywhere(effect: MainEffect) -> bool:
 def _where(question: Question, made: Sequence[Comparison]) -> str:
     """`at 5 and 10 steps`; `with linear at 5 and 10 steps`, where it is so with one schedule of
     several."""
-    schedules = {one.first.schedule for one in question.comparisons}
-    here = {one.first.schedule for one in made}
+    schedules = {say.network(one) for one in question.comparisons}
+    here = {say.network(one) for one in made}
     of = (
         f"with {here.pop()} "
         if question.name != "schedule" and len(here) == 1 < len(schedules)
@@ -219,4 +226,4 @@ def _z(effect: MainEffect) -> float:
 
 
 def title_of(question: Question) -> str:
-    return question.name.replace("_", " ")
+    return say.noun(question.name) if question.name in OF_THE_TRAINING else question.name

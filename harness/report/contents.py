@@ -33,7 +33,7 @@ from harness.report.recipe import Facts, recipe
 from harness.report.redaction import SHORTENED
 from harness.report.study_tables import by_steps, every_cell, quality, trainings
 from harness.report.tables import Table, heading, title_of, yes_or_no
-from harness.report.wording import count, listed, number
+from harness.report.wording import count, listed, number, shown
 from harness.work.results import Experiment
 
 LEAD = "quality_by_steps"  # the figure that shows the answer
@@ -236,6 +236,7 @@ def _compared(study: Study) -> dict[str, str]:
         "training steps": _counted(cell.training.training_steps for cell in cells),
         "target": _distinct(cell.training.target for cell in cells),
         "loss": _distinct(one.training.loss for one in study.trainings),
+        **_varied(study),
         "images per cell": f"{of.images:,}",
         "features": of.extractor,
         "reference": of.reference,
@@ -244,6 +245,16 @@ def _compared(study: Study) -> dict[str, str]:
         "machine": _distinct(one.provenance.machine for one in study.cells),
     }
     return {name: value for name, value in lines.items() if value}
+
+
+def _varied(study: Study) -> dict[str, str]:
+    """What else of the recipe differs between trainings."""
+    found = {
+        name.replace("_", " "): sorted({getattr(one.cell.training, name) for one in study.cells})
+        for name in ("batch_size", "learning_rate", "ema")
+    }
+    found["weighting"] = sorted({str(one.cell.training.weighting) for one in study.cells})
+    return {name: listed(map(shown, values)) for name, values in found.items() if len(values) > 1}
 
 
 def _counted(numbers: Iterable[int]) -> str:

@@ -15,7 +15,7 @@ from harness.analysis.configurations import Configuration
 from harness.analysis.costs import cell_seconds, training_seconds
 from harness.analysis.decisions import Effect
 from harness.analysis.questions import questions
-from harness.analysis.study import Study
+from harness.analysis.study import OF_THE_TRAINING, Study
 from harness.report import wording as say
 from harness.report.advice import Budget, Next, budgets, next_commands
 from harness.report.answers import Answer, answers
@@ -82,13 +82,19 @@ def first_screen(study: Study, command: str, expected: int = 0) -> FirstScreen:
 def _compared(study: Study) -> str:
     """`digits · 2 schedules × 2 samplers × 4 step counts · lower KID is better · 8 min of work`."""
     cells = [one.cell for one in study.cells]
+    recipes = [
+        say.counted(len(values), name)
+        for name in OF_THE_TRAINING
+        if len(values := {str(getattr(cell.training, name)) for cell in cells}) > 1
+    ]
     counts: list[tuple[set[Any], str]] = [
-        ({study.training_label(c.training) for c in cells}, "schedule"),
+        ({str(c.training.schedule) for c in cells}, "schedule"),
         ({str(c.sampler) for c in cells}, "sampler"),
         ({c.budget or c.steps for c in cells}, f"{study.unit} count"),
         ({c.training.seed for c in cells if not c.training.is_exact}, "training seed"),
     ]
-    product = " × ".join(say.count(len(values), name) for values, name in counts if values)
+    first, *rest = [say.count(len(values), name) for values, name in counts if values]
+    product = " × ".join([first, *recipes, *rest])
     better = "lower" if study.metric.lower_is_better else "higher"
     seconds = training_seconds(study) + cell_seconds(study)
     parts = [cells[0].training.data.name, product, f"{better} {study.metric.title} is better",

@@ -26,7 +26,7 @@ from harness.report import tables
 from harness.report.tables import NOTHING, Column, Source, Table, Value, numbers, title_of, words
 from harness.report.wording import count, decimals_for, estimate, number, time_of
 from harness.work.cells import Param
-from harness.work.results import CellResult, Experiment, Measurement, Run
+from harness.work.results import CellResult, Experiment, Measurement, Run, TrainingResult
 
 MOST_DISTANCES = 3  # more columns than these leave no room for the rest
 OTHER = "Fidelity, diversity and memorisation"
@@ -100,12 +100,20 @@ def trainings(experiment: Experiment) -> Table | None:
     if not found:
         return None
     compiling = [one.compile_seconds + _compiling(experiment, one.training.key) for one in found]
+    differing = [
+        name for name in ("model", *TRAINING_SETTINGS)
+        if len({one.training.params()[name] for one in found}) > 1
+    ]  # fmt: skip
     columns = [
         words("schedule", [one.training.schedule for one in found]),
+        *(
+            words(_titled(name), [one.training.params()[name] for one in found])
+            for name in differing
+        ),
         numbers("seed", [one.training.seed for one in found], tables.whole),
         numbers("parameters", [one.parameters for one in found], tables.whole),
         numbers("final loss", [one.loss for one in found]),
-        numbers("time", [one.seconds for one in found], time_of),
+        Column("time", [_time_of(one) for one in found]),
         numbers("images/s", [one.images_per_second for one in found]),
         *([numbers("compiling", compiling, time_of)] if any(compiling) else []),
         words("machine", [one.provenance.machine for one in found]),
@@ -210,8 +218,17 @@ def _settings(study: Study) -> list[Column]:
         compared = study.cells if name in TRAINING_SETTINGS else study.results
         if len({_setting(one, name) for one in compared}) > 1:
             values = [_setting(one, name) for one in study.results]
-            columns.append(words(name.replace("_", " "), values))
+            columns.append(words(_titled(name), values))
     return columns
+
+
+def _titled(setting: str) -> str:
+    return {"loss_function": "loss"}.get(setting, setting.replace("_", " "))
+
+
+def _time_of(one: TrainingResult) -> Value:
+    """What a training took; of several that the same steps made, once for all."""
+    return Value(time_of(one.seconds), "shared" if one.shared_with else "", one.seconds)
 
 
 def _setting(result: CellResult, name: str) -> Param:

@@ -18,6 +18,10 @@ MOST_COUNTS = 6  # in one list
 SMALLEST_P = 0.001
 MEANINGLESS = 3.0  # a relative change this large, or known no better: the value is near zero
 MOST_TIMES = 100  # as many images: beyond it, a forecast says nothing
+NOUNS = {"training_steps": "length of training", "batch_size": "batch size", "clip": "setting",
+         "learning_rate": "learning rate", "ema": "EMA decay", SAMPLED_UNDER.name: "schedule",
+         "weighting": "loss weighting"}  # fmt: skip
+PLURALS = {"loss": "losses", "training_steps": "lengths of training"}
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -191,6 +195,23 @@ def needed(effect: Effect) -> str:
     return f"more than {MOST_TIMES} {'times as many images' if times else 'training seeds'}"
 
 
+def noun(question: str) -> str:
+    """What the levels of a question are."""
+    return NOUNS.get(question, question)
+
+
+def counted(number: int, question: str) -> str:
+    """`2 EMA decays`, `3 losses`: so many levels."""
+    return count(number, noun(question), PLURALS.get(question))
+
+
+def shown(level: Level) -> str:
+    """`cosine`, `20,000`, `0.0002`: a level by itself, where its question is told."""
+    if isinstance(level, str):
+        return level
+    return f"{level:,}" if isinstance(level, int) else f"{level:g}"
+
+
 def named(question: str, level: Level) -> str:
     """`cosine`, `batch size 64`, `clipping`: a level as it stands in a sentence."""
     match question:
@@ -225,10 +246,13 @@ def place(made: Comparison) -> str:
     if question == SAMPLED_UNDER.name and one.is_matched:
         one = made.second
     steps = count(one.steps, one.unit)
-    text = f", {one.schedule}, {one.kind}{one.setting}, {steps}"
-    prefix = {**OF_THE_TRAINING, **OF_THE_SAMPLING}.get(question, "")
-    level = steps if question == "steps" else f"{prefix}{_level(question, one)}"
-    return text.replace(f", {level}", "", 1).removeprefix(", ").strip()
+    text = f"{one.schedule}, {one.kind}{one.setting}, {steps}"
+    return _without(text, steps if question == "steps" else _in_label(question, one))
+
+
+def network(made: Comparison) -> str:
+    """The schedule of the two, with the rest of the recipe that they share."""
+    return _without(made.first.schedule, _in_label(made.question, made.first))
 
 
 def verdict(made: Comparison | MainEffect) -> str:
@@ -250,6 +274,17 @@ def _share(per_cent: float, decimals: int, unit: str = "") -> str:
 
 def _up_or_down(value: float) -> str:
     return "lower" if value < 0 else "higher"
+
+
+def _in_label(question: str, one: Configuration) -> str:
+    """The level of a configuration as it stands in its labels."""
+    prefix = {**OF_THE_TRAINING, **OF_THE_SAMPLING}.get(question, "")
+    return f"{prefix}{_level(question, one)}"
+
+
+def _without(label: str, part: str) -> str:
+    """A label less one of the parts that commas set apart."""
+    return f", {label}, ".replace(f", {part}, ", ", ", 1).strip(", ")
 
 
 def _level(question: str, one: Configuration) -> Level:

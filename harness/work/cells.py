@@ -196,7 +196,10 @@ class Cell(Work):
     def params(self) -> dict[str, Param]:
         """The fields in the words of the grid file, as the tracker shows them."""
         training = self.training.params()
-        shared = ("data", "model", "schedule", "schedule_options", "seed", "target", "precision")
+        shared = ["data", "model", "schedule", "schedule_options", "seed", "target", "precision"]
+        if not self.training.is_exact:
+            shared += ["weighting", "loss_function", "training_steps", "batch_size",
+                       "learning_rate", "ema"]  # fmt: skip
         eta = {"eta": self.sampler.keywords.get("eta", 0.0)} if self.sampler.name == "ddim" else {}
         return {
             **{name: training[name] for name in shared if name in training},

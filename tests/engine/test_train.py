@@ -130,8 +130,8 @@ def test_averages_of_the_same_steps_are_those_of_trainings_apart(tmp_path, apart
 
 @pytest.mark.slow
 def test_averages_that_two_processes_make_are_those_of_trainings_apart(tmp_path, apart):
-    jobs = [TrainJob(SIBLINGS[0], 1, siblings=SIBLINGS[1:]),
-            TrainJob(replace(SIBLINGS[0], seed=5), 1, siblings=(replace(TRAINING, seed=5),))]  # fmt: skip
+    others = [replace(one, seed=5) for one in SIBLINGS]
+    jobs = [TrainJob(first, 1, siblings=tuple(rest)) for first, *rest in (SIBLINGS, others)]
     at = Workplace(tmp_path, tmp_path, "cpu")
     for job, result in here(train, jobs, at, lambda *_: None, lambda: False, workers=2):
         assert result == Store(tmp_path).training_result(job.work.key)

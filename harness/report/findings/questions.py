@@ -18,9 +18,6 @@ from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.findings.finding import Conclusion, Finding, Row, finding
 
-NOUNS = {"training_steps": "length of training", "batch_size": "batch size", "clip": "setting",
-         "learning_rate": "learning rate", "ema": "EMA decay", SAMPLED_UNDER.name: "schedule",
-         "weighting": "loss weighting"}  # fmt: skip
 TITLES = {
     "clip": "Does clipping the estimate help?",
     SAMPLED_UNDER.name: "Is a network best sampled under the schedule it was trained under?",
@@ -108,11 +105,11 @@ def open_questions(study: Study) -> Finding | None:
         return None
     by_question = groupby(unsettled, key=lambda one: one.question)
     hardest = [max(those, key=_effort) for _, those in by_question]
-    parts = [f"the {noun(one.question)}" for one in hardest]
+    parts = [f"the {say.noun(one.question)}" for one in hardest]
     parts[MOST_NAMED:] = [f"{len(hardest) - MOST_NAMED} more"] if len(hardest) > MOST_NAMED else []
     first = hardest[0].effect
     rows = [
-        (pair.question.replace("_", " "), say.contest(pair), say.gap(pair), pair.effect.why,
+        (say.noun(pair.question), say.contest(pair), say.gap(pair), pair.effect.why,
          say.needed(pair.effect))
         for pair in every
     ]  # fmt: skip
@@ -122,10 +119,6 @@ def open_questions(study: Study) -> Finding | None:
         needs=say.needed(first), rows=rows,
         columns=("question", "comparison", "the one ahead", "why it is open", "needs"),
     )  # fmt: skip
-
-
-def noun(question: str) -> str:
-    return NOUNS.get(question, question)
 
 
 def won(comparisons: Iterable[Comparison]) -> Won:
@@ -150,7 +143,7 @@ def where(found: Won) -> str:
         if differs(lambda one: one.steps):
             return say.at(those)
         if differs(lambda one: one.trained):
-            return f"under {say.listed(dict.fromkeys(one.first.trained for one in those))}"
+            return f"under {say.listed(dict.fromkeys(say.network(one) for one in those))}"
         if differs(lambda one: one.kind):
             return f"with {say.listed(dict.fromkeys(one.first.kind for one in those))}"
         return f"in {say.count(len(those), 'configuration')}"
@@ -168,7 +161,7 @@ def _named(study: Study, name: str) -> Finding | None:
 
 def _finding(study: Study, question: Question) -> Finding:
     name, has_two = question.name, len(question.levels) == 2
-    title = TITLES.get(name, f"Which {noun(name)} is {'better' if has_two else 'best'}?")
+    title = TITLES.get(name, f"Which {say.noun(name)} is {'better' if has_two else 'best'}?")
     shown = question.main[0] if has_two else _nearest(question)
     words = _of_two(study, shown) if has_two else _of_many(study, question, shown)
     words = words[0].upper() + words[1:] if name in TITLES else words  # no part begins it
@@ -207,7 +200,7 @@ def _of_two(study: Study, made: MainEffect) -> str:
                  for one in made.comparisons]  # fmt: skip
         return _with_one_seed(name, ahead, sum(alike), n)
     if len(found) > 1:
-        return f"No {noun(name)} is better overall: {where(found)}"
+        return f"No {say.noun(name)} is better overall: {where(found)}"
     if made.winner is not None:
         over = f"on average over {n:,} configurations, in {same:,} of {say.count(pairs, 'pair')}"
         seeds = f"over {say.count(made.effect.n, 'training seed')}"
@@ -225,7 +218,7 @@ def _of_two(study: Study, made: MainEffect) -> str:
 def _of_many(study: Study, question: Question, nearest: MainEffect) -> str:
     """Which of three levels or more is best; beside it the level that comes nearest to it."""
     name, best = question.name, question.best
-    what, metric = noun(name), study.metric.title
+    what, metric = say.noun(name), study.metric.title
     if all(one.effect.reason == ONE_SEED for one in question.main):
         leader, most, n = _most_often_best(question)
         return _with_one_seed(name, say.named(name, leader), most, n)
@@ -249,10 +242,8 @@ def _of_many(study: Study, question: Question, nearest: MainEffect) -> str:
 
 
 def _with_one_seed(name: str, ahead: str, most: int, n: int) -> str:
-    words = (
-        f"One training seed gives no verdict on the {noun(name)}. With this one {ahead} is ahead"
-    )
-    return f"{words} in {most:,} of {say.count(n, 'configuration')}"
+    words = f"One training seed gives no verdict on the {say.noun(name)}. With this one {ahead}"
+    return f"{words} is ahead in {most:,} of {say.count(n, 'configuration')}"
 
 
 def _nearest(question: Question) -> MainEffect:
