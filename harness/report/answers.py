@@ -17,7 +17,7 @@ from harness.analysis.factors import Level
 from harness.analysis.learning import Learning, learned
 from harness.analysis.looks import is_tie
 from harness.analysis.questions import Comparison, MainEffect, Question, questions
-from harness.analysis.study import OF_THE_TRAINING, Study
+from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.findings.networks import still_improving
 from harness.report.findings.questions import Won, won
@@ -226,4 +226,4 @@ def _z(effect: MainEffect) -> float:
 
 
 def title_of(question: Question) -> str:
-    return say.noun(question.name) if question.name in OF_THE_TRAINING else question.name
+    return say.called(question.name)

@@ -13,8 +13,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
 
-from harness.analysis.questions import questions
-from harness.analysis.study import Study, studies
+from harness.analysis.questions import Question, questions
+from harness.analysis.study import OF_THE_TRAINING, Study, studies
 from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
@@ -33,7 +33,7 @@ from harness.report.recipe import Facts, recipe
 from harness.report.redaction import SHORTENED
 from harness.report.study_tables import by_steps, every_cell, quality, trainings
 from harness.report.tables import Table, heading, title_of, yes_or_no
-from harness.report.wording import count, listed, number, shown
+from harness.report.wording import called, count, listed, number, shown
 from harness.work.results import Experiment
 
 LEAD = "quality_by_steps"  # the figure that shows the answer
@@ -117,8 +117,8 @@ def contents(experiment: Experiment) -> Contents:
     main = next(iter(measured or groups), Study((), experiment.trainings, experiment.runs))
     measurements = [each for one in experiment.cells for each in one.measurements.values()]
     pictures, undrawn = _pictures(main)
-    asked = questions(main) if main.metrics else ()
-    lead = LEAD if asked or len(main.configurations()) < 2 else ""  # it would rank noise
+    those = questions(main) if main.metrics else ()
+    lead = LEAD if those or len(main.configurations()) < 2 else ""  # it would rank noise
     command = experiment.command or f"harness run {experiment.name}.yaml"
     found, folded = matter(all_findings(main) if main.metrics else [])
     return Contents(
@@ -140,13 +140,23 @@ def contents(experiment: Experiment) -> Contents:
         formulae=_formulae(main),
         metrics=[metric.explanation for metric in main.metrics if metric.explanation],
         trainings=trainings(experiment),
-        decisions=decisions(main) if asked else None,
-        details=details(main) if asked else None,
-        asked=len(asked),
+        decisions=decisions(main) if those else None,
+        details=details(main) if those else None,
+        asked=len(those),
         limitations=[*undrawn, *limitations(experiment, groups, missing)],
         covers_reference=any(one.reference_error is not None for one in measurements),
         is_whole=not missing,
+        title=_title(those),
     )
+
+
+def _title(those: Iterable[Question]) -> str:
+    """What the grid asks, by name where it compares recipes."""
+    named = [one.name for one in those]
+    if not {*named} & {*OF_THE_TRAINING} - {"schedule"}:
+        return TITLE
+    steps = ", how many steps" if "steps" in named else ""
+    return f"Which {listed(called(name) for name in named if name != 'steps')}{steps}?"
 
 
 def _expected(experiment: Experiment, groups: list[Study]) -> int:

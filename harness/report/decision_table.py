@@ -22,7 +22,7 @@ def decisions(study: Study) -> Table:
     level that is ahead stands first."""
     made = [one for question in questions(study) for one in _shown(question)]
     columns = [
-        words("question", [one.question for one in made]),
+        words("question", [say.called(one.question) for one in made]),
         words("compared", [_contest(one) for one in made]),
         words("verdict", [_verdict(one) for one in made]),
         words("change", [_change(one.effect) for one in made]),
@@ -40,7 +40,7 @@ def details(study: Study) -> Table:
     stands first."""
     made = [_ahead_first(one) for question in questions(study) for one in question.comparisons]
     columns = [
-        words("question", [one.question for one in made]),
+        words("question", [say.called(one.question) for one in made]),
         words("ahead", [say.described(one.first) for one in made]),
         words("against", [say.described(one.second) for one in made]),
         words("verdict", [one.verdict if one.winner else one.effect.why for one in made]),

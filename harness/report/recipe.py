@@ -4,7 +4,7 @@ fixes it."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from harness.analysis.study import Study
@@ -77,17 +77,24 @@ def _data(study: Study) -> Facts:
 
 def _network(study: Study, trained: list[Training]) -> Facts:
     models = dict.fromkeys(training.model for training in trained)
-    parameters = listed(f"{n:,}" for n in sorted({one.parameters for one in study.trainings}))
+    sizes = {str(one.training.model): f"{one.parameters:,}" for one in study.trainings}
+    parameters = (
+        "; ".join(f"{name}: {size}" for name, size in sorted(sizes.items()))
+        if len(sizes) > 1
+        else "".join(sizes.values())
+    )
     facts = {"model": _with_words(MODELS, models), "parameters": parameters}
-    shapes = [shape for model in models if isinstance(shape := _shape(model), UNetShape)]
+    shapes = {str(model): shape for model in models
+              if isinstance(shape := _shape(model), UNetShape)}  # fmt: skip
     if not shapes:
         return facts
     (longest, shortest), waves = presets.WAVELENGTHS, presets.WAVES
-    attention = (listed(f"{side}x{side}" for side in shape.attention) for shape in shapes)
     return facts | {
-        "widths": _distinct(", ".join(map(str, shape.widths)) for shape in shapes),
-        "residual blocks a level": _distinct(shape.blocks for shape in shapes),
-        "self-attention at": _distinct(at or "no level" for at in attention),
+        "widths": _of_each(shapes, lambda shape: ", ".join(map(str, shape.widths))),
+        "residual blocks a level": _of_each(shapes, lambda shape: f"{shape.blocks}"),
+        "self-attention at": _of_each(
+            shapes, lambda shape: listed(f"{side}x{side}" for side in shape.attention) or "no level"
+        ),
         "heads": f"of {presets.HEAD_CHANNELS} channels",
         "normalisation": f"at most {presets.MOST_GROUPS} groups of at least "
         f"{presets.GROUP_CHANNELS} channels",
@@ -166,6 +173,14 @@ def _evaluation(study: Study) -> Facts:
         "machine": _distinct(one.provenance.machine for one in study.cells),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _of_each(shapes: Mapping[str, UNetShape], of: Callable[[UNetShape], str]) -> str:
+    """What the networks have in common; where they differ, of each by its name."""
+    told = {name: of(shape) for name, shape in shapes.items()}
+    if len({*told.values()}) == 1:
+        return next(iter(told.values()))
+    return "; ".join(f"{name}: {value}" for name, value in told.items())
 
 
 def _shape(model: Part) -> object:

@@ -6,7 +6,7 @@ A metric that is no distance to real images stands in a second table of quality,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -96,7 +96,7 @@ def every_cell(study: Study) -> Table:
 
 def trainings(experiment: Experiment) -> Table | None:
     """One row for each model that was trained."""
-    found = sorted(experiment.trainings, key=lambda one: (one.training.title, one.training.key))
+    found = sorted(experiment.trainings, key=_training_order)
     if not found:
         return None
     compiling = [one.compile_seconds + _compiling(experiment, one.training.key) for one in found]
@@ -113,7 +113,7 @@ def trainings(experiment: Experiment) -> Table | None:
         numbers("seed", [one.training.seed for one in found], tables.whole),
         numbers("parameters", [one.parameters for one in found], tables.whole),
         numbers("final loss", [one.loss for one in found]),
-        Column("time", [_time_of(one) for one in found]),
+        Column("time", [_time_of(one, found) for one in found]),
         numbers("images/s", [one.images_per_second for one in found]),
         *([numbers("compiling", compiling, time_of)] if any(compiling) else []),
         words("machine", [one.provenance.machine for one in found]),
@@ -226,9 +226,17 @@ def _titled(setting: str) -> str:
     return {"loss_function": "loss"}.get(setting, setting.replace("_", " "))
 
 
-def _time_of(one: TrainingResult) -> Value:
-    """What a training took; of several that the same steps made, once for all."""
-    return Value(time_of(one.seconds), "shared" if one.shared_with else "", one.seconds)
+def _training_order(one: TrainingResult) -> tuple[object, ...]:
+    training = one.training
+    settings = (str(training.model), *(training.params()[name] for name in TRAINING_SETTINGS))
+    return str(training.schedule), *settings, training.seed, training.key
+
+
+def _time_of(one: TrainingResult, found: Iterable[TrainingResult]) -> Value:
+    """What a training took, and with which other decay the same steps made it."""
+    decays = [other.training.ema for other in found if other.training.key == one.shared_with]
+    shared = f"shared with ema {decays[0]:g}" if decays else ""
+    return Value(time_of(one.seconds), shared, one.seconds)
 
 
 def _setting(result: CellResult, name: str) -> Param:

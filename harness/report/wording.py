@@ -200,6 +200,11 @@ def noun(question: str) -> str:
     return NOUNS.get(question, question)
 
 
+def called(question: str) -> str:
+    """What a question is called by itself: `EMA decay`, `sampler`."""
+    return noun(question) if question in OF_THE_TRAINING else question
+
+
 def counted(number: int, question: str) -> str:
     """`2 EMA decays`, `3 losses`: so many levels."""
     return count(number, noun(question), PLURALS.get(question))

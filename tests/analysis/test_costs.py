@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import made
 import numpy as np
 import pytest
 from studies import by_steps, forecast
@@ -16,6 +17,7 @@ from harness.analysis.costs import (
     placed_by,
     price,
     seconds_of,
+    training_seconds,
 )
 from harness.analysis.study import Study
 from harness.work.results import Run
@@ -34,6 +36,15 @@ def test_the_price_is_the_line_that_the_seconds_lie_on():
     assert line.holds
     assert price(by_steps({5: [0.2, 0.1]}, seconds=lambda cell: 1.0)) is None
     assert price(by_steps(THREE)) is None  # nothing is timed
+
+
+def test_seconds_that_trainings_share_count_once():
+    first = made.trained(made.TRAINING, seconds=10.0)
+    sibling = replace(made.TRAINING, ema=0.99)
+    shared = replace(first, training=sibling, shared_with=made.TRAINING.key)
+    alone = made.trained(replace(made.TRAINING, seed=1), seconds=5.0)
+    assert training_seconds(Study.of([first, shared, alone])) == 15
+    assert training_seconds(Study.of([shared, alone])) == 15
 
 
 def test_a_line_through_two_cells_has_no_bounds_and_does_not_predict():

@@ -32,6 +32,9 @@ from harness.analysis.questions import (
 )
 from harness.analysis.statistics import holm
 from harness.analysis.study import Study
+from harness.report import wording as say
+from harness.report.answers import answers
+from harness.report.findings.questions import what_else
 from harness.work.looks import Look
 
 KID = MetricInfo.of("kid")
@@ -70,14 +73,35 @@ def test_each_factor_that_varies_is_a_question():
     assert names(study({("cosine", "ddim", 5): 0.1})) == names(Study.of([])) == []
 
 
-def test_a_target_and_a_length_of_training_are_questions_that_retrain():
-    cells = results({("cosine", "ddim", 5): 0.2})
-    for changes in ({"target": "velocity"}, {"training_steps": 50}):
-        other = results({("cosine", "ddim", 5): 0.1}, **changes)
-        question = only(Study.of([*cells, *other]))
-        assert {question.name} == {*changes}
-        assert question.factor.retrains
-        assert question.covers_training
+RECIPES = {
+    "model": made.part("small"), "target": "velocity", "weighting": made.part("min_snr(gamma=4)"),
+    "loss": "mae", "training_steps": 50, "batch_size": 5, "learning_rate": 2e-4, "ema": 0.99,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", RECIPES)
+def test_each_part_of_a_recipe_is_a_question_that_retrains(field):
+    cells = results({("cosine", "ddim", 5): 0.2, ("linear", "ddim", 5): 0.3})
+    other = results(
+        {("cosine", "ddim", 5): 0.1, ("linear", "ddim", 5): 0.2}, **{field: RECIPES[field]}
+    )
+    of = Study.of([*cells, *other])
+    question = question_named(of, field)
+    assert {one.name for one in questions(of)} == {"schedule", field}
+    assert question.factor.retrains
+    assert question.covers_training
+    [main] = question.main
+    better = RECIPES[field]
+    assert main.winner == (better if isinstance(better, int | float) else str(better))
+    assert [say.place(one) for one in main.comparisons] == [
+        "cosine, ddim, 5 steps",
+        "linear, ddim, 5 steps",
+    ]
+    assert [say.network(one) for one in main.comparisons] == ["cosine", "linear"]
+    [answer] = [one for one in answers(of) if one.question.lower() == say.called(field).lower()]
+    assert answer.headline == say.shown(main.winner)
+    [told] = [one for one in what_else(of) if say.noun(field) in one.question]
+    assert say.named(field, main.winner) in told.sentence
 
 
 def test_levels_are_compared_in_every_configuration_that_both_have():

@@ -9,7 +9,15 @@ from dataclasses import replace
 import pytest
 
 from harness.work import cells
-from harness.work.cells import Asked, Cell, Part, Training, distinct_trainings, titles
+from harness.work.cells import (
+    Asked,
+    Cell,
+    Part,
+    Training,
+    distinct_trainings,
+    titles,
+    trained_together,
+)
 from harness.work.looks import Look
 
 TRAINING = Training(
@@ -259,6 +267,25 @@ def test_titles_of_cells_name_all_that_tells_them_apart():
     assert len({*found.values()}) == 4
     assert "learning rate 0.002" in found[others[0].key]
     assert titles([CELL]) == {CELL.key: CELL.title}
+
+
+def test_titles_of_trainings_name_their_recipes_and_no_recipe_made_the_exact_denoiser():
+    recipes = [
+        replace(TRAINING, ema=decay, loss=loss) for decay in (0.9, 0.99) for loss in ("mse", "mae")
+    ]
+    assert {*titles(recipes).values()} == {
+        f"{TRAINING.title}, loss function {one.loss}, ema {one.ema}" for one in recipes
+    }
+    exact = replace(CELL, training=replace(TRAINING, model=Part("exact")))
+    found = titles([exact, *(replace(CELL, training=one) for one in recipes)])
+    assert found.pop(exact.key) == exact.title
+    assert len({*found.values()}) == 4
+
+
+def test_trainings_that_differ_in_their_averages_alone_belong_together():
+    low, high = (replace(TRAINING, ema=decay) for decay in (0.5, 0.99))
+    other = replace(TRAINING, ema=0.9, seed=1)
+    assert trained_together([high, other, low]) == [(low, high), (other,)]
 
 
 def test_long_options_that_differ_in_their_last_number_have_different_names():

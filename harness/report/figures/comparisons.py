@@ -20,7 +20,7 @@ from harness.analysis.decisions import (
 from harness.analysis.questions import questions
 from harness.analysis.study import Study
 from harness.report.figures import effects, style
-from harness.report.wording import noun, wrapped
+from harness.report.wording import called, wrapped
 
 MOST_ROWS = 24  # beyond this a figure is wallpaper; the table has the rest
 LINE, GAP = 0.165, 0.07  # inches: of a line of type, and between rows
@@ -104,7 +104,7 @@ def _rows(study: Study) -> tuple[list[Row], int]:
         total += len(question.main) + sum(details)
         for main in led:
             pair = " against ".join(effects.named(main, study.unit))
-            heading = noun(question.name)
+            heading = called(question.name)
             pair = pair.removeprefix(f"{heading} ")
             name = f"{heading}\n{wrapped(pair, LONGEST_LINE)}"
             says = DIFFERS if main.is_opposed else _says(main.effect)
