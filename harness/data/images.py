@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ Images = NDArray[np.uint8]
 Load = TypeVar("Load", bound=Callable[..., "ImageSet"])
 
 REFERENCES = ["train", "held_out", "all"]
+PIXEL_CHUNK = 256  # images in float64 at a time
 MIRRORED = frozenset({"cifar10", "flowers102"})  # of which a mirrored image is one of the kind
 
 
@@ -126,6 +127,12 @@ class ImageSet:
         if which not in REFERENCES:
             raise BadOption(f"unknown reference '{which}'.{suggestion(which, REFERENCES)}")
         return self.train if which == "train" else self.held_out
+
+
+def in_parts(images: Images) -> Iterator[NDArray[np.float64]]:
+    """The images in order, in float64, a few at a time."""
+    for start in range(0, len(images), PIXEL_CHUNK):
+        yield images[start : start + PIXEL_CHUNK].astype(np.float64)
 
 
 def data_set(sources: Callable[..., Sequence[Path] | None]) -> Callable[[Load], Load]:

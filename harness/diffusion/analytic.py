@@ -49,17 +49,19 @@ def gains(
 def mixture_denoiser(
     schedule: Schedule, means: torch.Tensor, variances: torch.Tensor, weights: torch.Tensor
 ) -> Denoise:
-    """x_0 from K round Gaussians: means [K, ...] shaped like one x, variances and weights [K]."""
+    """x_0 from K Gaussians of independent pixels: means [K, ...] shaped like one x, variances
+    likewise or [K] where they are round, and weights [K]."""
     centres = means.reshape(len(means), -1)
+    widths = variances.reshape(len(means), -1).expand_as(centres)
 
     def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         alpha, sigma = rates(schedule, t)
         flat = x.reshape(len(x), -1)
-        spread = alpha**2 * variances + sigma**2
+        spread = alpha**2 * widths + sigma**2  # [K, d]
         offset = flat[:, None] - alpha * centres  # [N, K, d]
-        log_density = -offset.square().sum(2) / (2 * spread) - flat.shape[1] / 2 * spread.log()
+        log_density = -((offset.square() / spread).sum(2) + spread.log().sum(1)) / 2
         share = torch.softmax(weights.log() + log_density, dim=1)
-        best = centres + (alpha * variances / spread)[:, None] * offset
+        best = centres + alpha * widths / spread * offset
         return (share[:, :, None] * best).sum(1).view_as(x)
 
     return denoise

@@ -186,7 +186,7 @@ def training_losses(
 ) -> torch.Tensor:
     """The weighted mean error of each image (Ho et al. 2020, Algorithm 1, line 5).
 
-    images, eps: [N, C, H, W] in [-1, 1] and standard normal; t: [N] float64 on the CPU, where
+    images, eps: [N, C, H, W], the data and standard normal; t: [N] float64 on the CPU, where
     the schedule is evaluated. Returns [N] in the dtype of the images.
     """
     log_snr = schedule.log_snr(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
@@ -231,16 +231,18 @@ class Estimate:
 @dataclass
 class Denoiser:
     """The one adapter between what estimates images (a network, or exact mathematics) and the
-    samplers: it counts evaluations, and `clip` keeps estimates in the data's range [-1, 1]."""
+    samplers: it counts evaluations, and `clip` keeps estimates between `bounds`, the ends of the
+    data's range in the units of x."""
 
     estimate: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     clip: bool = False
+    bounds: tuple[Rate, Rate] = (-1.0, 1.0)
     evaluations: int = 0
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         self.evaluations += 1
         x_0 = self.estimate(x, t)
-        return x_0.clamp(-1, 1) if self.clip else x_0
+        return x_0.clamp(*self.bounds) if self.clip else x_0
 
 
 def outside(log_snr: torch.Tensor, trained: tuple[float, float]) -> int:

@@ -12,7 +12,7 @@ from harness.data.images import ImageSet
 from harness.diffusion import analytic
 from harness.diffusion.objective import Denoiser
 from harness.diffusion.schedules import Schedule
-from harness.engine.network import to_signal
+from harness.engine.scale import Scale, beside
 from harness.work.cells import Training
 
 
@@ -35,22 +35,30 @@ class ExactDenoiser:
     def shape(self) -> tuple[int, int, int]:
         return self.images.channels, self.images.size, self.images.size
 
+    @cached_property
+    def scale(self) -> Scale:
+        return Scale.of(self.training.scale, self.images)
+
     def denoiser(self, schedule: Schedule, clip: bool = False) -> Denoiser:
         """`denoise(x, t)` under a schedule."""
         if self.images.distribution is None:
-            return Denoiser(analytic.finite_denoiser(schedule, self._points), clip)
-        means, variances, weights = self._mixture
-        return Denoiser(analytic.mixture_denoiser(schedule, means, variances, weights), clip)
+            estimate = analytic.finite_denoiser(schedule, self._points)
+        else:
+            estimate = analytic.mixture_denoiser(schedule, *self._mixture)
+        return Denoiser(estimate, clip, self.scale.bounds(self.device))
 
     @cached_property
     def _points(self) -> torch.Tensor:
-        return to_signal(torch.from_numpy(self.images.train).to(self.device))
+        return self.scale.to_signal(torch.from_numpy(self.images.train).to(self.device))
 
     @cached_property
     def _mixture(self) -> list[torch.Tensor]:
         known = self.images.distribution
         assert known
-        return [
+        means, variances, weights = (
             torch.from_numpy(array).float().to(self.device)
             for array in (known.means, known.variances, known.weights)
-        ]
+        )
+        shift, factor = (beside(each, means) for each in (self.scale.shift, self.scale.factor))
+        spread = variances[:, None, None, None].expand_as(means)
+        return [(means - shift) * factor, spread * factor**2, weights]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -14,6 +13,7 @@ from harness.data.images import ImageSet
 from harness.diffusion.objective import LOG_SNR_LIMIT, TARGETS, Denoiser, Estimate, Network
 from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.engine.noise import Purpose, generator
+from harness.engine.scale import Scale
 from harness.engine.side_by_side import SideBySide
 from harness.errors import Fault, PartFailed, StoreError, is_out_of_memory
 from harness.execute import machine
@@ -79,6 +79,7 @@ class Trained:
     precision: str
     shape: tuple[int, int, int]  # of one image: channels, height, width
     device: torch.device
+    scale: Scale
     compiled: Network | None = None  # in the network's place
     compile_seconds: float = 0.0  # that it took, once for all cells of the training
     compile_trouble: str = ""  # why it is not compiled, where it was to be
@@ -98,7 +99,7 @@ class Trained:
             TARGETS[self.training.target],
             trained=log_snr_range(make_schedule(self.training.schedule)),
         )
-        return Denoiser(estimate, clip)
+        return Denoiser(estimate, clip, self.scale.bounds(self.device))
 
 
 def with_weights(
@@ -114,6 +115,7 @@ def with_weights(
         precision,
         (images.channels, images.size, images.size),
         device,
+        Scale.of(training.scale, images),
     )
 
 
@@ -163,13 +165,3 @@ def log_snr_range(schedule: Schedule) -> tuple[float, float]:
     ends = schedule.log_snr(torch.tensor([1.0, first], dtype=torch.float64))
     low, high = ends.clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT).tolist()
     return low, high
-
-
-def to_signal(images: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 -1..1."""
-    return images.float() / 127.5 - 1
-
-
-def to_bytes(signal: Tensor) -> np.ndarray:
-    """float -1..1 (clipped) -> uint8 0..255, as a file would hold it."""
-    return ((signal + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from harness.data.images import Images, ImageSet
-from harness.engine.network import to_bytes
+from harness.engine.scale import Scale
 from harness.metrics.copies import nearest
 from harness.metrics.features import Features
 
@@ -27,10 +27,10 @@ FILM_LOOKS = COLUMNS - 1  # evaluations shown; the last column is the result
 class Film:
     """The first images of a cell as they come about, kept on the device while it samples."""
 
-    def __init__(self, evaluations: int):
+    def __init__(self, evaluations: int, scale: Scale):
         looks = np.linspace(1, evaluations, min(FILM_LOOKS, evaluations))
         self.chosen = sorted({round(float(look)) for look in looks})
-        self._seen = 0
+        self._scale, self._seen = scale, 0
         self._columns: list[torch.Tensor] = []  # each [images, 2, C, H, W]: held, estimated
 
     def look(self, x: torch.Tensor, estimate: torch.Tensor) -> None:
@@ -43,7 +43,7 @@ class Film:
     def png(self, images: Images) -> bytes:
         """The film, whose text `evaluations` numbers its columns; it ends with the images."""
         ends = np.repeat(images[:FILM_IMAGES, None], 2, axis=1)
-        columns = [to_bytes(column) for column in self._columns]
+        columns = [self._scale.to_bytes(column) for column in self._columns]
         tiles = np.stack([*columns, ends], axis=2)  # [images, 2, columns, C, H, W]
         picture = sheet(tiles.reshape(-1, *ends.shape[2:]), columns=tiles.shape[2])
         return png(picture, evaluations=" ".join(map(str, self.chosen[: len(columns)])))

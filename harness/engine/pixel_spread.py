@@ -8,21 +8,20 @@ it: how much is known exactly for Gaussian data.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.data.images import Images, ImageSet
+from harness.data.images import Images, ImageSet, in_parts
 from harness.diffusion.analytic import gains
 from harness.diffusion.samplers import SAMPLERS
 from harness.engine.sample import path_of
+from harness.engine.scale import Scale, beside
 from harness.work.cells import Cell
 from harness.work.results import PixelSpread
 
-PIXEL_CHUNK = 256  # images in float64 at a time
 SPECTRUM_IMAGES = 1000  # enough for a spectrum, and few enough for one matrix of them
 SMALLEST = 1e-6  # of the total variance: smaller directions do not show
 KNOTS = 24  # variances at which the closed form is worked out; between them it is smooth
@@ -44,15 +43,16 @@ def pixel_spread(cell: Cell, images: Images, real: ImageSet) -> PixelSpread | No
 
 
 def predicted_spread(cell: Cell, real: ImageSet) -> float | None:
-    """The same in closed form: for Gaussian data with the covariance of the training images, an
-    exact denoiser and the cell's own sampler, schedule and times; without clipping.
+    """The same in closed form: for Gaussian data with the covariance of the training images in the
+    units that the network sees, an exact denoiser and the cell's own sampler, schedule and times;
+    without clipping.
 
     None for a sampler of another package, which need not be linear in what it is given, and where
     all training images are the same.
     """
     if SAMPLERS.origin(cell.sampler.name) != "built in":
         return None
-    variances = spectrum(real)
+    variances, shares = spectrum(real, Scale.of(cell.training.scale, real))
     if not len(variances):
         return None
     schedule, times = path_of(cell)
@@ -63,26 +63,32 @@ def predicted_spread(cell: Cell, real: ImageSet) -> float | None:
     )  # fmt: skip
     kept = factors.square().sum(1).numpy() / places
     each = np.interp(np.log(variances), np.log(places), kept)
-    found = math.sqrt(float(variances @ each) / float(variances.sum()))
+    found = math.sqrt(float(shares @ each) / float(shares.sum()))
     return found if math.isfinite(found) else None
 
 
 @lru_cache(maxsize=4)
-def spectrum(real: ImageSet) -> np.ndarray:
-    """The variances of the training images along their principal directions, in -1..1 per pixel,
-    the largest first; empty where all images are the same."""
+def spectrum(real: ImageSet, scale: Scale) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The variances of the training images along their principal directions, in these units per
+    pixel, the largest first; and what each adds to the variance of pixels in -1..1, where it is
+    measured. Both are empty where all images are the same."""
     images = real.train[:SPECTRUM_IMAGES]
     if real.flip:
         images = np.concatenate([images, images[..., ::-1]])
     if (images == images[0]).all():
-        return np.empty(0)  # rounding would leave a little of their mean
-    signal = torch.from_numpy(images.reshape(len(images), -1) / 127.5 - 1.0)
-    centred = signal - signal.mean(0)
+        return np.empty(0), np.empty(0)  # rounding would leave a little of their mean
+    pixels = torch.from_numpy(images / 127.5 - 1.0)
+    factor = torch.ones(pixels.shape[1:]).double() * beside(scale.factor, pixels)
+    signal = ((pixels - pixels.mean(0)) * factor).flatten(1)
     # Of images or of pixels, whichever are fewer: both products have the same eigenvalues.
-    few = centred if centred.shape[0] < centred.shape[1] else centred.T
-    variances = torch.linalg.eigvalsh(few @ few.T / len(images)).flip(0)
-    shown: np.ndarray = variances[variances > SMALLEST * variances.sum()].numpy()
-    return shown
+    few = signal if signal.shape[0] < signal.shape[1] else signal.T
+    values, vectors = torch.linalg.eigh(few @ few.T / len(images))
+    shown = values > SMALLEST * values.sum()
+    variances, directions = values[shown].flip(0), vectors[:, shown].flip(1)
+    if few is signal:
+        directions = signal.T @ directions / (len(images) * variances).sqrt()
+    of_pixels = (directions / factor.flatten()[:, None]).square().sum(0)
+    return variances.numpy(), (variances * of_pixels).numpy()
 
 
 @lru_cache(maxsize=4)
@@ -101,9 +107,3 @@ def variance(images: Images, flip: bool = False) -> float:
     if flip:
         mean = (mean + mean[..., ::-1]) / 2
     return squares / images.size - float((mean**2).mean())
-
-
-def in_parts(images: Images) -> Iterator[NDArray[np.float64]]:
-    """The images in order, in float64, a few at a time."""
-    for start in range(0, len(images), PIXEL_CHUNK):
-        yield images[start : start + PIXEL_CHUNK].astype(np.float64)

@@ -18,7 +18,7 @@ from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.diffusion.times import SPACINGS, trailing
 from harness.engine.exact import ExactDenoiser
 from harness.engine.memory import in_halves, tried
-from harness.engine.network import Trained, log_snr_range, make_schedule, to_bytes
+from harness.engine.network import Trained, log_snr_range, make_schedule
 from harness.engine.noise import NOISE_BLOCK, FreshNoise, starting_noise
 from harness.engine.pictures import COLUMNS, Film, png, sheet
 from harness.errors import Fault, HarnessError
@@ -99,7 +99,7 @@ class Batches:
         self.denoise = trained.denoiser(self.schedule, cell.clip)
         self.each = evaluations(cell.sampler.name, cell.steps)
         self.expected = count * self.each
-        self.film, self.peak = Film(self.each), 0
+        self.film, self.peak = Film(self.each, trained.scale), 0
         self.warm: set[int] = set()  # sizes of batches that were tried before the clock ran
 
     def warm_up(self, size: int) -> None:
@@ -112,7 +112,7 @@ class Batches:
         """The images of a batch, seconds per image, and evaluations made for each."""
         cell, shape, device = self.cell, self.trained.shape, self.trained.device
         if batch[0] == 0:
-            self.film = Film(self.each)
+            self.film = Film(self.each, self.trained.scale)
         self.warm_up(len(batch))
         made = self.denoise.evaluations
         x = starting_noise(cell.sampling_seed, batch, shape).to(device)
@@ -137,7 +137,11 @@ class Batches:
                 f"overflows, starting where {left:.3g} of the signal's variance is left. Use a "
                 "spacing that begins later, target velocity or image, or clip: true."
             )
-        return to_bytes(x_0), seconds / len(batch), self.denoise.evaluations - made
+        return (
+            self.trained.scale.to_bytes(x_0),
+            seconds / len(batch),
+            self.denoise.evaluations - made,
+        )
 
     def _watched(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         self.peak = max(self.peak, machine.memory_in_use(self.trained.device))
@@ -190,7 +194,7 @@ def preview(trained: Trained, images: int = 2 * COLUMNS, steps: int = 20) -> byt
     with torch.inference_mode():
         denoise = trained.denoiser(schedule)
         x_0 = ddim(denoise, schedule, x.to(trained.device), times, lambda: torch.empty(0))
-    return png(sheet(to_bytes(x_0)))
+    return png(sheet(trained.scale.to_bytes(x_0)))
 
 
 def draw(

@@ -26,8 +26,9 @@ from harness.engine.hyperparameters import (
 )
 from harness.engine.inputs import images_of
 from harness.engine.memory import REMEDY, free_on, half_of, needed_by_a_step, tried
-from harness.engine.network import Predictor, build, make_schedule, memory_format, to_signal
+from harness.engine.network import Predictor, build, make_schedule, memory_format
 from harness.engine.noise import Purpose, batch_at, generator, normal
+from harness.engine.scale import Scale
 from harness.engine.share import ALONE, Share
 from harness.engine.state import TIME_BINS, State
 from harness.errors import MachineError
@@ -45,17 +46,20 @@ class Setting:
     schedule: Schedule
     precision: str
     device: torch.device
+    scale: Scale
     siblings: tuple[Training, ...] = ()  # of other decays, whose averages the same steps make
 
     @classmethod
     def of(cls, training: Training, at: Workplace, siblings: tuple[Training, ...] = ()) -> Self:
         device = machine.find_device(at.device)
+        images = images_of(training, at)
         return cls(
             training,
-            images_of(training, at),
+            images,
             make_schedule(training.schedule),
             machine.find_precision(training.precision, device),
             device,
+            Scale.of(training.scale, images),
             siblings,
         )
 
@@ -182,7 +186,7 @@ def step_of(
         t = training_times(setting.schedule, torch.from_numpy(draw.random(size)))
         chosen = batch_at(state.step, training.seed, len(data), size)[own]
         chosen = chosen.to(device, non_blocking=True)
-        batch = to_signal(data[chosen]).contiguous(memory_format=layout)
+        batch = setting.scale.to_signal(data[chosen]).contiguous(memory_format=layout)
         if images.flip:
             mirrored = torch.from_numpy(draw.random(size)[own] < FLIPPED)
             mirrored = mirrored.to(device, non_blocking=True)

@@ -10,10 +10,11 @@ what it would have alone: its weights, checkpoint and result.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
@@ -210,8 +211,10 @@ def pictures(setting: Setting, state: State) -> Iterator[tuple[str, bytes]]:
 def finish(setting: Setting, state: State, store: Store, network: Compiled) -> TrainingResult:
     """Keep the weights and, once they are there, the results: that of the training in whose name
     the state is saved last, so that what is stopped between them is finished without a step."""
+    # So that they can be used where the images are not: signal = factor (pixel - shift).
+    units = {"scale": json.dumps(asdict(setting.scale))}
     for one in setting.trainings:
-        write_tensors(store.model(one.key, WEIGHTS), state.averages[one.ema], {})
+        write_tensors(store.model(one.key, WEIGHTS), state.averages[one.ema], units)
     results = [result_of(one, setting, state, store, network) for one in setting.trainings]
     for result in reversed(results):
         store.keep(result)

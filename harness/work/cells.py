@@ -20,10 +20,14 @@ EXACT = "exact"  # the model that is no network and needs no training
 RESULT_VERSION = 2  # raise it when a change to the code changes the results of the same work
 
 FINGERPRINT = 12  # letters of a fingerprint
+# Fields that came later, with what was done before: with that value they are not in the key, so
+# that earlier results stay those of the same work.
+ADDED = {"scale": "range"}
 
 Scalar = bool | int | float | str
 OptionValue = Scalar | tuple[Scalar, ...]
 Weights = Literal["final", "0.9"]
+Scaling = Literal["unit", "range"] | float
 Param = str | int | float | bool
 
 
@@ -80,6 +84,9 @@ class Work:
         fingerprints among them, and of RESULT_VERSION."""
         content = {"result_version": RESULT_VERSION, **asdict(self)}
         content.pop("budget", None)  # how a number of steps was chosen changes no image
+        for fields in (content, content.get("training", {})):
+            for name in [name for name, before in ADDED.items() if fields.get(name) == before]:
+                del fields[name]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -101,6 +108,7 @@ class Training(Work):
     loss: str = "mse"
     named_sources: str = ""  # as Part.source, of a target and a loss of other packages
     data_fingerprint: str = ""  # sha256 of the images, once they have been looked at
+    scale: Scaling = "range"  # in which units the network sees the images
 
     @property
     def is_exact(self) -> bool:
@@ -127,6 +135,7 @@ class Training(Work):
         """The fields in the words of the grid file, for filters and for the tracker."""
         return {
             "data": str(self.data),
+            "scale": self.scale,
             "model": str(self.model),
             **_named("schedule", self.schedule),
             "target": self.target,

@@ -11,10 +11,11 @@ from PIL import Image
 
 from harness.data.datasets import DATASETS
 from harness.data.images import ImageSet
-from harness.engine.network import build, to_bytes, with_weights
+from harness.engine.network import build, with_weights
 from harness.engine.noise import starting_noise
 from harness.engine.pictures import Film, nearest_pairs, png, sheet
 from harness.engine.sample import sample
+from harness.engine.scale import Scale
 from harness.work.cells import Part
 
 SIDE = 2
@@ -45,7 +46,7 @@ def signal(values, channels=1):
 def filmed(count, batches=1):
     """The film of a cell of three images whose k-th evaluation holds images of brightness k, k + 1
     and k + 2 and takes them to be 100 + k, ...; later batches are all white."""
-    film = Film(count)
+    film = Film(count, Scale())
     for k in range(1, count + 1):
         held, estimated = ([first + k, first + k + 1, first + k + 2] for first in (0, 100))
         film.look(signal(held), signal(estimated))
@@ -64,7 +65,7 @@ def test_few_evaluations_are_all_shown(count):
 
 @pytest.mark.parametrize("count", [8, 10, 50, 99, 1000])
 def test_of_many_evaluations_seven_are_shown_evenly_from_the_first_to_the_last(count):
-    film = Film(count)
+    film = Film(count, Scale())
     assert len(film.chosen) == 7
     assert (film.chosen[0], film.chosen[-1]) == (1, count)
     even = 1 + (count - 1) * np.arange(7) / 6
@@ -86,7 +87,7 @@ def test_columns_hold_what_was_held_above_what_was_estimated(count, batches):
 
 def test_tiles_are_whole_images_without_borders():
     images = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 2, 2)
-    film = Film(1)
+    film = Film(1, Scale())
     film.look(
         torch.from_numpy(images) / 127.5 - 1, torch.from_numpy(images[::-1].copy()) / 127.5 - 1
     )
@@ -96,14 +97,14 @@ def test_tiles_are_whole_images_without_borders():
 
 
 def test_a_cell_of_one_image_has_a_film_too():
-    film = Film(2)
+    film = Film(2, Scale())
     for _ in range(2):
         film.look(signal([10]), signal([20]))
     assert tiles_of(film.png(plain([30])))[..., 0, 0].tolist() == [[10, 10, 30], [20, 20, 30]]
 
 
 def test_a_film_keeps_what_it_saw_though_a_sampler_goes_on_in_place():
-    film, x, estimate = Film(1), signal([10, 11]), signal([20, 21])
+    film, x, estimate = Film(1, Scale()), signal([10, 11]), signal([20, 21])
     film.look(x, estimate)
     x.fill_(1)
     estimate.fill_(1)
@@ -148,7 +149,7 @@ def test_the_film_of_a_cell_goes_from_its_noise_to_its_images(trained, sampler, 
     numbered = evaluations_in(picture)
     assert (numbered[0], numbered[-1]) == (1, made)
     tiles = tiles_of(picture, side=8)
-    noise = to_bytes(starting_noise(5, range(2), (1, 8, 8)))[:, 0]
+    noise = Scale().to_bytes(starting_noise(5, range(2), (1, 8, 8)))[:, 0]
     assert (tiles[[0, 2], 0] == noise).all()
     assert (tiles[[0, 2], -1] == samples.images[:2, 0]).all()
     # The last step of each of these gives the last estimate as the image.

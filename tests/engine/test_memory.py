@@ -23,10 +23,11 @@ from harness.engine import network as network_module
 from harness.engine import steps as steps_module
 from harness.engine import train as train_module
 from harness.engine.memory import needed_by_a_step, said_in_one_line
-from harness.engine.network import load_trained, to_signal
+from harness.engine.network import load_trained
 from harness.engine.noise import Purpose, batch_at, generator, normal
 from harness.engine.probe import seconds_per_image
 from harness.engine.reference import in_chunks
+from harness.engine.scale import Scale
 from harness.engine.score import ScoreJob, score
 from harness.engine.state import State
 from harness.engine.steps import Setting, step_of
@@ -112,7 +113,7 @@ def test_gradients_of_parts_add_up_to_that_of_the_batch(tmp_path, monkeypatch, a
     size, draw = TRAINING.batch_size, generator(Purpose.TRAINING, TRAINING.seed, 0, 0)
     network = deepcopy(state.network).double()
     images = torch.from_numpy(setting.images.train)
-    x_0 = to_signal(images[batch_at(0, TRAINING.seed, len(images), size)]).double()
+    x_0 = Scale().to_signal(images[batch_at(0, TRAINING.seed, len(images), size)]).double()
     eps = normal((size, 1, 8, 8), CPU, Purpose.TRAINING, TRAINING.seed, 0, 1).double()
     t = training_times(setting.schedule, torch.from_numpy(draw.random(size)))
     training_losses(

@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from harness.data.images import ImageSet
+from harness.data.images import PIXEL_CHUNK, ImageSet
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.engine.pixel_spread import (
-    PIXEL_CHUNK,
     pixel_spread,
     predicted_spread,
     real_variance,
     spectrum,
     variance,
 )
+from harness.engine.scale import Scale
 from harness.work.cells import Part
+
+RANGE = Scale()
 
 # DDIM on N(0, 1), by hand: how much of the target's standard deviation its images have.
 KNOWN = [
@@ -166,14 +168,14 @@ def test_one_image_alone_has_no_error():
 def test_images_that_are_all_the_same_have_no_spread_to_compare_with(value, flip):
     same = image_set(np.full((7, 1, 4, 4), value, np.uint8), flip)
     assert spread_of(draws(5, channels=1), same) is None
-    assert len(spectrum(same)) == 0
+    assert len(spectrum(same, RANGE)[0]) == 0
     assert predicted_spread(cell(), same) is None
 
 
 def test_copies_of_a_detailed_image_have_no_spectrum_but_its_mirror_image_brings_one():
     copies = draws(1).repeat(7, axis=0)
-    assert len(spectrum(image_set(copies))) == 0
-    assert len(spectrum(image_set(copies, flip=True))) == 1
+    assert len(spectrum(image_set(copies), RANGE)[0]) == 0
+    assert len(spectrum(image_set(copies, flip=True), RANGE)[0]) == 1
 
 
 # The spectrum.
@@ -186,7 +188,7 @@ def test_the_spectrum_is_that_of_the_covariance_of_the_pixels(count, flip):
     whole = doubled(images) if flip else images
     signal = whole.reshape(len(whole), -1) / 127.5 - 1
     expected = np.linalg.eigvalsh(np.cov(signal.T, bias=True))[::-1]
-    found = spectrum(image_set(images, flip))
+    found = spectrum(image_set(images, flip), RANGE)[0]
     assert len(found) >= min(count - 1, 32)
     assert found == pytest.approx(expected[: len(found)], rel=1e-9)
     assert found.sum() == pytest.approx(expected.sum(), rel=1e-5)
@@ -197,12 +199,12 @@ def test_directions_that_hardly_vary_are_left_out_of_the_spectrum():
     # The second pixel never moves, and the third has 1 / 255^2 of the variance of the first.
     images = in_every_combination((0, 255), (7, 7), (90, 91), (30, 230))
     expected = sorted([(half / 127.5) ** 2 for half in (127.5, 0.5, 100)], reverse=True)
-    assert spectrum(image_set(images)) == pytest.approx(expected, rel=1e-9)
+    assert spectrum(image_set(images), RANGE)[0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_mean_of_the_spectrum_is_the_variance_of_a_pixel():
     images = draws(50)
-    total = spectrum(image_set(images)).sum() * 127.5**2
+    total = spectrum(image_set(images), RANGE)[0].sum() * 127.5**2
     assert total / images[0].size == pytest.approx(variance(images), rel=1e-5)
 
 

@@ -10,7 +10,7 @@ import torch
 from harness.data.datasets import DATASETS
 from harness.engine import sample as module
 from harness.engine.memory import in_halves
-from harness.engine.network import log_snr_range, make_schedule, to_bytes, to_signal, with_weights
+from harness.engine.network import log_snr_range, make_schedule, with_weights
 from harness.engine.pictures import sheet
 from harness.engine.sample import NotFinite, preview, sample
 from harness.errors import MachineError
@@ -99,12 +99,6 @@ def test_the_network_is_asked_only_about_what_it_was_trained_on():
     assert high == pytest.approx(2 * np.log(0.95 / np.sqrt(1 - 0.95**2)), rel=1e-6)
     _, first = log_snr_range(make_schedule(Part("linear")))
     assert first == pytest.approx(np.log((1 - 1e-4) / 1e-4), rel=1e-6)
-
-
-def test_bytes_and_signal_are_each_others_inverse():
-    every = torch.arange(256, dtype=torch.uint8)
-    assert (to_bytes(to_signal(every)) == every.numpy()).all()
-    assert to_bytes(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
 
 
 def test_a_sheet_shows_images_row_by_row():

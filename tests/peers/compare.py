@@ -22,7 +22,7 @@ from harness.bench import STEPS, Subject, evaluated, sampled_from, subject_of
 from harness.bench.timing import BenchReport, Ratio, Timed, in_turns, threads
 from harness.engine.denoisers import compiled_once
 from harness.engine.inputs import extractor_of
-from harness.engine.network import Trained, make_schedule, to_bytes
+from harness.engine.network import Trained, make_schedule
 from harness.engine.noise import starting_noise
 from harness.engine.steps import step_of
 from harness.work.options import Workplace
@@ -79,7 +79,7 @@ def sampling(subject: Subject, report: BenchReport) -> None:
 
         def sample() -> object:  # its starting noise is drawn inside, as the others draw it
             noise = starting_noise(0, images, subject.shape).to(device)
-            return to_bytes(sampled_from(*task, noise))
+            return trained.scale.to_bytes(sampled_from(*task, noise))
 
         return sample
 

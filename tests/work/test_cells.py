@@ -60,6 +60,7 @@ OTHER_TRAINING = {
     "loss": "mae",
     "named_sources": "another package",
     "data_fingerprint": "other images",
+    "scale": "unit",
 }
 OTHER_CELL = {
     "training": replace(TRAINING, seed=1),
