@@ -22,8 +22,9 @@ FIRST = ("kid", "fid", "fid_infinity")  # KID decides where it is there: it is u
 # What else may differ between trainings, or ways of sampling: it joins the label wherever it does,
 # so that nothing is averaged over unseen. The value of the first ones speaks for itself.
 OF_THE_TRAINING = {
-    "model": "", "target": "", "weighting": "", "loss": "", "training_steps": "training steps ",
-    "batch_size": "batch size ", "learning_rate": "learning rate ", "ema": "ema ",
+    "model": "", "scale": "scale ", "target": "", "weighting": "", "loss": "",
+    "training_steps": "training steps ", "batch_size": "batch size ",
+    "learning_rate": "learning rate ", "ema": "ema ",
 }  # fmt: skip
 OF_THE_SAMPLING = {"spacing": "", "clip": "clip "}
 

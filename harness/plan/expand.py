@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.diffusion.objective import LOSSES, TARGETS
 from harness.diffusion.samplers import steps_within
 from harness.plan.grid_fields import LONGEST_LIST, Axes, GridFields, RecipeAxes, TrainingFields
-from harness.work.cells import EXACT, Cell, Param, Part, Training
+from harness.work.cells import EXACT, Cell, Param, Part, Scaling, Training
 from harness.work.filters import equals
 
 MOST_CELLS = 100_000
@@ -35,6 +35,7 @@ class Block:
     """Lists that multiply to cells: those of the grid itself or of one of its additions."""
 
     training: TrainingFields
+    scale: Sequence[Scaling]
     model: Sequence[Part]
     schedules: Sequence[Part]
     sample_schedules: Sequence[Part | Literal["same"]]
@@ -129,14 +130,15 @@ def multiplied(grid: GridFields) -> list[Cell]:
 
 
 def trainers(grid: GridFields, block: Block) -> Iterator[Trainer]:
-    """For each network and recipe of a block, what makes a training of it. No recipe multiplies an
-    exact denoiser."""
-    for model in block.model:
+    """For each scale of the data, network and recipe of a block, what makes a training of them. No
+    recipe multiplies an exact denoiser."""
+    for scale, model in product(block.scale, block.model):
         if model.name == EXACT:
             [untrained] = recipes(TrainingFields.model_validate({"precision": "float32"}))
-            yield trainer(grid, model, untrained | {"training_steps": 0})
+            yield trainer(grid, model, untrained | {"training_steps": 0, "scale": scale})
         else:
-            yield from (trainer(grid, model, recipe) for recipe in recipes(block.training))
+            for recipe in recipes(block.training):
+                yield trainer(grid, model, recipe | {"scale": scale})
 
 
 def recipes(fields: TrainingFields) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -26,7 +26,7 @@ from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
 from harness.registry import Registry
 from harness.registry.signature import Schema, shown
-from harness.work.cells import EXACT, Part
+from harness.work.cells import EXACT, Part, Scaling
 
 LONGEST_LIST = 10_000
 
@@ -142,6 +142,38 @@ class OrOne:
         return {"anyOf": [several["items"], {**several, "uniqueItems": True}]}
 
 
+@dataclass(frozen=True)
+class OfScale:
+    """Marks a field that says in which units networks see the images."""
+
+    words: ClassVar[tuple[Scaling, ...]] = ("unit", "range")
+    least: ClassVar[float] = 0.001
+    most: ClassVar[float] = 1000.0
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.read)
+
+    def read(self, value: object) -> Scaling:
+        for word in self.words:
+            if value == word:
+                return word
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not self.least <= value <= self.most:
+            raise ValueError(
+                f"cannot be {shown(value)}. Use unit, range or a number between {self.least:g} and "
+                f"{self.most:g}."
+            )
+        return "range" if value == 1 else float(value)  # once 1 is the range itself
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> Schema:
+        number = {"type": "number", "minimum": self.least, "maximum": self.most}
+        return {"anyOf": [{"type": "string", "enum": [*self.words]}, number]}
+
+
 def part_schema(registry: Registry[Any], name: str) -> Schema:
     """The JSON schema of a part with its options."""
     options = registry.options(name)
@@ -162,6 +194,7 @@ SchedulePart = Annotated[Part, PartOf(SCHEDULES, made=True)]
 SampleSchedule = Annotated[Part | Literal["same"], PartOf(SCHEDULES, made=True, word="same")]
 SamplerPart = Annotated[Part, PartOf(SAMPLERS)]
 SpacingPart = Annotated[Part, PartOf(SPACINGS)]
+Scale = Annotated[Scaling, OfScale()]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 Some = Annotated[list[T], Field(min_length=1, max_length=LONGEST_LIST)]
@@ -234,6 +267,7 @@ class TrainingFields(Strict):
 class Axes(Strict):
     """Lists that multiply. Here each may be left out, to take the grid's own."""
 
+    scale: OneOrMore[Scale] | None = None
     model: OneOrMore[ModelPart] | None = None
     training: RecipeAxes = Field(default_factory=RecipeAxes)
     schedules: Some[SchedulePart] | None = None
@@ -255,6 +289,13 @@ class GridFields(Strict):
     )
     data: Annotated[Part, PartOf(DATASETS)] = Field(
         description="The images to learn", examples=["digits"]
+    )
+    scale: OneOrMore[Scale] = Field(
+        "range",
+        validate_default=True,
+        description="In which units network and schedule see the images: range is -1 to 1, a "
+        "number multiplies that, unit gives each channel of the training images mean 0 and "
+        "variance 1",
     )
     model: OneOrMore[ModelPart] | None = Field(
         None,

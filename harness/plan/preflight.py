@@ -66,11 +66,14 @@ def preflight(grid: Grid, plan: Plan, paths: Paths, cluster: RayCluster | None =
     """Look at everything the pending work will need: images, extractor and weights, device, disk;
     and whether a cluster has what a job takes. Raises HarnessError saying what is missing."""
     from harness.engine.inputs import extractor, image_set, with_logits
+    from harness.engine.scale import Scale
     from harness.models.presets import MODELS
 
     device = cluster.device(paths.device) if cluster else str(machine.find_device(paths.device))
     at = replace(paths.workplace, device=device)
     images = image_set(at.data_dir, grid.data)
+    for scale in {cell.training.scale for cell in plan.cells}:
+        Scale.of(scale, images)
     for model in {cell.training.model for cell in plan.cells}:
         with MODELS.blamed(model.name, "cannot say which images it takes"):
             MODELS.make(model.name, model.keywords).check(images.size)

@@ -22,7 +22,7 @@ from harness.models.presets import MODELS, UNetShape
 from harness.registry import Registry
 from harness.report.tables import yes_or_no
 from harness.report.wording import count, listed, number, percent
-from harness.work.cells import FINGERPRINT, Part, Training, distinct_trainings
+from harness.work.cells import FINGERPRINT, Part, Scaling, Training, distinct_trainings
 
 LETTERS = {"abar": "α²", "alpha": "α", "beta": "β", "eps": "ε", "eta": "η", "sigma": "σ"}
 
@@ -63,16 +63,25 @@ def data_of(study: Study) -> str:
 
 
 def _data(study: Study) -> Facts:
-    data = study.cells[0].cell.training.data
+    trainings = [one.cell.training for one in study.cells]
+    data = trainings[0].data
     flips = data.keywords.get("flip", data.name in MIRRORED)
     mirrored = f"{percent(fixed.FLIPPED, 1)} of the images of a batch are mirrored left to right"
     return {
         "images": data_of(study),
         "sha256 of the pixels": study.quantity.data_fingerprint[:FINGERPRINT],
-        "scaling": "0 to 255 becomes −1 to 1",
+        "scale": "; ".join(map(scaled, sorted({t.scale for t in trainings}, key=str))),
         "augmentation": "as the data set says" if data.source else mirrored if flips else "none",
         "order": "passes over the training part, each in a new order",
     }
+
+
+def scaled(scale: Scaling) -> str:
+    """What becomes of the pixels before a network sees them."""
+    if scale == "unit":
+        return "unit: each channel of the training images to mean 0 and variance 1"
+    reach = 1.0 if scale == "range" else scale
+    return f"{scale}: 0 to 255 becomes −{reach:g} to {reach:g}"
 
 
 def _network(study: Study, trained: list[Training]) -> Facts:
@@ -151,7 +160,7 @@ def _sampling(study: Study) -> Facts:
         "spacing": _with_words(SPACINGS, (cell.spacing for cell in cells)),
         "steps": _counts(cell.steps for cell in cells),
         "evaluations allowed": _counts(cell.budget for cell in cells if cell.budget),
-        "x̂₀ clipped to [−1, 1]": _distinct(yes_or_no(cell.clip) for cell in cells),
+        "x̂₀ clipped to the range of the data": _distinct(yes_or_no(cell.clip) for cell in cells),
         "initial noise": "standard normal, of the sampling seed and the image's number alone: the "
         "same in every cell",
         "sampling seeds": _counts(cell.sampling_seed for cell in cells),

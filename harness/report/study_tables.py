@@ -31,8 +31,8 @@ from harness.work.results import CellResult, Experiment, Measurement, Run, Train
 MOST_DISTANCES = 3  # more columns than these leave no room for the rest
 OTHER = "Fidelity, diversity and memorisation"
 # The settings that have a column where the cells differ in them.
-TRAINING_SETTINGS = ("target", "weighting", "loss_function", "training_steps", "batch_size",
-                     "learning_rate", "ema")  # fmt: skip
+TRAINING_SETTINGS = ("scale", "target", "weighting", "loss_function", "training_steps",
+                     "batch_size", "learning_rate", "ema")  # fmt: skip
 SETTINGS = ("spacing", "clip", "model", *TRAINING_SETTINGS, "sampling_seed")
 
 Name = tuple[str, str, int]  # schedule, sampler, steps

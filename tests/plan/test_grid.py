@@ -334,6 +334,7 @@ def test_two_spellings_of_the_same_work_have_one_key(cells, one, other):
 
 OTHER_WORK = {
     "data": {"name": "folder", "path": "mine"},
+    "scale": "unit",
     "model": {"name": "tiny", "widths": [16]},
     "training": {"steps": 7},
     "schedules": [{"name": "cosine", "max_signal": 0.94}],
