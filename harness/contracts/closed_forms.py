@@ -26,6 +26,13 @@ from harness.metrics.distances import METRICS
 from harness.registry import BUILT_IN
 
 LAM = 0.25  # the variance of the data where nothing else is said
+# The 6,551 training flowers at 32x32: the variances along their principal directions and what each
+# is of the whole, as four nodes of a Gauss quadrature over lam / (lam + 0.1); for each `scale`.
+FLOWERS = {
+    "range": ((0.0113, 0.07284, 0.3781, 9.187), (0.0181, 0.0545, 0.1455, 0.7819)),
+    "unit": ((0.01352, 0.08594, 0.4656, 14.87), (0.0054, 0.0237, 0.0965, 0.8744)),
+}
+DEVIATION = 0.560  # of the pixels of the training flowers at 64x64, from -1 to 1
 SPACED = ("uniform", "leading", "trailing", "linspace", "log_snr", "karras", "angle")
 Compared = tuple[float, float]  # expected, found
 
@@ -121,6 +128,7 @@ def claims(bench: Bench) -> Claims:
     yield from of_ddim(bench)
     yield from of_ddpm(bench)
     yield from of_exact_denoisers(bench)
+    yield from of_scale(bench)
     if bench.dtype == torch.float64:  # metrics never compute in anything else
         yield from of_metrics(bench)
 
@@ -232,6 +240,40 @@ def of_exact_denoisers(bench: Bench) -> Claims:
 
     yield check(bench, "data finite", "distance of a sample from the set", 1e-3, off_the_set)
     yield check(bench, "data mixture", "of one Gaussian is that Gaussian", bench.ulps(50), alone)
+
+
+def of_scale(bench: Bench) -> Claims:
+    """What the scale of the data does under the lab's cosine, which ends at a signal rate of .95:
+    brought to unit variance, data are seen at a higher log SNR and keep more contrast."""
+    about, cosine = partial(check, bench, "schedule cosine"), SCHEDULES.make("cosine", {})
+    claim = f"log SNR of data of std {DEVIATION:g}, less that of unit variance: 2 log std"
+    shift = partial(log_snr_moved, bench, cosine, DEVIATION)
+    yield about(claim, bench.ulps(1000), shift, 2 * math.log(DEVIATION))
+    for scale, (variances, shares) in FLOWERS.items():
+        kept = (0.9025 * lam / (0.9025 * lam + 0.0975) for lam in variances)
+        expected = math.sqrt(math.fsum(share * k for share, k in zip(shares, kept, strict=True)))
+        claim = f"flowers, scale {scale}: contrast kept in the limit"
+        yield about(claim, 0.001, partial(contrast_kept, bench, cosine, scale), expected)
+
+
+def log_snr_moved(bench: Bench, schedule: Schedule, deviation: float) -> float:
+    """From the share of the variance of x_0 that x_t explains, SNR / (SNR + 1): alpha times the
+    slope of the best denoiser."""
+    t, x = torch.tensor(0.5, dtype=torch.float64), bench.tensor([0.0, 1.0])
+    zero, one = gaussian_denoiser(schedule, 0.0, deviation**2)(x, t).tolist()
+    explained = float(schedule.alpha(t)) * (one - zero)
+    return math.log(explained / (1 - explained)) - float(schedule.log_snr(t))
+
+
+def contrast_kept(bench: Bench, schedule: Schedule, scale: str) -> float:
+    """The pixel standard deviation of Gaussian flowers after 300 steps that begin with what x_1
+    is, relative to what it was."""
+    variances, shares = (bench.tensor(values).double() for values in FLOWERS[scale])
+    [start] = levels(schedule, torch.tensor([1.0], dtype=torch.float64))
+    times = SPACINGS["log_snr"](schedule, 300)
+    factors = gains(SAMPLERS["dpmpp_2m"], schedule, times, variances.to(bench.dtype))
+    spread = factors[:, 0].double() ** 2 * (start.alpha**2 * variances + start.sigma**2)
+    return float((shares * spread / variances).sum().sqrt())
 
 
 def of_metrics(bench: Bench) -> Claims:
