@@ -26,6 +26,7 @@ GRIDS = [path.read_text() for path in sorted(Path(__file__).parents[1].glob("run
 GRIDS.append("""
 name: t
 data: {name: mixture, size: 4}
+scale: [unit, 0.5]
 model: [exact, tiny]
 training: {ema: [0.9, 0.99], loss: mae}
 schedules: [linear]

@@ -20,7 +20,7 @@ MEANINGLESS = 3.0  # a relative change this large, or known no better: the value
 MOST_TIMES = 100  # as many images: beyond it, a forecast says nothing
 NOUNS = {"training_steps": "length of training", "batch_size": "batch size", "clip": "setting",
          "learning_rate": "learning rate", "ema": "EMA decay", SAMPLED_UNDER.name: "schedule",
-         "weighting": "loss weighting"}  # fmt: skip
+         "weighting": "loss weighting", "scale": "scale of the data"}  # fmt: skip
 PLURALS = {"loss": "losses", "training_steps": "lengths of training"}
 MINUS = "\N{MINUS SIGN}"
 

@@ -205,7 +205,8 @@ class Cell(Work):
     def params(self) -> dict[str, Param]:
         """The fields in the words of the grid file, as the tracker shows them."""
         training = self.training.params()
-        shared = ["data", "model", "schedule", "schedule_options", "seed", "target", "precision"]
+        shared = ["data", "scale", "model", "schedule", "schedule_options", "seed", "target",
+                  "precision"]  # fmt: skip
         if not self.training.is_exact:
             shared += ["weighting", "loss_function", "training_steps", "batch_size",
                        "learning_rate", "ema"]  # fmt: skip

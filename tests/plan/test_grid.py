@@ -194,6 +194,19 @@ def test_recipes_and_networks_multiply(cells):
     assert len({cell.key for cell in found}) == 2**7 * 2 * 2
 
 
+def test_scales_multiply_networks_and_exact_denoisers(cells):
+    found = cells(scale=["unit", "range", 2], model=["exact", "tiny"], seeds=[0, 1])
+    trainings = {cell.training for cell in found}
+    assert len(trainings) == 3 + 3 * 2
+    assert {one.scale for one in trainings} == {"unit", "range", 2.0}
+    [one, other] = cells(include=[{"scale": 0.5}])
+    assert (one.training.scale, other.training.scale) == ("range", 0.5)
+
+
+def test_the_range_multiplied_by_1_is_the_range(cells):
+    assert cells(scale=1.0) == cells()
+
+
 def test_no_recipe_multiplies_the_exact_denoiser(cells):
     mixture = {"name": "mixture", "size": 4}
     alone = cells(data=mixture, model="exact", extractor="pixels")
@@ -513,6 +526,9 @@ BAD_FIELDS = {
     "null for a part": ({"schedules": [None]}, "must be the name of a schedule"),
     "mapping without name": ({"samplers": [{"ddim": {"eta": 0}}]}, "name of a sampler"),
     "text for a number": ({"images": "many"}, "whole number"),
+    "no scale": ({"scale": "units"}, "scale: cannot be 'units'. Use unit, range or a number"),
+    "scale of nothing": ({"scale": [0.5, 0]}, "scale: cannot be 0. Use unit, range or a number"),
+    "truth for a scale": ({"scale": True}, "scale: cannot be True"),
     "number for a truth": ({"clip": 1}, "true nor false"),
     "text for a mapping": ({"training": "fast"}, "training"),
     "empty schedules": ({"schedules": []}, "at least 1"),

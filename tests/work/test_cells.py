@@ -1,10 +1,12 @@
 """What is asked for: keys, params, titles."""
 
+import hashlib
+import json
 import os
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -130,6 +132,14 @@ def test_the_examples_of_other_work_name_every_field():
     assert {*OTHER_CELL, "budget"} == vars(replace(CELL)).keys()
 
 
+def test_a_field_that_came_later_leaves_the_keys_of_what_was_done_before():
+    content = {"result_version": 2, **asdict(CELL)}
+    del content["budget"], content["training"]["scale"]
+    earlier = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    assert CELL.training.scale == "range"
+    assert CELL.key == earlier
+
+
 def test_how_the_steps_were_chosen_is_no_other_work():
     allowed = replace(CELL, budget=20)
     assert allowed == CELL
@@ -188,6 +198,7 @@ def test_work_is_the_same_in_another_process():
 def test_the_params_of_a_cell_are_in_the_words_of_the_grid():
     assert CELL.params() == {
         "data": "digits",
+        "scale": "range",
         "model": "unet(attention=(8, 16), width=32)",
         "schedule": "cosine",
         "seed": 0,
