@@ -123,7 +123,7 @@ class Study:
         return "evaluation" if any(one.cell.budget for one in self.cells) else "step"
 
     def labels(self, cell: Cell) -> Labels:
-        training = "" if cell.training.is_exact else self._suffix(cell.training)
+        training = self._suffix(cell.training)
         schedule, sampled = str(cell.training.schedule), str(cell.sample_schedule)
         setting = _varying(cell, OF_THE_SAMPLING, self._differing_in_sampling)
         shown = schedule if cell.is_matched else f"{schedule} sampled as {sampled}"
@@ -206,7 +206,8 @@ class Study:
 
     def _way(self, cell: Cell) -> tuple[Any, ...]:
         labels = self.labels(cell)
-        return labels.sampled, labels.sampler, cell.budget or cell.steps, cell.sampling_seed
+        steps = cell.budget or cell.steps
+        return cell.training.scale, labels.sampled, labels.sampler, steps, cell.sampling_seed
 
     def checkpoint(self, result: CellResult) -> CellResult | None:
         """The same cell, sampled with its network as it was at 90 % of its training."""
@@ -233,7 +234,10 @@ class Study:
         return _differing(final, OF_THE_SAMPLING)
 
     def _suffix(self, training: Training) -> str:
-        return _varying(training, OF_THE_TRAINING, self._differing_in_training)
+        names = self._differing_in_training
+        if training.is_exact:  # of which nothing else is a choice
+            names = [name for name in names if name == "scale"]
+        return _varying(training, OF_THE_TRAINING, names)
 
 
 def studies(experiment: Experiment) -> list[Study]:

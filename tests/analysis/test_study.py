@@ -115,6 +115,17 @@ def test_the_exact_denoiser_stands_beside_networks_and_is_no_cell_of_the_study()
     assert alone.cells == (exact,)
 
 
+def test_the_exact_denoiser_is_another_in_each_scale_of_the_data(one):
+    unit = changed(one, scale="unit")
+    exact = [exactly(each, 0.2) for each in (one, unit)]
+    [of] = studies(Experiment("x", (one, unit, *exact)))
+    assert [of.exact_twin(cell) for cell in (one, unit)] == exact
+    [alone] = studies(Experiment("x", tuple(exact)))
+    assert {each.label for each in alone.configurations()} == {
+        "cosine, scale range with ddim", "cosine, scale unit with ddim",
+    }  # fmt: skip
+
+
 def test_a_checkpoint_is_found_from_its_cell_and_is_none_of_the_study(one):
     earlier = before(one, "kid", 1.5)
     [of] = studies(Experiment("x", (earlier, one)))
