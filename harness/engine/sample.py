@@ -137,11 +137,8 @@ class Batches:
                 f"overflows, starting where {left:.3g} of the signal's variance is left. Use a "
                 "spacing that begins later, target velocity or image, or clip: true."
             )
-        return (
-            self.trained.scale.to_bytes(x_0),
-            seconds / len(batch),
-            self.denoise.evaluations - made,
-        )
+        images = self.trained.scale.to_bytes(x_0)
+        return images, seconds / len(batch), self.denoise.evaluations - made
 
     def _watched(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         self.peak = max(self.peak, machine.memory_in_use(self.trained.device))

@@ -34,12 +34,14 @@ EVERY = np.arange(256, dtype=np.uint8)[:, None, None, None] * np.ones((3, 2, 2),
 
 
 def colours(count=300, size=2):
-    """Images whose channels have means and spreads of their own, and pixels that go together."""
+    """Images whose channels have means and spreads of their own, and pixels that go together: in
+    the first channel nearly all, in the last hardly any."""
     random = np.random.default_rng(3)
     common = random.normal(0, 1, (count, 3, 1, 1))
-    values = common + random.normal(0, 0.5, (count, 3, size, size))
-    middle, reach = np.array([90, 128, 160]), np.array([50, 20, 5])
-    images = values * reach[:, None, None] + middle[:, None, None]
+    apart = np.array([0.1, 0.5, 2])[:, None, None]
+    values = common + apart * random.normal(0, 1, (count, 3, size, size))
+    middle, reach = (np.array(each)[:, None, None] for each in ([90, 128, 160], [50, 20, 5]))
+    images = values * reach + middle
     images = images.round().clip(0, 255).astype(np.uint8)
     return ImageSet("colours", images, images[:2])
 
