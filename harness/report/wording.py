@@ -21,7 +21,8 @@ MOST_TIMES = 100  # as many images: beyond it, a forecast says nothing
 NOUNS = {"training_steps": "length of training", "batch_size": "batch size", "clip": "setting",
          "learning_rate": "learning rate", "ema": "EMA decay", SAMPLED_UNDER.name: "schedule",
          "weighting": "loss weighting", "scale": "scale of the data"}  # fmt: skip
-PLURALS = {"loss": "losses", "training_steps": "lengths of training"}
+PLURALS = {"loss": "losses", "training_steps": "lengths of training",
+           "scale": "scales of the data"}  # fmt: skip
 MINUS = "\N{MINUS SIGN}"
 
 
