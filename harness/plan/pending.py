@@ -17,7 +17,7 @@ from harness.plan.checkpoints import checkpoint_cells
 from harness.plan.expand import by_training
 from harness.plan.forecast import Forecast
 from harness.plan.grid import Grid
-from harness.store import FROM_SAMPLES, Store
+from harness.store import FROM_SAMPLES, STATE, Store
 from harness.work.cells import Cell, Training, distinct_trainings, titles, trained_together
 from harness.work.options import Options
 from harness.work.projection import names_of
@@ -219,7 +219,8 @@ def pending(
         tuple(to_record), (*redone, *trainings_redone), tuple(checkpoints),
         frozenset(from_features),
         warnings=(
-            *_warnings_of_damage(store, [*to_train, *to_score]), *_added_decays(to_train, kept),
+            *_warnings_of_damage(store, [*to_train, *to_score]),
+            *_added_decays(store, to_train, kept),
         ),
     )  # fmt: skip
 
@@ -312,10 +313,16 @@ def _warnings_of_damage(store: Store, works: Iterable[Work]) -> tuple[str, ...]:
     )
 
 
-def _added_decays(to_train: Iterable[Training], kept: Iterable[Training]) -> list[str]:
-    """What is to be known of trainings whose steps are made again for another average."""
+def _added_decays(
+    store: Store, to_train: Iterable[Training], kept: Iterable[Training]
+) -> list[str]:
+    """What is to be known of trainings whose steps are made again for another average; not where a
+    saved state has it."""
     done = {replace(training, ema=0.0) for training in kept}
-    added = sum(replace(first, ema=0.0) in done for first, *_ in trained_together(to_train))
+    added = sum(
+        replace(first, ema=0.0) in done and not store.model(first.key, STATE).exists()
+        for first, *_ in trained_together(to_train)
+    )
     if not added:
         return []
     are = "1 training is" if added == 1 else f"{added:,} trainings are"
