@@ -110,7 +110,9 @@ def spread_ratio(
     return float(factors.double().square().sum().sqrt()) / math.sqrt(lam)
 
 
-def spread_and_limit(bench: Bench, sampler: str, schedule: Schedule) -> Compared:
+def spread_and_limit(
+    bench: Bench, sampler: str, schedule: Schedule, spacing: str = "log_snr"
+) -> Compared:
     """What infinitely many steps leave of the spread, less than all of it where the signal of the
     schedule never reaches 1, and more where it never falls to 0; and that after 500 steps."""
     start, end = levels(schedule, torch.tensor([1.0, 0.0], dtype=torch.float64))
@@ -118,7 +120,7 @@ def spread_and_limit(bench: Bench, sampler: str, schedule: Schedule) -> Compared
         level.alpha**2 * LAM + level.sigma**2 for level in (start, end)
     )
     limit = end.alpha * math.sqrt(LAM / variance_at_end / variance_at_start)
-    return limit, spread_ratio(bench, sampler, "log_snr", 500, LAM, schedule)
+    return limit, spread_ratio(bench, sampler, spacing, 500, LAM, schedule)
 
 
 # Claims about single built-in parts.

@@ -32,9 +32,12 @@ def of_schedule(name: str, bench: Bench) -> Claims:
         yield about("keeps shape and dtype (faults)", 0, partial(schedule_faults, schedule, bench))
         unmade = partial(no_paths, built_in, [schedule])
         yield about("every spacing has its steps (cases where not)", 0, unmade)
-        if not schedule.ends_in_pure_noise:
-            spread = partial(spread_and_limit, bench, "ddim", schedule)
-            yield about(f"ddim's spread of N(0, {LAM}), 500 log_snr", 0.02, spread)
+        spacing = "angle" if schedule.ends_in_pure_noise else "log_snr"
+        spread = partial(spread_and_limit, bench, "ddim", schedule, spacing)
+        yield about(f"ddim's spread of N(0, {LAM}), 500 {spacing}", 0.02, spread)
+        if schedule.ends_in_pure_noise:
+            signal = partial(schedule.alpha, torch.ones((), dtype=bench.dtype))
+            yield about("signal that is left at t = 1", 0, signal)
     if not bench.options and (abar := getattr(SCHEDULES[name], "abar_at_1", None)) is not None:
         last = partial(abar_ratio, forms(name)[name], bench, abar)
         what, tolerance = f"schedule {name}", 1e-4 + bench.ulps(10)

@@ -35,6 +35,8 @@ class Target:
     error_ratio: Callable[[torch.Tensor], torch.Tensor]
     """SNR -> squared error of the target over squared error of x_0"""
     formula: str = ""
+    needs_signal: bool = False
+    """whether it cannot tell the image where no signal is left"""
 
 
 TARGETS = Registry(
@@ -46,6 +48,7 @@ TARGETS = Registry(
             value=lambda x_0, eps, alpha, sigma: eps,
             image=lambda x, eps, alpha, sigma: (x - sigma * eps) / alpha,
             error_ratio=lambda snr: snr,
+            needs_signal=True,
         ),
         "image": Target(
             "the clean image x_0",
@@ -61,13 +64,34 @@ TARGETS = Registry(
             image=lambda x, v, alpha, sigma: alpha * x - sigma * v,
             error_ratio=lambda snr: snr + 1,
         ),
+        "flow": Target(
+            "the velocity of rectified flow, u = eps - x_0 (Lipman et al. 2023)",
+            formula="the network predicts u = ε − x₀; x̂₀ = (x_t − σ û)/(α + σ) (Lipman et al. "
+            "2023; Liu et al. 2023)",
+            value=lambda x_0, eps, alpha, sigma: eps - x_0,
+            image=lambda x, u, alpha, sigma: (x - sigma * u) / (alpha + sigma),
+            error_ratio=lambda snr: (1 + snr.sqrt()) ** 2,
+        ),
+        # c_in (x / alpha) = x, c_skip (x / alpha) = alpha x and c_out = sigma, at EDM's noise level
+        # sigma / alpha.
+        "edm": Target(
+            "EDM's F on data of standard deviation 1, which is -v (Karras et al. 2022)",
+            formula="the network predicts F, x̂₀ = α x_t + σ F̂: c_skip = 1/(1 + s²), c_out = s/√(1 "
+            "+ s²), c_in = 1/√(1 + s²) at s = σ/α on x_t/α, for data of standard deviation 1 "
+            "(Karras et al. 2022)",
+            value=lambda x_0, eps, alpha, sigma: sigma * x_0 - alpha * eps,
+            image=lambda x, f, alpha, sigma: alpha * x + sigma * f,
+            error_ratio=lambda snr: snr + 1,
+        ),
     },
     contract="""A harness.diffusion.objective.Target of three functions of tensors, with alpha and
 sigma numbers or tensors that broadcast to the images:
 
     value(x_0, eps, alpha, sigma) -> what the network should say of x_t = alpha x_0 + sigma eps
     image(x_t, prediction, alpha, sigma) -> the x_0 that the prediction means
-    error_ratio(snr) -> squared error of the target over squared error of x_0""",
+    error_ratio(snr) -> squared error of the target over squared error of x_0
+
+With needs_signal=True it is refused where a schedule ends in pure noise.""",
     record=Target,
 )
 
@@ -103,9 +127,28 @@ def sigmoid(
     return log_snr.exp() * torch.sigmoid(bias - log_snr)
 
 
+@about(formula="weight SNR + 1 on |x̂₀ − x₀|², which is 1 on |v̂ − v|² (Salimans & Ho 2022)")
+def snr_plus_one(log_snr: torch.Tensor) -> torch.Tensor:
+    """SNR + 1 on the squared error of the image: 1 on that of v, or of EDM's F (Salimans & Ho 2022)."""
+    return log_snr.exp() + 1
+
+
+@about(formula="weight (1 + √SNR)² on |x̂₀ − x₀|², which is 1 on |û − u|² (Lipman et al. 2023)")
+def flow(log_snr: torch.Tensor) -> torch.Tensor:
+    """Weight 1 on the squared error of rectified flow's velocity u (Lipman et al. 2023)."""
+    return (1 + (log_snr / 2).exp()) ** 2
+
+
 WEIGHTINGS = Registry(
     "weighting",
-    {"simple": simple, "min_snr": min_snr, "truncated_snr": truncated_snr, "sigmoid": sigmoid},
+    {
+        "simple": simple,
+        "min_snr": min_snr,
+        "truncated_snr": truncated_snr,
+        "sigmoid": sigmoid,
+        "snr_plus_one": snr_plus_one,
+        "flow": flow,
+    },
     given=("log_snr",),
     contract="""A function:
 
@@ -158,11 +201,11 @@ LOSSES = Registry(
 
 def check_target(target: str, schedule: Schedule) -> None:
     """Raises BadOption where this target cannot tell the image under this schedule."""
-    if target == "noise" and schedule.ends_in_pure_noise:
+    if TARGETS[target].needs_signal and schedule.ends_in_pure_noise:
         raise BadOption(
-            "target 'noise' cannot be used with zero terminal SNR: at t = 1 no signal is left, so "
-            "knowing the noise tells nothing of the image (it would be divided by 0). Use "
-            "target 'velocity' or 'image'."
+            f"target '{target}' cannot be used with zero terminal SNR: at t = 1 no signal is left, "
+            "so what it predicts tells nothing of the image (it would be divided by 0). Use target "
+            "'velocity', 'image' or 'flow'."
         )
 
 

@@ -28,6 +28,7 @@ Numbers = tuple[float, ...]
 @dataclass(eq=False)
 class Spacing:
     """A rule for times, the numbers of steps it can make and the schedules it can be made for.
+    One that picks `from_table` makes no more steps than the schedule's table has.
 
     Called with (schedule, steps, dtype=float64, **options) it gives a tensor [steps + 1] that
     falls from the first time to 0. Raises BadOption where the rule cannot give that.
@@ -36,7 +37,7 @@ class Spacing:
     rule: Rule
     formula: str
     fewest: int
-    most: int | None
+    from_table: bool
     from_signal: bool
     check: Rule | None
 
@@ -53,25 +54,26 @@ class Spacing:
                 f"spacing '{name}' needs at least {self.fewest} steps, not {steps}. Use more, or "
                 "spacing 'trailing'."
             )
-        if self.most is not None and steps > self.most:
-            raise BadOption(
-                f"spacing '{name}' picks from a table of {self.most} times: {steps} steps are more "
-                "than it has. Use spacing 'uniform', which takes any number."
-            )
 
-    def check_schedule(self, schedule: Schedule) -> None:
-        """Raises BadOption where there are no such times for this schedule."""
+    def check_schedule(self, schedule: Schedule, steps: int = 1) -> None:
+        """Raises BadOption where there are no such times, or not so many, for this schedule."""
+        name = self.rule.__name__
         if self.from_signal and schedule.ends_in_pure_noise:
             raise BadOption(
-                f"spacing '{self.rule.__name__}' cannot begin where no signal is left (zero "
-                "terminal SNR): log SNR is infinite there. Use spacing 'trailing' or 'angle'."
+                f"spacing '{name}' cannot begin where no signal is left (zero terminal SNR): log "
+                "SNR is infinite there. Use spacing 'uniform', 'trailing' or 'angle'."
+            )
+        if self.from_table and steps > (most := table_of(schedule)):
+            raise BadOption(
+                f"spacing '{name}' picks from a table of {most} times: {steps} steps are more than "
+                "it has. Use spacing 'uniform', which takes any number."
             )
 
     def __call__(
         self, schedule: Schedule, steps: int, dtype: torch.dtype | None = None, **options: Any
     ) -> torch.Tensor:
         self.check_steps(steps, **options)
-        self.check_schedule(schedule)
+        self.check_schedule(schedule, steps)
         rule = [*self.rule(schedule, steps, **options), 0.0]
         times = torch.tensor(rule, dtype=dtype or torch.float64)
         if not bool((times.diff() < 0).all()):
@@ -86,14 +88,19 @@ def spacing(
     *,
     formula: str = "",
     fewest: int = 1,
-    most: int | None = None,
+    from_table: bool = False,
     from_signal: bool = False,
     check: Rule | None = None,
 ) -> Callable[[Rule], Spacing]:
-    """Makes a rule a spacing that refuses step counts outside these bounds; `from_signal` one that
-    refuses schedules with zero terminal SNR; `check(steps, **options)` may refuse more. The
-    formula, as in a paper, is for the page."""
-    return lambda rule: Spacing(rule, formula, fewest, most, from_signal, check)
+    """Makes a rule a spacing that refuses fewer steps than these; `from_table` one that refuses
+    more than the schedule's table has; `from_signal` one that refuses schedules with zero terminal
+    SNR; `check(steps, **options)` may refuse more. The formula, as in a paper, is for the page."""
+    return lambda rule: Spacing(rule, formula, fewest, from_table, from_signal, check)
+
+
+def table_of(schedule: Schedule) -> int:
+    """T: the steps of the schedule's table; of one that is a formula, the usual number."""
+    return schedule.table_steps or T
 
 
 @spacing(formula="t_k = 1 − k/N")
@@ -103,37 +110,43 @@ def uniform(schedule: Schedule, steps: int) -> Sequence[float]:
 
 
 @spacing(
-    formula="t_k = (⌊T/N⌋ (N − 1 − k) + 1)/T, which never starts at pure noise", fewest=2, most=T
+    formula="t_k = (⌊T/N⌋ (N − 1 − k) + 1)/T, which never starts at pure noise",
+    fewest=2,
+    from_table=True,
 )
 def leading(schedule: Schedule, steps: int) -> Sequence[float]:
     """Every floor(T/N)-th table entry from the first: the DDPM and DDIM code; never starts at T.
 
-    From N = 501 on it starts below t = 0.5.
+    From N = T/2 + 1 on it starts below t = 0.5.
     """
+    T = table_of(schedule)
     return [((T // steps) * (steps - 1 - k) + 1) / T for k in range(steps)]
 
 
-@spacing(formula="t_k = round(T − kT/N)/T", most=T)
+@spacing(formula="t_k = round(T − kT/N)/T", from_table=True)
 def trailing(schedule: Schedule, steps: int) -> Sequence[float]:
     """Every (T/N)-th table entry from the last, rounded (Lin et al. 2024, table 2)."""
+    T = table_of(schedule)
     # Fractions round their exact value half to even; floats would round their own error.
     return [round(Fraction(T * (steps - k), steps)) / T for k in range(steps)]
 
 
-@spacing(formula="N even values from T to 1, rounded, over T", most=T)
+@spacing(formula="N even values from T to 1, rounded, over T", from_table=True)
 def linspace(schedule: Schedule, steps: int) -> Sequence[float]:
     """Even steps from the last table entry to the first, both included, rounded."""
     if steps == 1:
         return [1.0]
+    T = table_of(schedule)
     return [round(T - Fraction((T - 1) * k, steps - 1)) / T for k in range(steps)]
 
 
-@spacing(formula="t_k = (u_k² + 1)/T, u_k even from √(0.8 T) down to 0", fewest=2, most=T)
+@spacing(formula="t_k = (u_k² + 1)/T, u_k even from √(0.8 T) down to 0", fewest=2, from_table=True)
 def quadratic(schedule: Schedule, steps: int) -> Sequence[float]:
     """Squares of even steps, dense near the image, from t = 0.801 (Song et al. 2021, CIFAR-10).
 
     Not rounded to the table, where small steps would collide.
     """
+    T = table_of(schedule)
     root = (0.8 * T) ** 0.5
     return [((root * (1 - k / (steps - 1))) ** 2 + 1) / T for k in range(steps)]
 
@@ -200,7 +213,7 @@ def _evenly(
     to 0, which is then the end of the last of N even steps.
     """
     is_finite = bool(schedule.log_snr(torch.zeros(1, dtype=torch.float64)).isfinite())
-    last_time = 0.0 if is_finite else 1 / T
+    last_time = 0.0 if is_finite else 1 / table_of(schedule)
     ends = torch.tensor([1.0, last_time], dtype=torch.float64)
     first, last = schedule.log_snr(ends).tolist()
     share = torch.arange(steps, dtype=torch.float64) / max(1, steps if is_finite else steps - 1)

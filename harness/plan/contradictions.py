@@ -24,6 +24,9 @@ def contradictions(
     for spacing, steps in dict.fromkeys((cell.spacing, cell.steps) for cell in cells):
         if told := refusal(SPACINGS[spacing.name], "check_steps", steps, **spacing.keywords):
             yield told if steps in own_steps else f"{told} (in include)"
+    for path in dict.fromkeys((cell.sample_schedule, cell.spacing, cell.steps) for cell in cells):
+        if told := path_refused(*path):
+            yield told if path[-1] in own_steps else f"{told} (in include)"
     under = {
         (cell.training.target, schedule)
         for cell in cells
@@ -44,23 +47,26 @@ def contradictions(
 
 
 def starts_refused(cells: Collection[Cell]) -> Iterator[str]:
-    """Spacings and samplers that cannot begin where no signal is left."""
+    """Samplers that cannot begin where no signal is left."""
     steps_of: dict[tuple[Part, Part, str], dict[int, None]] = {}
     for cell in cells:
         if made_schedule(cell.sample_schedule).ends_in_pure_noise:
             path = cell.sample_schedule, cell.spacing, cell.sampler.name
             steps_of.setdefault(path, {})[cell.steps] = None
     for (schedule, spacing, sampler), steps in steps_of.items():
-        if told := refusal(SPACINGS[spacing.name], "check_schedule", made_schedule(schedule)):
-            yield told
-        elif refusal(SAMPLERS[sampler], "check_start", -math.inf):
+        if refusal(SAMPLERS[sampler], "check_start", -math.inf):
             # Until one is refused: the times of ten thousand numbers of steps take minutes.
             refusals = (start_refused(schedule, spacing, each, sampler) for each in steps)
             yield from islice(filter(None, refusals), 1)
 
 
+def path_refused(schedule: Part, spacing: Part, steps: int) -> str:
+    return refusal(SPACINGS[spacing.name], "check_schedule", made_schedule(schedule), steps)
+
+
 def start_refused(schedule: Part, spacing: Part, steps: int, sampler: str) -> str:
-    if refusal(SPACINGS[spacing.name], "check_steps", steps, **spacing.keywords):
+    is_no_path = refusal(SPACINGS[spacing.name], "check_steps", steps, **spacing.keywords)
+    if is_no_path or path_refused(schedule, spacing, steps):
         return ""  # and that is told as such
     return refusal(SAMPLERS[sampler], "check_start", first_log_snr(schedule, spacing, steps))
 

@@ -51,11 +51,6 @@ def times_of(schedule, spacing, steps):
     return SPACINGS[spacing](schedule, steps)
 
 
-@pytest.fixture(params=SCHEDULES.names())
-def schedule(request):
-    return SCHEDULES[request.param]()
-
-
 # DDIM.
 
 

@@ -11,7 +11,7 @@ from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 
 SHAPE = (6, 1, 3, 3)
-TARGET_NAMES = ["noise", "image", "velocity"]
+TARGET_NAMES = ["noise", "image", "velocity", "flow", "edm"]
 
 
 def normal(*shape, seed=0, dtype=torch.float64):
@@ -22,12 +22,7 @@ def time(t):
     return torch.tensor(t, dtype=torch.float64)
 
 
-@pytest.fixture(params=SCHEDULES.names())
-def schedule(request):
-    return SCHEDULES[request.param]()
-
-
-# One denoiser, said in three ways.
+# One denoiser, said in the words of each target.
 
 
 def spoken_as(name):
@@ -40,7 +35,8 @@ def spoken_as(name):
         alpha, sigma = torch.sigmoid(known).sqrt(), torch.sigmoid(-known).sqrt()
         x_0 = torch.tanh(exact + known / 10)
         eps = (exact - alpha * x_0) / sigma
-        said = {"noise": eps, "image": x_0, "velocity": alpha * eps - sigma * x_0}
+        said = {"noise": eps, "image": x_0, "velocity": alpha * eps - sigma * x_0,
+                "flow": eps - x_0, "edm": sigma * x_0 - alpha * eps}  # fmt: skip
         return said[name].to(x.dtype)
 
     return network

@@ -20,6 +20,13 @@ EXTREMES = [
     ("sigmoid", {"tau": 10.0}),
     ("laplace", {"b": 0.1, "mu": 4.0}),
     ("laplace", {"b": 1.0, "mu": -4.0}),
+    ("quad", {"beta_end": 0.02, "T": 10_000}),
+    ("linear", {"T": 2}),
+    ("signal_linear", {"max_signal": 1.0, "min_signal": 1e-6}),
+    ("noise_linear", {"max_signal": 1.0, "min_signal": 1e-6}),
+    ("normal", {"mean": 4.0, "std": 3.5}),
+    ("normal", {"mean": -4.0, "std": 0.1}),
+    ("log_snr_linear", {"max_log_snr": 20.0, "min_log_snr": -20.0}),
     ("shifted_cosine", {"image_size": 1}),
     ("shifted_cosine", {"image_size": 16_384}),
 ]
@@ -32,6 +39,8 @@ def test_every_sampler_gives_numbers(name, options, spacing):
     schedule = SCHEDULES[name](**options)
     x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for steps in (3, 10, 100):
+        if spacing != "uniform" and steps > (schedule.table_steps or steps):
+            continue
         times = SPACINGS[spacing](schedule, steps)
         for sampler in SAMPLERS:
             for eta in (0.0, 1.0) if sampler == "ddim" else (None,):
@@ -57,6 +66,18 @@ def test_every_schedule_falls_and_finds_its_times_again(name, options):
 def test_a_sigmoid_that_its_floor_would_flatten_is_refused(options):
     with pytest.raises(BadOption, match="tau of at most 30"):
         SCHEDULES["sigmoid"](**options)
+
+
+@pytest.mark.parametrize("shift", [0.01, 1.0, 100.0])
+def test_flow_falls_and_finds_its_times_again_however_it_is_shifted(shift):
+    schedule, times = SCHEDULES["flow"](shift=shift), torch.linspace(0, 1, 1001).double()
+    assert (schedule.log_snr(times).diff() < 0).all()
+    torch.testing.assert_close(schedule.t(schedule.log_snr(times)), times, rtol=0, atol=1e-9)
+
+
+def test_more_steps_of_large_betas_than_leave_a_signal_are_refused():
+    with pytest.raises(BadOption, match="Use fewer steps T, or smaller beta_start and beta_end"):
+        SCHEDULES["linear"](T=10_000, beta_end=0.2)
 
 
 @pytest.mark.parametrize("name", ["linear", "scaled_linear"])

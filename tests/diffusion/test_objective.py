@@ -20,18 +20,23 @@ def time(t):
     return torch.tensor(t, dtype=torch.float64)
 
 
-@pytest.fixture(params=SCHEDULES.names())
-def schedule(request):
-    return SCHEDULES[request.param]()
-
-
 # What a target is, in the words of the papers.
 
 PREDICTION = {
     "noise": lambda x_0, eps, alpha, sigma: eps,
     "image": lambda x_0, eps, alpha, sigma: x_0,
     "velocity": lambda x_0, eps, alpha, sigma: alpha * eps - sigma * x_0,
+    "flow": lambda x_0, eps, alpha, sigma: eps - x_0,  # Lipman et al. 2023
+    "edm": lambda x_0, eps, alpha, sigma: edm_training_target(x_0, eps, alpha, sigma),
 }
+
+
+def edm_training_target(x_0, eps, alpha, sigma):
+    """(y - c_skip (y + n)) / c_out with data of standard deviation 1, n = s eps of the noise level
+    s = sigma / alpha (Karras et al. 2022, eq. 8 and table 1)."""
+    s = sigma / alpha
+    c_skip, c_out = 1 / (s**2 + 1), s * 1 / (1 + s**2) ** 0.5
+    return (x_0 - c_skip * (x_0 + s * eps)) / c_out
 
 
 @pytest.mark.parametrize("name", PREDICTION)
@@ -62,6 +67,18 @@ def test_the_errors_of_a_target_and_of_the_image_have_the_ratio_it_says(name):
         assert (1e-6 / error).item() == pytest.approx(ratio.item(), rel=1e-9)
 
 
+def test_the_prediction_of_edm_means_the_denoiser_of_the_paper_and_is_minus_v():
+    y, n, f = normal(*SHAPE), normal(*SHAPE, seed=1), normal(*SHAPE, seed=2)
+    for s in (0.02, 0.5, 3.0, 80.0):  # sigma of Karras et al. 2022, eq. 7, with sigma_data = 1
+        c_skip, c_out, c_in = 1 / (s**2 + 1), s / (s**2 + 1) ** 0.5, 1 / (s**2 + 1) ** 0.5
+        alpha, sigma = c_in, s * c_in  # on the unit circle
+        x = alpha * y + sigma * n
+        torch.testing.assert_close(c_in * (y + s * n), x)  # what the network is shown
+        paper = c_skip * (y + s * n) + c_out * f
+        torch.testing.assert_close(TARGETS["edm"].image(x, f, alpha, sigma), paper)
+        torch.testing.assert_close(TARGETS["velocity"].image(x, -f, alpha, sigma), paper)
+
+
 # Weightings: the weight on the mean squared error of each target, SNR = abar / (1 - abar).
 
 
@@ -74,6 +91,20 @@ WEIGHTS = {
         "noise": lambda snr: 1,
         "image": lambda snr: snr,
         "velocity": lambda snr: snr / (snr + 1),
+    },
+    "snr_plus_one": {  # Salimans & Ho 2022, section 4; EDM's lambda(s) = (s^2 + 1) / s^2
+        "noise": lambda snr: 1 + 1 / snr,
+        "image": lambda snr: snr + 1,
+        "velocity": lambda snr: 1,
+        "flow": lambda snr: (snr + 1) / (1 + snr**0.5) ** 2,
+        "edm": lambda snr: 1,
+    },
+    "flow": {
+        "noise": lambda snr: (1 + snr**-0.5) ** 2,
+        "image": lambda snr: (1 + snr**0.5) ** 2,
+        "velocity": lambda snr: (1 + snr**0.5) ** 2 / (snr + 1),
+        "flow": lambda snr: 1,
+        "edm": lambda snr: (1 + snr**0.5) ** 2 / (snr + 1),
     },
     "min_snr": {
         "noise": lambda snr: min(snr, 5) / snr,
@@ -91,6 +122,9 @@ WEIGHTS = {
         "velocity": lambda snr: snr / (snr + 1) * s(-math.log(snr)),
     },
 }
+
+
+TABLED = [(name, target) for name, weights in WEIGHTS.items() for target in weights]
 
 
 def weights_on(target_name, weighting, schedule, t, *loss):
@@ -111,8 +145,7 @@ def weights_on(target_name, weighting, schedule, t, *loss):
     return losses.tolist()
 
 
-@pytest.mark.parametrize("target_name", PREDICTION)
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize(("name", "target_name"), TABLED)
 def test_a_weighting_means_what_the_table_says_for_each_target(schedule, name, target_name):
     t = time([0.001, 0.01, 0.1, 0.3, 0.5, 0.8, 0.99])
     snr = (schedule.alpha(t) ** 2 / schedule.sigma(t) ** 2).tolist()
@@ -124,8 +157,7 @@ def test_a_weighting_means_what_the_table_says_for_each_target(schedule, name, t
 # Losses: the absolute error takes the root of the weight of the squared one.
 
 
-@pytest.mark.parametrize("target_name", PREDICTION)
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize(("name", "target_name"), TABLED)
 def test_on_absolute_errors_the_root_of_the_table_is_the_weight(schedule, name, target_name):
     t = time([0.001, 0.1, 0.5, 0.99])
     snr = (schedule.alpha(t) ** 2 / schedule.sigma(t) ** 2).tolist()
@@ -152,12 +184,12 @@ def losses_of_one_denoiser(target_name, weighting, schedule, t, loss):
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_for_one_denoiser_the_weighted_loss_is_the_same_whatever_the_target(schedule, name, loss):
     t = time([0.001, 0.01, 0.1, 0.3, 0.5, 0.8, 0.99])
-    noise, image, velocity = (
+    image, *others = (
         losses_of_one_denoiser(target_name, WEIGHTINGS[name], schedule, t, loss)
-        for target_name in ("noise", "image", "velocity")
+        for target_name in ("image", "noise", "velocity", "flow", "edm")
     )
-    torch.testing.assert_close(noise, image, rtol=1e-6, atol=0)
-    torch.testing.assert_close(velocity, image, rtol=1e-6, atol=0)
+    for other in others:
+        torch.testing.assert_close(other, image, rtol=1e-6, atol=0)
 
 
 def test_the_losses_are_the_means_of_squares_and_of_sizes():
@@ -186,7 +218,7 @@ def test_the_losses_are_the_means_of_squares_and_of_sizes():
 def test_training_under_zero_terminal_snr_meets_no_infinity(loss):
     for table in ("linear", "scaled_linear", "cosine_discrete"):
         schedule, t = SCHEDULES[table](zero_terminal_snr=True), time([0.001, 0.5, 0.999, 1.0])
-        for target_name in ("image", "velocity"):
+        for target_name in ("image", "velocity", "flow"):
             for name in WEIGHTINGS:
                 weights = weights_on(target_name, WEIGHTINGS[name], schedule, t, LOSSES[loss])
                 assert all(math.isfinite(weight) for weight in weights)

@@ -20,11 +20,6 @@ def sampler(request):
     return SAMPLERS[request.param]
 
 
-@pytest.fixture(params=SCHEDULES.names())
-def schedule(request):
-    return SCHEDULES[request.param]()
-
-
 def some_image(x, t):
     """An estimate of x_0 that is not linear in x and depends on the time."""
     return torch.tanh(1.3 * x + t) + 0.2 * torch.cos(3 * x)

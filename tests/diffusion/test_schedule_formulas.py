@@ -1,6 +1,7 @@
 """Each schedule against the betas and formulas of its paper, typed here again."""
 
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -131,13 +132,14 @@ def test_cosine_defaults_to_the_signal_rates_of_the_example():
     assert schedule.alpha(tensor([0.0, 1.0])).tolist() == pytest.approx([0.95, 0.02], abs=1e-14)
 
 
+@pytest.mark.parametrize("name", ["cosine", "signal_linear", "noise_linear"])
 @pytest.mark.parametrize(
     "rates", [(0.5, 0.5), (0.02, 0.95), (0.95, 0.0), (1.5, 0.02), (0.95, -0.1), (math.nan, 0.02)]
 )
-def test_cosine_refuses_signal_rates_out_of_order(rates):
+def test_signal_rates_out_of_order_are_refused(name, rates):
     most, least = rates
     with pytest.raises(BadOption, match="0 < min_signal < max_signal <= 1"):
-        SCHEDULES["cosine"](max_signal=most, min_signal=least)
+        SCHEDULES[name](max_signal=most, min_signal=least)
 
 
 # sigmoid: Jabri et al. 2022, algorithm 1.
@@ -228,6 +230,98 @@ def test_shifted_cosine_gives_larger_images_more_noise(side, middle):
 
 def test_shifted_cosine_is_for_64_pixels_unless_told_otherwise():
     assert log_snr(SCHEDULES["shifted_cosine"](), 0.5) == pytest.approx(0, abs=1e-12)
+
+
+# quad: the code of Song et al. 2021; any number of steps.
+
+
+@pytest.mark.parametrize("steps", [1000, 50, 4000])
+def test_quad_is_the_product_of_the_squares_of_even_roots_of_linears_ends(steps):
+    first, last = 0.0001**0.5, 0.02**0.5
+    product, expected = 1.0, []
+    for i in range(steps):
+        product *= 1 - (first + (last - first) * i / (steps - 1)) ** 2
+        expected.append(math.sqrt(product))
+    at = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+    torch.testing.assert_close(SCHEDULES["quad"](T=steps).alpha(at), tensor(expected))
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+@pytest.mark.parametrize("steps", [10, 300, 4000])
+def test_a_table_of_another_number_of_steps_has_the_betas_of_diffusers(name, steps):
+    ends = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012)}.get(name, (0.1, 0.2))
+    theirs = DDPMScheduler(steps, *ends, beta_schedule=name).betas.double()
+    ours = SCHEDULES["cosine_discrete" if name == "squaredcos_cap_v2" else name](T=steps)
+    assert ours.table_steps == steps
+    torch.testing.assert_close(ours.betas(), theirs, rtol=0, atol=6e-8)  # rounded to float32
+    at = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+    torch.testing.assert_close(ours.alpha(at) ** 2, (1 - ours.betas()).cumprod(0))
+    zero = SCHEDULES["linear"](T=steps, zero_terminal_snr=True)
+    assert zero.alpha(tensor([1 / steps, 1.0])).tolist() == pytest.approx([0.9999**0.5, 0])
+
+
+# signal_linear and noise_linear: the rates of `cosine` at both ends, even in between.
+
+
+@pytest.mark.parametrize("ends", [(0.95, 0.02), (1.0, 1e-4)], ids=str)
+def test_one_of_the_rates_moves_evenly_between_its_ends(ends):
+    most, least = ends
+    t = torch.linspace(0, 1, 101, dtype=torch.float64)
+    alpha = SCHEDULES["signal_linear"](max_signal=most, min_signal=least).alpha(t)
+    torch.testing.assert_close(alpha, (1 - t) * most + t * least, rtol=1e-12, atol=0)
+    sigma = SCHEDULES["noise_linear"](max_signal=most, min_signal=least).sigma(t)
+    first, last = math.sqrt(1 - most**2), math.sqrt(1 - least**2)
+    torch.testing.assert_close(sigma, (1 - t) * first + t * last, rtol=1e-12, atol=1e-14)
+    rates = SCHEDULES["noise_linear"](max_signal=most, min_signal=least)
+    assert rates.alpha(t)[[0, -1]].tolist() == pytest.approx(ends, rel=1e-12)
+
+
+# log_snr_linear: Kingma et al. 2021, the learned schedule before it has learned.
+
+
+def test_log_snr_linear_falls_evenly():
+    schedule = SCHEDULES["log_snr_linear"]()
+    for t in [0.0, *INSIDE, 1.0]:
+        assert log_snr(schedule, t) == pytest.approx(13.3 - 18.3 * t, rel=1e-12, abs=1e-12)
+
+
+def test_log_snr_linear_refuses_ends_out_of_order():
+    with pytest.raises(BadOption, match="needs min_log_snr < max_log_snr"):
+        SCHEDULES["log_snr_linear"](max_log_snr=-3.0, min_log_snr=-3.0)
+
+
+# normal: EDM's density and SD3's, by the quantiles of Python's own normal distribution.
+
+
+@pytest.mark.parametrize("t", [0.001, 0.2, 0.5, 0.9, 0.999])
+def test_normal_is_the_density_of_edm_and_of_sd3(t):
+    noise = NormalDist(-1.2, 1.2).inv_cdf(t)  # ln sigma, Karras et al. 2022, table 1
+    assert log_snr(SCHEDULES["normal"](), t) == pytest.approx(-2 * noise, abs=1e-9)
+    u = NormalDist(0.5, 0.6).inv_cdf(t)  # Esser et al. 2024, eq. 19: logit of flow's t
+    at = 1 / (1 + math.exp(-u))
+    logit_normal = SCHEDULES["normal"](mean=-1.0, std=1.2)
+    assert log_snr(logit_normal, t) == pytest.approx(2 * math.log((1 - at) / at), abs=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"mean": -4.0, "std": 3.5}, {"std": 0.1}], ids=str)
+def test_normal_is_cut_where_its_quantiles_go_on_to_infinity(options):
+    schedule = SCHEDULES["normal"](**options)
+    first, last = schedule.log_snr(tensor([0.0, 1.0])).tolist()
+    assert first == -last >= 15
+    assert (schedule.log_snr(torch.linspace(0, 1, 100_001).double()).diff() < 0).all()
+
+
+# flow: Lipman et al. 2023; Liu et al. 2023; the shift of Esser et al. 2024, eq. 23.
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0, 0.2])
+def test_flow_is_the_straight_path_on_the_unit_circle(shift):
+    schedule = SCHEDULES["flow"](shift=shift)
+    for t in [0.0, *INSIDE, 1.0]:
+        u = shift * t / (1 + (shift - 1) * t)
+        length = math.hypot(1 - u, u)
+        assert schedule.alpha(tensor(t)).item() == pytest.approx((1 - u) / length, rel=1e-12)
+        assert schedule.sigma(tensor(t)).item() == pytest.approx(u / length, rel=1e-12)
 
 
 # Options.

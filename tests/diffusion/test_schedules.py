@@ -186,5 +186,5 @@ def test_between_two_entries_the_logarithm_of_abar_is_interpolated(table):
 
 
 def test_only_the_tables_have_a_number_of_steps():
-    assert TABLES == ["cosine_discrete", "linear", "scaled_linear"]
+    assert TABLES == ["cosine_discrete", "linear", "quad", "scaled_linear"]
     assert {SCHEDULES[name]().table_steps for name in TABLES} == {1000}

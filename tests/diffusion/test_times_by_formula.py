@@ -9,19 +9,15 @@ from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.errors import BadOption
 
-INFINITE_AT_ZERO = ["linear", "scaled_linear", "cosine_discrete", "sigmoid"]
-FINITE_AT_ZERO = ["cosine", "laplace", "shifted_cosine"]
+INFINITE_AT_ZERO = ["linear", "quad", "scaled_linear", "cosine_discrete", "sigmoid", "flow"]
+FINITE_AT_ZERO = ["cosine", "laplace", "log_snr_linear", "noise_linear", "normal",
+                  "shifted_cosine", "signal_linear"]  # fmt: skip
 TO_PURE_NOISE = [name for name in SCHEDULES if SCHEDULES[name]().table_steps]
 NUMBERS = [2, 3, 10, 61]
 
 
 def tensor(value):
     return torch.tensor(value, dtype=torch.float64)
-
-
-@pytest.fixture(params=SCHEDULES.names())
-def schedule(request):
-    return SCHEDULES[request.param]()
 
 
 def ends_of(schedule):

@@ -34,6 +34,13 @@ def pair(request):
     return plain, SCHEDULES[request.param](zero_terminal_snr=True)
 
 
+@pytest.fixture(params=[*TABLES, "flow"])
+def to_noise(request):
+    """A schedule that ends in pure noise."""
+    options = {} if request.param == "flow" else {"zero_terminal_snr": True}
+    return SCHEDULES[request.param](**options)
+
+
 # The schedule.
 
 
@@ -91,45 +98,42 @@ def test_in_all_other_cells_the_logarithm_of_abar_is_interpolated(pair):
     )
 
 
-def test_only_with_the_option_does_a_schedule_end_in_pure_noise(pair):
+def test_only_flow_ends_in_pure_noise_without_the_option(pair):
     plain, schedule = pair
     assert schedule.ends_in_pure_noise
     assert not plain.ends_in_pure_noise
-    assert not any(SCHEDULES[name]().ends_in_pure_noise for name in SCHEDULES)
+    assert [name for name in SCHEDULES if SCHEDULES[name]().ends_in_pure_noise] == ["flow"]
 
 
 # What cannot begin there.
 
 
-def test_the_noise_says_nothing_of_the_image_where_no_signal_is_left(pair):
-    plain, schedule = pair
+def test_the_noise_says_nothing_of_the_image_where_no_signal_is_left(to_noise):
     with pytest.raises(BadOption) as refused:
-        check_target("noise", schedule)
+        check_target("noise", to_noise)
     assert "target 'noise' cannot be used with zero terminal SNR" in str(refused.value)
     assert "divided by 0" in str(refused.value)
-    assert "Use target 'velocity' or 'image'." in str(refused.value)
-    check_target("velocity", schedule)
-    check_target("image", schedule)
+    assert "Use target 'velocity', 'image' or 'flow'." in str(refused.value)
     for name in TARGETS:
-        check_target(name, plain)
+        check_target(name, SCHEDULES["cosine"]())
+        if name != "noise":
+            check_target(name, to_noise)
 
 
 @pytest.mark.parametrize("name", ["log_snr", "karras"])
-def test_even_steps_of_log_snr_cannot_begin_at_infinity(pair, name):
-    plain, schedule = pair
+def test_even_steps_of_log_snr_cannot_begin_at_infinity(to_noise, name):
     message = f"spacing '{name}' cannot begin where no signal is left .*'trailing' or 'angle'"
     with pytest.raises(BadOption, match=message):
-        SPACINGS[name].check_schedule(schedule)
+        SPACINGS[name].check_schedule(to_noise)
     with pytest.raises(BadOption, match=message):
-        SPACINGS[name](schedule, 10)
-    SPACINGS[name].check_schedule(plain)
+        SPACINGS[name](to_noise, 10)
+    SPACINGS[name].check_schedule(SCHEDULES["linear"]())
 
 
 @pytest.mark.parametrize("name", sorted(set(SPACINGS) - {"log_snr", "karras", "explicit"}))
-def test_all_other_spacings_can(pair, name):
-    _, schedule = pair
-    SPACINGS[name].check_schedule(schedule)
-    assert (SPACINGS[name](schedule, 20).diff() < 0).all()
+def test_all_other_spacings_can(to_noise, name):
+    SPACINGS[name].check_schedule(to_noise, 20)
+    assert (SPACINGS[name](to_noise, 20).diff() < 0).all()
 
 
 def sample(name, schedule, times, denoise, **options):
@@ -145,8 +149,8 @@ def sample(name, schedule, times, denoise, **options):
 
 
 @pytest.mark.parametrize("name", FROM_SIGNAL)
-def test_samplers_that_divide_by_the_signal_rate_refuse_to_begin_there(pair, name):
-    _, schedule = pair
+def test_samplers_that_divide_by_the_signal_rate_refuse_to_begin_there(to_noise, name):
+    schedule = to_noise
     with pytest.raises(BadOption) as refused:
         sample(name, schedule, FALLING, lambda x, t: x)
     assert f"sampler '{name}' divides by the signal rate" in str(refused.value)
@@ -174,8 +178,8 @@ def denoiser(schedule, target):
 @pytest.mark.parametrize("target", ["image", "velocity"])
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "linspace", "angle"])
 @pytest.mark.parametrize("name", FROM_NOISE)
-def test_all_other_samplers_begin_in_pure_noise(pair, name, spacing, target):
-    _, schedule = pair
+def test_all_other_samplers_begin_in_pure_noise(to_noise, name, spacing, target):
+    schedule = to_noise
     for steps in (1, 2, 3, 10):
         times = SPACINGS[spacing](schedule, steps)
         images = sample(name, schedule, times, denoiser(schedule, target))
@@ -185,16 +189,16 @@ def test_all_other_samplers_begin_in_pure_noise(pair, name, spacing, target):
 
 
 @pytest.mark.parametrize("name", sorted(set(FROM_NOISE) - {"ddpm", "ddpm_large", "dpmpp_2m_sde"}))
-def test_the_first_step_takes_all_that_is_there_for_noise(pair, name):
-    _, schedule = pair
+def test_the_first_step_takes_all_that_is_there_for_noise(to_noise, name):
+    schedule = to_noise
     s = tensor(0.83)
     x, x_0 = normal(8, seed=1), tensor(0.3)
     stepped = sample(name, schedule, FALLING[:2], lambda x, t: x_0)
     torch.testing.assert_close(stepped, schedule.alpha(s) * x_0 + schedule.sigma(s) * x)
 
 
-def test_dpmpp_2m_carries_nothing_on_from_infinitely_far_away(pair):
-    _, schedule = pair
+def test_dpmpp_2m_carries_nothing_on_from_infinitely_far_away(to_noise):
+    schedule = to_noise
     times, denoise = FALLING[:-1], denoiser(schedule, "image")
     x = sample("ddim", schedule, times[:2], denoise)
     expected = SAMPLERS["dpmpp_2m"](denoise, schedule, x, times[1:], lambda: None)
@@ -203,10 +207,10 @@ def test_dpmpp_2m_carries_nothing_on_from_infinitely_far_away(pair):
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_unipc_corrects_its_first_step_by_half_the_change_of_the_image_and_begins_there(
-    pair, order
+    to_noise, order
 ):
     # Its corrector of order 1 as h grows without end: e^-h is 0, B(h) is -1, the weight 1/2.
-    _, schedule = pair
+    schedule = to_noise
     times, denoise = FALLING[:-1], denoiser(schedule, "image")
     x, t = normal(8, seed=1), times[1]
     first = denoise(x, times[0])
