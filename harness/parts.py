@@ -13,6 +13,7 @@ from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
+from harness.diffusion.training_times import TIME_DENSITIES
 from harness.errors import PartFailed, UnknownName, legible, suggestion
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS
@@ -22,8 +23,8 @@ from harness.registry.signature import Option, shown
 
 # Those that a grid file names; the report's own stand beside them in `registries`.
 REGISTRIES: tuple[Registry[Any], ...] = (
-    SCHEDULES, SAMPLERS, SPACINGS, TARGETS, WEIGHTINGS, LOSSES, MODELS, DATASETS, EXTRACTORS,
-    METRICS,
+    SCHEDULES, SAMPLERS, SPACINGS, TARGETS, WEIGHTINGS, TIME_DENSITIES, LOSSES, MODELS, DATASETS,
+    EXTRACTORS, METRICS,
 )  # fmt: skip
 TEXT_WIDTH = 100
 

@@ -22,7 +22,7 @@ FIRST = ("kid", "fid", "fid_infinity")  # KID decides where it is there: it is u
 # What else may differ between trainings, or ways of sampling: it joins the label wherever it does,
 # so that nothing is averaged over unseen. The value of the first ones speaks for itself.
 OF_THE_TRAINING = {
-    "model": "", "scale": "scale ", "target": "", "weighting": "", "loss": "",
+    "model": "", "scale": "scale ", "target": "", "weighting": "", "times": "times ", "loss": "",
     "training_steps": "training steps ", "batch_size": "batch size ",
     "learning_rate": "learning rate ", "ema": "ema ",
 }  # fmt: skip

@@ -60,6 +60,7 @@ def parts_used(cell: Cell) -> Iterator[tuple[str, Part]]:
     yield from (("sampler", cell.sampler), ("spacing", cell.spacing))
     yield from (("target", Part(training.target)), ("weighting", training.weighting))
     yield from (("loss", Part(training.loss)), ("model", training.model))
+    yield ("time_density", training.times)
 
 
 def failures(parts: Iterable[tuple[str, Part]]) -> list[str]:

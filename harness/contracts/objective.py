@@ -1,5 +1,5 @@
 """What every target, weighting and loss must satisfy: of one and the same squared error, each is
-another view."""
+another view. And every density of training times."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from harness.diffusion.levels import levels
 from harness.diffusion.objective import LOG_SNR_LIMIT, LOSSES, TARGETS, WEIGHTINGS, Estimate
 from harness.diffusion.schedules import Schedule
 from harness.diffusion.times import SPACINGS
+from harness.diffusion.training_times import TIME_DENSITIES
 from harness.errors import Fault
 from harness.lazy import torch
 
@@ -74,6 +75,20 @@ def weights_off(bench: Bench, name: str) -> int:
     if weight.dtype != log_snr.dtype or not bool((weight > 0).any()):
         raise Fault(f"gives {weight.dtype} for {log_snr.dtype}, {int((weight > 0).sum())} above 0")
     return int((~(weight.isfinite() & (weight >= 0))).sum())
+
+
+def of_time_density(name: str, bench: Bench) -> Claims:
+    faults = partial(density_faults, bench, name)
+    yield check(bench, f"time_density {name}", "rises within 0 to 1 (faults)", 0, faults)
+
+
+def density_faults(bench: Bench, name: str) -> int:
+    u = torch.linspace(0, 1, 401, dtype=bench.dtype)
+    t: object = TIME_DENSITIES[name](u, **bench.options)
+    if not isinstance(t, torch.Tensor) or t.shape != u.shape:
+        raise Fault(f"gives no tensor of the shape of u, but {t!r:.60}")
+    inside = bool(((t >= 0) & (t <= 1)).all()) and bool((t[1:] > 0).all())
+    return sum([t.dtype != u.dtype, not inside, not bool((t.diff() >= 0).all())])
 
 
 def of_loss(name: str, bench: Bench) -> Claims:

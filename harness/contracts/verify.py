@@ -19,7 +19,7 @@ from harness.contracts.data import of_dataset
 from harness.contracts.extractors import of_extractor
 from harness.contracts.metrics import of_metric
 from harness.contracts.models import of_model
-from harness.contracts.objective import of_loss, of_target, of_weighting
+from harness.contracts.objective import of_loss, of_target, of_time_density, of_weighting
 from harness.contracts.samplers import of_sampler
 from harness.contracts.schedules import of_schedule, of_spacing
 from harness.data.datasets import DATASETS
@@ -27,6 +27,7 @@ from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
+from harness.diffusion.training_times import TIME_DENSITIES
 from harness.downloads import NotHereYet, no_downloads
 from harness.errors import Ended, MachineError, MissingPackage, reason_of
 from harness.execute import machine
@@ -53,6 +54,7 @@ CONTRACTS = {
     "sampler": Contract(SAMPLERS, of_sampler),
     "target": Contract(TARGETS, of_target),
     "weighting": Contract(WEIGHTINGS, of_weighting),
+    "time_density": Contract(TIME_DENSITIES, of_time_density),
     "loss": Contract(LOSSES, of_loss),
     "dataset": Contract(DATASETS, of_dataset, "float64"),
     "model": Contract(MODELS, of_model, "float32"),

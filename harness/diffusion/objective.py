@@ -129,7 +129,7 @@ def sigmoid(
 
 @about(formula="weight SNR + 1 on |x̂₀ − x₀|², which is 1 on |v̂ − v|² (Salimans & Ho 2022)")
 def snr_plus_one(log_snr: torch.Tensor) -> torch.Tensor:
-    """SNR + 1 on the squared error of the image: 1 on that of v, or of EDM's F (Salimans & Ho 2022)."""
+    """SNR + 1 on the squared error of the image, which is 1 on that of v (Salimans & Ho 2022)."""
     return log_snr.exp() + 1
 
 
@@ -207,14 +207,6 @@ def check_target(target: str, schedule: Schedule) -> None:
             "so what it predicts tells nothing of the image (it would be divided by 0). Use target "
             "'velocity', 'image' or 'flow'."
         )
-
-
-def training_times(schedule: Schedule, u: torch.Tensor) -> torch.Tensor:
-    """Training times from u uniform in [0, 1): {1..T}/T for a table, (0, 1] otherwise (Ho et al.
-    2020, Algorithm 1, line 3)."""
-    if schedule.table_steps is None:
-        return 1 - u
-    return ((u * schedule.table_steps).floor() + 1) / schedule.table_steps
 
 
 def training_losses(

@@ -119,16 +119,16 @@ def leading(schedule: Schedule, steps: int) -> Sequence[float]:
 
     From N = T/2 + 1 on it starts below t = 0.5.
     """
-    T = table_of(schedule)
-    return [((T // steps) * (steps - 1 - k) + 1) / T for k in range(steps)]
+    size = table_of(schedule)
+    return [((size // steps) * (steps - 1 - k) + 1) / size for k in range(steps)]
 
 
 @spacing(formula="t_k = round(T − kT/N)/T", from_table=True)
 def trailing(schedule: Schedule, steps: int) -> Sequence[float]:
     """Every (T/N)-th table entry from the last, rounded (Lin et al. 2024, table 2)."""
-    T = table_of(schedule)
+    size = table_of(schedule)
     # Fractions round their exact value half to even; floats would round their own error.
-    return [round(Fraction(T * (steps - k), steps)) / T for k in range(steps)]
+    return [round(Fraction(size * (steps - k), steps)) / size for k in range(steps)]
 
 
 @spacing(formula="N even values from T to 1, rounded, over T", from_table=True)
@@ -136,8 +136,8 @@ def linspace(schedule: Schedule, steps: int) -> Sequence[float]:
     """Even steps from the last table entry to the first, both included, rounded."""
     if steps == 1:
         return [1.0]
-    T = table_of(schedule)
-    return [round(T - Fraction((T - 1) * k, steps - 1)) / T for k in range(steps)]
+    size = table_of(schedule)
+    return [round(size - Fraction((size - 1) * k, steps - 1)) / size for k in range(steps)]
 
 
 @spacing(formula="t_k = (u_k² + 1)/T, u_k even from √(0.8 T) down to 0", fewest=2, from_table=True)
@@ -146,9 +146,9 @@ def quadratic(schedule: Schedule, steps: int) -> Sequence[float]:
 
     Not rounded to the table, where small steps would collide.
     """
-    T = table_of(schedule)
-    root = (0.8 * T) ** 0.5
-    return [((root * (1 - k / (steps - 1))) ** 2 + 1) / T for k in range(steps)]
+    size = table_of(schedule)
+    root = (0.8 * size) ** 0.5
+    return [((root * (1 - k / (steps - 1))) ** 2 + 1) / size for k in range(steps)]
 
 
 @spacing(

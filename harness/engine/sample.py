@@ -15,7 +15,7 @@ import torch
 from harness.diffusion.objective import outside
 from harness.diffusion.samplers import SAMPLERS, ddim, evaluations
 from harness.diffusion.schedules import SCHEDULES, Schedule
-from harness.diffusion.times import SPACINGS, trailing
+from harness.diffusion.times import SPACINGS, table_of, trailing
 from harness.engine.exact import ExactDenoiser
 from harness.engine.memory import in_halves, tried
 from harness.engine.network import Trained, log_snr_range, make_schedule
@@ -187,7 +187,8 @@ def sampling_path(cell: Cell) -> SamplingPath:
 def preview(trained: Trained, images: int = 2 * COLUMNS, steps: int = 20) -> bytes:
     """A small sheet by DDIM: how a training is coming along, as a PNG."""
     schedule = make_schedule(trained.training.schedule)
-    x, times = starting_noise(0, range(images), trained.shape), trailing(schedule, steps)
+    times = trailing(schedule, min(steps, table_of(schedule)))
+    x = starting_noise(0, range(images), trained.shape)
     with torch.inference_mode():
         denoise = trained.denoiser(schedule)
         x_0 = ddim(denoise, schedule, x.to(trained.device), times, lambda: torch.empty(0))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.images import ImageSet
-from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS, training_losses, training_times
+from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS, training_losses
 from harness.diffusion.schedules import Schedule
+from harness.diffusion.training_times import TIME_DENSITIES, training_times
 from harness.engine.compiled import Compiled, compiled
 from harness.engine.hyperparameters import (
     BETAS,
@@ -175,6 +176,7 @@ def step_of(
     data = torch.from_numpy(images.train).to(device)
     target = TARGETS[training.target]
     weighting = partial(WEIGHTINGS[training.weighting.name], **training.weighting.keywords)
+    density = partial(TIME_DENSITIES[training.times.name], **training.times.keywords)
     layout = memory_format(images.size, setting.precision, device)
     size, own = training.batch_size, share.of(training.batch_size)
 
@@ -183,7 +185,7 @@ def step_of(
         has its share of them. Returns the times of the batch and the losses of the share."""
         # Nothing here waits for a GPU, which is at work on the step before.
         draw = generator(Purpose.TRAINING, training.seed, state.step, 0)
-        t = training_times(setting.schedule, torch.from_numpy(draw.random(size)))
+        t = training_times(setting.schedule, torch.from_numpy(draw.random(size)), density)
         chosen = batch_at(state.step, training.seed, len(data), size)[own]
         chosen = chosen.to(device, non_blocking=True)
         batch = setting.scale.to_signal(data[chosen]).contiguous(memory_format=layout)

@@ -19,6 +19,7 @@ from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
+from harness.diffusion.training_times import TIME_DENSITIES
 from harness.errors import suggestion
 from harness.execute.machine import PRECISIONS
 from harness.metrics.distances import METRICS
@@ -26,7 +27,7 @@ from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
 from harness.registry import Registry
 from harness.registry.signature import Schema, shown
-from harness.work.cells import EXACT, Part, Scaling
+from harness.work.cells import EXACT, UNIFORM, Part, Scaling
 
 LONGEST_LIST = 10_000
 
@@ -206,6 +207,7 @@ LearningRate = Annotated[float, Field(gt=0, lt=10)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Target = Annotated[str, NameOf(TARGETS)]
 WeightingPart = Annotated[Part, PartOf(WEIGHTINGS)]
+TimesPart = Annotated[Part, PartOf(TIME_DENSITIES)]
 Loss = Annotated[str, NameOf(LOSSES)]
 
 
@@ -222,6 +224,7 @@ class RecipeAxes(Strict):
     learning_rate: OneOrMore[LearningRate] | None = None
     target: OneOrMore[Target] | None = None
     weighting: OneOrMore[WeightingPart] | None = None
+    times: OneOrMore[TimesPart] | None = None
     loss: OneOrMore[Loss] | None = None
     ema: OneOrMore[Decay] | None = None  # last: trainings that differ in it alone are neighbours
 
@@ -248,6 +251,9 @@ class TrainingFields(Strict):
     )
     weighting: OneOrMore[WeightingPart] = Field(
         "simple", validate_default=True, description="How much each time counts in the loss"
+    )
+    times: OneOrMore[TimesPart] = Field(
+        UNIFORM, validate_default=True, description="How the times to train at are distributed"
     )
     loss: OneOrMore[Loss] = Field(
         "mse", validate_default=True, description="Mean squared or mean absolute error"

@@ -296,6 +296,8 @@ def _packages_one_by_one() -> Iterator[tuple[str, list[EntryPoint], str]]:
 
 def plural(kind: str) -> str:
     """What an entry point's group calls the parts of a kind."""
+    if kind.endswith("ty"):
+        return f"{kind.removesuffix('y')}ies"
     return f"{kind}{'es' if kind.endswith('s') else 's'}"
 
 

@@ -19,6 +19,7 @@ from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
+from harness.diffusion.training_times import TIME_DENSITIES
 from harness.errors import PartFailed
 from harness.models.presets import MODELS
 from harness.registry import Registry
@@ -34,6 +35,7 @@ from harness.report.redaction import SHORTENED
 from harness.report.study_tables import by_steps, every_cell, quality, trainings
 from harness.report.tables import Table, heading, title_of, yes_or_no
 from harness.report.wording import called, count, listed, number, shown
+from harness.work.cells import UNIFORM
 from harness.work.results import Experiment
 
 LEAD = "quality_by_steps"  # the figure that shows the answer
@@ -287,6 +289,7 @@ def _formulae(study: Study) -> list[tuple[str, str, str]]:
         (MODELS, (training.model.name for training in trained)),
         (TARGETS, (training.target for training in trained)),
         (WEIGHTINGS, (one.training.weighting.name for one in study.trainings)),
+        (TIME_DENSITIES, {one.training.times.name for one in study.trainings} - {UNIFORM}),
         (LOSSES, (one.training.loss for one in study.trainings)),
     ]  # fmt: skip
     parts = [(registry, name) for registry, names in used for name in sorted({*names})]

@@ -14,6 +14,7 @@ from harness.diffusion.objective import LOG_SNR_LIMIT, LOSSES, TARGETS, WEIGHTIN
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
+from harness.diffusion.training_times import TIME_DENSITIES
 from harness.engine import hyperparameters as fixed
 from harness.errors import HarnessError
 from harness.metrics.features import EXTRACTORS
@@ -22,7 +23,7 @@ from harness.models.presets import MODELS, UNetShape
 from harness.registry import Registry
 from harness.report.tables import yes_or_no
 from harness.report.wording import count, listed, number, percent
-from harness.work.cells import FINGERPRINT, Part, Scaling, Training, distinct_trainings
+from harness.work.cells import FINGERPRINT, UNIFORM, Part, Scaling, Training, distinct_trainings
 
 LETTERS = {"abar": "α²", "alpha": "α", "beta": "β", "eps": "ε", "eta": "η", "sigma": "σ"}
 
@@ -118,12 +119,9 @@ def _network(study: Study, trained: list[Training]) -> Facts:
 
 
 def _objective(trained: list[Training]) -> Facts:
-    tables = {one.schedule.name: _table_steps(one.schedule.name) for one in trained}
-    times = {
-        f"uniform over i/{steps:,}, i = 1 to {steps:,}" if steps else "uniform over (0, 1]":
-        [name for name, each in tables.items() if each == steps]
-        for steps in dict.fromkeys(tables.values())
-    }  # fmt: skip
+    times: dict[str, dict[str, None]] = {}
+    for one in trained:
+        times.setdefault(_drawn(one.times, one.schedule), {})[str(one.schedule)] = None
     return {
         "target": _named(TARGETS, (one.target for one in trained)),
         "weighting": _with_words(WEIGHTINGS, (one.weighting for one in trained)),
@@ -200,9 +198,22 @@ def _shape(model: Part) -> object:
         return None
 
 
-def _table_steps(schedule: str) -> int | None:
-    is_here = schedule in SCHEDULES and not SCHEDULES.problem(schedule)
-    return getattr(SCHEDULES[schedule], "table_steps", None) if is_here else None
+def _drawn(times: Part, schedule: Part) -> str:
+    """How training times are drawn under a schedule: `uniform over (0, 1]`."""
+    steps = _table_steps(schedule)
+    if times.name == UNIFORM:
+        return f"uniform over i/{steps:,}, i = 1 to {steps:,}" if steps else "uniform over (0, 1]"
+    rounded = f", rounded up to i/{steps:,}" if steps else ""
+    return _with_words(TIME_DENSITIES, [times]) + rounded
+
+
+def _table_steps(schedule: Part) -> int | None:
+    """T of a table; None of another schedule, and of one that cannot be made here."""
+    try:
+        made = SCHEDULES.make(schedule.name, schedule.keywords)
+    except HarnessError:
+        return None
+    return getattr(made, "table_steps", None)
 
 
 def _with_words(registry: Registry[Any], parts: Iterable[Part]) -> str:

@@ -31,7 +31,7 @@ from harness.work.results import CellResult, Experiment, Measurement, Run, Train
 MOST_DISTANCES = 3  # more columns than these leave no room for the rest
 OTHER = "Fidelity, diversity and memorisation"
 # The settings that have a column where the cells differ in them.
-TRAINING_SETTINGS = ("scale", "target", "weighting", "loss_function", "training_steps",
+TRAINING_SETTINGS = ("scale", "target", "weighting", "times", "loss_function", "training_steps",
                      "batch_size", "learning_rate", "ema")  # fmt: skip
 SETTINGS = ("spacing", "clip", "model", *TRAINING_SETTINGS, "sampling_seed")
 

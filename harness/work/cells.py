@@ -20,9 +20,7 @@ EXACT = "exact"  # the model that is no network and needs no training
 RESULT_VERSION = 2  # raise it when a change to the code changes the results of the same work
 
 FINGERPRINT = 12  # letters of a fingerprint
-# Fields that came later, with what was done before: with that value they are not in the key, so
-# that earlier results stay those of the same work.
-ADDED = {"scale": "range"}
+UNIFORM = "uniform"  # the density of training times, before others could be asked for
 
 Scalar = bool | int | float | str
 OptionValue = Scalar | tuple[Scalar, ...]
@@ -74,6 +72,11 @@ class Part:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+# Fields that came later, with what was done before: with that value they are not in the key, so
+# that earlier results stay those of the same work.
+ADDED: Mapping[str, object] = {"scale": "range", "times": asdict(Part(UNIFORM))}
+
+
 @dataclass(frozen=True)
 class Work:
     """A piece of work that is named by its content."""
@@ -106,6 +109,7 @@ class Training(Work):
     ema: float  # decay of the average of the weights, per step
     precision: str
     loss: str = "mse"
+    times: Part = Part(UNIFORM)  # the density of the times that it is trained at
     named_sources: str = ""  # as Part.source, of a target and a loss of other packages
     data_fingerprint: str = ""  # sha256 of the images, once they have been looked at
     scale: Scaling = "range"  # in which units the network sees the images
@@ -124,7 +128,7 @@ class Training(Work):
         """What tells it from other work of the same names: the fingerprint of its images, and the
         sources of parts of other packages."""
         parts = {"data": self.data, "model": self.model, "schedule": self.schedule,
-                 "weighting": self.weighting}  # fmt: skip
+                 "weighting": self.weighting, "times": self.times}  # fmt: skip
         found = _sources(parts) | {
             "data_fingerprint": self.data_fingerprint[:FINGERPRINT],
             "named_sources": self.named_sources,
@@ -140,6 +144,7 @@ class Training(Work):
             **_named("schedule", self.schedule),
             "target": self.target,
             "weighting": str(self.weighting),
+            "times": str(self.times),
             "loss_function": self.loss,  # `loss` is the metric
             "seed": self.seed,
             "training_steps": self.training_steps,

@@ -11,11 +11,12 @@ from harness.work.cells import Cell, Param
 
 FILTER_FIELDS = [
     "data", "model", "schedule", "schedule_options", "seed", "target", "precision", "weighting",
-    "loss_function", "training_steps", "batch_size", "learning_rate", "ema", "scale",
+    "times", "loss_function", "training_steps", "batch_size", "learning_rate", "ema", "scale",
     "sample_schedule", "sample_schedule_options", "sampler", "sampler_options", "eta", "spacing",
     "spacing_options", "steps", "images", "sampling_seed", "clip", "extractor", "reference",
     "weights", "data_fingerprint", "extractor_fingerprint", "data_source", "model_source",
-    "schedule_source", "weighting_source", "sample_schedule_source", "sampler_source",
+    "schedule_source", "weighting_source", "times_source", "sample_schedule_source",
+    "sampler_source",
     "spacing_source", "extractor_source", "named_sources",
 ]  # fmt: skip
 

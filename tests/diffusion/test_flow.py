@@ -1,6 +1,7 @@
 """Flow matching: its Euler steps are DDIM under schedule `flow`, on the unit circle.
 
-Flow's own variable is y_t = (1 - t) x_0 + t eps; ours is y_t divided by the root of (1 - t)^2 + t^2.
+Flow's own variable is y_t = (1 - t) x_0 + t eps; ours is that divided by the root of (1 - t)^2 +
+t^2.
 """
 
 import math

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS, training_losses, training_times
+from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS, training_losses
 from harness.diffusion.schedules import SCHEDULES
+from harness.diffusion.training_times import training_times
 from harness.errors import BadOption
 
 SHAPE = (6, 1, 3, 3)
@@ -22,14 +23,6 @@ def time(t):
 
 # What a target is, in the words of the papers.
 
-PREDICTION = {
-    "noise": lambda x_0, eps, alpha, sigma: eps,
-    "image": lambda x_0, eps, alpha, sigma: x_0,
-    "velocity": lambda x_0, eps, alpha, sigma: alpha * eps - sigma * x_0,
-    "flow": lambda x_0, eps, alpha, sigma: eps - x_0,  # Lipman et al. 2023
-    "edm": lambda x_0, eps, alpha, sigma: edm_training_target(x_0, eps, alpha, sigma),
-}
-
 
 def edm_training_target(x_0, eps, alpha, sigma):
     """(y - c_skip (y + n)) / c_out with data of standard deviation 1, n = s eps of the noise level
@@ -37,6 +30,15 @@ def edm_training_target(x_0, eps, alpha, sigma):
     s = sigma / alpha
     c_skip, c_out = 1 / (s**2 + 1), s * 1 / (1 + s**2) ** 0.5
     return (x_0 - c_skip * (x_0 + s * eps)) / c_out
+
+
+PREDICTION = {
+    "noise": lambda x_0, eps, alpha, sigma: eps,
+    "image": lambda x_0, eps, alpha, sigma: x_0,
+    "velocity": lambda x_0, eps, alpha, sigma: alpha * eps - sigma * x_0,
+    "flow": lambda x_0, eps, alpha, sigma: eps - x_0,  # Lipman et al. 2023
+    "edm": edm_training_target,
+}
 
 
 @pytest.mark.parametrize("name", PREDICTION)

@@ -16,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from harness.diffusion.objective import TARGETS, WEIGHTINGS, training_losses, training_times
+from harness.diffusion.objective import TARGETS, WEIGHTINGS, training_losses
 from harness.diffusion.samplers import SAMPLERS
+from harness.diffusion.training_times import training_times
 from harness.engine import measure as measure_module
 from harness.engine import network as network_module
 from harness.engine import steps as steps_module

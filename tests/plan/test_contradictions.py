@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from harness.diffusion.samplers import SAMPLERS
 from harness.errors import GridError
 from harness.plan.grid import expand, load_grid
 from harness.work.cells import Part, distinct_trainings
@@ -47,8 +48,8 @@ def refusal(load):
 def test_noise_prediction_is_refused_where_no_signal_is_left(refusal, load, field):
     told = refusal(**{field: [ZERO]})
     assert "target 'noise' cannot be used with zero terminal SNR" in told
-    assert "Use target 'velocity' or 'image'" in told
-    for target in ("velocity", "image"):
+    assert "Use target 'velocity', 'image' or 'flow'" in told
+    for target in ("velocity", "image", "flow", "edm"):
         load(**{field: [ZERO]}, training={"target": target})
 
 
@@ -76,6 +77,33 @@ def test_a_sampler_that_divides_by_the_signal_is_refused_where_there_is_none(
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "linspace", "angle"])
 def test_the_other_samplers_begin_anywhere(load, sampler, spacing):
     load(schedules=[ZERO], training=VELOCITY, samplers=[sampler], spacing=[spacing])
+
+
+FLOW = {"schedules": ["flow"], "training": {"target": "flow"}}
+
+
+def test_flow_is_told_what_cannot_begin_at_pure_noise_and_what_can(load, refusal):
+    assert "Use target 'velocity', 'image' or 'flow'" in refusal(schedules=["flow"])
+    for spacing in ("log_snr", "karras"):
+        told = refusal(**FLOW, spacing=[spacing])
+        assert "Use spacing 'uniform', 'trailing' or 'angle'" in told
+    for sampler in SAMPLERS:
+        if SAMPLERS[sampler].from_signal:
+            told = refusal(**FLOW, samplers=[sampler], spacing=["uniform"])
+            assert f"sampler '{sampler}' divides by the signal rate" in told
+            load(**FLOW, samplers=[sampler], spacing=["leading"])
+            load(**FLOW, samplers=[sampler], spacing=[listed(0.99, 0.5)], steps=[2])
+        else:
+            load(**FLOW, samplers=[sampler], spacing=["uniform", "trailing", "angle"])
+
+
+def test_a_spacing_from_the_table_makes_no_more_steps_than_the_schedule_has(load, refusal):
+    fifty = {"name": "linear", "T": 50}
+    load(schedules=[fifty], spacing=["trailing", "leading"], steps=[50])
+    told = refusal(schedules=["cosine", fifty], spacing=["trailing"], steps=[50, 51])
+    assert "picks from a table of 50 times: 51 steps are more than it has" in told
+    load(schedules=[fifty], spacing=["uniform"], steps=[51])
+    load(schedules=[{"name": "linear", "T": 2000}], spacing=["trailing"], steps=[2000])
 
 
 def test_every_contradiction_is_told_at_once(refusal):

@@ -96,7 +96,7 @@ def test_each_schedule_has_its_formula_its_best_and_its_rank(text):
     cosine, linear = re.findall(r"^- \*\*(?:cosine|linear):\*\* .*", text, flags=re.M)
     assert "θ(t) = (1 − t) arccos(max_signal)" in cosine
     assert "cosine with ddpm at 50 steps. Rank 1 of 2, and ahead in 8 of 8 pairs" in cosine
-    assert "β grows evenly over 1,000 steps" in linear
+    assert "β grows evenly over T steps, 1,000 unless said otherwise" in linear
     assert "Rank 2 of 2, and ahead in 0 of 8 pairs" in linear
 
 

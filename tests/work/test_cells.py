@@ -60,6 +60,7 @@ OTHER_TRAINING = {
     "ema": 0.1,
     "precision": "float32",
     "loss": "mae",
+    "times": Part("logit_normal"),
     "named_sources": "another package",
     "data_fingerprint": "other images",
     "scale": "unit",
@@ -144,6 +145,14 @@ def test_how_the_steps_were_chosen_is_no_other_work():
     allowed = replace(CELL, budget=20)
     assert allowed == CELL
     assert allowed.key == CELL.key
+
+
+def test_what_has_come_since_leaves_the_key_of_what_was_done_before_as_it_was():
+    """Of the content as it was before there were densities of training times."""
+    content = {"result_version": cells.RESULT_VERSION, **asdict(CELL)}
+    del content["budget"], content["training"]["times"]
+    text = json.dumps(content, sort_keys=True).encode()
+    assert CELL.key == hashlib.sha256(text).hexdigest()[:12]
 
 
 def test_a_part_of_another_version_of_its_package_is_another_key():

@@ -127,7 +127,7 @@ def test_every_field_of_cells_and_trainings_can_be_named():
 
     training = replace(
         TRAINING,
-        **{name: foreign("x") for name in ("data", "model", "weighting")},
+        **{name: foreign("x") for name in ("data", "model", "weighting", "times")},
         schedule=foreign("cosine", max_signal=0.9),
         named_sources="a package 1.0 #abc",
         data_fingerprint="abc",
