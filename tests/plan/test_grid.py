@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -170,6 +170,7 @@ RECIPES = {
     "learning_rate": [1e-3, 2e-4],
     "target": ["noise", "velocity"],
     "weighting": ["simple", {"name": "min_snr", "gamma": 4}],
+    "times": ["uniform", {"name": "logit_normal", "mean": 0.5}],
     "loss": ["mse", "mae"],
     "ema": [0.99, 0.999],
 }
@@ -191,7 +192,7 @@ def test_recipes_and_networks_multiply(cells):
     found = cells(
         "training.ema=[0.9,0.99]", model=["tiny", "small"], training=RECIPES, seeds=[0, 1]
     )
-    assert len({cell.key for cell in found}) == 2**7 * 2 * 2
+    assert len({cell.key for cell in found}) == 2 ** len(RECIPES) * 2 * 2
 
 
 def test_scales_multiply_networks_and_exact_denoisers(cells):
@@ -212,7 +213,7 @@ def test_no_recipe_multiplies_the_exact_denoiser(cells):
     alone = cells(data=mixture, model="exact", extractor="pixels")
     found = cells(data=mixture, model=["exact", "tiny"], extractor="pixels", training=RECIPES)
     assert [cell for cell in found if cell.training.is_exact] == alone
-    assert len(found) == 1 + 2**7
+    assert len(found) == 1 + 2 ** len(RECIPES)
 
 
 def test_an_included_recipe_takes_the_place_of_what_it_names_alone(cells):
@@ -369,6 +370,7 @@ OTHER_TRAINING = {
     "ema": 0.7,
     "target": "velocity",
     "weighting": {"name": "min_snr", "gamma": 4},
+    "times": "logit_normal",
     "precision": "float32",
     "loss": "mae",
 }
@@ -759,6 +761,17 @@ def test_a_grid_that_comes_with_the_program_is_one(path):
     grid = load_grid(path)
     assert grid.name == path.stem
     assert expand(grid)
+
+
+def test_the_assignment_of_a_course_is_a_grid_of_a_dozen_lines():
+    path = Path(__file__).parents[2] / "runs" / "nycu.yaml"
+    assert len(path.read_text().splitlines()) <= 12
+    cells = expand(load_grid(path))
+    found = {(cell.training.schedule.name, cell.training.target) for cell in cells}
+    assert found == {
+        *product(["linear", "quad", "cosine_discrete"], ["noise", "image", "velocity"])
+    }
+    assert {cell.sampler.name for cell in cells} == {"ddpm", "ddim"}
 
 
 # Parts of other packages.
