@@ -164,6 +164,15 @@ def test_the_recipe_is_on_the_page_and_knows_what_is_mirrored(results, written):
         assert shown["Data"]["augmentation"].startswith(told)
 
 
+def test_the_recipe_tells_of_another_density_of_training_times():
+    times = Part.of("logit_normal", {"mean": 0.5})
+    two = study({("linear", "ddim", 5): 0.1, ("flow", "ddim", 5): 0.1}, times=times)
+    one, other = recipe(two)["Objective"]["training times t"].split("; ")
+    assert one.startswith("logit_normal(mean=0.5): The logit of t")
+    assert one.endswith("(flow)") != other.endswith("(flow)")
+    assert "rounded up to i/1,000 (linear)" in one + other
+
+
 def test_an_exact_denoiser_has_no_training_in_its_recipe():
     exact = study({("cosine", "ddim", 5): 0.1}, model=Part("exact"))
     assert [*recipe(exact)] == ["Data", "Sampling", "Evaluation"]

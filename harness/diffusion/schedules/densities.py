@@ -52,7 +52,7 @@ class Normal(Schedule):
     std: Annotated[float, Between(0.1, 3.5)] = 2.4
 
     def log_snr(self, t: torch.Tensor) -> torch.Tensor:
-        quantile = self.mean - self.std * torch.special.ndtri(t.double())
+        quantile: torch.Tensor = self.mean - self.std * torch.special.ndtri(t.double())
         limit = max(15.0, abs(self.mean) + 4.3 * self.std)  # 4.26 std leave 1e-5 beyond them
         return quantile.clamp(-limit, limit).to(t.dtype)
 
