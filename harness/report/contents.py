@@ -265,7 +265,8 @@ def _varied(study: Study) -> dict[str, str]:
         name.replace("_", " "): sorted({getattr(one.cell.training, name) for one in study.cells})
         for name in ("batch_size", "learning_rate", "ema")
     }
-    found["weighting"] = sorted({str(one.cell.training.weighting) for one in study.cells})
+    for name in ("weighting", "scale"):
+        found[name] = sorted({str(getattr(one.cell.training, name)) for one in study.cells})
     return {name: listed(map(shown, values)) for name, values in found.items() if len(values) > 1}
 
 
