@@ -160,13 +160,13 @@ class OfScale:
         for word in self.words:
             if value == word:
                 return word
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not self.least <= value <= self.most:
-            raise ValueError(
-                f"cannot be {shown(value)}. Use unit, range or a number between {self.least:g} and "
-                f"{self.most:g}."
-            )
-        return "range" if value == 1 else float(value)  # once 1 is the range itself
+        is_truth = isinstance(value, bool)
+        if not is_truth and isinstance(value, int | float) and self.least <= value <= self.most:
+            return "range" if value == 1 else float(value)  # once 1 is the range itself
+        raise ValueError(
+            f"cannot be {shown(value)}. Use unit, range or a number between {self.least:g} and "
+            f"{self.most:g}."
+        )
 
     def __get_pydantic_json_schema__(
         self, core: CoreSchema, handler: GetJsonSchemaHandler
