@@ -15,7 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from harness.diffusion.levels import Level, levels
-from harness.diffusion.multistep import ab2, deis, dpmpp_2m, dpmpp_2m_sde, ipndm, unipc
+from harness.diffusion.log_snr_solvers import dpmpp_2m, dpmpp_2m_sde, unipc
+from harness.diffusion.multistep import ab2, deis, ipndm
 from harness.diffusion.schedules import Schedule
 from harness.diffusion.stepping import (
     Denoise,
