@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.diffusion.levels import rates
-from harness.diffusion.samplers import Denoise
+from harness.diffusion.samplers import Denoise, draws
 from harness.diffusion.schedules import Schedule
 from harness.lazy import torch
 
@@ -34,12 +34,13 @@ def gains(
     **options: object,
 ) -> torch.Tensor:
     """What a sampler's images of N(0, variance) are made of, for each of `variances` [L]: the
-    factors of the starting noise and of each fresh noise, [L, steps + 1].
+    factors of the starting noise and of each fresh noise, [L, 1 + steps times draws a step].
 
     The best denoiser is linear, and so are the samplers, so feeding one unit at a time reads the
     factors off: the sum of their squares is the variance of the images, with nothing drawn.
     """
-    units = torch.eye(len(times), dtype=variances.dtype, device=variances.device)
+    noises = 1 + (len(times) - 1) * draws(sampler, **options)
+    units = torch.eye(noises, dtype=variances.dtype, device=variances.device)
     drawn = iter(units[1:])
     start = units[0].expand(len(variances), -1)
     denoise = gaussian_denoiser(schedule, 0.0, variances[:, None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.diffusion.schedules import Schedule
@@ -38,6 +39,13 @@ def levels(schedule: Schedule, times: torch.Tensor) -> list[Level]:
     columns = schedule.alpha(exact), schedule.sigma(exact), schedule.log_snr(exact)
     rows = torch.stack(columns, dim=1).tolist()
     return [Level(t, *row) for t, row in zip(times, rows, strict=True)]
+
+
+def levels_at(schedule: Schedule, log_snrs: Mapping[float, float]) -> dict[float, Level]:
+    """The levels of these log SNRs, each by the name it has among them: found at once, since the
+    inverse of a schedule may take as long for one as for many."""
+    times = schedule.t(torch.tensor([*log_snrs.values()], dtype=torch.float64))
+    return dict(zip(log_snrs, levels(schedule, times), strict=True))
 
 
 def rates(schedule: Schedule, t: torch.Tensor) -> tuple[float, float]:

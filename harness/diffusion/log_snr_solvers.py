@@ -1,22 +1,55 @@
 """Solvers in log SNR: DPM-Solver, DPM-Solver++ and UniPC.
 
 Those of several steps remember earlier estimates of x_0, at no further cost. Their first step has
-nothing to remember and is DDIM's (or DDPM's); the step to time 0 is too.
+nothing to remember and is DDIM's (or DDPM's). The step to time 0 is DDIM's in all of them.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
 from harness.diffusion.levels import Level
 from harness.diffusion.schedules import Schedule
-from harness.diffusion.stepping import Denoise, DrawNoise, along, posterior, sampler, walk
+from harness.diffusion.stepping import (
+    Denoise,
+    DrawNoise,
+    along,
+    leverage,
+    middles,
+    noise_in,
+    posterior,
+    sampler,
+    walk,
+)
 from harness.lazy import torch
 from harness.registry import Between
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@sampler(
+    formula="a DDIM step to the middle in log SNR, whose ε̂ is that of the whole step; two "
+    "evaluations a step but the last (DPM-Solver-2; Lu et al. 2022)",
+    order=2,
+    evaluations=lambda steps: 2 * steps - 1,
+    from_signal=True,
+)
+def dpm_solver_2(
+    denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
+) -> Tensor:
+    """DPM-Solver-2 (Lu et al. 2022, "DPM-Solver", Algorithm 1 with r_1 = 1/2)."""
+    between = middles(schedule, times)
+
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
+        middle = between[t.t.item()]
+        there = along(x, x_0, t, middle)
+        change = noise_in(there, denoise(there, middle.t), middle) - noise_in(x, x_0, t)
+        return along(x, x_0, t, s) + change * leverage(t, s)
+
+    return walk(denoise, schedule, x, times, step)
 
 
 @sampler(
@@ -71,6 +104,91 @@ class Extrapolation:
         before, earlier = last
         r = (t.log_snr - before.log_snr) / (s.log_snr - t.log_snr)
         return x_0 + (x_0 - earlier) / (2 * r)
+
+
+@sampler(
+    formula="DDPM's step with the x̂₀ of its middle in log SNR, to which a DDPM step leads; both "
+    "noises are of one Brownian path; two evaluations a step but the last (SDE-DPM-Solver++; Lu et "
+    "al. 2022)",
+    evaluations=lambda steps: 2 * steps - 1,
+    draws=lambda: 2,
+    from_signal=True,
+)
+def dpmpp_sde(
+    denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
+) -> Tensor:
+    """SDE-DPM-Solver++ in single steps of order 2, r = 1/2 (after Lu et al. 2022 by k-diffusion).
+
+    The noise of a step is an integral over Brownian motion whose variance grows as the SNR. That of
+    the whole step is therefore the noise of its first half, with the share 1 / (1 + e^(h/2)) of the
+    variance, h being the step in log SNR, and an independent one for the rest.
+    """
+    between = middles(schedule, times)
+
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
+        first, second = draw_noise(), draw_noise()
+        middle = between[t.t.item()]
+        mean, spread, _ = posterior(x, x_0, t, middle)
+        x_0_there = denoise(mean + spread * first, middle.t)
+        mean, spread, _ = posterior(x, x_0_there, t, s)
+        share = 1 / (1 + math.exp((s.log_snr - t.log_snr) / 2))
+        return mean + spread * (math.sqrt(share) * first + math.sqrt(1 - share) * second)
+
+    return walk(denoise, schedule, x, times, step)
+
+
+@sampler(
+    formula="DDIM's step along the parabola through the last three x̂₀ in log SNR, integrated "
+    "exactly (DPM-Solver++ 3M; Lu et al. 2022)",
+    order=3,
+    like="ddim",
+)
+def dpmpp_3m(
+    denoise: Denoise,
+    schedule: Schedule,
+    x: Tensor,
+    times: Tensor,
+    draw_noise: DrawNoise,
+    *,
+    halved: bool = False,
+) -> Tensor:
+    """DPM-Solver++(3M) (Lu et al. 2022, "DPM-Solver++", eq. 14 with two derivatives).
+
+    `halved` counts half of the curvature, as the authors' code and those made after it do: it then
+    converges with order 2.
+    """
+    curve = Curve(halved)
+
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
+        h = (s.log_snr - t.log_snr) / 2
+        return along(x, x_0, t, s) + s.alpha * curve(x_0, t, s, h)
+
+    return walk(denoise, schedule, x, times, step)
+
+
+@sampler(
+    formula="DDPM's step along the parabola through the last three x̂₀ in log SNR, integrated "
+    "exactly (SDE-DPM-Solver++ 3M; Lu et al. 2022)",
+    like="ddpm",
+)
+def dpmpp_3m_sde(
+    denoise: Denoise,
+    schedule: Schedule,
+    x: Tensor,
+    times: Tensor,
+    draw_noise: DrawNoise,
+    *,
+    halved: bool = False,
+) -> Tensor:
+    """SDE-DPM-Solver++(3M) (k-diffusion, after Lu et al. 2022); `halved` as for `dpmpp_3m`."""
+    curve = Curve(halved)
+
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
+        mean, spread, _ = posterior(x, x_0, t, s)
+        h = s.log_snr - t.log_snr  # noise makes x forget twice as fast
+        return mean + s.alpha * curve(x_0, t, s, h) + spread * draw_noise()
+
+    return walk(denoise, schedule, x, times, step)
 
 
 @sampler(
@@ -139,3 +257,25 @@ def _phis(h: float, count: int) -> Tensor:
         sides.append(phi * math.factorial(n) / base)
         phi = phi / -h - 1 / math.factorial(n + 1)
     return torch.tensor(sides, dtype=torch.float64)
+
+
+class Curve:
+    """What the slope and the curvature of the estimates of x_0 add to a step that takes the newest
+    for all of it. They are those of the parabola through the last three, in log SNR."""
+
+    def __init__(self, halved: bool) -> None:
+        self._known: list[tuple[Level, Tensor]] = []  # newest first
+        self._curvature = 1 if halved else 2  # of the second difference
+
+    def __call__(self, x_0: Tensor, t: Level, s: Level, h: float) -> Tensor | float:
+        """The integral of e^(u - h) times what they add at u, from 0 to h along the step."""
+        self._known = [(t, x_0), *self._known[:2]]
+        points = list(pairwise(self._known))
+        ratios = [(n.log_snr - o.log_snr) / (s.log_snr - t.log_snr) for (n, _), (o, _) in points]
+        slopes = [(new - old) / r for ((_, new), (_, old)), r in zip(points, ratios, strict=True)]
+        phi = math.expm1(-h) / h + 1
+        if len(slopes) < 2:
+            return phi * slopes[0] if slopes else 0.0
+        bend = (slopes[0] - slopes[1]) / (ratios[0] + ratios[1])
+        slope = slopes[0] + ratios[0] * bend
+        return phi * slope + self._curvature * (0.5 - phi / h) * bend

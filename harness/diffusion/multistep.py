@@ -96,6 +96,44 @@ def ipndm(
     return walk(denoise, schedule, x, times, step)
 
 
+@sampler(
+    formula="DDIM along the integral over σ/α of the polynomial through the last ε̂ (four unless "
+    "said otherwise): Adams-Bashforth weights for the steps as they are (Zhang & Chen 2023)",
+    order=4,
+    like="ddim",
+    from_signal=True,
+)
+def ipndm_v(
+    denoise: Denoise,
+    schedule: Schedule,
+    x: Tensor,
+    times: Tensor,
+    draw_noise: DrawNoise,
+    *,
+    order: Annotated[int, Between(1, 4)] = 4,
+) -> Tensor:
+    """iPNDM with weights for uneven steps: rho-AB-DEIS (Zhang & Chen 2023, eq. 15 in rho).
+
+    Equals `ipndm` where the steps are even in sigma / alpha, and `ab2` at order 2.
+    """
+    known: list[tuple[float, Tensor]] = []  # sigma / alpha and the noise found there, newest first
+
+    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
+        noise, arrived = noise_in(x, x_0, t), along(x, x_0, t, s)
+        known.insert(0, (t.ratio, noise))
+        del known[order:]
+        at = [ratio for ratio, _ in known]
+        # Simpson's rule is exact for polynomials up to the third degree.
+        places = torch.tensor([t.ratio, (t.ratio + s.ratio) / 2, s.ratio], dtype=torch.float64)
+        for j, (_, earlier) in enumerate(known[1:], start=1):
+            first, middle, last = lagrange(at, j, places).tolist()
+            weight = (first + 4 * middle + last) / 6
+            arrived = arrived + weight * (earlier - noise) * leverage(t, s)
+        return arrived
+
+    return walk(denoise, schedule, x, times, step)
+
+
 NODES = 65  # of Simpson's rule, in one step
 
 
@@ -145,12 +183,12 @@ def times_between(schedule: Schedule, path: list[Level]) -> dict[float, Tensor]:
     return dict(zip([level.t.item() for level in path[:-1]], schedule.t(even), strict=True))
 
 
-def lagrange(at: list[float], j: int, times: Tensor) -> Tensor:
-    """The polynomial that is 1 at the j-th of these times and 0 at the others."""
-    value = torch.ones_like(times)
+def lagrange(at: list[float], j: int, places: Tensor) -> Tensor:
+    """The polynomial that is 1 at the j-th of `at` and 0 at the others, at these places."""
+    value = torch.ones_like(places)
     for i, other in enumerate(at):
         if i != j:
-            value = value * (times - other) / (at[j] - other)
+            value = value * (places - other) / (at[j] - other)
     return value
 
 

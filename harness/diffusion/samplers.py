@@ -2,21 +2,27 @@
 
 Every sampler is one function with the same signature, the contract of SAMPLERS. What the network
 predicts, clipping, devices, progress and random state are settled outside. To add one, write the
-function here, or in `multistep.py` where it remembers earlier steps, give `walk` its step, and name
-it in SAMPLERS; `@sampler` says what must be known of it beforehand.
+function beside those it is like, here, in `multistep.py`, `log_snr_solvers.py` or `stochastic.py`,
+give `walk` its step, and name it in SAMPLERS; `@sampler` says what must be known of it beforehand.
 """
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from harness.diffusion.levels import Level, levels
-from harness.diffusion.log_snr_solvers import dpmpp_2m, dpmpp_2m_sde, unipc
-from harness.diffusion.multistep import ab2, deis, ipndm
+from harness.diffusion.log_snr_solvers import (
+    dpm_solver_2,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    dpmpp_3m,
+    dpmpp_3m_sde,
+    dpmpp_sde,
+    unipc,
+)
+from harness.diffusion.multistep import ab2, deis, ipndm, ipndm_v
 from harness.diffusion.schedules import Schedule
 from harness.diffusion.stepping import (
     Denoise,
@@ -24,6 +30,10 @@ from harness.diffusion.stepping import (
     Sampler,
     Step,
     along,
+    counted,
+    ddim_step,
+    draws,
+    heun_step,
     jump_variance,
     leverage,
     noise_in,
@@ -31,6 +41,7 @@ from harness.diffusion.stepping import (
     sampler,
     walk,
 )
+from harness.diffusion.stochastic import edm, euler_ancestral, predictor_corrector
 from harness.registry import Between, Registry
 
 if TYPE_CHECKING:
@@ -39,8 +50,8 @@ if TYPE_CHECKING:
 # The author of a sampler in another package imports all from here.
 __all__ = [
     "SAMPLERS", "Denoise", "DrawNoise", "Sampler", "Step", "along", "ddim", "ddpm", "ddpm_large",
-    "dpmpp_2m_sde", "evaluations", "jump_variance", "leverage", "noise_in", "posterior", "sampler",
-    "steps_within", "walk",
+    "dpmpp_2m_sde", "draws", "evaluations", "jump_variance", "leverage", "noise_in", "posterior",
+    "sampler", "steps_within", "walk",
 ]  # fmt: skip
 
 
@@ -61,12 +72,7 @@ def ddim(
     """DDIM (Song et al. 2021, eq. 12 and 16): eta = 0 is deterministic, eta = 1 is DDPM."""
 
     def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
-        fresh = eta * s.sigma / t.sigma * math.sqrt(jump_variance(t, s))
-        # sqrt(sigma_s^2 - fresh^2), without the loss of digits where hardly any is kept.
-        share = eta * (t.alpha * s.sigma) / (s.alpha * t.sigma)
-        kept = s.sigma * math.sqrt(1 - eta**2 + share**2)
-        x = s.alpha * x_0 + kept * noise_in(x, x_0, t)
-        return x + fresh * draw_noise() if eta else x
+        return ddim_step(x, x_0, t, s, eta, draw_noise)
 
     return walk(denoise, schedule, x, times, step)
 
@@ -144,26 +150,20 @@ def heun(
 
     A step evaluates the network again where it would arrive; the step to time 0 does not.
     """
-
-    def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
-        there = along(x, x_0, t, s)
-        noise_there = noise_in(there, denoise(there, s.t), s)
-        return there + (noise_there - noise_in(x, x_0, t)) / 2 * leverage(t, s)
-
-    return walk(denoise, schedule, x, times, step)
+    return walk(denoise, schedule, x, times, partial(heun_step, denoise))
 
 
-def evaluations(name: str, steps: int) -> int:
+def evaluations(name: str, steps: int, /, **options: Any) -> int:
     """How often the sampler of this name evaluates the network in so many steps down to 0; one of
     another package that does not say is taken to do so once a step."""
-    of: Callable[[int], int] = getattr(SAMPLERS[name], "evaluations", int)
-    return of(steps)
+    return counted(getattr(SAMPLERS[name], "evaluations", lambda steps: steps), steps, **options)
 
 
-def steps_within(name: str, budget: int) -> int:
+def steps_within(name: str, budget: int, /, **options: Any) -> int:
     """The most steps that this sampler makes with at most so many network evaluations; at least
     one."""
-    return max(1, bisect_right(range(1, budget + 1), budget, key=partial(evaluations, name)))
+    made = partial(evaluations, name, **options)
+    return max(1, bisect_right(range(1, budget + 1), budget, key=made))
 
 
 SAMPLERS = Registry(
@@ -173,12 +173,20 @@ SAMPLERS = Registry(
         "ddpm": ddpm,
         "ddpm_large": ddpm_large,
         "euler": euler,
+        "euler_ancestral": euler_ancestral,
         "heun": heun,
+        "edm": edm,
+        "predictor_corrector": predictor_corrector,
         "ab2": ab2,
         "ipndm": ipndm,
+        "ipndm_v": ipndm_v,
         "deis": deis,
+        "dpm_solver_2": dpm_solver_2,
         "dpmpp_2m": dpmpp_2m,
+        "dpmpp_3m": dpmpp_3m,
+        "dpmpp_sde": dpmpp_sde,
         "dpmpp_2m_sde": dpmpp_2m_sde,
+        "dpmpp_3m_sde": dpmpp_3m_sde,
         "unipc": unipc,
     },
     given=("denoise", "schedule", "x", "times", "draw_noise"),
@@ -186,11 +194,12 @@ SAMPLERS = Registry(
 
     sampler(denoise, schedule, x, times, draw_noise, *, option=default) -> x_0
 
-denoise(x, t)  estimates the clean image x_0, shaped like x; t is a 0-d tensor; one call is one
-               network evaluation
+denoise(x, t)  estimates the clean image x_0, shaped like x; t is a 0-d tensor from 0 to 1, one of
+               the times or any other; one call is one network evaluation
 schedule       has log_snr(t), alpha(t), sigma(t) and the inverse t(log_snr)
 x              noise at times[0], any shape, batch first; its dtype is kept
 times          a falling float64 tensor [steps + 1]; where they end at 0 the last step returns the
                estimate of x_0, otherwise x at the last time is returned
-draw_noise()   fresh standard normal noise shaped like x, called at most once per step""",
+draw_noise()   fresh standard normal noise shaped like x, another with each call; called at most as
+               often as there are steps, times the `draws` that @sampler declares (one)""",
 )

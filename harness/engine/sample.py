@@ -97,7 +97,7 @@ class Batches:
         self.cell, self.trained, self.report = cell, trained, report
         self.schedule, self.times = path_of(cell)
         self.denoise = trained.denoiser(self.schedule, cell.clip)
-        self.each = evaluations(cell.sampler.name, cell.steps)
+        self.each = evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
         self.expected = count * self.each
         self.film, self.peak = Film(self.each, trained.scale), 0
         self.warm: set[int] = set()  # sizes of batches that were tried before the clock ran

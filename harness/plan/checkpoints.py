@@ -25,7 +25,7 @@ def checkpoint_cells(cells: Iterable[Cell]) -> list[Cell]:
         sharing.setdefault(_configuration(cell), set()).add(cell.training.key)
 
     def preference(cell: Cell) -> tuple[object, ...]:
-        made = evaluations(cell.sampler.name, cell.steps)
+        made = evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
         is_few = made < ENOUGH
         shared = len(sharing[_configuration(cell)])
         return (is_few, -shared, -made if is_few else made, *_configuration(cell), cell.key)

@@ -27,7 +27,11 @@ AXES_AS_WRITTEN = (*AXES, *(f"training.{name}" for name in RECIPE))
 
 Trainer = Callable[[Part, Part, int], Training]
 
-affordable = cache(steps_within)
+
+@cache
+def affordable(sampler: Part, budget: int) -> int:
+    """The most steps that so many network evaluations afford."""
+    return steps_within(sampler.name, budget, **sampler.keywords)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def multiplied(grid: GridFields) -> list[Cell]:
     counts_evaluations = grid.budget == "nfe"
 
     @cache
-    def budget_of(sampler: str, steps: int) -> int | None:
+    def budget_of(sampler: Part, steps: int) -> int | None:
         """The fewest of the allowed evaluations that afford so many steps."""
         if not counts_evaluations:
             return None
@@ -111,7 +115,7 @@ def multiplied(grid: GridFields) -> list[Cell]:
                 block.samplers, block.spacing, block.steps, block.sampling_seeds,
             ):  # fmt: skip
                 sample_schedule = schedule if under == "same" else under
-                bought = affordable(sampler.name, steps) if counts_evaluations else steps
+                bought = affordable(sampler, steps) if counts_evaluations else steps
                 yield Cell(
                     train(schedule, sample_schedule, seed),
                     sample_schedule=sample_schedule,
@@ -123,7 +127,7 @@ def multiplied(grid: GridFields) -> list[Cell]:
                     clip=grid.clip,
                     extractor=grid.extractor,
                     reference=grid.reference,
-                    budget=budget_of(sampler.name, bought),
+                    budget=budget_of(sampler, bought),
                 )
 
     return list(dict.fromkeys(cells()))

@@ -34,7 +34,9 @@ class Forecast:
             return None
         if isinstance(work, Training):
             return speeds.train * work.training_steps * work.batch_size / self.devices
-        evaluated = evaluations(work.sampler.name, work.steps) * speeds.evaluate
+        evaluated = (
+            evaluations(work.sampler.name, work.steps, **work.sampler.keywords) * speeds.evaluate
+        )
         return work.images * (evaluated + speeds.features)
 
     def training_seconds(self, trainings: Sequence[Training]) -> float:
@@ -82,7 +84,10 @@ class Forecast:
         """What this work will take, in a sentence."""
         training, sampling = self.training_seconds(trainings), self.sampling_seconds(cells)
         compiling = self.compile_seconds(trainings, cells)
-        made = sum(cell.images * evaluations(cell.sampler.name, cell.steps) for cell in cells)
+        made = sum(
+            cell.images * evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
+            for cell in cells
+        )
         several = f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else ""
         shared = f" ({self.devices} devices for each)" if self.devices > 1 else ""
         compiled = f"compiling {duration(compiling)}, " if compiling else ""
@@ -101,7 +106,8 @@ class Forecast:
             "sampling_seconds": self.sampling_seconds(cells),
             "compile_seconds": self.compile_seconds(trainings, cells),
             "network_evaluations": sum(
-                cell.images * evaluations(cell.sampler.name, cell.steps) for cell in cells
+                cell.images * evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
+                for cell in cells
             ),
             "memory_bytes": self.memory(trainings),
             "disk_bytes": self.disk(trainings, cells),

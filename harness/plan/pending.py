@@ -241,7 +241,7 @@ def kept_result(store: Store, work: Work) -> Result | None:
 
 def nfe_of(cell: Cell) -> int:
     """Network evaluations for one image."""
-    return evaluations(cell.sampler.name, cell.steps)
+    return evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
 
 
 def _state(cell: Cell, grid: Grid, store: Store, recorded: Recorded, options: Options) -> str:

@@ -151,7 +151,8 @@ def test_a_sampler_that_draws_twice_a_step(failing):
     def thirsty(denoise, schedule, x, times, draw_noise):
         return ddpm(denoise, schedule, x, times, lambda: (draw_noise() + draw_noise()) / 2**0.5)
 
-    assert "keeps dtype, draws once a step" in failing("sampler", thirsty)
+    assert "dtype, shape, draws a step" in failing("sampler", thirsty)
+    assert [*failing("sampler", sampler(draws=lambda: 2)(thirsty))] == []
 
 
 def test_a_sampler_that_claims_too_high_an_order(failing):

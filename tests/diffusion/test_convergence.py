@@ -116,6 +116,8 @@ FOUR_HALVINGS = [80, 160, 320, 640, 1280]
         ("heun", 2, 0.15),
         ("ab2", 2, 0.15),
         ("dpmpp_2m", 2, 0.15),
+        ("dpmpp_3m", 3, 0.15),
+        ("dpm_solver_2", 2, 0.15),
     ],
 )
 def test_the_error_of_a_sampler_is_of_its_order(linear, name, order, within):
@@ -139,6 +141,17 @@ def test_ipndm_is_of_second_order_at_most_since_its_weights_are_for_equal_steps(
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_ipndm_v_is_of_its_order_since_its_weights_are_for_the_steps_as_they_are(linear, order):
+    assert linear.order("ipndm_v", FOUR_HALVINGS, order=order) == pytest.approx(order, abs=0.2)
+
+
+def test_with_half_of_the_curvature_dpmpp_3m_is_of_second_order_though_more_exact_than_2m(linear):
+    assert linear.order("dpmpp_3m", FOUR_HALVINGS, halved=True) == pytest.approx(2, abs=0.15)
+    assert linear.error("dpmpp_3m", 80, halved=True) < linear.error("dpmpp_2m", 80) / 3
+    assert linear.error("dpmpp_3m", 80) < linear.error("dpmpp_3m", 80, halved=True) / 5
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_deis_is_of_the_order_of_its_polynomial_where_the_schedule_is_smooth(smooth, order):
     # Of order 4 the error soon is that of its first steps, which know fewer noises.
     numbers = [80, 160, 320] if order == 4 else FOUR_HALVINGS
@@ -158,6 +171,9 @@ def test_deis_is_so_under_a_table_until_its_kinks_show(linear, order, numbers):
         ("ab2", 1.2e-5),
         ("ipndm", 2e-6),
         ("dpmpp_2m", 3e-6),
+        ("dpmpp_3m", 1e-8),
+        ("dpm_solver_2", 2.5e-6),
+        ("ipndm_v", 5e-9),
         ("unipc", 3e-8),
         ("deis", 1e-7),
     ],

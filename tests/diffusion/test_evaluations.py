@@ -7,6 +7,8 @@ from harness.diffusion.samplers import SAMPLERS, evaluations, steps_within
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 
+TWICE_A_STEP = ["dpm_solver_2", "dpmpp_sde", "edm", "heun", "predictor_corrector"]  # but the last
+
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 10])
 @pytest.mark.parametrize("name", SAMPLERS.names())
@@ -21,7 +23,18 @@ def test_every_sampler_makes_as_many_network_evaluations_as_it_says(name, steps)
     times = SPACINGS["uniform"](schedule, steps)
     SAMPLERS[name](denoise, schedule, x, times, lambda: torch.zeros_like(x))
     assert len(asked) == SAMPLERS[name].evaluations(steps) == evaluations(name, steps)
-    assert len(asked) == (2 * steps - 1 if name == "heun" else steps)
+    assert len(asked) == (2 * steps - 1 if name in TWICE_A_STEP else steps)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_evaluations_that_depend_on_an_option_are_counted_with_it(steps):
+    asked, x, schedule = [], torch.ones(6, dtype=torch.float64), SCHEDULES["linear"]()
+    times, options = SPACINGS["uniform"](schedule, steps), {"corrector_steps": 3, "snr": 0.1}
+    SAMPLERS["predictor_corrector"](
+        lambda x, t: asked.append(t) or x, schedule, x, times, lambda: x, **options
+    )
+    assert len(asked) == evaluations("predictor_corrector", steps, **options) == 4 * steps - 3
+    assert steps_within("predictor_corrector", 4 * steps, **options) == steps
 
 
 @pytest.mark.parametrize(

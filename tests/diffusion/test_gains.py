@@ -85,7 +85,7 @@ def test_fresh_noises_add_their_variance(sampler, options, last, drawn):
 @pytest.mark.parametrize("sampler", SAMPLERS.names())
 def test_gains_are_what_samples_are_made_of(sampler):
     """With the noises drawn for once: x_0 = the sum of each noise times its gain."""
-    noises = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noises = torch.randn(9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     drawn = iter(noises[1:])
 
     def denoise(x, t):
@@ -93,7 +93,9 @@ def test_gains_are_what_samples_are_made_of(sampler):
         return a * VARIANCES / (a**2 * VARIANCES + s**2) * x
 
     image = SAMPLERS[sampler](denoise, LINEAR, noises[0], TIMES, lambda: next(drawn))
-    expected = (of(sampler) * noises.T).sum(1)
+    found = of(sampler)
+    assert found.shape[1] in (5, 9)  # of four steps that draw once or twice
+    expected = (found * noises.T[:, : found.shape[1]]).sum(1)
     assert image.tolist() == pytest.approx(expected.tolist(), rel=1e-9)
 
 

@@ -5,13 +5,16 @@ import math
 import pytest
 import torch
 
-from harness.diffusion.samplers import SAMPLERS, ddim, ddpm, ddpm_large
+from harness.diffusion.samplers import SAMPLERS, ddim, ddpm, ddpm_large, draws
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.errors import BadOption
 
 FALLING = torch.tensor([1.0, 0.83, 0.6, 0.35, 0.1, 0.0], dtype=torch.float64)
-OF_ONE_STEP = ["ddim", "ddpm", "ddpm_large", "euler", "heun"]  # they remember nothing
+# They remember nothing, of those that do not look at the number of steps, as `edm` does.
+OF_ONE_STEP = ["ddim", "ddpm", "ddpm_large", "dpm_solver_2", "dpmpp_sde", "euler",
+               "euler_ancestral", "heun", "predictor_corrector"]  # fmt: skip
+ELSEWHERE_TOO = ["dpm_solver_2", "dpmpp_sde", "edm"]  # they ask at times of their own as well
 PAIRS = [(1.0, 0.9), (1.0, 0.1), (0.6, 0.5), (0.6, 0.599), (0.3, 0.002), (0.002, 0.001)]
 
 
@@ -93,7 +96,8 @@ def test_every_sampler_leaves_the_noise_it_was_given_alone(sampler):
     assert torch.equal(x, kept)
 
 
-def test_every_sampler_asks_for_images_at_the_times_it_was_given(sampler):
+@pytest.mark.parametrize("name", SAMPLERS.names())
+def test_every_sampler_asks_for_images_at_the_times_it_was_given(name):
     asked = []
 
     def denoise(x, t):
@@ -101,28 +105,36 @@ def test_every_sampler_asks_for_images_at_the_times_it_was_given(sampler):
         return some_image(x, t)
 
     x = normal(6)
-    sampler(denoise, SCHEDULES["linear"](), x, FALLING, noise_source(x))
+    SAMPLERS[name](denoise, SCHEDULES["linear"](), x, FALLING, noise_source(x))
     assert all(t.shape == () for t in asked)
-    assert {t.item() for t in asked} == set(FALLING[:-1].tolist())
+    times, given = {t.item() for t in asked}, set(FALLING[:-1].tolist())
+    if name in ELSEWHERE_TOO:
+        assert all(min(given) < t < max(given) for t in times - given)
+        assert len(times - given) == 4 if name != "edm" else 3  # from t = 1 nothing is noisier
+    else:
+        assert times == given
 
 
-def test_every_sampler_draws_noise_at_most_once_per_step(sampler):
-    events = []
-
-    def denoise(x, t):
-        events.append("step")
-        return some_image(x, t)
-
-    x = normal(6)
+@pytest.mark.parametrize(
+    ("name", "options", "most"),
+    [
+        *((name, {}, 1) for name in SAMPLERS if name not in ("dpmpp_sde", "predictor_corrector")),
+        ("dpmpp_sde", {}, 2),
+        ("predictor_corrector", {}, 2),
+        ("predictor_corrector", {"corrector_steps": 3, "eta": 0.5}, 4),
+    ],
+)
+def test_every_sampler_draws_noise_at_most_as_often_a_step_as_it_declares(name, options, most):
+    drawn, x = [], normal(6)
     source = noise_source(x)
 
     def draw_noise():
-        events.append("draw")
-        return source()
+        drawn.append(source())
+        return drawn[-1]
 
-    sampler(denoise, SCHEDULES["linear"](), x, FALLING, draw_noise)
-    assert events.count("draw") <= len(FALLING) - 1
-    assert ["draw", "draw"] not in [events[k : k + 2] for k in range(len(events))]
+    SAMPLERS[name](some_image, SCHEDULES["linear"](), x, FALLING, draw_noise, **options)
+    assert draws(SAMPLERS[name], **options) == most
+    assert len(drawn) <= most * (len(FALLING) - 1)
 
 
 def test_every_sampler_returns_the_estimate_of_the_image_at_time_zero(sampler, schedule):
@@ -160,7 +172,7 @@ def test_every_sampler_does_the_same_twice(sampler):
 
 
 def test_every_sampler_in_float32_is_near_itself_in_float64(sampler, schedule):
-    x, fresh = normal(50), [normal(50, seed=k) for k in range(30)]
+    x, fresh = normal(50), [normal(50, seed=k) for k in range(40)]
 
     def sample(dtype):
         draws = iter(fresh)
@@ -169,13 +181,14 @@ def test_every_sampler_in_float32_is_near_itself_in_float64(sampler, schedule):
             lambda x, t: torch.tanh(x), schedule, x.to(dtype), times, lambda: next(draws).to(dtype)
         )
 
-    # The correction of heun's first step is sigma / alpha times a difference of two noises, and
-    # sigmoid begins at sigma / alpha = 31,623.
-    heun, sigmoid = sampler is SAMPLERS["heun"], isinstance(schedule, SCHEDULES["sigmoid"])
+    # Such a step corrects by sigma / alpha times a difference of two noises: sigmoid begins at
+    # sigma / alpha = 31,623.
+    looks_ahead = sampler in [SAMPLERS[name] for name in ("heun", "edm", "dpm_solver_2")]
+    is_far = abar(schedule, 1.0) < 1e-6
     torch.testing.assert_close(
         sample(torch.float32).double(),
         sample(torch.float64),
-        atol=1e-4 if heun and sigmoid else 1e-5,
+        atol=1e-4 if looks_ahead and is_far else 1e-5,
         rtol=0,
     )
 
@@ -310,6 +323,8 @@ def test_ddim_keeps_the_distribution_of_the_noisy_image_where_the_image_is_known
         ("deis", {"order": 0}, "order must be a whole number between 1 and 4, not 0"),
         ("unipc", {"order": 4}, "order must be a whole number between 1 and 3, not 4"),
         ("dpmpp_2m", {"order": 2}, "sampler 'dpmpp_2m' has no option 'order'. It has none."),
+        ("edm", {"s_churn": -1}, "s_churn must be a number between 0 and 1000, not -1"),
+        ("predictor_corrector", {"corrector_steps": 0.5}, "must be a whole number between 0 and"),
     ],
 )
 def test_an_option_that_a_sampler_cannot_take_is_refused(name, options, message):

@@ -64,7 +64,9 @@ class Path:
 # Where a sampler has nothing to remember, its step is that of DDIM (or of DDPM).
 
 
-@pytest.mark.parametrize("name", ["euler", "ab2", "ipndm", "deis", "dpmpp_2m", "unipc"])
+@pytest.mark.parametrize(
+    "name", ["euler", "ab2", "ipndm", "ipndm_v", "deis", "dpmpp_2m", "dpmpp_3m", "unipc"]
+)
 @pytest.mark.parametrize("step", [(1.0, 0.6), (0.6, 0.59), (0.3, 0.002)], ids=str)
 def test_the_first_step_is_that_of_ddim(schedule, name, step):
     times = torch.tensor(step, dtype=torch.float64)
@@ -73,14 +75,16 @@ def test_the_first_step_is_that_of_ddim(schedule, name, step):
 
 
 @pytest.mark.parametrize("step", [(1.0, 0.6), (0.6, 0.59), (0.3, 0.002)], ids=str)
-def test_the_first_step_of_dpmpp_2m_sde_is_that_of_ddpm(schedule, step):
+@pytest.mark.parametrize("name", ["dpmpp_2m_sde", "dpmpp_3m_sde"])
+def test_the_first_step_of_dpmpp_sde_of_many_steps_is_that_of_ddpm(schedule, name, step):
     times = torch.tensor(step, dtype=torch.float64)
     expected = run("ddpm", schedule, times)
-    torch.testing.assert_close(run("dpmpp_2m_sde", schedule, times), expected, rtol=0, atol=1e-13)
+    torch.testing.assert_close(run(name, schedule, times), expected, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("euler", {}), ("ipndm", {"order": 1}), ("deis", {"order": 1})]
+    ("name", "options"),
+    [("euler", {}), *((name, {"order": 1}) for name in ("ipndm", "ipndm_v", "deis"))],
 )
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
 def test_of_first_order_they_are_ddim_at_any_number_of_steps(schedule, name, options, steps):
@@ -89,13 +93,20 @@ def test_of_first_order_they_are_ddim_at_any_number_of_steps(schedule, name, opt
     torch.testing.assert_close(run(name, schedule, times, **options), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["ab2", "ipndm", "deis", "dpmpp_2m", "heun", "unipc"])
+@pytest.mark.parametrize(
+    "name",
+    ["ab2", "ipndm", "ipndm_v", "deis", "dpm_solver_2", "dpmpp_2m", "dpmpp_3m", "heun", "unipc"],
+)
 def test_beyond_first_order_they_are_not(schedule, name):
     expected = run("ddim", schedule, FALLING)
     assert (run(name, schedule, FALLING) - expected).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"ddpm", "ddpm_large", "dpmpp_2m_sde"}))
+FRESH = {"ddpm", "ddpm_large", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_sde", "edm",
+         "euler_ancestral", "predictor_corrector"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - FRESH))
 def test_where_the_image_is_known_every_deterministic_sampler_keeps_it_and_the_noise(
     schedule, name
 ):
@@ -177,6 +188,35 @@ def test_ipndm_follows_its_published_weights(schedule, order):
 def test_ipndm_is_of_order_4_unless_told_otherwise(schedule):
     fourth = run("ipndm", schedule, FALLING, order=4)
     assert torch.equal(run("ipndm", schedule, FALLING), fourth)
+
+
+# ipndm_v: the polynomial through the last noises, in rho = sigma / alpha, integrated.
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_ipndm_v_integrates_the_polynomial_through_the_last_noises(schedule, order):
+    path, noises, x = Path(schedule), [], normal(12)
+    for i in range(len(FALLING) - 2):
+        noises.append((path.rho(i), path.noise(x, i)))
+        at = [rho for rho, _ in noises[-order:]]
+        x = path.alpha[i + 1] / path.alpha[i] * x
+        for j, (_, noise) in enumerate(noises[-order:]):
+            area, _ = quad(lambda rho, j=j, at=at: lagrange(j, at, rho), at[-1], path.rho(i + 1))
+            x = x + path.alpha[i + 1] * area * noise
+    expected = some_image(x, FALLING[-2])
+    sampled = run("ipndm_v", schedule, FALLING, order=order)
+    torch.testing.assert_close(sampled, expected, rtol=0, atol=1e-9)
+
+
+def test_ipndm_v_is_ab2_at_order_2_and_ipndm_where_the_steps_are_even(schedule):
+    expected = run("ab2", schedule, FALLING)
+    torch.testing.assert_close(
+        run("ipndm_v", schedule, FALLING, order=2), expected, rtol=0, atol=1e-11
+    )
+    even = schedule.t(-2 * torch.linspace(3, 0.5, 9, dtype=torch.float64).log())
+    fourth = run("ipndm_v", schedule, even)
+    torch.testing.assert_close(fourth, run("ipndm", schedule, even), rtol=0, atol=1e-9)
+    assert torch.equal(fourth, run("ipndm_v", schedule, even, order=4))
 
 
 # deis: Zhang & Chen 2023, eq. 14 and 15, each coefficient as an integral over time.
@@ -270,6 +310,48 @@ def test_dpmpp_2m_sde_is_equation_18_of_the_paper(schedule):
     expected = some_image(x, FALLING[-2])
     sampled = run("dpmpp_2m_sde", schedule, FALLING)
     torch.testing.assert_close(sampled, expected, rtol=0, atol=1e-12)
+
+
+# dpmpp_3m and dpmpp_3m_sde: Lu et al. 2022 (DPM-Solver++), eq. 14, and the same for the SDE, the
+# parabola through the last three estimates integrated numerically.
+
+
+@pytest.mark.parametrize(("name", "rate"), [("dpmpp_3m", 1), ("dpmpp_3m_sde", 2)])
+def test_dpmpp_3m_integrates_the_parabola_through_the_last_estimates(schedule, name, rate):
+    path, images, x = Path(schedule), [], normal(12)
+    source = torch.Generator().manual_seed(11)
+    for i in range(len(FALLING) - 2):
+        images.append((path.half_log_snr(i), some_image(x, FALLING[i])))
+        at, end = [place for place, _ in images[-3:]], path.half_log_snr(i + 1)
+        h = rate * (end - at[-1])
+        x = path.sigma[i + 1] / path.sigma[i] * math.exp(at[-1] - end) ** (rate - 1) * x
+        for j, (_, image) in enumerate(images[-3:]):
+
+            def integrand(place, j=j, at=at, end=end):
+                return rate * math.exp(rate * (place - end)) * lagrange(j, at, place)
+
+            x = x + path.alpha[i + 1] * quad(integrand, at[-1], end)[0] * image
+        if rate == 2:
+            fresh = torch.randn(x.shape, dtype=x.dtype, generator=source)
+            x = x + path.sigma[i + 1] * math.sqrt(-math.expm1(-h)) * fresh
+    expected = some_image(x, FALLING[-2])
+    torch.testing.assert_close(run(name, schedule, FALLING), expected, rtol=0, atol=1e-10)
+
+
+# dpm_solver_2: Lu et al. 2022 (DPM-Solver), Algorithm 1, r_1 = 1/2.
+
+
+def test_dpm_solver_2_is_algorithm_1_of_the_paper(schedule):
+    path, x = Path(schedule), normal(12)
+    for i in range(len(FALLING) - 2):
+        h = path.half_log_snr(i + 1) - path.half_log_snr(i)
+        middle = schedule.t(torch.tensor(2 * path.half_log_snr(i) + h, dtype=torch.float64))
+        alpha, sigma = schedule.alpha(middle).item(), schedule.sigma(middle).item()
+        u = alpha / path.alpha[i] * x - sigma * math.expm1(h / 2) * path.noise(x, i)
+        noise = (u - alpha * some_image(u, middle)) / sigma
+        x = path.alpha[i + 1] / path.alpha[i] * x - path.sigma[i + 1] * math.expm1(h) * noise
+    expected = some_image(x, FALLING[-2])
+    torch.testing.assert_close(run("dpm_solver_2", schedule, FALLING), expected, rtol=0, atol=1e-9)
 
 
 # unipc: Zhao et al. 2023, on estimates of the image, B(h) = e^h - 1 with h there -h here.

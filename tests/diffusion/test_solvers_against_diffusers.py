@@ -4,19 +4,28 @@ Those schedulers compute and keep their levels in float32. Here `float32` means 
 modules, so that nothing is left between the two but the formulae.
 """
 
+import importlib
+import sys
+from itertools import count
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
 from diffusers import (
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    KDPM2DiscreteScheduler,
     UniPCMultistepScheduler,
 )
 from diffusers.schedulers import (
     scheduling_dpmsolver_multistep,
+    scheduling_euler_ancestral_discrete,
     scheduling_euler_discrete,
     scheduling_heun_discrete,
+    scheduling_k_dpm_2_discrete,
     scheduling_unipc_multistep,
 )
 
@@ -24,7 +33,7 @@ from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # its way to numpy
+pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # its way to numpy
 
 SETTINGS = {
     "linear": {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"},
@@ -49,8 +58,10 @@ class Doubled:
 def _in_float64(monkeypatch):
     for module in (
         scheduling_dpmsolver_multistep,
+        scheduling_euler_ancestral_discrete,
         scheduling_euler_discrete,
         scheduling_heun_discrete,
+        scheduling_k_dpm_2_discrete,
         scheduling_unipc_multistep,
     ):
         monkeypatch.setattr(module, "torch", Doubled(torch))
@@ -164,6 +175,93 @@ def test_dpmpp_2m_sde_agrees(schedule_name, steps):
     )
     theirs = theirs_on_images(scheduler, variance_noise=lambda k: normal(100 + k))
     assert difference(ours("dpmpp_2m_sde", schedule_name, steps), theirs) < 5e-13
+
+
+@pytest.mark.parametrize("steps", TRAILING)
+def test_dpmpp_3m_with_half_of_the_curvature_agrees(schedule_name, steps):
+    scheduler = make(
+        DPMSolverMultistepScheduler,
+        schedule_name,
+        steps,
+        algorithm_type="dpmsolver++",
+        prediction_type="sample",
+        solver_order=3,
+        solver_type="heun",
+        lower_order_final=False,
+        final_sigmas_type="zero",
+    )
+    theirs = theirs_on_images(scheduler)
+    assert difference(ours("dpmpp_3m", schedule_name, steps, halved=True), theirs) < 1e-11
+
+
+@pytest.mark.parametrize("steps", TRAILING)
+def test_euler_ancestral_agrees(schedule_name, steps, monkeypatch):
+    fresh = count(100)
+    monkeypatch.setattr(
+        scheduling_euler_ancestral_discrete, "randn_tensor", lambda *_, **__: normal(next(fresh))
+    )
+    theirs = theirs_in_x_over_alpha(make(EulerAncestralDiscreteScheduler, schedule_name, steps))
+    assert difference(ours("euler_ancestral", schedule_name, steps), theirs) < 1e-11
+
+
+# Those that ask between the times: of an estimate that depends on sigma / alpha, which they know.
+
+
+def image_at(x, ratio):
+    return torch.tanh(1.3 * x + ratio / (1 + ratio)) + 0.2 * torch.cos(3 * x)
+
+
+def theirs_with_looks_between(scheduler, abar, steps):
+    """x after all steps but the last, each of two evaluations."""
+    x = normal(7) / abar[-1].sqrt()
+    for index in scheduler.timesteps[: 2 * (steps - 1)]:
+        scaled = scheduler.scale_model_input(x, index)
+        ratio = ((x / scaled).mean() ** 2 - 1).sqrt()
+        x = scheduler.step((x - image_at(scaled, ratio)) / ratio, index, x).prev_sample
+    return x
+
+
+def ours_with_looks_between(name, schedule, steps):
+    fresh = count(100)
+    times = SPACINGS["trailing"](schedule, steps)[:-1]
+    x = SAMPLERS[name](
+        lambda x, t: image_at(x, schedule.sigma(t) / schedule.alpha(t)),
+        schedule, normal(7), times, lambda: normal(next(fresh)),
+    )  # fmt: skip
+    return x / schedule.alpha(times[-1])
+
+
+class OneBrownianPath:
+    """In the place of torchsde's: z of a step's half, then z of all of it, on a path whose variance
+    grows as the SNR, sigma^-2."""
+
+    def __init__(self):
+        self.fresh, self.half = count(100), None
+
+    def __call__(self, sigma, sigma_next):
+        if self.half is None:
+            self.half = sigma_next, normal(next(self.fresh))
+            return self.half[1]
+        (middle, first), self.half = self.half, None
+        share = (middle**-2 - sigma**-2) / (sigma_next**-2 - sigma**-2)
+        return share.sqrt() * first + (1 - share).sqrt() * normal(next(self.fresh))
+
+
+@pytest.mark.parametrize("steps", [2, 3, 10, 47])
+@pytest.mark.parametrize("name", ["dpm_solver_2", "dpmpp_sde"])
+def test_samplers_that_look_between_agree(schedule_name, name, steps, monkeypatch):
+    if name == "dpm_solver_2":
+        scheduler = make(KDPM2DiscreteScheduler, schedule_name, steps)
+    else:
+        monkeypatch.setitem(sys.modules, "torchsde", ModuleType("torchsde"))
+        module = importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_sde")
+        monkeypatch.setattr(module, "torch", Doubled(torch))
+        monkeypatch.setattr(module, "np", Doubled(np))
+        scheduler = make(module.DPMSolverSDEScheduler, schedule_name, steps)
+        scheduler.noise_sampler = OneBrownianPath()
+    theirs = theirs_with_looks_between(scheduler, scheduler.alphas_cumprod, steps)
+    sampled = ours_with_looks_between(name, SCHEDULES[schedule_name](), steps)
+    assert difference(sampled, theirs) < 1e-9
 
 
 def make_unipc(schedule_name, steps, order):

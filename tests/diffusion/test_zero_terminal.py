@@ -14,7 +14,10 @@ from harness.errors import BadOption
 
 TABLES = [name for name in SCHEDULES if SCHEDULES[name]().table_steps]
 ENTRIES = torch.arange(1, 1001, dtype=torch.float64) / 1000
-FROM_SIGNAL = ["ab2", "euler", "heun"]  # they divide by alpha
+# They divide by alpha, or halve steps of log SNR.
+FROM_SIGNAL = ["ab2", "dpm_solver_2", "dpmpp_sde", "edm", "euler", "euler_ancestral", "heun",
+               "ipndm_v"]  # fmt: skip
+FRESH = ["ddpm", "ddpm_large", "dpmpp_2m_sde", "dpmpp_3m_sde", "predictor_corrector"]
 FROM_NOISE = [name for name in SAMPLERS if name not in FROM_SIGNAL]
 FALLING = torch.tensor([1.0, 0.83, 0.6, 0.35, 0.1, 0.0], dtype=torch.float64)
 
@@ -188,7 +191,7 @@ def test_all_other_samplers_begin_in_pure_noise(to_noise, name, spacing, target)
         assert images.abs().max() < 1.2
 
 
-@pytest.mark.parametrize("name", sorted(set(FROM_NOISE) - {"ddpm", "ddpm_large", "dpmpp_2m_sde"}))
+@pytest.mark.parametrize("name", [name for name in FROM_NOISE if name not in FRESH])
 def test_the_first_step_takes_all_that_is_there_for_noise(to_noise, name):
     schedule = to_noise
     s = tensor(0.83)
@@ -197,12 +200,13 @@ def test_the_first_step_takes_all_that_is_there_for_noise(to_noise, name):
     torch.testing.assert_close(stepped, schedule.alpha(s) * x_0 + schedule.sigma(s) * x)
 
 
-def test_dpmpp_2m_carries_nothing_on_from_infinitely_far_away(to_noise):
+@pytest.mark.parametrize("name", ["dpmpp_2m", "dpmpp_3m"])
+def test_dpmpp_carries_nothing_on_from_infinitely_far_away(to_noise, name):
     schedule = to_noise
     times, denoise = FALLING[:-1], denoiser(schedule, "image")
     x = sample("ddim", schedule, times[:2], denoise)
-    expected = SAMPLERS["dpmpp_2m"](denoise, schedule, x, times[1:], lambda: None)
-    torch.testing.assert_close(sample("dpmpp_2m", schedule, times, denoise), expected)
+    expected = SAMPLERS[name](denoise, schedule, x, times[1:], lambda: None)
+    torch.testing.assert_close(sample(name, schedule, times, denoise), expected)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
