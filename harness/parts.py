@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from harness.data.datasets import DATASETS
-from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
+from harness.diffusion.objective import CLIPS, LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
@@ -23,8 +23,8 @@ from harness.registry.signature import Option, shown
 
 # Those that a grid file names; the report's own stand beside them in `registries`.
 REGISTRIES: tuple[Registry[Any], ...] = (
-    SCHEDULES, SAMPLERS, SPACINGS, TARGETS, WEIGHTINGS, TIME_DENSITIES, LOSSES, MODELS, DATASETS,
-    EXTRACTORS, METRICS,
+    SCHEDULES, SAMPLERS, SPACINGS, TARGETS, WEIGHTINGS, TIME_DENSITIES, LOSSES, CLIPS, MODELS,
+    DATASETS, EXTRACTORS, METRICS,
 )  # fmt: skip
 TEXT_WIDTH = 100
 

@@ -19,8 +19,8 @@ def test_every_part_of_every_registry_is_listed():
     found = {(part.kind, part.name) for part in every_part()}
     assert found == {(registry.kind, name) for registry in registries() for name in registry}
     assert {registry.kind for registry in registries()} == {
-        "schedule", "sampler", "spacing", "target", "weighting", "time_density", "loss", "model",
-        "dataset", "extractor", "metric", "plot", "finding",
+        "schedule", "sampler", "spacing", "target", "weighting", "time_density", "loss", "clip",
+        "model", "dataset", "extractor", "metric", "plot", "finding",
     }  # fmt: skip
 
 

@@ -274,7 +274,7 @@ def _order(one: CellResult) -> tuple[Any, ...]:
     cell = one.cell
     return (
         str(cell.training.schedule), str(cell.sample_schedule), cell.training.target,
-        cell.training.training_steps, str(cell.sampler), str(cell.spacing), cell.clip,
+        cell.training.training_steps, str(cell.sampler), str(cell.spacing), str(cell.clip),
         cell.steps, cell.training.seed, cell.sampling_seed, cell.key,
     )  # fmt: skip
 

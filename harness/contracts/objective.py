@@ -8,7 +8,7 @@ from functools import partial
 from harness.contracts.check import Bench, Claims, check
 from harness.contracts.closed_forms import Compared, exact_denoiser, sample_with, starting, worst
 from harness.diffusion.levels import levels
-from harness.diffusion.objective import LOG_SNR_LIMIT, LOSSES, TARGETS, WEIGHTINGS, Estimate
+from harness.diffusion.objective import CLIPS, LOG_SNR_LIMIT, LOSSES, TARGETS, WEIGHTINGS, Estimate
 from harness.diffusion.schedules import Schedule
 from harness.diffusion.times import SPACINGS
 from harness.diffusion.training_times import TIME_DENSITIES
@@ -108,3 +108,26 @@ def loss_faults(bench: Bench, name: str) -> int:
 def oddness(bench: Bench, name: str) -> torch.Tensor:
     errors = starting(bench)
     return (LOSSES[name].error(errors) - LOSSES[name].error(-errors)).abs().max()
+
+
+def of_clip(name: str, bench: Bench) -> Claims:
+    about = partial(check, bench, f"clip {name}")
+    yield about("within the data's range, shape, dtype (faults)", 0, partial(astray, bench, name))
+    yield about("each image by itself", bench.ulps(10), partial(clip_of_one_apart, bench, name))
+
+
+BOUNDS = (-1.5, 0.5)  # not about 0, since a scale of the data may move it
+
+
+def astray(bench: Bench, name: str) -> int:
+    x_0 = 3 * starting(bench)
+    found = CLIPS[name](x_0, BOUNDS, **bench.options)
+    slack = bench.ulps(10)
+    is_beyond = (found < BOUNDS[0] - slack) | (found > BOUNDS[1] + slack)
+    return int(is_beyond.sum()) + sum([found.dtype != x_0.dtype, found.shape != x_0.shape])
+
+
+def clip_of_one_apart(bench: Bench, name: str) -> torch.Tensor:
+    """Between images clipped together and one at a time."""
+    clip, x_0 = partial(CLIPS[name], bounds=BOUNDS, **bench.options), 3 * starting(bench)
+    return (clip(x_0) - torch.cat([clip(one) for one in x_0.split(1)])).abs().max()

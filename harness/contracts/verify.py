@@ -19,11 +19,17 @@ from harness.contracts.data import of_dataset
 from harness.contracts.extractors import of_extractor
 from harness.contracts.metrics import of_metric
 from harness.contracts.models import of_model
-from harness.contracts.objective import of_loss, of_target, of_time_density, of_weighting
+from harness.contracts.objective import (
+    of_clip,
+    of_loss,
+    of_target,
+    of_time_density,
+    of_weighting,
+)
 from harness.contracts.samplers import of_sampler
 from harness.contracts.schedules import of_schedule, of_spacing
 from harness.data.datasets import DATASETS
-from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
+from harness.diffusion.objective import CLIPS, LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
@@ -56,6 +62,7 @@ CONTRACTS = {
     "weighting": Contract(WEIGHTINGS, of_weighting),
     "time_density": Contract(TIME_DENSITIES, of_time_density),
     "loss": Contract(LOSSES, of_loss),
+    "clip": Contract(CLIPS, of_clip),
     "dataset": Contract(DATASETS, of_dataset, "float64"),
     "model": Contract(MODELS, of_model, "float32"),
     "extractor": Contract(EXTRACTORS, of_extractor, "float64"),

@@ -21,6 +21,8 @@ LOG_SNR_LIMIT = 20.0  # the network's input is clamped here; schedules may be in
 EVERYTHING = (-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
 Network = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 Rate = Any  # alpha or sigma: a number, or a tensor that broadcasts to the images
+Bounds = tuple[Rate, Rate]  # the ends of the data's range, in the units of x
+Clip = Callable[["torch.Tensor", Bounds], "torch.Tensor"]
 
 
 @dataclass(frozen=True)
@@ -270,14 +272,58 @@ class Denoiser:
     data's range in the units of x."""
 
     estimate: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-    clip: bool = False
-    bounds: tuple[Rate, Rate] = (-1.0, 1.0)
+    clip: Clip | None = None
+    bounds: Bounds = (-1.0, 1.0)
     evaluations: int = 0
 
     def __call__(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         self.evaluations += 1
         x_0 = self.estimate(x, t)
-        return x_0.clamp(*self.bounds) if self.clip else x_0
+        return self.clip(x_0, self.bounds) if self.clip else x_0
+
+
+@about(formula="x̂₀ clamped to the range of the data (Ho et al. 2020)")
+def static(x_0: torch.Tensor, bounds: Bounds) -> torch.Tensor:
+    """Clamp to the range of the data: a network may well estimate what no image holds."""
+    low, high = bounds
+    return x_0.clamp(low, high)
+
+
+@about(
+    formula="x̂₀ clamped to [−s, s] and divided by s, s the 0.995 quantile (unless said otherwise) "
+    "of |x̂₀| in an image, at least 1, where the data lie in [−1, 1]: dynamic thresholding (Saharia "
+    "et al. 2022)"
+)
+def dynamic(
+    x_0: torch.Tensor, bounds: Bounds, *, quantile: Annotated[float, Between(0.5, 1)] = 0.995
+) -> torch.Tensor:
+    """Dynamic thresholding (Saharia et al. 2022, section 2.3): scale an image back into the range
+    where more of its pixels lie beyond than the quantile allows."""
+    low, high = bounds
+    centre, half = (low + high) / 2, (high - low) / 2
+    scaled = (x_0 - centre) / half
+    # torch.quantile takes no more than 16 million numbers at a time, which a batch may have.
+    ordered = scaled.abs().reshape(len(x_0), -1).sort(dim=1).values
+    place = quantile * (ordered.shape[1] - 1)
+    below = int(place)
+    above = min(below + 1, ordered.shape[1] - 1)
+    s = torch.lerp(ordered[:, below], ordered[:, above], place - below).clamp(min=1)
+    s = s.view(-1, *[1] * (x_0.ndim - 1))
+    return centre + half * (scaled.clamp(-s, s) / s)
+
+
+CLIPS = Registry(
+    "clip",
+    {"static": static, "dynamic": dynamic},
+    given=("x_0", "bounds"),
+    contract="""A function:
+
+    clip(x_0, bounds, *, option=default) -> x_0 within the range of the data
+
+x_0            an estimate of clean images, batch first; its shape and dtype are kept, and no image
+               depends on the others
+bounds         the ends of the range: numbers, or tensors that broadcast to one image""",
+)
 
 
 def outside(log_snr: torch.Tensor, trained: tuple[float, float]) -> int:

@@ -10,7 +10,7 @@ import torch
 
 from harness.data.images import ImageSet
 from harness.diffusion import analytic
-from harness.diffusion.objective import Denoiser
+from harness.diffusion.objective import Clip, Denoiser
 from harness.diffusion.schedules import Schedule
 from harness.engine.scale import Scale, beside
 from harness.work.cells import Training
@@ -39,7 +39,7 @@ class ExactDenoiser:
     def scale(self) -> Scale:
         return Scale.of(self.training.scale, self.images)
 
-    def denoiser(self, schedule: Schedule, clip: bool = False) -> Denoiser:
+    def denoiser(self, schedule: Schedule, clip: Clip | None = None) -> Denoiser:
         """`denoise(x, t)` under a schedule."""
         if self.images.distribution is None:
             estimate = analytic.finite_denoiser(schedule, self._points)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from harness.data.images import ImageSet
-from harness.diffusion.objective import LOG_SNR_LIMIT, TARGETS, Denoiser, Estimate, Network
+from harness.diffusion.objective import LOG_SNR_LIMIT, TARGETS, Clip, Denoiser, Estimate, Network
 from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.engine.noise import Purpose, generator
 from harness.engine.scale import Scale
@@ -91,7 +91,7 @@ class Trained:
         predictor = Predictor(self.network, self.precision)
         return SideBySide(predictor) if self.device.type == "cpu" else predictor
 
-    def denoiser(self, schedule: Schedule, clip: bool = False) -> Denoiser:
+    def denoiser(self, schedule: Schedule, clip: Clip | None = None) -> Denoiser:
         """`denoise(x, t)` under a schedule, which need not be the one it was trained under."""
         estimate = Estimate(
             self.predictor(),

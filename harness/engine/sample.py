@@ -6,13 +6,13 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from harness.diffusion.objective import outside
+from harness.diffusion.objective import CLIPS, Clip, outside
 from harness.diffusion.samplers import SAMPLERS, ddim, evaluations
 from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.diffusion.times import SPACINGS, table_of, trailing
@@ -96,7 +96,7 @@ class Batches:
     def __init__(self, cell: Cell, trained: Trained | ExactDenoiser, report: Report, count: int):
         self.cell, self.trained, self.report = cell, trained, report
         self.schedule, self.times = path_of(cell)
-        self.denoise = trained.denoiser(self.schedule, cell.clip)
+        self.denoise = trained.denoiser(self.schedule, clip_of(cell))
         self.each = evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
         self.expected = count * self.each
         self.film, self.peak = Film(self.each, trained.scale), 0
@@ -149,6 +149,13 @@ class Batches:
         estimate = self.denoise(x, t)
         self.film.look(x, estimate)
         return estimate
+
+
+def clip_of(cell: Cell) -> Clip | None:
+    """What keeps a cell's estimates in the range of the data."""
+    if (part := cell.clipping) is None:
+        return None
+    return partial(CLIPS[part.name], **part.keywords)
 
 
 def path_of(cell: Cell) -> tuple[Schedule, torch.Tensor]:

@@ -38,4 +38,4 @@ def checkpoint_cells(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _configuration(cell: Cell) -> tuple[object, ...]:
-    return str(cell.sampler), str(cell.spacing), cell.steps, cell.clip, cell.sampling_seed
+    return str(cell.sampler), str(cell.spacing), cell.steps, str(cell.clip), cell.sampling_seed

@@ -45,6 +45,7 @@ class Block:
     sample_schedules: Sequence[Part | Literal["same"]]
     samplers: Sequence[Part]
     spacing: Sequence[Part]
+    clip: Sequence[bool | Part]
     steps: Sequence[int]
     seeds: Sequence[int]
     sampling_seeds: Sequence[int]
@@ -110,10 +111,11 @@ def multiplied(grid: GridFields) -> list[Cell]:
 
     def cells() -> Iterator[Cell]:
         for block in blocks(grid):
-            for schedule, train, seed, under, sampler, spacing, steps, sampling_seed in product(
+            combinations = product(
                 block.schedules, trainers(grid, block), block.seeds, block.sample_schedules,
-                block.samplers, block.spacing, block.steps, block.sampling_seeds,
-            ):  # fmt: skip
+                block.samplers, block.spacing, block.clip, block.steps, block.sampling_seeds,
+            )  # fmt: skip
+            for schedule, train, seed, under, sampler, spacing, clip, steps, noise in combinations:
                 sample_schedule = schedule if under == "same" else under
                 bought = affordable(sampler, steps) if counts_evaluations else steps
                 yield Cell(
@@ -123,8 +125,8 @@ def multiplied(grid: GridFields) -> list[Cell]:
                     spacing=spacing,
                     steps=bought,
                     images=grid.images,
-                    sampling_seed=sampling_seed,
-                    clip=grid.clip,
+                    sampling_seed=noise,
+                    clip=clip,
                     extractor=grid.extractor,
                     reference=grid.reference,
                     budget=budget_of(sampler, bought),

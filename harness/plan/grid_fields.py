@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from harness.data.datasets import ANALYTIC, DATASETS
 from harness.data.images import REFERENCES
-from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
+from harness.diffusion.objective import CLIPS, LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
@@ -27,7 +27,7 @@ from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
 from harness.registry import Registry
 from harness.registry.signature import Schema, shown
-from harness.work.cells import EXACT, UNIFORM, Part, Scaling
+from harness.work.cells import EXACT, STATIC, UNIFORM, Part, Scaling
 
 LONGEST_LIST = 10_000
 
@@ -93,6 +93,28 @@ class PartOf(OfRegistry):
                 {"oneOf": [part_schema(self.registry, name) for name in usable]},
             ],
         }
+
+
+@dataclass(frozen=True)
+class ClipOf(PartOf):
+    """Marks a field that says whether estimates are clipped, or names how: `true` is `static`."""
+
+    def read(self, value: object) -> Part | bool:  # type: ignore[override]
+        if isinstance(value, bool):
+            return value
+        if not isinstance(value, Part | Mapping) and value not in self.registry.names():
+            known = ", ".join(self.registry.names())
+            raise ValueError(
+                f"{shown(value)} is neither true nor false nor one of {known}. Use one of these."
+            )
+        found = super().read(value)
+        return found == STATIC or found  # type: ignore[return-value]
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> Schema:
+        named = super().__get_pydantic_json_schema__(core, handler)
+        return named | {"anyOf": [{"type": "boolean"}, *named["anyOf"]]}
 
 
 @dataclass(frozen=True)
@@ -196,6 +218,7 @@ SampleSchedule = Annotated[Part | Literal["same"], PartOf(SCHEDULES, made=True, 
 SamplerPart = Annotated[Part, PartOf(SAMPLERS)]
 SpacingPart = Annotated[Part, PartOf(SPACINGS)]
 Scale = Annotated[Scaling, OfScale()]
+Clip = Annotated[bool | Part, ClipOf(CLIPS)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 Some = Annotated[list[T], Field(min_length=1, max_length=LONGEST_LIST)]
@@ -280,6 +303,7 @@ class Axes(Strict):
     sample_schedules: Some[SampleSchedule] | None = None
     samplers: Some[SamplerPart] | None = None
     spacing: Some[SpacingPart] | None = None
+    clip: OneOrMore[Clip] | None = None
     steps: Some[Steps] | None = None
     seeds: Some[Seed] | None = None
     sampling_seeds: Some[Seed] | None = None
@@ -330,7 +354,12 @@ class GridFields(Strict):
     seeds: Some[Seed] = Field([0], description="Training seeds: one network each")
     sampling_seeds: Some[Seed] = Field([0], description="Seeds of the sampling noise")
     images: int = Field(1_000, ge=2, le=1_000_000, description="Images sampled in each cell")
-    clip: bool = Field(False, description="Keep every estimate of x_0 within the data's range")
+    clip: OneOrMore[Clip] = Field(
+        False,
+        validate_default=True,
+        description="Keep every estimate of x_0 within the data's range: true clamps it, dynamic "
+        "scales it back; several multiply",
+    )
     extractor: Annotated[Part, PartOf(EXTRACTORS)] = Field(
         description="The network whose features are compared", examples=["inception", "pixels"]
     )

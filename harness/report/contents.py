@@ -15,7 +15,7 @@ from PIL import Image
 
 from harness.analysis.questions import Question, questions
 from harness.analysis.study import OF_THE_TRAINING, Study, studies
-from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
+from harness.diffusion.objective import CLIPS, LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
@@ -33,7 +33,7 @@ from harness.report.limitations import limitations, with_what_is_there
 from harness.report.recipe import Facts, recipe
 from harness.report.redaction import SHORTENED
 from harness.report.study_tables import by_steps, every_cell, quality, trainings
-from harness.report.tables import Table, heading, title_of, yes_or_no
+from harness.report.tables import Table, clip_in_words, heading, title_of
 from harness.report.wording import called, count, listed, number, shown
 from harness.work.cells import UNIFORM
 from harness.work.results import Experiment
@@ -253,7 +253,7 @@ def _compared(study: Study) -> dict[str, str]:
         "features": of.extractor,
         "reference": of.reference,
         "precision": of.precision,
-        "estimate clipped": _distinct(yes_or_no(cell.clip) for cell in cells),
+        "estimate clipped": _distinct(clip_in_words(cell) for cell in cells),
         "machine": _distinct(one.provenance.machine for one in study.cells),
     }
     return {name: value for name, value in lines.items() if value}
@@ -287,6 +287,7 @@ def _formulae(study: Study) -> list[tuple[str, str, str]]:
                      for part in (cell.training.schedule, cell.sample_schedule))),
         (SAMPLERS, (cell.sampler.name for cell in cells)),
         (SPACINGS, (cell.spacing.name for cell in cells)),
+        (CLIPS, (cell.clipping.name for cell in cells if cell.clipping)),
         (MODELS, (training.model.name for training in trained)),
         (TARGETS, (training.target for training in trained)),
         (WEIGHTINGS, (one.training.weighting.name for one in study.trainings)),

@@ -21,7 +21,7 @@ from harness.metrics.features import EXTRACTORS
 from harness.models import presets
 from harness.models.presets import MODELS, UNetShape
 from harness.registry import Registry
-from harness.report.tables import yes_or_no
+from harness.report.tables import clip_in_words
 from harness.report.wording import count, listed, number, percent
 from harness.work.cells import FINGERPRINT, UNIFORM, Part, Scaling, Training, distinct_trainings
 
@@ -158,7 +158,7 @@ def _sampling(study: Study) -> Facts:
         "spacing": _with_words(SPACINGS, (cell.spacing for cell in cells)),
         "steps": _counts(cell.steps for cell in cells),
         "evaluations allowed": _counts(cell.budget for cell in cells if cell.budget),
-        "x̂₀ clipped to the range of the data": _distinct(yes_or_no(cell.clip) for cell in cells),
+        "x̂₀ clipped to the range of the data": _distinct(clip_in_words(cell) for cell in cells),
         "initial noise": "standard normal, of the sampling seed and the image's number alone: the "
         "same in every cell",
         "sampling seeds": _counts(cell.sampling_seed for cell in cells),

@@ -10,7 +10,7 @@ import numpy as np
 from harness.analysis.configurations import MetricInfo
 from harness.analysis.study import Study
 from harness.report.wording import number
-from harness.work.cells import EXACT
+from harness.work.cells import EXACT, Cell
 from harness.work.results import Run
 
 NOTHING = "–"
@@ -140,3 +140,8 @@ def whole(value: float) -> str:
 
 def yes_or_no(value: bool) -> str:
     return "yes" if value else "no"
+
+
+def clip_in_words(cell: Cell) -> str:
+    """Whether a cell's estimates are clipped, or how."""
+    return yes_or_no(cell.clip) if isinstance(cell.clip, bool) else str(cell.clip)

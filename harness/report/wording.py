@@ -223,7 +223,7 @@ def named(question: str, level: Level) -> str:
     """`cosine`, `batch size 64`, `clipping`: a level as it stands in a sentence."""
     match question:
         case "clip":
-            return "clipping" if level == "True" else "no clipping"
+            return {"True": "clipping", "False": "no clipping"}.get(str(level), f"{level} clipping")
         case "training_steps":
             return f"training for {level:,} steps"
         case "steps":

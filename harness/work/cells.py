@@ -76,6 +76,8 @@ class Part:
 # that earlier results stay those of the same work.
 ADDED: Mapping[str, object] = {"scale": "range", "times": asdict(Part(UNIFORM))}
 
+STATIC = Part("static")  # the clip that `true` stands for
+
 
 @dataclass(frozen=True)
 class Work:
@@ -170,7 +172,7 @@ class Cell(Work):
     steps: int
     images: int
     sampling_seed: int
-    clip: bool
+    clip: bool | Part  # True is the part `static`: the key is that of when there was no other
     extractor: Part
     reference: str
     weights: Weights = "final"  # of the training, or its average after nine tenths of it
@@ -182,6 +184,11 @@ class Cell(Work):
     def is_matched(self) -> bool:
         """Whether it is sampled under the schedule that its network was trained under."""
         return self.sample_schedule == self.training.schedule
+
+    @property
+    def clipping(self) -> Part | None:
+        """What keeps its estimates in the range of the data, if anything."""
+        return STATIC if self.clip is True else self.clip or None
 
     @property
     def title(self) -> str:
@@ -202,6 +209,8 @@ class Cell(Work):
         """What tells it from other work of the same names, as of a training."""
         parts = {"sample_schedule": self.sample_schedule, "sampler": self.sampler,
                  "spacing": self.spacing, "extractor": self.extractor}  # fmt: skip
+        if self.clipping:
+            parts["clip"] = self.clipping
         found = self.training.identity() | _sources(parts)
         if self.extractor_fingerprint:
             found["extractor_fingerprint"] = self.extractor_fingerprint[:FINGERPRINT]
@@ -225,7 +234,7 @@ class Cell(Work):
             "steps": self.steps,
             "images": self.images,
             "sampling_seed": self.sampling_seed,
-            "clip": self.clip,
+            "clip": self.clip if isinstance(self.clip, bool) else str(self.clip),
             "extractor": str(self.extractor),
             "reference": self.reference,
             **({"weights": self.weights} if self.weights != "final" else {}),

@@ -16,7 +16,7 @@ FILTER_FIELDS = [
     "spacing_options", "steps", "images", "sampling_seed", "clip", "extractor", "reference",
     "weights", "data_fingerprint", "extractor_fingerprint", "data_source", "model_source",
     "schedule_source", "weighting_source", "times_source", "sample_schedule_source",
-    "sampler_source", "spacing_source", "extractor_source", "named_sources",
+    "sampler_source", "spacing_source", "clip_source", "extractor_source", "named_sources",
 ]  # fmt: skip
 
 

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 
-from harness.diffusion.objective import TARGETS, Denoiser, Estimate, outside
+from harness.diffusion.objective import CLIPS, TARGETS, Denoiser, Estimate, outside
 from harness.diffusion.samplers import SAMPLERS, ddim
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
@@ -199,6 +201,38 @@ def test_the_estimate_is_clipped_to_the_range_of_the_data_where_asked():
     estimate = Estimate(recording_network([]), schedule, TARGETS["noise"])
     torch.testing.assert_close(estimate(x, t), x / alpha)
     torch.testing.assert_close(Denoiser(estimate)(x, t), x / alpha)
-    clipped = Denoiser(estimate, clip=True)(x, t)
+    clipped = Denoiser(estimate, clip=CLIPS["static"])(x, t)
     torch.testing.assert_close(clipped, (x / alpha).clamp(-1, 1))
     assert clipped[[0, 2]].flatten().tolist() == [-1, 1]
+
+
+def test_dynamic_thresholding_is_that_of_the_paper():
+    # Saharia et al. 2022, appendix: s = percentile(|x_0|, p) of an image; s = max(s, 1);
+    # x_0 = clip(x_0, -s, s) / s.
+    x_0 = normal(5, 3, 4, 4) * torch.tensor([0.2, 0.5, 1, 2, 5]).double().view(-1, 1, 1, 1)
+    for quantile in (0.9, 0.995, 1.0):
+        found = CLIPS["dynamic"](x_0, (-1.0, 1.0), quantile=quantile)
+        for image, clipped in zip(x_0.numpy(), found.numpy(), strict=True):
+            s = max(np.percentile(np.abs(image), 100 * quantile), 1)
+            np.testing.assert_allclose(clipped, np.clip(image, -s, s) / s, rtol=1e-12)
+    assert torch.equal(CLIPS["dynamic"](x_0, (-1.0, 1.0), quantile=0.995),
+                       CLIPS["dynamic"](x_0, (-1.0, 1.0)))  # fmt: skip
+
+
+def test_dynamic_thresholding_is_that_of_diffusers():
+    scheduler = DDPMScheduler(thresholding=True, sample_max_value=1e9)
+    x_0 = 2 * normal(4, 3, 5, 5)
+    expected = scheduler._threshold_sample(x_0)
+    torch.testing.assert_close(CLIPS["dynamic"](x_0, (-1.0, 1.0)), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", CLIPS.names())
+def test_clips_keep_to_the_bounds_they_are_given_channel_by_channel(name):
+    x_0 = 3 * normal(4, 2, 3, 3)
+    low, high = (torch.tensor(ends).double().view(2, 1, 1) for ends in ([-1, -3], [0.5, 2]))
+    found = CLIPS[name](x_0, (low, high))
+    # As in [-1, 1], and then moved.
+    centre, half = (low + high) / 2, (high - low) / 2
+    expected = centre + half * CLIPS[name]((x_0 - centre) / half, (-1.0, 1.0))
+    torch.testing.assert_close(found, expected)
+    assert ((found >= low - 1e-12) & (found <= high + 1e-12)).all()

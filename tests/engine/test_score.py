@@ -27,7 +27,7 @@ from harness.metrics.evaluation import lacking
 from harness.store import CHECKPOINT, FEATURES, WEIGHTS, Store
 from harness.work.cells import Part
 from harness.work.options import Workplace
-from harness.work.results import PixelSpread
+from harness.work.results import CellResult, PixelSpread, from_json, to_json
 
 TRAINING = replace(
     made.TRAINING,
@@ -257,6 +257,15 @@ def test_images_that_are_not_finite_fail_the_cell_that_they_are_of(tmp_path):
     assert Store(tmp_path).cell_result(cell.key) is None
     fine = replace(CELL, training=training, sample_schedule=schedule, extractor=Part("pixels"))
     assert math.isfinite(scored(tmp_path, fine).measurements["kid"].value)
+
+
+def test_a_cell_is_clipped_as_it_says(trained):
+    ways = (False, True, Part("dynamic"), Part.of("dynamic", {"quantile": 0.5}))
+    found = [scored(trained, replace(CELL, clip=clip)) for clip in ways]
+    assert len({one.measurements["kid"].value for one in found}) == 4
+    assert [one.cell.clip for one in found] == [*ways]
+    again = from_json(CellResult, to_json(found[3]), found[3].artifacts.read_from, "here")
+    assert again.cell == found[3].cell
 
 
 def test_features_that_are_not_finite_fail_the_cell(trained, monkeypatch):

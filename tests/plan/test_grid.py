@@ -296,6 +296,34 @@ def test_a_number_is_written_as_everywhere_else(load, written):
     assert grid.training.learning_rate == [0.001]
 
 
+def test_ways_to_clip_multiply_and_true_is_static(cells):
+    [plain] = cells("schedules=[linear]", "training.steps=200")
+    found = cells("schedules=[linear]", "training.steps=200",
+                  "clip=[false, static, dynamic, {name: dynamic, quantile: 0.9}]")  # fmt: skip
+    named = Part("dynamic"), Part.of("dynamic", {"quantile": 0.9})
+    assert [cell.clip for cell in found] == [False, True, *named]
+    assert found[0].key == plain.key
+    assert len({cell.key for cell in found}) == 4
+    assert cells("clip=true")[0] == cells("clip={name: static}")[0]
+    assert [cell.clip for cell in cells("clip={name: dynamic, quantile: 0.995}")] == [
+        named[0]
+    ] * len(cells())
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("dynamik", "clip: 'dynamik' is neither true nor false nor one of dynamic, static. Use"),
+        ("{name: dynamic, quantile: 3}", "quantile must be a number between 0.5 and 1, not 3"),
+        ("{name: dynamic, ratio: 0.9}", "clip 'dynamic' has no option 'ratio'"),
+        ("[true, static]", "True is there twice"),
+        ("[]", "must have at least 1 item"),
+    ],
+)
+def test_a_way_to_clip_that_is_none_is_refused(refusal, written, told):
+    assert told in refusal(f"clip={written}")
+
+
 @pytest.mark.parametrize("written", ["yes", "on", "no"])
 def test_only_true_and_false_are_truths(refusal, written):
     assert f"clip: '{written}' is neither true nor false" in refusal(f"clip={written}")

@@ -32,6 +32,7 @@ from harness.report.findings.catalogue import (
 )
 from harness.report.findings.networks import HAS_IT_LEARNED
 from harness.report.findings.unsaid import unsaid
+from harness.work.cells import Part
 from harness.work.results import PixelSpread, SamplingPath
 
 LEARNS = (0.3, 0.1, 0.2, 0.05)  # linear and cosine at 5 steps, and at 50
@@ -442,6 +443,13 @@ def test_other_factors_are_asked_by_their_own_names():
              for clip, value in ((False, 0.1), (True, 0.2))
              for one in results({("cosine", "ddim", 5): value})]  # fmt: skip
     assert said("what_else", Study.of(cells)).startswith("No clipping is better than clipping")
+
+
+def test_three_ways_to_clip_are_one_question():
+    cells = [replace(one, cell=replace(one.cell, clip=clip))
+             for clip, value in ((False, 0.2), (True, 0.3), (Part("dynamic"), 0.1))
+             for one in results({("cosine", "ddim", 5): value})]  # fmt: skip
+    assert "dynamic clipping" in said("what_else", Study.of(cells)).lower()
 
 
 def test_where_evaluations_are_counted_no_sentence_speaks_of_steps():

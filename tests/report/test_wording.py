@@ -128,6 +128,7 @@ def test_levels_that_are_numbers_or_switches_are_named_by_what_they_are():
     assert say.named("batch_size", 64) == "batch size 64"
     assert say.named("training_steps", 2000) == "training for 2,000 steps"
     assert say.named("clip", "False") == "no clipping"
+    assert say.named("clip", "dynamic") == "dynamic clipping"
     assert say.named("schedule", "cosine") == "cosine"
 
 

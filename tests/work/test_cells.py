@@ -278,6 +278,13 @@ def test_a_title_names_what_a_person_chose_and_what_is_unusual():
     )
 
 
+def test_a_way_to_clip_is_told_by_its_name_and_options():
+    named = replace(CELL, clip=Part.of("dynamic", {"quantile": 0.9}))
+    assert named.params()["clip"] == "dynamic(quantile=0.9)"
+    assert named.clipping == named.clip
+    assert (CELL.clipping, replace(CELL, clip=True).clipping) == (None, Part("static"))
+
+
 def test_titles_of_cells_name_all_that_tells_them_apart():
     others = [
         replace(CELL, training=replace(TRAINING, learning_rate=2e-3)),

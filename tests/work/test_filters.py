@@ -138,6 +138,7 @@ def test_every_field_of_cells_and_trainings_can_be_named():
         sample_schedule=foreign("linear", beta_end=0.1),
         sampler=foreign("ddim", eta=0.5),
         spacing=foreign("karras", rho=5.0),
+        clip=foreign("dynamic", quantile=0.9),
         extractor=foreign("x"),
         extractor_fingerprint="abc",
         weights="0.9",
