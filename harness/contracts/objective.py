@@ -129,5 +129,6 @@ def astray(bench: Bench, name: str) -> int:
 
 def clip_of_one_apart(bench: Bench, name: str) -> torch.Tensor:
     """Between images clipped together and one at a time."""
-    clip, x_0 = partial(CLIPS[name], bounds=BOUNDS, **bench.options), 3 * starting(bench)
-    return (clip(x_0) - torch.cat([clip(one) for one in x_0.split(1)])).abs().max()
+    clip, x_0 = CLIPS[name], 3 * starting(bench)
+    alone = [clip(one, BOUNDS, **bench.options) for one in x_0[:, None]]
+    return (clip(x_0, BOUNDS, **bench.options) - torch.cat(alone)).abs().max()

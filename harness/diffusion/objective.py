@@ -309,7 +309,8 @@ def dynamic(
     above = min(below + 1, ordered.shape[1] - 1)
     s = torch.lerp(ordered[:, below], ordered[:, above], place - below).clamp(min=1)
     s = s.view(-1, *[1] * (x_0.ndim - 1))
-    return centre + half * (scaled.clamp(-s, s) / s)
+    clipped: torch.Tensor = centre + half * (scaled.clamp(-s, s) / s)
+    return clipped
 
 
 CLIPS = Registry(

@@ -7,6 +7,7 @@ import pytest
 from harness.diffusion.samplers import SAMPLERS
 from harness.errors import GridError
 from harness.plan.grid import expand, load_grid
+from harness.plan.pending import nfe_of
 from harness.work.cells import Part, distinct_trainings
 
 SMALLEST = {
@@ -60,7 +61,7 @@ def test_a_spacing_along_log_snr_is_refused_where_that_is_infinite(refusal, load
     load(schedules=["linear"], spacing=[spacing])
 
 
-@pytest.mark.parametrize("sampler", ["euler", "heun", "ab2"])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "ab2", "dpm_solver_2", "edm"])
 def test_a_sampler_that_divides_by_the_signal_is_refused_where_there_is_none(
     refusal, load, sampler
 ):
@@ -174,12 +175,20 @@ def test_an_included_model_may_be_another_network(load):
 
 @pytest.mark.parametrize(
     ("sampler", "allowed", "steps"),
-    [("ddim", 10, 10), ("heun", 10, 5), ("heun", 9, 5), ("heun", 1, 1), ("unipc", 25, 25)],
+    [
+        ("ddim", 10, 10),
+        ("heun", 10, 5),
+        ("heun", 9, 5),
+        ("heun", 1, 1),
+        ("unipc", 25, 25),
+        ({"name": "predictor_corrector", "corrector_steps": 3}, 11, 3),
+    ],
 )
 def test_a_budget_of_evaluations_buys_as_many_steps_as_it_can(load, sampler, allowed, steps):
     [cell] = expand(load(samplers=[sampler], steps=[allowed], budget="nfe"))
     assert cell.steps == steps
     assert cell.budget == allowed
+    assert nfe_of(cell) <= allowed
 
 
 def test_a_cell_is_the_same_work_however_its_steps_were_asked_for(load):
