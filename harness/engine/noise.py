@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     TRAINING = 3
     START = 4
     FRESH = 5
+    DENOISING = 6
 
 
 def generator(purpose: Purpose, *position: int) -> Generator:

@@ -19,11 +19,13 @@ from functools import partial
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from harness.engine.compiled import Compiled
 from harness.engine.curves import schedule_csv
+from harness.engine.denoising import denoising, denoising_csv
 from harness.engine.memory import said_in_one_line, tried
-from harness.engine.network import with_weights
+from harness.engine.network import Trained, with_weights
 from harness.engine.sample import preview
 from harness.engine.share import Share, in_processes
 from harness.engine.state import LacksAverage, State, write_tensors
@@ -34,7 +36,14 @@ from harness.execute.progress import Progress, Report, Stopped
 from harness.store import CHECKPOINT, STATE, WEIGHTS, Store, checksum_of, set_aside
 from harness.work.cells import Training
 from harness.work.options import Workplace
-from harness.work.results import SCHEDULE_CURVE, Artifacts, Provenance, TrainingResult
+from harness.work.results import (
+    DENOISING_CURVE,
+    SCHEDULE_CURVE,
+    Artifacts,
+    Denoising,
+    Provenance,
+    TrainingResult,
+)
 
 SAVE_SECONDS = 30.0  # between two saved states: what a killed process loses at most
 LOOK_SECONDS = 1.0  # between two looks at the loss, each of which waits for the device
@@ -227,6 +236,8 @@ def result_of(
 ) -> TrainingResult:
     """What came of one of the trainings that were done by the same steps."""
     files = {SCHEDULE_CURVE: schedule_csv(setting.schedule)}
+    if measured := measured_denoising(training, setting, state, store):
+        files[DENOISING_CURVE] = denoising_csv(measured)
     paths = {name: store.model(training.key, name) for name in (CHECKPOINT, WEIGHTS)}
     checksums = {name: checksum_of(path) for name, path in paths.items() if path.exists()}
     losses = state.losses.numpy(force=True)
@@ -250,5 +261,25 @@ def result_of(
         ),
         compile_seconds=network.seconds,
         shared_with="" if training is setting.training else setting.training.key,
+        denoising=measured,
         artifacts=Artifacts({**checksums, **Artifacts.of(files).checksums}, files.get),
     )
+
+
+def measured_denoising(
+    training: Training, setting: Setting, state: State, store: Store
+) -> Denoising | None:
+    """The denoising error of an average, and what the training did to it since its checkpoint; None
+    where there is no memory for it, which is said."""
+    kept, device = store.model(training.key, CHECKPOINT), setting.device
+
+    def with_these(weights: dict[str, torch.Tensor]) -> Trained:
+        return with_weights(training, weights, setting.images, device)
+
+    try:
+        with said_in_one_line(f"the error of training {training.key} was measured", device):
+            before = with_these(load_file(kept)) if kept.exists() else None
+            return denoising(with_these(state.averages[training.ema]), setting.images, before)
+    except MachineError as error:
+        say_once(str(error))
+        return None

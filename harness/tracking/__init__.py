@@ -52,6 +52,7 @@ from harness.tracking.ui import serve
 from harness.work.cells import Asked, Cell, Training
 from harness.work.projection import facts_of, metrics_of
 from harness.work.results import (
+    DENOISING_CURVE,
     RESULT,
     SHOWN_FILES,
     Failure,
@@ -167,7 +168,7 @@ class Tracker(Records):
         there, the work counts as done."""
         text = to_json(result).encode()
         known = result.artifacts.checksums
-        shown = [name for name in (*SHOWN_FILES, WEIGHTS) if name in known]
+        shown = [name for name in (*SHOWN_FILES, DENOISING_CURVE, WEIGHTS) if name in known]
         there = [name for name in shown if is_whole(folder / name, known[name])]
         refused = [name for name in there if not self._link(run_id, folder / name, name)]
         refused += self._write(run_id, {RESULT: text})

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from harness.work.cells import RESULT_VERSION, Param
-from harness.work.results import CellResult, Measurement, Result, Run, TrainingResult
+from harness.work.results import CellResult, Denoising, Measurement, Result, Run, TrainingResult
 
+LOG_SNRS = (-6, 0, 6)  # at which MLflow shows the denoising error
 SOURCE = "source_"  # of a metric of another package, before its name
 
 
@@ -24,6 +25,7 @@ def metrics_of(result: Result) -> dict[str, float]:
             "images_per_second": result.images_per_second,
             "parameters": result.parameters,
             "compile_seconds": result.compile_seconds,
+            **_numbers_of_denoising(result.denoising),
         }
     cost, path, spread = result.cost, result.path, result.pixel_spread
     numbers: dict[str, float | None] = {
@@ -50,6 +52,16 @@ def metrics_of(result: Result) -> dict[str, float]:
     undefined = (f"{name}{suffix}" for name in result.undefined for suffix in ("", "_reference_se"))
     numbers |= dict.fromkeys(undefined, math.nan)
     return {name: float(value) for name, value in numbers.items() if value is not None}
+
+
+def _numbers_of_denoising(measured: Denoising | None) -> dict[str, float]:
+    """Of all levels a few; the others stand in a table beside the run."""
+    if measured is None:
+        return {}
+    nearest = [min(measured.levels, key=lambda one: abs(one.log_snr - at)) for at in LOG_SNRS]
+    numbers = {f"denoising_error_log_snr_{one.log_snr:.1f}": one.held_out.value for one in nearest}
+    bits = {"bits_per_dim": measured.bits, "bits_per_dim_train": measured.train_bits}
+    return numbers | {name: one.value for name, one in bits.items() if one}
 
 
 def _numbers_of(measured: Measurement) -> dict[str, float | None]:

@@ -31,6 +31,7 @@ RESULT = "result.json"
 INFLUENCES = "influence.npz"  # by metric, how far each image moves its value
 SAMPLES, FILM, NEAREST = "samples.png", "film.png", "nearest.png"
 PATH_CURVE, SCHEDULE_CURVE = "path.csv", "schedule.csv"
+DENOISING_CURVE = "denoising.csv"  # for people: the numbers are in the result
 # What a report is made from, beside the result itself; the other files stay in the store.
 DRAWN_FILES = (SAMPLES, FILM, NEAREST, PATH_CURVE, SCHEDULE_CURVE)  # made where images are sampled
 SHOWN_FILES = (INFLUENCES, *DRAWN_FILES)
@@ -223,6 +224,46 @@ class LossBin:
 
 
 @dataclass(frozen=True)
+class Mean:
+    """A mean over images, with its standard error; None of one image."""
+
+    value: float
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
+class DenoisingError:
+    """The mean squared error of eps per pixel at one log SNR: of the network, and of denoisers that
+    are known."""
+
+    log_snr: float
+    is_outside: bool  # of what it was trained on: it was asked about the nearest that it was
+    held_out: Mean
+    train: Mean
+    # By how much the last tenth of the training raised that of held-out images, image by image.
+    last_tenth: Mean | None
+    linear: float | None  # of the best linear denoiser, on held-out images
+    # Of the exact denoiser: on held-out images where the distribution of the data is known, else of
+    # the training images as a finite set, on some of them.
+    exact: float | None
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """How well the averaged network tells noise from image, at levels that do not depend on its
+    schedule, with images and noise that are the same for all networks of a data set."""
+
+    levels: tuple[DenoisingError, ...]  # by rising log SNR
+    images: int  # of either part
+    noises: int  # of each image, at each level
+    variance: float  # of a pixel over training images, averaged over pixels, in -1..1
+    # A bound on the negative log likelihood in bits per pixel and channel, from the levels that the
+    # network was trained on.
+    bits: Mean | None = None  # of held-out images
+    train_bits: Mean | None = None
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """What came of a training."""
 
@@ -236,6 +277,7 @@ class TrainingResult:
     compile_seconds: float = 0.0
     # The key of the training whose steps made this average too: their seconds are the same ones.
     shared_with: str = ""
+    denoising: Denoising | None = None  # of earlier versions there is none
     artifacts: Artifacts = field(default_factory=Artifacts)
 
     @property
@@ -303,7 +345,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 # A number that is not finite stays what it is, and a field that nobody knows is no result.
 _VALUES: tuple[Any, ...] = (
     Artifacts, Measurement, PixelSpread, SamplingPath, Cost, Provenance, CellResult, LossPoint,
-    LossBin, TrainingResult,
+    LossBin, Mean, DenoisingError, Denoising, TrainingResult,
 )  # fmt: skip
 for _value in _VALUES:
     _value.__pydantic_config__ = ConfigDict(ser_json_inf_nan="constants", extra="forbid")

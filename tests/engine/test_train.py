@@ -84,6 +84,7 @@ def test_a_stopped_training_ends_in_the_same_weights_bit_for_bit(tmp_path, strai
     )
     assert result.loss_curve == expected.loss_curve
     assert result.loss_by_time == expected.loss_by_time
+    assert result.denoising == expected.denoising
 
 
 # Trainings that differ in the decay of their averages alone.
@@ -253,11 +254,14 @@ def test_the_result_is_kept_with_its_files_and_their_checksums(tmp_path):
     kept = Store(tmp_path).training_result(TRAINING.key)
     assert kept == result
     checksums = kept.artifacts.checksums
-    assert {*checksums} == {"weights.safetensors", "checkpoint.safetensors", "schedule.csv"}
+    curves = {"schedule.csv", "denoising.csv"}
+    assert {*checksums} == {"weights.safetensors", "checkpoint.safetensors", *curves}
     for name, expected in checksums.items():
         content = Store(tmp_path).model(TRAINING.key, name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == expected
     assert list(result.artifacts.table("schedule.csv")) == ["t", "alpha", "sigma", "log_snr"]
+    shown = result.artifacts.table("denoising.csv")["held_out"]
+    assert [*shown] == [one.held_out.value for one in result.denoising.levels]
     assert pickle.loads(pickle.dumps(result)) == result
 
 

@@ -7,7 +7,7 @@ import made
 import pytest
 
 from harness.work.projection import column_of, facts_of, metrics_of, names_of, rows_of
-from harness.work.results import PixelSpread, Run
+from harness.work.results import Denoising, DenoisingError, Mean, PixelSpread, Run
 
 FULL = made.result(
     kid=made.measured(0.1, 0.01, baseline=0.001, degraded={"noisy": 0.02}),
@@ -43,6 +43,22 @@ def test_a_training_is_shown_by_its_numbers():
     shown = metrics_of(made.trained(seconds=4.0))
     assert shown["images_per_second"] == 100 * 10 / 4
     assert shown["loss"] == 0.055
+    assert "bits_per_dim" not in shown  # it was trained before that was measured
+
+
+def test_a_training_is_shown_by_its_denoising_error_at_a_few_levels():
+    levels = tuple(
+        DenoisingError(snr, False, Mean(0.1 * place, 0.01), Mean(0.1, 0.01), None, None, None)
+        for place, snr in enumerate([-6.5, -3.0, 0.5, 6.0])
+    )
+    measured = Denoising(levels, 128, 1, 0.3, Mean(5.2, 0.1), Mean(5.0, 0.1))
+    shown = metrics_of(made.trained(denoising=measured))
+    assert (shown["bits_per_dim"], shown["bits_per_dim_train"]) == (5.2, 5.0)
+    assert [shown[f"denoising_error_log_snr_{snr}"] for snr in ("-6.5", "0.5", "6.0")] == [
+        0.0,
+        0.2,
+        pytest.approx(0.3),
+    ]
 
 
 def only_row(result, run):

@@ -76,6 +76,13 @@ def test_a_result_of_a_training_is_read_back_equal(result):
     assert to_json(again) == to_json(result)
 
 
+def test_a_training_of_before_denoising_was_measured_is_read_back():
+    text = to_json(made.trained()).replace(' "denoising": null,\n', "")
+    signed = text.split("\n", 2)[2]  # without the checksum, as the first versions wrote it
+    assert "denoising" not in signed
+    assert from_json(TrainingResult, "{\n" + signed, None, "it") == made.trained()
+
+
 @pytest.mark.parametrize("value", [True, 1, 1.0, "1", (1,), (1.0,), ()])
 def test_options_keep_their_types(value):
     cell = replace(made.CELL, sampler=Part.of("mine", {"it": value}))
