@@ -7,10 +7,19 @@ from dataclasses import replace
 
 import made
 import numpy as np
+import pandas as pd
 
 from harness.analysis.study import Study
 from harness.work.cells import EXACT, Cell, Part
-from harness.work.results import PURE_NOISE, CellResult, Run
+from harness.work.results import (
+    PURE_NOISE,
+    Artifacts,
+    CellResult,
+    Denoising,
+    DenoisingError,
+    Mean,
+    Run,
+)
 
 LUCK = np.array([0.0, 0.004, -0.003])  # what three training seeds add to every value
 LINE = ("cosine", "ddim")
@@ -115,3 +124,38 @@ def forecast(ratio: float, steps=(5, 10, 50)) -> Study:
     training = made.trained(cells[0].cell.training, seconds=100 * ratio)
     runs = {one.cell.key: Run(forecast=float(one.cell.steps)) for one in cells}
     return Study(tuple(cells), (training,), runs | {training.training.key: Run(forecast=100.0)})
+
+
+def denoised(
+    held_out: Mapping[str, list[float]],
+    *,
+    training: float = 1.0,
+    last_tenth: float = -0.01,
+    outside: Mapping[str, int] = {},
+    bits: float = 0.0,
+    seeds: int = 3,
+    path: tuple[float, ...] = (-4.0, 2.0),
+    of: Study | None = None,
+) -> Study:
+    """Linear and cosine with the denoising error of each at log SNR -4, -2, 0, 2 and 4, of which
+    the first `outside` were not trained on; that of training images is `training` times as large.
+    The best linear denoiser has 0.5 at each level, and the cells visit `path`."""
+    luck = (0.0, 0.01, -0.01)
+    cells = of.cells if of else two_schedules(0.3, 0.1, 0.2, 0.05).cells
+    table = pd.DataFrame({"t": range(len(path) + 1), "log_snr": [*path, 9.0]})
+    files = Artifacts.of({"path.csv": table.to_csv(index=False).encode()})
+    kept = [replace(one, artifacts=files) for one in cells if one.cell.training.seed < seeds]
+    trainings = []
+    for work in dict.fromkeys(one.cell.training for one in kept):
+        name = str(work.schedule)
+        levels = tuple(
+            DenoisingError(
+                2.0 * place - 4, place < outside.get(name, 0),
+                Mean(each * (1 + luck[work.seed]), 0.01), Mean(training * each, 0.01),
+                Mean(last_tenth * each, 0.001), 0.5, None,
+            )
+            for place, each in enumerate(held_out[name])
+        )  # fmt: skip
+        found = Denoising(levels, 64, 1, 0.3, Mean(5.0 + bits, 0.01), Mean(5.0, 0.01))
+        trainings.append(made.trained(work, denoising=found))
+    return Study.of([*kept, *trainings])

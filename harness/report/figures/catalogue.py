@@ -25,6 +25,7 @@ from harness.registry.signature import shown
 from harness.report.figures.comparisons import main_comparisons
 from harness.report.figures.cost import forecast_and_actual_seconds, quality_by_cost
 from harness.report.figures.curves import loss_by_time, losses, schedule_curves, snr_by_step
+from harness.report.figures.denoising import denoising_error
 from harness.report.figures.images import best_samples, film, nearest_images, samples
 from harness.report.figures.matrix import trained_by_sampled
 from harness.report.figures.quality import quality_by_seconds, quality_by_steps
@@ -41,6 +42,7 @@ FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "comparisons": main_comparisons,
     "schedule_curves": schedule_curves,
     "snr_by_step": snr_by_step,
+    "denoising_error": denoising_error,
     "losses": losses,
     "loss_by_time": loss_by_time,
     "nearest_images": nearest_images,

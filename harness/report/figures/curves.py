@@ -128,6 +128,9 @@ def loss_by_time(study: Study) -> Figure | None:
     [alike] Lines are means over the training seeds, which differ by less than their width.
     """
 
+    if study.trainings and all(one.denoising for one in study.trainings):
+        return None  # which says the same in one unit for all schedules
+
     def by_time(one: TrainingResult) -> dict[float, float]:
         return {(each.t_low + each.t_high) / 2: each.loss for each in one.loss_by_time}
 

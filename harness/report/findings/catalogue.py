@@ -15,7 +15,16 @@ from harness.analysis.study import Study
 from harness.errors import PartFailed
 from harness.registry import Registry
 from harness.registry.foreign import contained
-from harness.report.findings import best, costs, networks, published, questions, theory, variance
+from harness.report.findings import (
+    best,
+    costs,
+    denoising,
+    networks,
+    published,
+    questions,
+    theory,
+    variance,
+)
 from harness.report.findings.finding import Finding, Found, checked, finding
 
 OPEN = 10  # that stand open on the page, at most
@@ -26,8 +35,9 @@ IN_ORDER: dict[str, Callable[[Study], Found]] = {
     for each in (
         networks.has_it_learned, questions.which_schedule, networks.training_long_enough,
         questions.which_sampler, questions.more_steps, best.fewest_evaluations_near_the_best,
-        best.best_of_all, questions.open_questions, questions.what_else,
-        networks.distance_to_real_images, networks.memorisation, theory.why_at_few_steps,
+        best.best_of_all, theory.why_at_few_steps, questions.open_questions, questions.what_else,
+        networks.distance_to_real_images, networks.memorisation, theory.lost_at_few_steps,
+        denoising.where_it_learned, denoising.how_much_it_learned, denoising.longer_training,
         best.best_under_a_budget, best.pareto_front, published.published_schedules,
         published.published_order, questions.effect_of_eta, theory.pixel_spread_lost,
         networks.sampler_against_network, networks.variety_against_fidelity,

@@ -1,7 +1,8 @@
-"""Why: what the closed form for Gaussian data predicts, beside what was measured.
+"""Why: what is lost to few steps and what to the network, beside what theory predicts of it.
 
 For Gaussian data the images of an exact denoiser are known in closed form. With the covariance of
-the training images it predicts which share of the pixel standard deviation a sampler keeps.
+the training images it predicts which share of the pixel standard deviation a sampler keeps. The
+exact denoiser of the training images, where it was sampled, makes no error but the sampler's own.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from harness.analysis.configurations import Configuration, best
+from harness.analysis.denoising import along_the_path
 from harness.analysis.questions import Comparison, comparisons
-from harness.analysis.reference import mean_of
+from harness.analysis.reference import exact_value, mean_of
+from harness.analysis.shortfall import share_of_the_difference, shortfalls
 from harness.analysis.statistics import Interval
 from harness.analysis.study import Study
 from harness.report import wording as say
@@ -63,38 +66,111 @@ def pixel_spread_lost(study: Study) -> Finding | None:
 def why_at_few_steps(study: Study) -> Finding | None:
     """Why is one schedule better at few steps?
 
-    Theory ranks schedules by the pixel standard deviation that the sampler keeps at so few steps;
-    the measured ranking agrees or does not.
+    How much of the difference more steps of the same networks take away; and whether the closed
+    form, or the exact denoiser where it was sampled, ranks the schedules as they were measured.
     """
     made = [one for one in predicted_at_fewest_steps(study) if one.winner is not None]
     if not made:
         return None
-    shown, agreeing = made[0], sum(map(_agrees, made))
-    first, second = shown.first, shown.second
-    shares = [_predicted(one.cells) for one in (first, second)]
-    words = (
-        f"The closed form predicts that {say.sampler_at(first)} keeps {_share(shares[0])} of the "
-        f"pixel standard deviation under {first.schedule} and {_share(shares[1])} under "
-        f"{second.schedule}. "
-    )
-    if all(abs(_lost(one.first) - _lost(one.second)) < ALIKE for one in made):
-        words += "It does not explain which schedule is better"
-    elif len(made) == 1:
-        words += f"{'As' if agreeing else 'Against what'} it predicts, "
-        words += f"{(shown.winner or first).schedule} is better"
-    else:
-        words += f"It names the better schedule in {agreeing} of {len(made)} comparisons"
+    shown = made[0]
+    shares = {one: share_of_the_difference(one, study) for one in made}
+    share = shares[shown]
+    words = (_of_the_steps(shown, share) if share else "") + _of_theory(study, made)
     rows = [
-        (say.contest(one), say.place(one), *(_share(_predicted(each.cells)) for each in both),
-         *(_share(_mean_spread(each.cells).estimate) for each in both),
-         (one.winner or one.first).schedule)
-        for one in made for both in [(one.first, one.second)]
+        (say.contest(one), say.place(one), (one.winner or one.first).schedule,
+         f"{say.spanned(found, 100)} %" if (found := shares[one]) else "–",
+         *map(" / ".join, zip(*(_side_by_side(study, each) for each in (one.first, one.second)),
+                              strict=True)))
+        for one in made
     ]  # fmt: skip
-    columns = tuple(f"{which}, {what}" for what in SHARES for which in ("first", "second"))
     return finding(
         "Why is one schedule better at few steps?", words,
-        (key for one in made for key in one.keys), shares[0] - shares[1], n=shown.effect.n,
-        columns=("comparison", "where", *columns, "better"), rows=rows,
+        (key for one in made for key in one.keys), share or np.nan, n=shown.effect.n, rows=rows,
+        columns=("comparison", "where", "better", f"gone with the most {study.unit}s",
+                 *(f"{column}: first / second" for column in _columns(study))),
+    )  # fmt: skip
+
+
+def lost_at_few_steps(study: Study) -> Finding | None:
+    """How much is lost to few steps, and how much to the network?
+
+    Of the distance to real images at few steps, what the same network does not have at the most
+    steps is the steps' share; the rest is the network's.
+    """
+    found = shortfalls(study)
+    if not found:
+        return None
+    fewest = min(one.few.steps for one in found)
+    shown = min((one for one in found if one.few.steps == fewest), key=lambda one: one.few.rank)
+    share = shown.share_of_steps
+    words = f"Of the distance to real images of {say.described(shown.few)}, "
+    words += f"{say.spanned(share, 100)} % is gone {say.at_steps([shown.many.steps], study.unit)}; "
+    words += "the rest is the network's"
+    if np.isfinite(shown.exact):
+        words += f". The exact denoiser, sampled alike, has {study.metric.title} "
+        words += f"{say.number(shown.exact)} instead of {say.number(shown.few.mean)}"
+    rows = [
+        (say.described(one.few), say.number(one.total), f"{say.spanned(one.share_of_steps, 100)} %",
+         *_side_by_side(study, one.few))
+        for one in found
+    ]  # fmt: skip
+    return finding(
+        f"How much is lost to few {study.unit}s, and how much to the network?", words,
+        (key for one in found for key in (*one.few.keys, *one.many.keys)), share, n=share.n,
+        columns=("configuration", f"{study.metric.title} beyond real images",
+                 f"gone with the most {study.unit}s", *_columns(study)), rows=rows,
+    )  # fmt: skip
+
+
+def _columns(study: Study) -> tuple[str, ...]:
+    """Of the closed form, the exact denoiser and the denoising error side by side."""
+    return (
+        "spread kept by the closed form", "measured", f"exact denoiser's {study.metric.title}",
+        "denoising error at its steps, of the best linear denoiser's",
+    )  # fmt: skip
+
+
+def _of_the_steps(made: Comparison, share: Interval) -> str:
+    """How much of a difference is the steps', in a sentence."""
+    winner = (made.winner or made.first).schedule
+    [loser] = {made.first.schedule, made.second.schedule} - {winner}
+    unit = made.first.unit
+    begins = f"With {say.sampler_at(made.first)} {winner} is better than {loser}, and "
+    if share.estimate >= 1:
+        return f"{begins}no longer with the most {unit}s. "
+    if share.estimate <= 0:
+        return f"{begins}no less with the most {unit}s: that is the networks'. "
+    told = f"{say.spanned(share, 100)} % of the difference"
+    return f"{begins}{told} is gone with the most {unit}s; the rest is the networks'. "
+
+
+def _of_theory(study: Study, made: list[Comparison]) -> str:
+    """Whether the closed form ranks the schedules as they were measured, and how much of the
+    difference the exact denoiser has."""
+    shown, agreeing = made[0], sum(map(_agrees, made))
+    first, second = shown.first, shown.second
+    kept = f"{_share(_predicted(first.cells))} of the pixel standard deviation kept under "
+    kept += f"{first.schedule}, {_share(_predicted(second.cells))} under {second.schedule}"
+    if all(abs(_lost(one.first) - _lost(one.second)) < ALIKE for one in made):
+        return f"The closed form does not explain it: {kept}"
+    if not agreeing:
+        return f"The closed form predicts the opposite: {kept}"
+    order = "that order" if agreeing == len(made) else f"that in {agreeing} of {len(made)}"
+    exact = exact_value(study, first) - exact_value(study, second)
+    if np.isfinite(exact):
+        share = say.percent(exact / (first.mean - second.mean))
+        told = f"The closed form predicts {order}; the exact denoiser, sampled alike, has {share} "
+        return f"{told}of the difference"
+    return f"The closed form predicts {order}: {kept}"
+
+
+def _side_by_side(study: Study, one: Configuration) -> tuple[str, ...]:
+    """What the closed form keeps, what was measured, what the exact denoiser scores, and the error
+    of the networks at the levels that the sampler visits."""
+    along = along_the_path(study, one.cells)
+    return (
+        _share(_predicted(one.cells)), _share(_measured(one.cells)),
+        say.number(exact_value(study, one)), say.percent(along),
     )  # fmt: skip
 
 
@@ -131,6 +207,12 @@ def _lost(one: Configuration) -> float:
 
 def _last_signal(cell: CellResult) -> float:
     return float(cell.path.last_abar**0.5)
+
+
+def _measured(cells: Iterable[CellResult]) -> float:
+    """The mean pixel standard deviation relative to real images; NaN where it was not measured."""
+    known = [cell.pixel_spread for cell in cells if cell.pixel_spread]
+    return float(np.mean([one.value for one in known])) if known else np.nan
 
 
 def _mean_spread(cells: Iterable[CellResult]) -> Interval:

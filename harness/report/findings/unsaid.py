@@ -35,6 +35,11 @@ def _unsaid(study: Study) -> Iterator[str]:
             "One training seed gives no verdict about schedules or any factor that retrains: "
             "every interval covers the sampling error alone."
         )
+    if unmeasured := sum(one.denoising is None for one in study.trainings):
+        yield (
+            f"The denoising error by log SNR is not there for {say.count(unmeasured, 'training')}: "
+            "it was made by an earlier version, or had no memory for it. Use --redo to train again."
+        )
     made = theory.predicted_at_fewest_steps(study)
     if made and all(one.winner is None for one in made):
         yield (
