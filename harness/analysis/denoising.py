@@ -106,6 +106,13 @@ class Levels:
             values[level, places] = one.held_out[:, self.common]
         return decide(values)
 
+    def is_lowest(self, label: str) -> NDArray[np.bool_]:
+        """At which common levels these networks have the lowest error by the mean, significant or
+        not."""
+        means = {one.trained: one.held_out.mean(0) for one in self.learned}
+        least: NDArray[np.bool_] = means[label] == np.min([*means.values()], axis=0)
+        return least & self.common
+
     def against_all(self, label: str, verdict: Verdict) -> NDArray[np.bool_]:
         """At which levels these networks are "better" than all others, or "worse" than one."""
         found = np.zeros(len(self.log_snr), dtype=bool)

@@ -51,13 +51,15 @@ def denoising_error(study: Study) -> Figure | None:
             _against(panels[1], found, one, look.of(one.trained))
     if has_others:
         panels[1].axhline(0, color=style.FAINT, linewidth=0.8)
-        panels[1].set_ylabel("% of the mean")
+        panels[1].set_ylabel("% above mean")
     for name, (log_snr, density) in densities.items():
         panels[-1].plot(log_snr, density, **look.of(name), linewidth=1.3)
     if densities:
         panels[-1].set(ylabel="training", ylim=(0, None))
         panels[-1].set_yticks([])
-    panels[-1].set(xlabel="log SNR", xlim=(found.log_snr[0], found.log_snr[-1]))
+    panels[-1].set(
+        xlabel="log SNR: from noise to image", xlim=(found.log_snr[0], found.log_snr[-1])
+    )
     panels[0].set_ylabel("error of ε")
     has = {"exact": np.isfinite(found.exact).any(), "against": has_others, "density": densities}
     figure.drawn = {name: True for name, there in has.items() if there}

@@ -29,18 +29,14 @@ def where_it_learned(study: Study) -> Finding | None:
     names = [one.trained for one in found.learned]
     ahead = {name: where for name in names if (where := found.against_all(name, "better")).any()}
     main = max(found.decision.main.values(), key=lambda one: abs(np.nan_to_num(one.value)))
-    needs = ""
-    if ahead:
-        told = [
-            f"under {name} at log SNR {_range(found, where)} (by up to {_lead(found, name, where)})"
-            for name, where in ahead.items()
-        ]
-        words = f"The denoising error is lowest {say.listed(told[:2])}{_cost(study, found)}"
-    elif main.reason == ONE_SEED:
-        words, needs = "One training seed gives no verdict on what is learned", main.reason
-    else:
-        words = "No difference between the denoising errors is significant at any level"
-        needs = say.needed(main)
+    shown, needs = ahead, ""
+    if not ahead:
+        shown = {name: where for name in names if (where := found.is_lowest(name)).any()}
+        needs = "at least 2 training seeds" if main.reason == ONE_SEED else say.needed(main)
+    told = [f"under {name} at log SNR {_range(found, where)} (by up to {_lead(found, name, where)})"
+            for name, where in shown.items()]  # fmt: skip
+    words = f"The denoising error is lowest {say.listed(told[:2])}"
+    words += _cost(study, found) if ahead else ", which is not significant at any level"
     return finding(
         "Where did each schedule learn better?", words, _evidence(study), main.change, n=main.n,
         needs=needs, columns=("log SNR", *names, "best linear denoiser", "lower"),
@@ -98,7 +94,7 @@ def longer_training(study: Study) -> Finding | None:
     elif change.low > 0:
         words = f"Longer training does not help: its last tenth changed {by}"
     else:
-        words = f"It had settled: the last tenth of the training changed {by}"
+        words = f"It had settled at this length: the last tenth changed {by}"
     gaps = {one.trained: gap for one in found.learned if (gap := _overfitting(one))}
     if gaps:
         worst = max(gaps, key=lambda name: gaps[name].low)
@@ -121,9 +117,13 @@ def _evidence(study: Study) -> list[str]:
 
 
 def _range(found: Levels, these: NDArray[np.bool_]) -> str:
-    """`from −7 to −3`."""
-    ends = [say.number(value, 2) for value in found.log_snr[these][[0, -1]]]
-    return ends[0] if ends[0] == ends[1] else f"from {ends[0]} to {ends[1]}"
+    """`from −7 to −3`; with gaps, how many levels of the common ones there are."""
+    places = np.flatnonzero(these)
+    first, last = (say.number(value, 2) for value in found.log_snr[places[[0, -1]]])
+    if len(places) == 1:
+        return first
+    gaps = f" ({len(places)} levels)" if np.ptp(places) >= len(places) else ""
+    return f"from {first} to {last}{gaps}"
 
 
 def _lead(found: Levels, name: str, where: NDArray[np.bool_]) -> str:

@@ -92,7 +92,7 @@ def why_at_few_steps(study: Study) -> Finding | None:
 
 
 def lost_at_few_steps(study: Study) -> Finding | None:
-    """How much is lost to few steps, and how much to the network?
+    """What do more steps mend, and what is left to the network?
 
     Of the distance to real images at few steps, what the same network does not have at the most
     steps is the steps' share; the rest is the network's.
@@ -107,15 +107,16 @@ def lost_at_few_steps(study: Study) -> Finding | None:
     words += f"{say.spanned(share, 100)} % is gone {say.at_steps([shown.many.steps], study.unit)}; "
     words += "the rest is the network's"
     if np.isfinite(shown.exact):
-        words += f". The exact denoiser, sampled alike, has {study.metric.title} "
-        words += f"{say.number(shown.exact)} instead of {say.number(shown.few.mean)}"
+        alone = say.percent(shown.exact_lacks / shown.total)
+        words += f". The exact denoiser, which makes no error of its own, has {alone} of that "
+        words += "distance when it is sampled alike"
     rows = [
         (say.described(one.few), say.number(one.total), f"{say.spanned(one.share_of_steps, 100)} %",
          *_side_by_side(study, one.few))
         for one in found
     ]  # fmt: skip
     return finding(
-        f"How much is lost to few {study.unit}s, and how much to the network?", words,
+        f"What do more {study.unit}s mend, and what is left to the network?", words,
         (key for one in found for key in (*one.few.keys, *one.many.keys)), share, n=share.n,
         columns=("configuration", f"{study.metric.title} beyond real images",
                  f"gone with the most {study.unit}s", *_columns(study)), rows=rows,

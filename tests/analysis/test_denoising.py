@@ -1,0 +1,73 @@
+"""The denoising error over seeds and along a path, and what more steps take away, by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from studies import denoised, study, two_schedules
+
+from harness.analysis.denoising import along_the_path, levels
+from harness.analysis.questions import comparisons
+from harness.analysis.shortfall import share_of_the_difference, shortfalls
+from harness.analysis.study import Study
+
+APART = {"linear": [0.1, 0.2, 0.3, 0.5, 0.7], "cosine": [0.2, 0.3, 0.3, 0.4, 0.5]}
+
+
+def test_a_network_is_better_where_its_error_is_lower_under_every_seed():
+    found = levels(denoised(APART))
+    assert found.against_all("cosine", "better").tolist() == [False, False, False, True, True]
+    assert found.against_all("cosine", "worse").tolist() == [True, True, False, False, False]
+    assert (found.against_all("linear", "worse") == found.against_all("cosine", "better")).all()
+
+
+def test_only_what_all_were_trained_on_is_compared():
+    found = levels(denoised(APART, outside={"cosine": 4}))
+    assert found.common.tolist() == [False] * 4 + [True]
+    assert found.against_all("cosine", "better").tolist() == [False] * 4 + [True]
+    assert not found.against_all("linear", "better").any()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    # Between levels the logarithm of the error is interpolated; the best linear denoiser has 0.5.
+    [((-4.0,), 0.1 / 0.5), ((-4.0, 4.0), 0.8 / 1.0), ((-3.0,), (0.1 * 0.2) ** 0.5 / 0.5),
+     ((-9.0,), 0.1 / 0.5)],
+)  # fmt: skip
+def test_along_a_path_the_error_is_that_of_the_levels_it_visits(path, expected):
+    of = denoised(APART, path=path)
+    linear = [one for one in of.cells if one.cell.training.schedule.name == "linear"]
+    assert along_the_path(of, linear) == pytest.approx(expected, rel=1e-3)
+    assert np.isnan(along_the_path(Study.of(of.results), linear))
+
+
+def test_trainings_of_other_levels_or_of_none_are_not_put_side_by_side():
+    of = denoised(APART)
+    first, *rest = of.trainings
+    fewer = replace(first.denoising, levels=first.denoising.levels[1:])
+    for other in (None, fewer):
+        changed = replace(first, denoising=other)
+        assert levels(Study(of.results, (changed, *rest))) is None
+    assert levels(Study.of([])) is None
+
+
+def test_what_more_steps_take_away_is_a_share_of_the_distance_to_real_images():
+    of = study(
+        {("cosine", "ddim", 5): [0.5, 0.7], ("cosine", "ddim", 50): [0.2, 0.2]}, baseline=0.1
+    )
+    [found] = shortfalls(of)
+    assert found.total == pytest.approx(0.5)
+    assert found.share_of_steps.estimate == pytest.approx((0.3 + 0.5) / 2 / 0.5)
+    # Student's t of one degree of freedom, 12.7, times the error of the mean of .6 and 1.
+    assert found.share_of_steps.high == pytest.approx(0.8 + 12.706 * 0.2, rel=1e-3)
+    near = study({("cosine", "ddim", 5): 0.1, ("cosine", "ddim", 50): 0.1}, baseline=0.1)
+    assert shortfalls(near) == []
+
+
+def test_the_share_of_a_difference_that_more_steps_take_away():
+    of = two_schedules([0.5, 0.5], [0.3, 0.3], [0.2, 0.2], [0.1, 0.1], baseline=0.0)
+    made = next(one for one in comparisons(of, "schedule") if one.steps == 5)
+    # Of a difference of .2 at 5 steps, .1 is there at 50.
+    assert share_of_the_difference(made, of).estimate == pytest.approx(0.5)
+    at_the_most = next(one for one in comparisons(of, "schedule") if one.steps == 50)
+    assert share_of_the_difference(at_the_most, of) is None
