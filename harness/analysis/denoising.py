@@ -75,7 +75,8 @@ class Levels:
     @property
     def common(self) -> NDArray[np.bool_]:
         """The levels that all networks were trained on."""
-        return np.all([one.inside for one in self.learned], axis=0)
+        found: NDArray[np.bool_] = np.all([one.inside for one in self.learned], axis=0)
+        return found
 
     @property
     def trivial(self) -> Array:

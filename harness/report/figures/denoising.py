@@ -12,9 +12,10 @@ from harness.analysis.study import Study
 from harness.report.figures import style
 from harness.work.results import SCHEDULE_CURVE
 
-KNOWN = {"color": style.FAINT, "linewidth": 1.3}
-LINEAR, EXACT = {**KNOWN, "linestyle": "-"}, {**KNOWN, "linestyle": (0, style.DASHES[2])}
-TRAIN = {"linestyle": (0, style.DASHES[1]), "linewidth": 1}
+KNOWN: style.Look = {"color": style.FAINT, "linewidth": 1.3}
+LINEAR = KNOWN | {"linestyle": "-"}
+EXACT = KNOWN | {"linestyle": (0, style.DASHES[2])}
+TRAIN: style.Look = {"linestyle": (0, style.DASHES[1]), "linewidth": 1}
 LEAST = 1e-4  # of the error: below it the exact denoiser alone is of interest to nobody
 
 
