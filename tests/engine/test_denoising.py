@@ -18,6 +18,7 @@ from harness.engine.denoising import (
     errors,
     levels,
     linear_errors,
+    variances_along,
 )
 from harness.engine.exact import ExactDenoiser
 from harness.engine.network import Trained
@@ -91,13 +92,30 @@ def test_the_best_linear_denoiser_is_found_with_fewer_images_than_pixels_too():
     one_for_all = gaussian_error(LOG_SNR, torch.tensor([np.square(spreads).mean()]))
     at = 12
     assert expected[at] < linear_errors(few)[at] < 1.05 * one_for_all[at]
+    # What lies beside the directions that are known is spread over the others, none of it lost.
+    apart = few.held_out / 127.5 - few.train.mean(0) / 127.5
+    assert float(variances_along(few).sum()) == pytest.approx(np.square(apart).mean(0).sum())
     assert linear_errors(ImageSet("alike", many.train[:1].repeat(3, 0), many.held_out)) is None
 
 
 def test_few_held_out_images_have_several_noises_each():
     found = denoising(trained(), gaussian(0.2, held_out=5))
     assert (found.images, found.noises) == (5, 26)
-    assert 0 < found.levels[0].held_out.standard_error < 0.1
+    of = chosen(gaussian(0.2, held_out=5).held_out)
+    by_image = errors(trained("image"), of, HELD_OUT)  # which says 0: SNR x_0^2
+    expected = np.square(of.which / 127.5 - 1).mean((1, 2, 3))
+    assert by_image / np.exp(LOG_SNR.numpy())[:, None] == pytest.approx(
+        np.broadcast_to(expected, by_image.shape), rel=1e-5
+    )
+
+
+def test_telling_grey_levels_apart_is_easier_at_the_ends_of_the_scale():
+    grey = np.full((40, 1, 4, 4), 128, np.uint8)
+    ends = np.where(np.arange(16).reshape(4, 4) % 2, 255, 0).astype(np.uint8) + 0 * grey
+    of_ends, of_grey = (
+        denoising(trained(), ImageSet("two", part, part)).bits.value for part in (ends, grey)
+    )
+    assert of_ends < of_grey - 0.5  # half of the noise cannot be mistaken for another level
 
 
 def test_what_the_last_tenth_of_a_training_changed_is_paired_image_by_image():

@@ -28,6 +28,14 @@ def test_only_what_all_were_trained_on_is_compared():
     assert not found.against_all("linear", "better").any()
 
 
+def test_of_three_networks_one_is_better_than_all_and_another_worse_than_one():
+    of = study({(name, "ddim", 5): 0.1 for name in ("linear", "cosine", "sigmoid")})
+    found = levels(denoised(APART | {"sigmoid": [0.3, 0.25, 0.3, 0.3, 0.6]}, of=of))
+    assert found.against_all("cosine", "better").tolist() == [False] * 4 + [True]
+    assert found.against_all("cosine", "worse").tolist() == [True, True, False, True, False]
+    assert found.is_lowest("sigmoid").tolist() == [False, False, True, True, False]
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     # Between levels the logarithm of the error is interpolated; the best linear denoiser has 0.5.
