@@ -5,6 +5,7 @@
     models/<key>/checkpoint.safetensors the same at 90 % of the training
     models/<key>/state.safetensors      where an unfinished training goes on
     models/<key>/result.json            what came of it: exists only when it is complete
+    models/<key>/fitted-<name>.json     what steps are fitted to it by, with its own .sha256
     cells/<key>/result.json ...         likewise of a cell, with its pictures and features
     features/<key>.npy                  features of a reference set, with <key>.npy.sha256
     images/<fingerprint>.npz            images that were sent to this node of a cluster
@@ -81,6 +82,11 @@ class Store:
 
     def cell(self, key: str, name: str) -> Path:
         return self.root / "cells" / key / name
+
+    def fit(self, cell: Cell) -> Path:
+        """What the steps of a cell are fitted to its network by, and of all cells alike but for
+        their samplers and steps."""
+        return self.model(cell.training.key, f"fitted-{cell.fit_name}.json")
 
     def reference(self, key: str) -> Path:
         """The features of a set of real images."""

@@ -42,13 +42,15 @@ def compare_cells(
 def sample_cell(wanted: str, at: Workplace, out: Path, images: int, seed: int | None) -> Path:
     """Sample images as a finished cell does: one sheet where `out` ends in .png, else one PNG an
     image in a folder. Returns what was written."""
-    cells = [one.cell for one in finished(at.store) if one.cell.weights == "final"]
-    cell = the_one(cells, wanted)
+    found = {one.cell: one.path for one in finished(at.store) if one.cell.weights == "final"}
+    cell = the_one(list(found), wanted)
     refuse_other_code(cell)
     from harness.engine.denoisers import denoiser_of
+    from harness.engine.fitted import written_out
     from harness.engine.sample import draw
 
-    return draw(cell, denoiser_of(cell, at), out, images, seed)
+    sampled = written_out(cell, found[cell].times)
+    return draw(sampled, denoiser_of(cell, at), out, images, seed)
 
 
 def refuse_other_code(cell: Cell) -> None:

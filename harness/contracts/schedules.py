@@ -3,19 +3,30 @@ spacing: N steps asked are N done, falling from at most 1 to 0."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import partial
-from itertools import product
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+from itertools import pairwise, product
 from typing import Any
 
-from harness.contracts.check import Bench, Claims, check
-from harness.contracts.closed_forms import LAM, built_in_schedules, forms, spread_and_limit
+from harness.contracts.check import Bench, Claims, check, refuses
+from harness.contracts.closed_forms import (
+    LAM,
+    Compared,
+    built_in_schedules,
+    forms,
+    spread_and_limit,
+    starting,
+    worst,
+)
+from harness.diffusion.analytic import gaussian_denoiser
+from harness.diffusion.fitting import Departures, candidate_times, least_costly
 from harness.diffusion.schedules import SCHEDULES, Schedule
-from harness.diffusion.times import SPACINGS
+from harness.diffusion.times import SPACINGS, Fitting, fitting_of
 from harness.errors import BadOption
 from harness.lazy import torch
 from harness.registry import BUILT_IN
 
+Costs = "tuple[torch.Tensor, torch.Tensor]"  # candidate times, and of the steps between them
 COUNTS = (1, 2, 3, 5, 10, 13, 50, 61, 100, 250, 500, 999, 1000)  # of steps
 
 
@@ -76,11 +87,62 @@ def abar_ratio(schedule: Schedule, bench: Bench, papers: float) -> torch.Tensor:
 
 def of_spacing(name: str, bench: Bench) -> Claims:
     about = partial(check, bench, f"spacing {name}")
+    if fitting := fitting_of(name, **bench.options):
+        yield from of_fitted_spacing(name, fitting, bench)
+        return
     unmade = partial(no_paths, [name], built_in_schedules().values(), bench.options)
     yield about("N asked are N done (cases where not)", 0, unmade)
     yield about(
         "gives times in the dtype asked for (faults)", 0, partial(spacing_faults, name, bench)
     )
+
+
+def of_fitted_spacing(name: str, fitting: Fitting, bench: Bench) -> Claims:
+    about = partial(check, bench, f"spacing {name}")
+    costs = cache(partial(gaussian_costs, fitting.candidates, bench))
+    yield about("has times without a network (cases)", 0, partial(unasked_times, name))
+    for steps in (5, 10):
+        turns = partial(worst, partial(largest_turn, costs, steps))
+        yield about(f"N(0, 1), {steps} steps: the largest turn is the least", 0.02, turns)
+        dearer = partial(worst, partial(cost_over_trailing, costs, steps))
+        yield about(f"{steps} steps cost more than trailing (by)", 0, dearer)
+
+
+def unasked_times(name: str) -> int:
+    linear = built_in_schedules()["linear"]
+    return sum(not refuses(BadOption, SPACINGS[name], linear, steps) for steps in COUNTS)
+
+
+def gaussian_costs(candidates: int, bench: Bench, schedule: Schedule) -> Costs:
+    """The candidate times of a fitted spacing, and what the steps between them cost on N(0, 1)."""
+    times = candidate_times(schedule, candidates)
+    denoise = gaussian_denoiser(schedule, 0.0, 1.0)
+    return times, Departures.of(denoise, schedule, starting(bench), times).costs
+
+
+def largest_turn(of: Callable[[Schedule], Costs], steps: int, schedule: Schedule) -> Compared:
+    """The largest angle that DDIM turns through in one step on N(0, 1), the last of them from the
+    last time to the image. The least that it can be is even; where the schedule ends so far from
+    the image that the last turn is larger, the others share the rest."""
+    ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    whole, end = torch.atan2(schedule.sigma(ends), schedule.alpha(ends)).tolist()
+    least = max(whole / steps, end)
+    times, costs = of(schedule)
+    path = times[least_costly(costs, steps)][:-1]
+    angles = [*torch.atan2(schedule.sigma(path), schedule.alpha(path)).tolist(), 0.0]
+    return least, max(t - s for t, s in pairwise(angles))
+
+
+def cost_over_trailing(of: Callable[[Schedule], Costs], steps: int, schedule: Schedule) -> Compared:
+    """By how much the path costs more than that through the candidates nearest to `trailing`."""
+    times, costs = of(schedule)
+    usual = SPACINGS["trailing"](schedule, steps)
+    nearest = (times[:, None] - usual).abs().argmin(dim=0).tolist()
+    spent = [
+        sum(float(costs[i, j]) for i, j in pairwise(path))
+        for path in (least_costly(costs, steps), nearest)
+    ]
+    return 0.0, max(0.0, spent[0] - spent[1])
 
 
 def no_paths(

@@ -25,6 +25,19 @@ Rule = Callable[..., Sequence[float]]
 Numbers = tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """How much of a network's own sampling paths steps are fitted to."""
+
+    candidates: int = 100  # times to choose from
+    images: int = 32  # whose paths are followed through all of them
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations of single images."""
+        return self.candidates * self.images
+
+
 @dataclass(eq=False)
 class Spacing:
     """A rule for times, the numbers of steps it can make and the schedules it can be made for.
@@ -40,6 +53,7 @@ class Spacing:
     from_table: bool
     from_signal: bool
     check: Rule | None
+    fitting: Callable[..., Fitting] | None  # by its options; None: it needs no network
 
     def __post_init__(self) -> None:
         update_wrapper(self, self.rule)
@@ -91,11 +105,13 @@ def spacing(
     from_table: bool = False,
     from_signal: bool = False,
     check: Rule | None = None,
+    fitting: Callable[..., Fitting] | None = None,
 ) -> Callable[[Rule], Spacing]:
     """Makes a rule a spacing that refuses fewer steps than these; `from_table` one that refuses
     more than the schedule's table has; `from_signal` one that refuses schedules with zero terminal
-    SNR; `check(steps, **options)` may refuse more. The formula, as in a paper, is for the page."""
-    return lambda rule: Spacing(rule, formula, fewest, from_table, from_signal, check)
+    SNR; `check(steps, **options)` may refuse more; `fitting` says, by its options, how one that
+    needs a network is fitted to it. The formula, as in a paper, is for the page."""
+    return lambda rule: Spacing(rule, formula, fewest, from_table, from_signal, check, fitting)
 
 
 def table_of(schedule: Schedule) -> int:
@@ -247,6 +263,46 @@ def explicit(schedule: Schedule, steps: int, *, times: Numbers = ()) -> Sequence
     return times
 
 
+def _check_fitted(steps: int, **options: int) -> None:
+    if steps > (candidates := Fitting(**options).candidates):
+        raise BadOption(
+            f"spacing 'fitted' chooses among {candidates} times: {steps} steps are more than that. "
+            f"Use fewer steps, or its option candidates of at least {steps}."
+        )
+
+
+@spacing(
+    formula="of candidates even in atan2(σ, α) the N that lie least in sum off the network's own "
+    "path: each step of DDIM by its distance from the path where it ends, over the standard "
+    "deviation of images there (after GITS, Chen et al. 2024)",
+    check=_check_fitted,
+    fitting=Fitting,
+)
+def fitted(
+    schedule: Schedule,
+    steps: int,
+    *,
+    candidates: Annotated[int, Between(2, 1000)] = Fitting.candidates,
+    images: Annotated[int, Between(2, 1024)] = Fitting.images,
+) -> Sequence[float]:
+    """Fitted to each network by dynamic programming over its own sampling paths (GITS).
+
+    `candidates` times are chosen from, on the paths of so many `images`. The times that came of it
+    are recorded with each cell.
+    """
+    raise BadOption(
+        "spacing 'fitted' has no times without a network, to which they are fitted when a cell is "
+        "sampled. Use the times that are recorded with such a cell, as spacing 'explicit', or "
+        "spacing 'angle', which needs no network."
+    )
+
+
+def fitting_of(name: str, **options: Any) -> Fitting | None:
+    """How the spacing of this name is fitted to a network; None of one that needs none."""
+    of: Callable[..., Fitting] | None = getattr(SPACINGS[name], "fitting", None)
+    return of(**options) if of else None
+
+
 SPACINGS = Registry(
     "spacing",
     {
@@ -259,6 +315,7 @@ SPACINGS = Registry(
         "karras": karras,
         "angle": angle,
         "explicit": explicit,
+        "fitted": fitted,
     },
     given=("schedule", "steps", "dtype"),
     contract="""A function, best under @spacing(...) of harness.diffusion.times:

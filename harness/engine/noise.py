@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     START = 4
     FRESH = 5
     DENOISING = 6
+    FITTING = 7
 
 
 def generator(purpose: Purpose, *position: int) -> Generator:

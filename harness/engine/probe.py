@@ -16,9 +16,9 @@ from harness.engine.denoisers import compiled_once
 from harness.engine.exact import ExactDenoiser
 from harness.engine.inputs import extractor_of, images_of
 from harness.engine.memory import in_halves, said_in_one_line
-from harness.engine.network import with_weights
+from harness.engine.network import make_schedule, with_weights
 from harness.engine.reference import CHUNK, features_of
-from harness.engine.sample import batches_of, path_of
+from harness.engine.sample import batches_of
 from harness.engine.steps import Setting, ready, step_of
 from harness.execute import machine
 from harness.work.cells import Cell
@@ -39,9 +39,9 @@ def probe(cell: Cell, at: Workplace, workers: int = 1) -> Speeds:
         training, images = cell.training, images_of(cell.training, at)
         device = machine.find_device(at.device)
         if training.is_exact:
-            schedule, times = path_of(cell)
+            schedule = make_schedule(cell.sample_schedule)
             denoise = ExactDenoiser(training, images, device).denoiser(schedule)
-            return _probed(cell, at, lambda x: denoise(x, times[0]))
+            return _probed(cell, at, lambda x: denoise(x, torch.tensor(1.0)))
         if device.type == "cpu":
             torch.set_num_threads(machine.threads_for(images.train[0].size, workers))
         setting, is_compiled = Setting.of(training, at), pays(0.0, device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from harness.engine.curves import path_csv, schedule_csv
 from harness.engine.denoisers import denoiser_of
 from harness.engine.exact import ExactDenoiser
+from harness.engine.fitted import is_fitted, kept_fit, written_out
 from harness.engine.inputs import extractor_of, images_of
 from harness.engine.measure import measured, with_files
 from harness.engine.memory import said_in_one_line
@@ -81,7 +82,10 @@ def sampled_result(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     cell, store = job.cell, Store(at.store)
     images, extract = images_of(cell.training, at), extractor_of(cell, at)
     denoiser = denoiser_of(cell, at, job.compile)
-    samples = sampled_images(cell, denoiser, report)
+    found = kept_fit(cell, denoiser, store, report) if is_fitted(cell) else None
+    times = found.path(cell.steps) if found else ()
+    sampled = written_out(cell, times)
+    samples = sampled_images(sampled, denoiser, report)
     real = RealImages(cell, at, report)
     began = time.perf_counter()
     features = in_chunks(extract, samples.images, real.device, report)
@@ -91,7 +95,9 @@ def sampled_result(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     made = CellResult(
         cell=cell,
         measurements={},
-        cost=cost_of(samples, denoiser, seconds),
+        cost=replace(
+            cost_of(samples, denoiser, seconds), fit_seconds=found.seconds if found else 0.0
+        ),
         provenance=Provenance(
             machine=machine.name(denoiser.device),
             precision=denoiser.precision,
@@ -102,19 +108,19 @@ def sampled_result(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
             is_compiled=denoiser.compiled is not None,
             compile_trouble=denoiser.compile_trouble,
         ),
-        path=sampling_path(cell),
+        path=replace(sampling_path(sampled), times=times),
         feature_width=features.shape[1],
-        pixel_spread=pixel_spread(cell, samples.images, images),
+        pixel_spread=pixel_spread(sampled, samples.images, images),
         artifacts=Artifacts({FEATURES: checksum_of(path)}),
     )
-    files = {**curves(cell), **pictures(cell, samples, features, real)}
+    files = {**curves(sampled), **pictures(cell, samples, features, real)}
     return replace(made, artifacts=with_files(made.artifacts, files))
 
 
 def timed_again(result: CellResult, job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     """The result with what the images cost now, on this machine."""
     denoiser = denoiser_of(job.cell, at, job.compile)
-    samples = sampled_images(job.cell, denoiser, report)
+    samples = sampled_images(written_out(job.cell, result.path.times), denoiser, report)
     here = replace(
         result.provenance,
         machine=machine.name(denoiser.device),
@@ -123,6 +129,7 @@ def timed_again(result: CellResult, job: ScoreJob, at: Workplace, report: Report
         compile_trouble=denoiser.compile_trouble,
     )
     cost = cost_of(samples, denoiser, result.cost.feature_seconds_per_image)
+    cost = replace(cost, fit_seconds=result.cost.fit_seconds)
     return replace(result, cost=cost, provenance=here)
 
 

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from harness.diffusion.samplers import evaluations
+from harness.diffusion.times import fitting_of
 from harness.execute.machine import size
 from harness.store import Store
 from harness.work.cells import Cell, Part, Training, trained_together, training_of
@@ -49,6 +50,11 @@ class Forecast:
     def sampling_seconds(self, cells: Iterable[Cell]) -> float:
         return sum(self.seconds(cell) or 0.0 for cell in cells)
 
+    def fitting_seconds(self, fits: Iterable[Cell]) -> float:
+        """Of fitting steps to networks, one cell for each fit."""
+        known = [(fitted_evaluations(one), self.speeds.get(one.training.model)) for one in fits]
+        return sum(made * speeds.evaluate for made, speeds in known if speeds)
+
     def compile_seconds(self, trainings: Iterable[Training], cells: Iterable[Cell]) -> float:
         models = {one.model for one in trainings} | {cell.training.model for cell in cells}
         return sum(self.speeds[model].compile for model in models if model in self.speeds)
@@ -72,15 +78,20 @@ class Forecast:
         """Where the speeds come from."""
         return " and ".join(sorted({speeds.source for speeds in self.speeds.values()}))
 
-    def total(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> float:
+    def total(
+        self, trainings: Sequence[Training], cells: Sequence[Cell], fits: Sequence[Cell] = ()
+    ) -> float:
         """All seconds of this work."""
         return (
             self.compile_seconds(trainings, cells)
             + self.training_seconds(trainings)
             + self.sampling_seconds(cells)
+            + self.fitting_seconds(fits)
         )
 
-    def sentence(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> str:
+    def sentence(
+        self, trainings: Sequence[Training], cells: Sequence[Cell], fits: Sequence[Cell] = ()
+    ) -> str:
         """What this work will take, in a sentence."""
         training, sampling = self.training_seconds(trainings), self.sampling_seconds(cells)
         compiling = self.compile_seconds(trainings, cells)
@@ -91,20 +102,31 @@ class Forecast:
         several = f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else ""
         shared = f" ({self.devices} devices for each)" if self.devices > 1 else ""
         compiled = f"compiling {duration(compiling)}, " if compiling else ""
+        fitted = ""
+        if fits:
+            evaluated = sum(map(fitted_evaluations, fits))
+            fitted = (
+                f", fitting steps to networks {duration(self.fitting_seconds(fits))} "
+                f"({evaluated:,} more)"
+            )
         room = ""
         if memory := self.memory(trainings):
             room = f"; {size(memory)} of memory and {size(self.disk(trainings, cells))} of disk"
         return (
-            f"About {duration(self.total(trainings, cells))} here: {compiled}training "
+            f"About {duration(self.total(trainings, cells, fits))} here: {compiled}training "
             f"{duration(training)}{several}{shared}, sampling and scoring {duration(sampling)} "
-            f"({made:,} network evaluations){room}. From {self.source}."
+            f"({made:,} network evaluations){fitted}{room}. From {self.source}."
         )
 
-    def as_json(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> Mapping[str, Any]:
+    def as_json(
+        self, trainings: Sequence[Training], cells: Sequence[Cell], fits: Sequence[Cell] = ()
+    ) -> Mapping[str, Any]:
         return {
             "training_seconds": self.training_seconds(trainings),
             "sampling_seconds": self.sampling_seconds(cells),
             "compile_seconds": self.compile_seconds(trainings, cells),
+            "fitting_seconds": self.fitting_seconds(fits),
+            "fitting_evaluations": sum(map(fitted_evaluations, fits)),
             "network_evaluations": sum(
                 cell.images * evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
                 for cell in cells
@@ -113,6 +135,13 @@ class Forecast:
             "disk_bytes": self.disk(trainings, cells),
             "source": self.source or None,
         }
+
+
+def fitted_evaluations(cell: Cell) -> int:
+    """Network evaluations of single images to fit the steps of a cell to its network, and of all
+    that share the fit; 0 where none are fitted."""
+    fitting = fitting_of(cell.spacing.name, **cell.spacing.keywords)
+    return fitting.evaluations if fitting else 0
 
 
 def measured_speeds(

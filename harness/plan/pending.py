@@ -15,7 +15,7 @@ from harness.metrics.distances import METRICS
 from harness.metrics.evaluation import deciding, lacking
 from harness.plan.checkpoints import checkpoint_cells
 from harness.plan.expand import by_training
-from harness.plan.forecast import Forecast
+from harness.plan.forecast import Forecast, fitted_evaluations
 from harness.plan.grid import Grid
 from harness.store import FROM_SAMPLES, STATE, Store
 from harness.work.cells import Cell, Training, distinct_trainings, titles, trained_together
@@ -42,6 +42,7 @@ class Plan:
     to_redo: tuple[Work, ...] = ()  # set aside first; among the others, too
     checkpoints: tuple[Cell, ...] = ()
     from_features: frozenset[str] = frozenset()  # of those to score, keys of those not sampled
+    to_fit: tuple[Cell, ...] = ()  # of those to sample, one for each fit of steps to a network
     forecast: Forecast | None = None
     warnings: tuple[str, ...] = ()
 
@@ -114,12 +115,14 @@ class Plan:
         """What the pending work will take, in a sentence; empty where that is not known."""
         if self.forecast is None or not (self.to_train or self.to_sample):
             return ""
-        return self.forecast.sentence(self.to_train, self.to_sample)
+        return self.forecast.sentence(self.to_train, self.to_sample, self.to_fit)
 
     @property
     def predicted(self) -> float | None:
         """The seconds that the pending work is predicted to take; None where that is not known."""
-        return self.forecast.total(self.to_train, self.to_sample) if self.forecast else None
+        if self.forecast is None:
+            return None
+        return self.forecast.total(self.to_train, self.to_sample, self.to_fit)
 
     def text(self) -> str:
         """For a person."""
@@ -160,7 +163,7 @@ class Plan:
             "name": self.name,
             "trainings": [self._row(training) for training in self.trainings],
             "cells": [self._row(cell) | {"nfe": nfe_of(cell)} for cell in self.asked],
-            "forecast": self.forecast.as_json(self.to_train, self.to_sample)
+            "forecast": self.forecast.as_json(self.to_train, self.to_sample, self.to_fit)
             if self.forecast
             else None,
             "warnings": list(self.warnings),
@@ -217,7 +220,7 @@ def pending(
     return Plan(
         grid.name, tuple(cells), tuple(whole), tuple(to_train), tuple(by_training(to_score)),
         tuple(to_record), (*redone, *trainings_redone), tuple(checkpoints),
-        frozenset(from_features),
+        frozenset(from_features), tuple(_fits(sampled, to_train, store)),
         warnings=(
             *_warnings_of_damage(store, [*to_train, *to_score]),
             *_added_decays(store, to_train, kept),
@@ -282,6 +285,13 @@ def _needs_network(cell: Cell, again: set[str], store: Store, options: Options) 
         return True
     result = kept_result(store, cell)
     return result is None or bool(store.lacking(result, FROM_SAMPLES))
+
+
+def _fits(sampled: Iterable[Cell], to_train: Sequence[Training], store: Store) -> Iterable[Cell]:
+    """One of these cells for each fit of steps to a network that is to be made."""
+    fits = {store.fit(cell): cell for cell in sampled if fitted_evaluations(cell)}
+    anew = {training.key for training in to_train}
+    return [c for path, c in fits.items() if c.training.key in anew or not path.exists()]
 
 
 def _kept_at_checkpoints(whole: Iterable[Cell], store: Store, recorded: Recorded) -> list[Cell]:

@@ -15,7 +15,7 @@ from harness.execute.executor import Needs
 from harness.execute.ray import RayCluster
 from harness.metrics.distances import METRICS
 from harness.metrics.enough import check_enough
-from harness.plan.forecast import Forecast, measured_speeds, warnings_of
+from harness.plan.forecast import Forecast, fitted_evaluations, measured_speeds, warnings_of
 from harness.plan.grid import Grid
 from harness.plan.pending import Plan
 from harness.store import Store, check_writable
@@ -117,7 +117,9 @@ def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
         if model not in speeds:
             known = measured_speeds(store, cell.training, here, threads)
             speeds[model] = known or probe(cell, site.at, processes)
-    warnings = [text for cell in plan.cells for text in warnings_of(cell, sampling_path(cell))]
+    # Fitted times are not known yet; they start from pure noise.
+    known = [cell for cell in plan.cells if not fitted_evaluations(cell)]
+    warnings = [text for cell in known for text in warnings_of(cell, sampling_path(cell))]
     return replace(
         plan,
         forecast=Forecast(speeds, workers, grid.training.devices),

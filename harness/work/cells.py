@@ -205,6 +205,13 @@ class Cell(Work):
         parts += ["weights at 0.9 of the training"] * (self.weights != "final")
         return ", ".join(parts)
 
+    @property
+    def fit_name(self) -> str:
+        """A name for all, beside the training, that steps fitted to its network depend on."""
+        parts = [asdict(self.sample_schedule), asdict(self.spacing), self.weights, self.clip]
+        text = json.dumps([RESULT_VERSION, *parts], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
     def identity(self) -> dict[str, Param]:
         """What tells it from other work of the same names, as of a training."""
         parts = {"sample_schedule": self.sample_schedule, "sampler": self.sampler,

@@ -37,6 +37,7 @@ def metrics_of(result: Result) -> dict[str, float]:
         "peak_memory_bytes": cost.peak_memory_bytes,
         "joules_per_image": cost.joules_per_image,
         "compile_seconds": cost.compile_seconds,
+        "fit_seconds": cost.fit_seconds if path.times else None,
         "first_abar": path.first_abar,
         "last_abar": path.last_abar,
         "clamped_times": path.clamped,
@@ -112,6 +113,7 @@ def facts_of(result: Result) -> dict[str, str]:
             "training_steps": result.cell.training.training_steps,
             "extractor": made.extractor,
             "extractor_fingerprint": made.extractor_fingerprint,
+            **({"fitted_times": list(result.path.times)} if result.path.times else {}),
             **{f"undefined_{name}": reason for name, reason in result.undefined.items()},
             **{f"{SOURCE}{name}": source for name, source in result.metric_sources.items()},
         }

@@ -117,11 +117,13 @@ class PixelSpread:
 
 @dataclass(frozen=True)
 class SamplingPath:
-    """What is known of a cell's times before it is sampled."""
+    """What is known of a cell's times."""
 
     first_abar: float  # what is left of the signal where sampling starts
     last_abar: float  # below 1, images never have all of their signal
     clamped: int  # times whose log SNR lies outside the range that was trained on
+    # Before 0, where they were fitted to the network; else none, since the cell says which.
+    times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class Cost:
     peak_memory_bytes: int
     joules_per_image: float | None = None
     compile_seconds: float = 0.0
+    fit_seconds: float = 0.0  # to fit the steps, once for all cells of a network and a schedule
 
     @property
     def seconds(self) -> float:
