@@ -11,7 +11,7 @@ from harness.errors import StoreError
 from harness.metrics.distances import METRICS
 from harness.report.findings.unsaid import unsaid
 from harness.report.tables import heading
-from harness.report.wording import are, count, listed
+from harness.report.wording import are, count, listed, number
 from harness.work.results import SHOWN_FILES, CellResult, Experiment, R
 
 FEWEST_IMAGES_A_FEATURE = 5  # below it the jackknife leaves a part of FID's bias, by simulation
@@ -125,6 +125,12 @@ def _of_the_measurements(experiment: Experiment) -> Iterator[str]:
             f"{count(len(parts), 'training')} added up gradients over as many as {max(parts)} "
             "parts of each batch, for which there was no memory as a whole: the same steps but for "
             "rounding, and more seconds."
+        )
+    if fitted := [one.cost.fit_seconds for one in experiment.cells if one.path.times]:
+        yield (
+            f"The times of {count(len(fitted), 'cell')} were fitted to their network, which took "
+            f"{number(max(fitted), 2)} s at most for each network and schedule; seconds and "
+            "evaluations of cells do not count it (`fitted_times` in the results lists the times)."
         )
     reasons: dict[str, set[str]] = {}
     for one in experiment.cells:

@@ -186,7 +186,7 @@ def test_ddpm_large_on_unit_noise_lacks_only_the_noise_of_its_last_step(steps, r
 
 
 @pytest.mark.parametrize("steps", [2, 10, 61])
-@pytest.mark.parametrize("spacing", SPACINGS.names())
+@pytest.mark.parametrize("spacing", sorted(set(SPACINGS) - {"fitted"}))
 def test_ddpm_large_with_its_last_noise_is_exact_on_unit_noise(schedule, spacing, steps):
     spread = relative_spread(ddpm_large, schedule, spacing, steps, last_noise=True)
     assert spread == pytest.approx(1, rel=1e-10)

@@ -210,3 +210,10 @@ def test_a_cell_is_told_the_smallest_budget_that_affords_it(load):
 def test_a_budget_that_a_spacing_cannot_fill_is_refused(refusal):
     told = refusal(samplers=["heun"], steps=[2], budget="nfe", spacing=["leading"])
     assert "spacing 'leading' needs at least 2 steps, not 1" in told
+
+
+def test_steps_are_fitted_from_pure_noise_by_samplers_that_can_begin_there(load, refusal):
+    load(schedules=[ZERO], training=VELOCITY, spacing=["fitted"])
+    told = refusal(schedules=[ZERO], training=VELOCITY, spacing=["fitted"], samplers=["euler"])
+    assert "sampler 'euler' divides by the signal rate" in told
+    assert "among 10 times" in refusal(spacing=[{"name": "fitted", "candidates": 10}], steps=[11])

@@ -373,3 +373,13 @@ def test_each_row_of_the_json_has_its_own_forecast():
 @pytest.mark.parametrize(("amount", "told"), [(10, "1 MB"), (4e7, "40 MB"), (1.24e9, "1.2 GB")])
 def test_sizes_read_well(amount, told):
     assert size(amount) == told
+
+
+def test_fitting_steps_to_a_network_is_counted_beside_its_cells():
+    cells = cells_of(seeds=[0])
+    fitted = [replace(cell, spacing=Part.of("fitted", {"images": 10})) for cell in cells]
+    without, plan = plan_of(cells), replace(plan_of(fitted), to_fit=(fitted[0],))
+    assert plan.predicted == pytest.approx(without.predicted + 100 * 10 * 0.002)
+    assert plan.as_json()["forecast"]["fitting_evaluations"] == 1000
+    assert sampling_seconds(plan) == sampling_seconds(without)
+    assert "fitting steps to networks 2 s (1,000 more)" in plan.cost()

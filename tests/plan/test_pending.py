@@ -10,6 +10,7 @@ from harness.plan.forecast import Forecast
 from harness.plan.grid import expand, load_grid
 from harness.plan.pending import metrics_of, pending
 from harness.store import FEATURES, Store, write_bytes
+from harness.work.cells import Part
 from harness.work.filters import Filter
 from harness.work.options import Options
 from harness.work.speeds import Speeds
@@ -252,3 +253,15 @@ def test_cells_that_wait_for_no_training_come_first(three_seeds, store):
     assert [*ready] == [cells[0], *(cell for cell in plan.to_score if cell.training == last)]
     assert last not in plan.to_train
     assert {*ready, *(cell for _, some in rounds for cell in some)} == {*plan.to_score}
+
+
+def test_a_fit_is_made_once_for_each_network_and_schedule(cells, grid, store):
+    fitted = [replace(cell, spacing=Part("fitted")) for cell in cells]
+    plan = pending(grid, fitted, store, {}, Options())
+    assert len({store.fit(cell) for cell in plan.to_fit}) == len(plan.to_fit)
+    assert len(plan.to_fit) == 2 * len(plan.to_train)  # at the checkpoint, too
+    keep(store, *plan.trainings)
+    for cell in plan.to_fit:
+        write_bytes(store.fit(cell), b"{}")
+    assert pending(grid, fitted, store, {}, Options()).to_fit == ()
+    assert pending(grid, cells, store, {}, Options()).to_fit == ()

@@ -44,6 +44,16 @@ def test_trainings_whose_batches_did_not_fit_into_memory_are_told(results):
     assert "parts of each batch" not in said(results)
 
 
+def test_what_fitting_steps_took_is_told_apart_from_what_cells_cost(results, change):
+    def fitted(one, n):
+        path = replace(one.path, times=(1.0, 0.5))
+        return one if n else replace(one, path=path, cost=replace(one.cost, fit_seconds=4.0))
+
+    text = said(change(results, fitted))
+    assert "The times of 1 cell were fitted to their network, which took 4.0 s at most" in text
+    assert "fitted to their network" not in said(results)
+
+
 def test_cells_at_the_checkpoint_are_none_of_those_that_a_grid_has(results):
     cell = replace(results.cells[0].cell, weights="0.9")
     beside = replace(results, cells=(*results.cells[1:], replace(results.cells[0], cell=cell)))
