@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     FRESH = 5
     DENOISING = 6
     FITTING = 7
+    FORWARD = 8
 
 
 def generator(purpose: Purpose, *position: int) -> Generator:

@@ -191,15 +191,15 @@ def sampling_path(cell: Cell) -> SamplingPath:
     return SamplingPath(first, last, outside(schedule.log_snr(times[:-1]), trained))
 
 
-def preview(trained: Trained, images: int = 2 * COLUMNS, steps: int = 20) -> bytes:
-    """A small sheet by DDIM: how a training is coming along, as a PNG."""
+def preview(trained: Trained, images: int = 2 * COLUMNS, steps: int = 20) -> np.ndarray:
+    """A few images by DDIM, uint8 [images, C, H, W]: how a training is coming along."""
     schedule = make_schedule(trained.training.schedule)
     times = trailing(schedule, min(steps, table_of(schedule)))
     x = starting_noise(0, range(images), trained.shape)
     with torch.inference_mode():
         denoise = trained.denoiser(schedule)
         x_0 = ddim(denoise, schedule, x.to(trained.device), times, lambda: torch.empty(0))
-    return png(sheet(trained.scale.to_bytes(x_0)))
+    return trained.scale.to_bytes(x_0)
 
 
 def draw(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+from harness.data.images import ImageSet
 from harness.engine.curves import path_csv, schedule_csv
 from harness.engine.denoisers import denoiser_of
 from harness.engine.exact import ExactDenoiser
@@ -13,10 +14,11 @@ from harness.engine.inputs import extractor_of, images_of
 from harness.engine.measure import measured, with_files
 from harness.engine.memory import said_in_one_line
 from harness.engine.network import Trained
-from harness.engine.pictures import SHEET_IMAGES, nearest_pairs, png, sheet
+from harness.engine.pictures import SHEET_IMAGES, forward, nearest_pairs, png, sheet
 from harness.engine.pixel_spread import pixel_spread
 from harness.engine.reference import RealImages, in_chunks, write_features
 from harness.engine.sample import TIMINGS, Samples, path_of, sample, sampling_path
+from harness.engine.scale import Scale
 from harness.execute import machine
 from harness.execute.progress import Report
 from harness.metrics.features import Features
@@ -24,7 +26,9 @@ from harness.store import FEATURES, FROM_SAMPLES, Store, checksum_of
 from harness.work.cells import Cell
 from harness.work.options import Workplace
 from harness.work.results import (
+    EVERY_STEP,
     FILM,
+    FORWARD,
     NEAREST,
     PATH_CURVE,
     SAMPLES,
@@ -113,7 +117,7 @@ def sampled_result(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
         pixel_spread=pixel_spread(sampled, samples.images, images),
         artifacts=Artifacts({FEATURES: checksum_of(path)}),
     )
-    files = {**curves(sampled), **pictures(cell, samples, features, real)}
+    files = {**curves(sampled, images, denoiser.scale), **pictures(cell, samples, features, real)}
     return replace(made, artifacts=with_files(made.artifacts, files))
 
 
@@ -149,12 +153,15 @@ def cost_of(samples: Samples, denoiser: Trained | ExactDenoiser, feature_seconds
     )
 
 
-def curves(cell: Cell) -> dict[str, bytes]:
-    """The path of a cell, and its schedule where its training does not keep that one."""
+def curves(cell: Cell, real: ImageSet, scale: Scale) -> dict[str, bytes]:
+    """The path of a cell, and its schedule where its training does not keep that one; where there
+    is no training, also that schedule at work."""
     schedule, times = path_of(cell)
     files = {PATH_CURVE: path_csv(schedule, times)}
     if cell.training.is_exact or not cell.is_matched:
         files[SCHEDULE_CURVE] = schedule_csv(schedule)
+    if cell.training.is_exact:
+        files[FORWARD] = forward(real, schedule, scale)
     return files
 
 
@@ -166,7 +173,11 @@ def pictures(
     if cell.weights != "final":
         return {}
     images = samples.images
-    files = {SAMPLES: png(sheet(images[:SHEET_IMAGES])), FILM: samples.film.png(images)}
+    files = {
+        SAMPLES: png(sheet(images[:SHEET_IMAGES])),
+        FILM: samples.film.png(images),
+        EVERY_STEP: samples.film.webp(images),
+    }
     if cell.reference != "held_out" and real.images.distribution is None:
         others = real.features(real.key(cell.reference))
         with machine.numpy_threads_for(features.size):

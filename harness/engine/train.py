@@ -26,6 +26,7 @@ from harness.engine.curves import schedule_csv
 from harness.engine.denoising import denoising, denoising_csv
 from harness.engine.memory import said_in_one_line, tried
 from harness.engine.network import Trained, with_weights
+from harness.engine.pictures import forward, png, sheet, with_look
 from harness.engine.sample import preview
 from harness.engine.share import Share, in_processes
 from harness.engine.state import LacksAverage, State, write_tensors
@@ -33,11 +34,13 @@ from harness.engine.steps import Setting, Steps
 from harness.errors import HarnessError, MachineError, is_out_of_memory, say_once
 from harness.execute import machine
 from harness.execute.progress import Progress, Report, Stopped
-from harness.store import CHECKPOINT, STATE, WEIGHTS, Store, checksum_of, set_aside
+from harness.store import CHECKPOINT, STATE, WEIGHTS, Store, checksum_of, set_aside, write_bytes
 from harness.work.cells import Training
 from harness.work.options import Workplace
 from harness.work.results import (
     DENOISING_CURVE,
+    FORWARD,
+    LOOKS,
     SCHEDULE_CURVE,
     Artifacts,
     Denoising,
@@ -166,7 +169,7 @@ class BetweenSteps:
         values = {} if loss is None else self._looked(loss, now)
         keep_checkpoints(self.setting, state, self.store)
         files = {key: {f"sheets/step_{state.step:07d}.png": picture}
-                 for key, picture in pictures(self.setting, state)}  # fmt: skip
+                 for key, picture in pictures(self.setting, state, self.store)}  # fmt: skip
         own = files.pop(self.setting.training.key, {})
         try:
             self.report(Progress(state.step, steps, values, own, files))
@@ -199,22 +202,25 @@ def keep_checkpoints(setting: Setting, state: State, store: Store) -> None:
             write_tensors(store.model(one.key, CHECKPOINT), state.averages[one.ema], {})
 
 
-def pictures(setting: Setting, state: State) -> Iterator[tuple[str, bytes]]:
+def pictures(setting: Setting, state: State, store: Store) -> Iterator[tuple[str, bytes]]:
     """Where they are due, a picture of a few samples from each averaged weights as they are now,
-    with the key of its training."""
+    with the key of its training; the first of them are kept beside those of earlier steps."""
     step, steps = state.step, setting.training.training_steps
     if step * SHEETS // steps == (step - 1) * SHEETS // steps:
         return
     for one in setting.trainings:
         trained = partial(with_weights, one, state.averages[one.ema])
-        picture = tried(lambda trained=trained: preview(trained(setting.images, setting.device)))
-        if picture is None:
+        drawn = tried(lambda trained=trained: preview(trained(setting.images, setting.device)))
+        if drawn is None:
             say_once(
                 f"training {one.key}: there is no memory for samples beside it, and some are not "
                 "shown"
             )
         else:
-            yield one.key, picture
+            kept = store.model(one.key, LOOKS)
+            before = kept.read_bytes() if kept.exists() else None
+            write_bytes(kept, with_look(before, step, drawn))
+            yield one.key, png(sheet(drawn))
 
 
 def finish(setting: Setting, state: State, store: Store, network: Compiled) -> TrainingResult:
@@ -235,10 +241,13 @@ def result_of(
     training: Training, setting: Setting, state: State, store: Store, network: Compiled
 ) -> TrainingResult:
     """What came of one of the trainings that were done by the same steps."""
-    files = {SCHEDULE_CURVE: schedule_csv(setting.schedule)}
+    files = {
+        SCHEDULE_CURVE: schedule_csv(setting.schedule),
+        FORWARD: forward(setting.images, setting.schedule, setting.scale),
+    }
     if measured := measured_denoising(training, setting, state, store):
         files[DENOISING_CURVE] = denoising_csv(measured)
-    paths = {name: store.model(training.key, name) for name in (CHECKPOINT, WEIGHTS)}
+    paths = {name: store.model(training.key, name) for name in (CHECKPOINT, WEIGHTS, LOOKS)}
     checksums = {name: checksum_of(path) for name, path in paths.items() if path.exists()}
     losses = state.losses.numpy(force=True)
     return TrainingResult(

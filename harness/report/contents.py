@@ -41,9 +41,9 @@ from harness.work.results import Experiment
 LEAD = "quality_by_steps"  # the figure that shows the answer
 EVIDENCE = "evidence"  # where a figure stands that has no other place
 SECTIONS = {
-    "images": ("samples", "best_samples", "film", "nearest_images"),
+    "images": ("samples", "best_samples", "film", "training_looks", "nearest_images"),
     "costs": ("quality_by_seconds", "pareto_front", "forecast"),
-    "method": ("schedule_curves", "snr_by_step", "losses", "loss_by_time"),
+    "method": ("forward_process", "schedule_curves", "snr_by_step", "losses", "loss_by_time"),
 }
 TITLE = "Which schedule, which sampler, how many steps?"
 
@@ -58,6 +58,7 @@ class Picture:
     png: bytes
     source: str  # a data: URI, so that the page needs no other file
     is_drawing: bool  # lines and letters, which a dark page may show light on dark
+    moving: bytes = b""  # an animated WebP to lie beside the page, where there is one
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,8 @@ def _picture(name: str, figure: Figure) -> Picture:
     # What is dark where a value is high would say the opposite if it were turned light on dark.
     parts = [part for axes in figure.axes for part in axes.collections]
     is_drawing = not is_raster and not any(isinstance(part, QuadMesh) for part in parts)
-    return Picture(name, shows, reading, png, source, is_drawing)
+    moving = getattr(figure, "moving", b"")
+    return Picture(name, shows, reading, png, source, is_drawing, moving)
 
 
 def _smaller(png: bytes) -> bytes:

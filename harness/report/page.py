@@ -60,6 +60,7 @@ def write(experiment: Experiment, folder: Path) -> list[Path]:
     table = _table(shown)
     csv, parquet = _csv(table), _parquet(table)
     files = {f"figures/{picture.name}.png": picture.png for picture in pictures}
+    files |= {f"figures/{one.name}.webp": one.moving for one in pictures if one.moving}
     files |= dict(zip(TABLES, (csv, parquet), strict=True))
     files[TEX] = as_latex(content).encode()
     files[ANSWERS] = f"{content.first.as_text()}\n".encode()
@@ -80,7 +81,13 @@ def is_current(experiment: Experiment, folder: Path) -> bool:
         return False
     if not page.endswith(f"{_mark(fingerprint(experiment))}\n"):
         return False
-    needed = {"report.html", TEX, ANSWERS, *TABLES, *re.findall(r"\]\((figures/\w+\.png)\)", page)}
+    needed = {
+        "report.html",
+        TEX,
+        ANSWERS,
+        *TABLES,
+        *re.findall(r"\]\((figures/\w+\.(?:png|webp))\)", page),
+    }
     return all((folder / name).is_file() for name in needed)
 
 

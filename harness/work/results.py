@@ -30,10 +30,15 @@ if TYPE_CHECKING:
 RESULT = "result.json"
 INFLUENCES = "influence.npz"  # by metric, how far each image moves its value
 SAMPLES, FILM, NEAREST = "samples.png", "film.png", "nearest.png"
+EVERY_STEP = "film.webp"  # the same film with all evaluations
+FORWARD, LOOKS = "forward.png", "looks.png"  # of a training: its images in noise; samples by step
 PATH_CURVE, SCHEDULE_CURVE = "path.csv", "schedule.csv"
 DENOISING_CURVE = "denoising.csv"  # for people: the numbers are in the result
 # What a report is made from, beside the result itself; the other files stay in the store.
-DRAWN_FILES = (SAMPLES, FILM, NEAREST, PATH_CURVE, SCHEDULE_CURVE)  # made where images are sampled
+# Made where images are sampled, or a network is trained.
+DRAWN_FILES = (
+    SAMPLES, FILM, EVERY_STEP, NEAREST, FORWARD, LOOKS, PATH_CURVE, SCHEDULE_CURVE,
+)  # fmt: skip
 SHOWN_FILES = (INFLUENCES, *DRAWN_FILES)
 PURE_NOISE = "pure_noise"  # the far end of a distance's scale, among the degraded copies
 

@@ -26,7 +26,14 @@ from harness.report.figures.comparisons import main_comparisons
 from harness.report.figures.cost import forecast_and_actual_seconds, quality_by_cost
 from harness.report.figures.curves import loss_by_time, losses, schedule_curves, snr_by_step
 from harness.report.figures.denoising import denoising_error
-from harness.report.figures.images import best_samples, film, nearest_images, samples
+from harness.report.figures.images import (
+    best_samples,
+    film,
+    forward_process,
+    nearest_images,
+    samples,
+    training_looks,
+)
 from harness.report.figures.matrix import trained_by_sampled
 from harness.report.figures.quality import quality_by_seconds, quality_by_steps
 from harness.report.figures.style import STYLE
@@ -36,10 +43,12 @@ FIGURES: dict[str, Callable[[Study], Figure | None]] = {
     "samples": samples,
     "best_samples": best_samples,
     "film": film,
+    "training_looks": training_looks,
     "train_by_sample": trained_by_sampled,
     "quality_by_seconds": quality_by_seconds,
     "pareto_front": quality_by_cost,
     "comparisons": main_comparisons,
+    "forward_process": forward_process,
     "schedule_curves": schedule_curves,
     "snr_by_step": snr_by_step,
     "denoising_error": denoising_error,

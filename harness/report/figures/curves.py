@@ -185,16 +185,23 @@ def _name_ends(figure: style.Drawing, axes: Axes, study: Study, table: pd.DataFr
 
 
 def _schedules(study: Study) -> dict[str, pd.DataFrame]:
-    """The curves of each schedule once, by its name: of those trained under, and of those that were
-    only sampled under, which cells keep."""
+    """The curves of each schedule once, by its name."""
+    kept = kept_by_schedule(study, SCHEDULE_CURVE)
+    tables = {name: artifacts.table(SCHEDULE_CURVE) for name, artifacts in kept.items()}
+    return {name: table for name, table in tables.items() if table is not None}
+
+
+def kept_by_schedule(study: Study, file: str) -> dict[str, Artifacts]:
+    """The artifacts that have this file of a schedule, by its name: of those trained under, and of
+    those that were only sampled under, which cells keep."""
     kept: dict[str, Artifacts] = {}
     for training in study.trainings:
-        kept.setdefault(str(training.training.schedule), training.artifacts)
+        if file in training.artifacts.checksums:
+            kept.setdefault(str(training.training.schedule), training.artifacts)
     for cell in study.results:
-        if SCHEDULE_CURVE in cell.artifacts.checksums:
+        if file in cell.artifacts.checksums:
             kept.setdefault(str(cell.cell.sample_schedule), cell.artifacts)
-    tables = {name: artifacts.table(SCHEDULE_CURVE) for name, artifacts in sorted(kept.items())}
-    return {name: table for name, table in tables.items() if table is not None}
+    return dict(sorted(kept.items()))
 
 
 def _log_snr_paths(study: Study) -> pd.DataFrame:

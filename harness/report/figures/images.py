@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,14 +15,28 @@ from PIL import Image
 from harness.analysis.configurations import Configuration, best_of_each
 from harness.analysis.study import Study
 from harness.report.figures import style
-from harness.report.wording import at_steps, wrapped
-from harness.work.results import FILM, NEAREST, SAMPLES
+from harness.report.figures.curves import kept_by_schedule
+from harness.report.figures.moving import Reel, animated
+from harness.report.wording import MINUS, at_steps, number, wrapped
+from harness.work.results import (
+    EVERY_STEP,
+    FILM,
+    FORWARD,
+    LOOKS,
+    NEAREST,
+    SAMPLES,
+    SCHEDULE_CURVE,
+    Artifacts,
+)
 
 MOST_ROWS = 24  # beyond this a figure is wallpaper
 MOST_FILMS = 10  # each of two lines
 MOST_STEPS = 50  # of a film: with more, neighbouring evaluations look the same
 MOST_SCHEDULES = 3
 SHEET_COLUMNS = 8  # of tiles in a row: fewer are not made larger
+FORWARD_TIMES = 11  # columns of a picture of images in noise
+DRAWN = 4  # lines of a picture of samples drawn while training
+MOST_LINES = 9  # of images in noise, or drawn while training
 GAP = 1 / 12  # between tiles, of their size
 
 Raster = NDArray[np.uint8]
@@ -36,7 +50,7 @@ class ImageRow:
     pixels: Raster
     names: Sequence[str] = ()  # beside, evenly from top to bottom
     title: str = ""
-    heads: Sequence[str] = ()  # above, evenly from left to right over all columns
+    heads: Sequence[str] = ()  # above, evenly from left to right over its columns
     what: str = ""  # the heads are
 
 
@@ -93,19 +107,61 @@ def film(study: Study) -> Figure | None:
         return None
     steps = _steps_of_films([one.steps for one in found])
     found = {one: picture for one, picture in found.items() if one.steps == steps}
-    films = {(one.schedule, one.sampler): _film(picture) for one, picture in found.items()}
-    order = list(dict.fromkeys(heads for _, heads in films.values()))
+    films = {
+        pair: _film(picture, wrapped(", ".join(pair), 22))
+        for one, picture in found.items()
+        if (pair := (one.schedule, one.sampler))
+    }
+    order = [film.heads for film in films.values()]
     # Those with the same numbers stand together, so that the numbers need not be repeated.
-    shown = _best_pairs(found, MOST_FILMS)
-    shown.sort(key=lambda pair: order.index(films[pair][1]))
-    rows: list[ImageRow] = []
-    above: tuple[str, ...] = ()
-    for pair in shown:
-        pixels, heads = films[pair]
-        row = ImageRow(pixels, [wrapped(", ".join(pair), 22)])
-        rows.append(replace(row, heads=heads, what="evaluation") if heads != above else row)
-        above = heads
+    shown = [films[pair] for pair in _best_pairs(found, MOST_FILMS)]
+    shown.sort(key=lambda film: order.index(film.heads))
+    figure = _stacked(_headed_once(shown, "evaluation"))
+    if figure is not None and (reels := _reels(study, found)):
+        figure.moving = animated(reels)
+    return figure
+
+
+def forward_process(study: Study) -> Figure | None:
+    """What a schedule does to an image: a row for each schedule, from the image to noise.
+
+    The same training images with the same noise, at even times t. Above each row stands the log
+    signal-to-noise ratio of its schedule at each time: where that falls early, the image is gone
+    early.
+    """
+    found = {}
+    for name, artifacts in kept_by_schedule(study, FORWARD).items():
+        if (picture := artifacts.read(FORWARD)) is not None:
+            found[name] = _tiles(picture, FORWARD_TIMES), _log_snrs(artifacts)
+    lines = max(1, MOST_LINES // max(1, len(found)))
+    rows = [
+        ImageRow(_spaced(tiles[:lines]), [wrapped(name, 22)], heads=heads)
+        for name, (tiles, heads) in list(found.items())[:MOST_ROWS]
+    ]
+    if rows:
+        times = [f"t = {place / (FORWARD_TIMES - 1):.1f}" for place in range(FORWARD_TIMES)]
+        heads = [f"{t}\n{said}" for t, said in zip(times, rows[0].heads, strict=True)]
+        rows[0] = replace(rows[0], heads=heads, what="time, and log SNR then")
     return _stacked(rows)
+
+
+def training_looks(study: Study) -> Figure | None:
+    """How samples become recognisable: a row for each training, a column for each look at it.
+
+    The first images drawn by the averaged weights as they were after the number of training steps
+    that stands above, by DDIM in 20 steps, all from the same noise. Of each schedule the first
+    training seed.
+    """
+    first: dict[str, bytes] = {}
+    for one in sorted(study.trainings, key=lambda one: one.training.seed):
+        if (picture := one.artifacts.read(LOOKS)) is not None:
+            first.setdefault(study.training_label(one.training), picture)
+    lines = max(1, MOST_LINES // max(1, len(first)))
+    rows = []
+    for label, picture in sorted(first.items())[:MOST_ROWS]:
+        tiles, heads = _tiles(picture, lines=DRAWN)[:lines], _numbers(picture, "steps")
+        rows.append(_headed(tiles, heads, wrapped(label, 22)))
+    return _stacked(_headed_once(rows, "training steps"))
 
 
 def nearest_images(study: Study) -> Figure | None:
@@ -140,7 +196,7 @@ def _stacked(rows: Sequence[ImageRow]) -> Figure | None:
         axes.imshow(pixels, interpolation="nearest")
         axes.set_title(row.title, loc="left", fontsize=9)
         axes.set_yticks(_middles(len(pixels), len(row.names)), row.names, fontsize=9)
-        axes.set_xticks(_middles(wide, len(row.heads)), row.heads, fontsize=9)
+        axes.set_xticks(_middles(row.pixels.shape[1], len(row.heads)), row.heads, fontsize=9)
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
         axes.set_xlabel(row.what)
@@ -189,16 +245,60 @@ def _steps_of_films(counts: Sequence[int]) -> int:
     return max((steps for steps in shared if steps <= MOST_STEPS), default=shared[0])
 
 
-def _film(picture: bytes) -> tuple[Raster, tuple[str, ...]]:
-    """The first image of a film, which has two, each of two lines; and what stands above its
-    columns."""
+def _film(picture: bytes, name: str) -> ImageRow:
+    """The first image of a film, which has two, each of two lines."""
     tiles = _tiles(picture, lines=4)[:2]
+    heads = [*_numbers(picture, "evaluations")[: tiles.shape[1] - 1]]
+    heads += [""] * (tiles.shape[1] - 1 - len(heads))
+    return _headed(tiles, [*heads, "result"], name)
+
+
+def _headed(tiles: Raster, heads: Sequence[str], name: str) -> ImageRow:
+    """Tiles with what stands above each of their columns, and beside them."""
+    blank = [""] * (SHEET_COLUMNS - len(heads))
+    return ImageRow(_spaced(tiles, SHEET_COLUMNS), [name], heads=[*heads, *blank])
+
+
+def _headed_once(rows: Iterable[ImageRow], what: str) -> list[ImageRow]:
+    """Rows whose heads are left out where they are those of the row above."""
+    kept: list[ImageRow] = []
+    above: Sequence[str] = ()
+    for row in rows:
+        is_new = row.heads != above
+        above = row.heads
+        kept.append(replace(row, what=what) if is_new else replace(row, heads=()))
+    return kept
+
+
+def _numbers(picture: bytes, text: str) -> list[str]:
+    """The numbers that a picture has in a text of this name, as they are shown."""
     with Image.open(io.BytesIO(picture)) as image:
-        text = getattr(image, "text", {}).get("evaluations", "")
-    last, blank = tiles.shape[1] - 1, [""] * SHEET_COLUMNS
-    numbers = [*(f"{int(number):,}" for number in text.split()), *blank]
-    heads = *numbers[:last], "result", *blank[last + 1 :]
-    return _spaced(tiles, SHEET_COLUMNS), heads
+        told = getattr(image, "text", {}).get(text, "")
+    return [f"{int(number):,}" for number in told.split()]
+
+
+def _log_snrs(artifacts: Artifacts) -> list[str]:
+    """The log SNR of a schedule at the times of its picture."""
+    table = artifacts.table(SCHEDULE_CURVE)
+    if table is None:
+        return [""] * FORWARD_TIMES
+    shown = np.linspace(0, len(table) - 1, FORWARD_TIMES).round().astype(int)
+    values = table["log_snr"].iloc[shown]
+    return [f"{MINUS * (v < 0)}∞" if np.isinf(v) else number(v, decimals=1) for v in values]
+
+
+def _reels(study: Study, found: Iterable[Configuration]) -> dict[str, Reel]:
+    """Every evaluation of the best of these configurations of each schedule, by its title."""
+    every = _first_pictures(study, EVERY_STEP)
+    reels = {}
+    for one in best_of_each((one for one in found if one in every), lambda one: one.trained):
+        with Image.open(io.BytesIO(every[one])) as image:
+            numbers = [int(number) for number in image.info.get("xmp", b"").split()]
+        tiles = _tiles(every[one], columns=len(numbers) + 1)
+        reels[f"{one.schedule}, {one.sampler}"] = Reel(tiles, numbers)
+        if len(reels) == MOST_SCHEDULES:
+            break
+    return reels
 
 
 def _tiles(picture: bytes, columns: int = 0, lines: int = 0) -> Raster:
