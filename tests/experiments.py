@@ -100,7 +100,7 @@ def training(draw, schedule, seed, numbers):
     of = made.cell("x", seed=seed, **OF_THE_TRAINING).training
     return made.trained(
         replace(of, schedule=part(schedule)),
-        {"schedule.csv": csv(schedule_curve(schedule))},
+        {"schedule.csv": csv(schedule_curve(schedule)), **training_pictures(schedule)},
         loss=0.055 + 0.002 * numbers[0],
         loss_curve=loss_curve(draw, schedule),
         loss_by_time=loss_by_time(draw, schedule),
@@ -223,18 +223,35 @@ def csv(frame):
 
 
 def pictures(kid, seed, steps):
-    """Blobs that drown in noise as KID grows; tile i has the same blob in every cell. Of the film
-    two images in at most seven evaluations and as they end: what is held, what is estimated."""
-    evaluations = np.unique(np.linspace(1, steps, min(7, steps)).round().astype(int))
-    film = np.concatenate(
-        [blobs(kid + 1 - i / len(evaluations), 0, (4, 1)) for i in range(len(evaluations) + 1)],
-        axis=1,
+    """Blobs that drown in noise as KID grows; tile i has the same blob in every cell. Of the films
+    two images in at most seven or ten evaluations and as they end: what is held, what is
+    estimated."""
+    few, many = (
+        np.unique(np.linspace(1, steps, min(most, steps)).round().astype(int)) for most in (7, 10)
     )
     return {
         "samples.png": png(blobs(kid, seed, (8, 8))),
         "nearest.png": png(blobs(kid, seed, (2, 8))),
-        "film.png": png(film, evaluations=" ".join(map(str, evaluations))),
+        "film.png": png(columns(kid, len(few) + 1), evaluations=" ".join(map(str, few))),
+        "film.webp": webp(columns(kid, len(many) + 1), " ".join(map(str, many))),
     }
+
+
+def training_pictures(schedule):
+    """Three blobs in noise at eleven times, and four that come out of it at three steps."""
+    shown = schedule_curve(schedule).iloc[::10]
+    noisy = [blobs(ratio, 0, (3, 1)) for ratio in shown["sigma"] / shown["alpha"]]
+    return {
+        "forward.png": png(np.concatenate(noisy, axis=1)),
+        "looks.png": png(columns(0.1, 3), steps="400 800 1200"),
+    }
+
+
+def columns(kid, count):
+    """Four lines of one blob each, in less noise in each of so many columns."""
+    return np.concatenate(
+        [blobs(kid + 1 - i / max(1, count - 1), 0, (4, 1)) for i in range(count)], axis=1
+    )
 
 
 def blobs(kid, seed, shape, side=8):
@@ -254,4 +271,10 @@ def png(pixels, **texts):
     for name, text in texts.items():
         info.add_text(name, text)
     Image.fromarray(pixels).save(file, "png", pnginfo=info)
+    return file.getvalue()
+
+
+def webp(pixels, text):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "webp", lossless=True, xmp=text.encode())
     return file.getvalue()

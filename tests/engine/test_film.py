@@ -11,9 +11,10 @@ from PIL import Image
 
 from harness.data.datasets import DATASETS
 from harness.data.images import ImageSet
+from harness.diffusion.schedules import SCHEDULES
 from harness.engine.network import build, with_weights
 from harness.engine.noise import starting_noise
-from harness.engine.pictures import Film, nearest_pairs, png, sheet
+from harness.engine.pictures import Film, forward, nearest_pairs, png, sheet, with_look
 from harness.engine.sample import sample
 from harness.engine.scale import Scale
 from harness.work.cells import Part
@@ -58,17 +59,17 @@ def filmed(count, batches=1):
 # A film.
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 6, 7])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 10])
 def test_few_evaluations_are_all_shown(count):
     assert evaluations_in(filmed(count)) == list(range(1, count + 1))
 
 
-@pytest.mark.parametrize("count", [8, 10, 50, 99, 1000])
-def test_of_many_evaluations_seven_are_shown_evenly_from_the_first_to_the_last(count):
+@pytest.mark.parametrize("count", [11, 50, 99, 1000])
+def test_of_many_evaluations_ten_are_shown_evenly_from_the_first_to_the_last(count):
     film = Film(count, Scale())
-    assert len(film.chosen) == 7
+    assert len(film.chosen) == 10
     assert (film.chosen[0], film.chosen[-1]) == (1, count)
-    even = 1 + (count - 1) * np.arange(7) / 6
+    even = 1 + (count - 1) * np.arange(10) / 9
     assert np.abs(np.array(film.chosen) - even).max() <= 0.5
 
 
@@ -83,6 +84,77 @@ def test_columns_hold_what_was_held_above_what_was_estimated(count, batches):
         assert rows[0, :-1].tolist() == [k + image for k in numbered]
         assert rows[1, :-1].tolist() == [100 + k + image for k in numbered]
         assert rows[:, -1].tolist() == [201 + image] * 2  # the result, beside both
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (20, 20), (100, 100), (1000, 100)])
+def test_the_film_that_moves_has_every_evaluation_of_all_but_very_many(count, shown):
+    film = Film(count, Scale())
+    for k in range(1, count + 1):
+        film.look(signal([k % 256] * 2), signal([1] * 2))
+    picture = Image.open(io.BytesIO(film.webp(plain([201, 202]))))
+    numbered = [*map(int, picture.info["xmp"].split())]
+    assert len(numbered) == shown
+    assert (numbered[0], numbered[-1]) == (1, count)
+    brightness = np.asarray(picture.convert("L"))[::SIDE, ::SIDE]
+    assert brightness.shape == (4, shown + 1)
+    assert brightness[0].tolist() == [*(k % 256 for k in numbered), 201]
+
+
+# The pictures of a training.
+
+
+def uniform(brightness):
+    """A data set of 50 images of one brightness."""
+    images = np.full((50, 1, 32, 32), brightness, np.uint8)
+    return ImageSet("uniform", images, images[:1])
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_images_in_noise_have_the_rates_of_their_schedule(name):
+    schedule = SCHEDULES[name]()
+    tiles = tiles_of(forward(uniform(0.6 * 127.5 + 127.5), schedule, Scale()), 32) / 127.5 - 1
+    assert tiles.shape[:2] == (2, 11)
+    for place, t in enumerate(torch.linspace(0, 1, 11, dtype=torch.float64)):
+        # Beyond -1 and 1 nothing is shown.
+        noise = torch.randn(200_000, generator=torch.Generator().manual_seed(1))
+        shown = (0.6 * schedule.alpha(t) + schedule.sigma(t) * noise).clamp(-1, 1)
+        assert tiles[:, place].mean() == pytest.approx(float(shown.mean()), abs=0.04)
+        assert tiles[:, place].std() == pytest.approx(float(shown.std()), abs=0.04)
+
+
+def test_every_schedule_is_shown_with_the_same_images_and_noise():
+    real, zero = DATASETS["digits"](None), {"zero_terminal_snr": True}
+    ends = [
+        tiles_of(forward(real, SCHEDULES.make(name, zero), Scale()), 8)[:, -1]
+        for name in ("linear", "scaled_linear")
+    ]
+    assert (ends[0] == ends[1]).all()
+
+
+def steps_in(picture):
+    return Image.open(io.BytesIO(picture)).text["steps"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_looks_at_a_training_stand_side_by_side(channels):
+    looks = None
+    for step in (10, 20, 30):
+        looks = with_look(looks, step, plain(range(step, step + 5), channels))
+    assert steps_in(looks) == "10 20 30"
+    shown = tiles_of(looks)[:, :, 0, 0].reshape(4, 3, -1)[..., 0]
+    assert shown.tolist() == [[10 + n, 20 + n, 30 + n] for n in range(4)]
+
+
+def test_a_training_that_goes_on_from_before_a_look_has_it_once():
+    looks = with_look(with_look(None, 10, plain([1] * 4)), 20, plain([2] * 4))
+    again = with_look(looks, 20, plain([3] * 4))
+    assert steps_in(again) == "10 20"
+    assert tiles_of(again)[0, :, 0, 0].tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("left", [b"", b"half a pict", png(Image.new("L", (3, 3)))])
+def test_what_is_no_picture_of_looks_is_begun_anew(left):
+    assert steps_in(with_look(left, 10, plain([1] * 4))) == "10"
 
 
 def test_tiles_are_whole_images_without_borders():

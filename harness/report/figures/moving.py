@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from harness.report.figures.style import INK
+from harness.report.figures.style import FAINT, INK
 
 TILE = 64  # pixels at least, of one image
 GAP, LINE = 6, 20  # pixels between images, and of a line of text
@@ -21,6 +21,7 @@ WHOLE, SLOWEST, FASTEST = 6000, 600, 80  # milliseconds of all frames, and of on
 LAST = 2500  # milliseconds of the result
 SHARP = 16  # pixels: smaller images lose nothing to compression
 QUALITY = 70  # of the others
+HEADS = "held", "estimate"  # above each pair of images
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,13 @@ def _frame(reels: Mapping[str, Reel], frame: int, frames: int) -> Image.Image:
     font = _font()
     longest = max(int(font.getlength(says)) for says, _ in rows)
     wide = 2 * GAP + max(longest, *(pixels.shape[1] for _, pixels in rows))
-    high = GAP + sum(LINE + pixels.shape[0] + GAP for _, pixels in rows)
+    high = GAP + LINE + sum(LINE + pixels.shape[0] + GAP for _, pixels in rows)
     picture = Image.new("RGB", (wide, high), "white")
     pen, top = ImageDraw.Draw(picture), GAP // 2
+    widest = max(rows, key=lambda row: row[1].shape[1])[1]
+    for place, left in enumerate(range(GAP, widest.shape[1], widest.shape[0] + GAP)):
+        pen.text((left, top), HEADS[place % 2], FAINT, font)
+    top += LINE
     for says, pixels in rows:
         pen.text((GAP, top), says, INK, font)
         picture.paste(Image.fromarray(pixels), (GAP, top + LINE))

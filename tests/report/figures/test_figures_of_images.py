@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from harness.report.figures import images, style
+from harness.report.figures import images, moving, style
 
 SHOWN = [("cosine", "ddpm", 50), ("linear", "ddim", 50)]  # the best of these results
 
@@ -143,6 +143,72 @@ def test_of_many_films_each_schedule_keeps_its_best_samplers(drawn, build):
 def test_a_film_without_numbers_still_ends_in_its_result(drawn, results, with_files):
     figure = drawn("film", with_files(results, {"film.png": shades([[1, 2, 3]] * 4)}))
     assert [text for text in heads(figure.axes[0]) if text] == ["evaluation", "result"]
+
+
+def webp(rows, numbers, side=4):
+    pixels = np.kron(np.array(rows, np.uint8), np.ones((side, side), np.uint8))
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "webp", lossless=True, xmp=numbers.encode())
+    return file.getvalue()
+
+
+def frames_of(animation):
+    """The shades other than white of each frame, in lines of tiles, and how long it stands."""
+    picture, found = Image.open(io.BytesIO(animation)), []
+    for frame in range(picture.n_frames):
+        picture.seek(frame)
+        pixels = np.asarray(picture.convert("L"))
+        lines = {tuple(dict.fromkeys(row.tolist())) for row in pixels[:, :: moving.GAP]}
+        found.append(({shade for line in lines for shade in line}, picture.info["duration"]))
+    return found
+
+
+def test_a_film_moves_through_every_evaluation_of_the_best_of_each_schedule(
+    drawn, results, with_files
+):
+    def films(one):
+        if place(one) not in SHOWN:
+            return {"film.webp": webp([[99, 99, 99]] * 4, "1 2")}
+        first = 10 if place(one)[0] == "cosine" else 20
+        return {"film.webp": webp([[first, first + 1, first + 2]] * 4, "1 2")}
+
+    frames = frames_of(drawn("film", with_files(results, films)).moving)
+    assert len(frames) == 3
+    for place_in_film, (shades_shown, _) in enumerate(frames):
+        assert {10 + place_in_film, 20 + place_in_film} <= shades_shown
+    assert frames[-1][1] > frames[0][1]
+
+
+def test_films_of_other_lengths_end_together():
+    tiles = np.zeros((4, 11, 8, 8, 3), np.uint8)
+    long, short = moving.Reel(tiles, range(1, 11)), moving.Reel(tiles[:, :6], range(1, 6))
+    assert [long.at(frame, 11) for frame in (0, 5, 10)] == [0, 5, 10]
+    assert [short.at(frame, 11) for frame in (0, 5, 10)] == [0, 2, 5]
+    assert short.says(5, 5) == "result"
+    assert short.says(4, 50) == "evaluation 5 of 50"
+
+
+def test_without_every_evaluation_a_film_does_not_move(drawn, results, with_files):
+    assert not hasattr(drawn("film", with_files(results, {"film.webp": None})), "moving")
+
+
+def test_images_in_noise_stand_under_the_log_snr_of_their_schedule(drawn, build):
+    figure = drawn("forward_process", build())
+    assert beside(figure) == ["cosine", "linear"]
+    above = heads(figure.axes[0])[1:]
+    assert above[0] == "t = 0.0\n2.2"  # (0.95 / 0.312)^2
+    assert above[-1] == "t = 1.0\n−7.8"  # (0.02 / 0.9998)^2
+    assert heads(figure.axes[1])[1] == "∞"
+
+
+def test_samples_drawn_while_training_are_those_of_the_first_seed(drawn, build):
+    of = build()
+    figure = drawn("training_looks", of)
+    assert beside(figure) == ["cosine", "linear"]
+    assert [text for text in heads(figure.axes[0]) if text] == [
+        "training steps", "400", "800", "1,200",
+    ]  # fmt: skip
+    assert heads(figure.axes[1]) == [""]  # the same
 
 
 def test_the_nearest_are_those_of_the_best_configuration_of_each_schedule(
