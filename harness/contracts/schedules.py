@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, TypeAlias
 
 from harness.contracts.check import Bench, Claims, check, refuses
 from harness.contracts.closed_forms import (
@@ -26,7 +26,8 @@ from harness.errors import BadOption
 from harness.lazy import torch
 from harness.registry import BUILT_IN
 
-Costs = "tuple[torch.Tensor, torch.Tensor]"  # candidate times, and of the steps between them
+# Candidate times [M + 1], and of the steps between them [M + 1, M + 1].
+Costs: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
 COUNTS = (1, 2, 3, 5, 10, 13, 50, 61, 100, 250, 500, 999, 1000)  # of steps
 
 

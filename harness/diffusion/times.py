@@ -52,8 +52,8 @@ class Spacing:
     fewest: int
     from_table: bool
     from_signal: bool
-    check: Rule | None
-    fitting: Callable[..., Fitting] | None  # by its options; None: it needs no network
+    check: Callable[..., object] | None
+    fitting: Callable[..., Fitting] | None  # by its options; None: it needs no denoiser
 
     def __post_init__(self) -> None:
         update_wrapper(self, self.rule)
@@ -104,7 +104,7 @@ def spacing(
     fewest: int = 1,
     from_table: bool = False,
     from_signal: bool = False,
-    check: Rule | None = None,
+    check: Callable[..., object] | None = None,
     fitting: Callable[..., Fitting] | None = None,
 ) -> Callable[[Rule], Spacing]:
     """Makes a rule a spacing that refuses fewer steps than these; `from_table` one that refuses
@@ -272,7 +272,7 @@ def _check_fitted(steps: int, **options: int) -> None:
 
 
 @spacing(
-    formula="of candidates even in atan2(σ, α) the N that lie least in sum off the network's own "
+    formula="of candidates even in atan2(σ, α) the N that lie least in sum off the denoiser's own "
     "path: each step of DDIM by its distance from the path where it ends, over the standard "
     "deviation of images there (after GITS, Chen et al. 2024)",
     check=_check_fitted,
@@ -291,9 +291,9 @@ def fitted(
     are recorded with each cell.
     """
     raise BadOption(
-        "spacing 'fitted' has no times without a network, to which they are fitted when a cell is "
+        "spacing 'fitted' has no times without a denoiser, to which they are fitted when a cell is "
         "sampled. Use the times that are recorded with such a cell, as spacing 'explicit', or "
-        "spacing 'angle', which needs no network."
+        "spacing 'angle', which needs no denoiser."
     )
 
 

@@ -13,7 +13,6 @@ from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.diffusion.times import SPACINGS, fitting_of
 from harness.errors import BadOption, PartFailed
-from harness.lazy import torch
 from harness.metrics.distances import METRICS
 from harness.work.cells import Cell, Part
 
@@ -74,10 +73,10 @@ def start_refused(schedule: Part, spacing: Part, steps: int, sampler: str) -> st
 
 @cache
 def first_log_snr(schedule: Part, spacing: Part, steps: int) -> float:
-    made, first = made_schedule(schedule), torch.ones(1, dtype=torch.float64)
-    if fitting_of(spacing.name, **spacing.keywords) is None:  # else it starts from pure noise
-        first = SPACINGS[spacing.name](made, steps, **spacing.keywords)[:1]
-    return float(made.log_snr(first))
+    made = made_schedule(schedule)
+    if fitting_of(spacing.name, **spacing.keywords):
+        spacing = Part("uniform")  # starts at t = 1 too
+    return float(made.log_snr(SPACINGS[spacing.name](made, steps, **spacing.keywords)[:1]))
 
 
 def refusal(part: Any, check: str, *given: object, **options: object) -> str:

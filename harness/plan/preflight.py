@@ -118,8 +118,8 @@ def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
             known = measured_speeds(store, cell.training, here, threads)
             speeds[model] = known or probe(cell, site.at, processes)
     # Fitted times are not known yet; they start from pure noise.
-    known = [cell for cell in plan.cells if not fitted_evaluations(cell)]
-    warnings = [text for cell in known for text in warnings_of(cell, sampling_path(cell))]
+    timed = [cell for cell in plan.cells if not fitted_evaluations(cell)]
+    warnings = [text for cell in timed for text in warnings_of(cell, sampling_path(cell))]
     return replace(
         plan,
         forecast=Forecast(speeds, workers, grid.training.devices),

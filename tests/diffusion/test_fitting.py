@@ -122,7 +122,7 @@ def test_steps_are_fitted_from_where_no_signal_is_left():
 
 
 def test_without_a_network_there_are_no_times():
-    with pytest.raises(BadOption, match=r"no times without a network.* Use .*explicit"):
+    with pytest.raises(BadOption, match=r"no times without a denoiser.* Use .*explicit"):
         SPACINGS["fitted"](SCHEDULES["linear"](), 5)
 
 

@@ -39,6 +39,13 @@ DRAWN = 4  # lines of a picture of samples drawn while training
 MOST_LINES = 9  # of images in noise, or drawn while training
 GAP = 1 / 12  # between tiles, of their size
 
+
+class ImageFigure(Figure):
+    """A figure of images; `moving` is what it is a still of, to lie beside the page."""
+
+    moving: bytes = b""
+
+
 Raster = NDArray[np.uint8]
 Pictures = Mapping[Configuration, bytes]
 
@@ -178,7 +185,7 @@ def nearest_images(study: Study) -> Figure | None:
     return _stacked(rows)
 
 
-def _stacked(rows: Sequence[ImageRow]) -> Figure | None:
+def _stacked(rows: Sequence[ImageRow]) -> ImageFigure | None:
     """A figure with these rows below each other, all at one scale."""
     if not rows:
         return None
@@ -186,7 +193,7 @@ def _stacked(rows: Sequence[ImageRow]) -> Figure | None:
     shares = [len(row.pixels) for row in rows]
     # Higher than needed: the layout moves the rows together, and saving cuts off what is over.
     high = style.PAGE_WIDTH * sum(shares) / wide + len(rows)
-    figure = Figure(figsize=(style.PAGE_WIDTH, high))
+    figure = ImageFigure(figsize=(style.PAGE_WIDTH, high))
     pad = min(0.1, max(0.03, style.PAGE_WIDTH * max(shares) / wide / 16))
     figure.set_layout_engine("compressed", h_pad=pad)
     grid = figure.subplots(len(rows), squeeze=False, height_ratios=shares)[:, 0]

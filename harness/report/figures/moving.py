@@ -34,7 +34,7 @@ class Reel:
 
     def at(self, frame: int, frames: int) -> int:
         """Its own place in a film of so many frames."""
-        return round(frame * (self.tiles.shape[1] - 1) / max(1, frames - 1))
+        return round(frame * len(self.numbers) / max(1, frames - 1))
 
     def says(self, place: int, evaluations: int) -> str:
         """What is shown at a place."""

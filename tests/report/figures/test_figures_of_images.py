@@ -189,7 +189,7 @@ def test_films_of_other_lengths_end_together():
 
 
 def test_without_every_evaluation_a_film_does_not_move(drawn, results, with_files):
-    assert not hasattr(drawn("film", with_files(results, {"film.webp": None})), "moving")
+    assert not drawn("film", with_files(results, {"film.webp": None})).moving
 
 
 def test_images_in_noise_stand_under_the_log_snr_of_their_schedule(drawn, build):
