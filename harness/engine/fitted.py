@@ -19,7 +19,7 @@ from harness.engine.exact import ExactDenoiser
 from harness.engine.memory import in_halves
 from harness.engine.network import Trained, make_schedule
 from harness.engine.noise import Purpose, normal
-from harness.engine.sample import batches_of
+from harness.engine.sample import batches_of, clip_of
 from harness.execute import machine
 from harness.execute.progress import Progress, Report
 from harness.store import Store, read_json, write_json
@@ -86,7 +86,7 @@ def fit(cell: Cell, denoiser: Trained | ExactDenoiser, report: Report) -> Fit:
     schedule = make_schedule(cell.sample_schedule)
     times = candidate_times(schedule, fitting.candidates)
     noise = normal((fitting.images, *shape), torch.device("cpu"), Purpose.FITTING, 0)
-    denoise = denoiser.denoiser(schedule, cell.clip)
+    denoise = denoiser.denoiser(schedule, clip_of(cell))
 
     def watched(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         report(Progress(min(denoise.evaluations, fitting.candidates), fitting.candidates))
