@@ -66,11 +66,11 @@ class Learned:
 class Levels:
     """What was measured of all networks of a study, at the same levels."""
 
-    log_snr: Array
+    log_snr: Array  # as the networks see it; for pixels in -1..1 where their scales differ
     learned: tuple[Learned, ...]  # by label
-    linear: Array  # of the best linear denoiser; NaN where unknown
-    exact: Array
-    variance: float
+    linear: Array  # of the best linear denoiser
+    exact: Array  # NaN where unknown
+    has_scales: bool  # whether they differ in the scale of the data
 
     @property
     def common(self) -> NDArray[np.bool_]:
@@ -78,21 +78,9 @@ class Levels:
         found: NDArray[np.bool_] = np.all([one.inside for one in self.learned], axis=0)
         return found
 
-    @property
-    def trivial(self) -> Array:
-        """The error of who knows the mean and the variance of a pixel alone."""
-        return 1 / (1 + np.exp(-self.log_snr) / self.variance)
-
-    @property
-    def best_known(self) -> Array:
-        """The error of the best linear denoiser; of the trivial one where that is unknown."""
-        return np.where(np.isfinite(self.linear), self.linear, self.trivial)
-
-    @property
-    def reference(self) -> str:
-        """Whose error `best_known` is."""
-        is_linear = np.isfinite(self.linear).all()
-        return "the best linear denoiser" if is_linear else "knowing mean and variance alone"
+    def seen(self, log_snr: Array, of: Denoising) -> Array:
+        """What a network calls by these log SNRs, as they are called here."""
+        return log_snr + of.offset * self.has_scales
 
     @cached_property
     def decision(self) -> Decision | None:
@@ -143,16 +131,17 @@ def levels(study: Study) -> Levels | None:
     if not known:
         return None
     learned = tuple(Learned(label, dict(sorted(known[label].items()))) for label in sorted(known))
-    first = learned[0].first
-    log_snr = np.array([one.log_snr for one in first.levels])
-    others = (found for one in learned for found in one.by_seed.values())
-    if any([one.log_snr for one in found.levels] != log_snr.tolist() for found in others):
-        return None  # of another version, whose levels were others
+    everything = [found for one in learned for found in one.by_seed.values()]
+    has_scales = len({found.offset for found in everything}) > 1
+    rows = [[one.log_snr + found.offset * has_scales for one in found.levels]
+            for found in everything]  # fmt: skip
+    if any(len(row) != len(rows[0]) or not np.allclose(row, rows[0]) for row in rows):
+        return None  # some are of another version, whose levels were others
     linear, exact = (
-        np.array([getattr(one, name) for one in first.levels], dtype=np.float64)
+        np.array([getattr(one, name) for one in everything[0].levels], dtype=np.float64)
         for name in ("linear", "exact")
     )
-    return Levels(log_snr, learned, linear, exact, first.variance)
+    return Levels(np.array(rows[0]), learned, linear, exact, has_scales)
 
 
 def visited(cell: CellResult) -> Array | None:
@@ -171,8 +160,9 @@ def along_the_path(study: Study, cells: Iterable[CellResult]) -> float:
         path, measured = visited(cell), networks.get(cell.cell.training.key)
         if found is None or path is None or measured is None:
             return np.nan
-        own = np.log([one.held_out.value for one in measured.levels])
-        known = np.log(found.best_known)
-        sums = [np.exp(np.interp(path, found.log_snr, each)).sum() for each in (own, known)]
+        asked = found.seen(path, measured)
+        own = np.array([one.held_out.value for one in measured.levels])
+        sums = [np.exp(np.interp(asked, found.log_snr, np.log(each))).sum()
+                for each in (own, found.linear)]  # fmt: skip
         ratios.append(sums[0] / sums[1])
     return float(np.mean(ratios)) if ratios else np.nan

@@ -8,6 +8,7 @@ under any schedule are measured alike.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,10 +30,11 @@ from harness.diffusion.objective import outside
 from harness.diffusion.schedules import Schedule
 from harness.engine.exact import ExactDenoiser
 from harness.engine.memory import in_halves
-from harness.engine.network import Trained, log_snr_range, make_schedule, to_signal
+from harness.engine.network import Trained, log_snr_range, make_schedule
 from harness.engine.noise import Purpose, generator
-from harness.engine.pixel_spread import SMALLEST, SPECTRUM_IMAGES, real_variance
+from harness.engine.pixel_spread import SMALLEST, SPECTRUM_IMAGES
 from harness.engine.sample import batches_of
+from harness.engine.scale import Scale
 from harness.work.results import Denoising, DenoisingError, Mean
 
 LEVELS = 20
@@ -49,10 +51,13 @@ Errors = NDArray[np.float64]  # [LEVELS, images]
 
 @dataclass(frozen=True)
 class Levels(Schedule):
-    """log SNR falls evenly from LIMIT to -LIMIT."""
+    """log SNR falls evenly from LIMIT to -LIMIT for pixels in -1..1, and for what a network sees by
+    `offset` less."""
+
+    offset: float = 0.0
 
     def log_snr(self, t: Tensor) -> Tensor:
-        return LIMIT * (1 - 2 * t)
+        return LIMIT * (1 - 2 * t) - self.offset
 
 
 def denoising(trained: Trained, images: ImageSet, before: Trained | None = None) -> Denoising:
@@ -61,9 +66,11 @@ def denoising(trained: Trained, images: ImageSet, before: Trained | None = None)
     held_out, train = chosen(images.held_out), chosen(images.train)
     found = errors(trained, held_out, HELD_OUT), errors(trained, train, TRAIN)
     earlier = errors(before, held_out, HELD_OUT) if before else None
-    log_snr, _ = levels()
+    offset = offset_of(trained.scale)
+    log_snr, _ = levels(offset)
     ends = log_snr_range(make_schedule(trained.training.schedule))
-    linear, exact = linear_errors(images), exact_errors(trained, images)
+    variances = variances_along(images, trained.scale)
+    linear, exact = gaussian_error(log_snr, variances).tolist(), exact_errors(trained, images)
     rows = [
         DenoisingError(
             log_snr=float(level),
@@ -71,7 +78,7 @@ def denoising(trained: Trained, images: ImageSet, before: Trained | None = None)
             held_out=mean(found[HELD_OUT][place]),
             train=mean(found[TRAIN][place]),
             last_tenth=None if earlier is None else mean(found[HELD_OUT][place] - earlier[place]),
-            linear=None if linear is None else linear[place],
+            linear=linear[place],
             exact=None if exact is None else exact[place],
         )
         for place, level in enumerate(log_snr)
@@ -81,9 +88,10 @@ def denoising(trained: Trained, images: ImageSet, before: Trained | None = None)
         tuple(rows),
         images=len(held_out.which),
         noises=held_out.noises,
-        variance=real_variance(images) / 127.5**2,
-        bits=bits(found[HELD_OUT], inside, held_out),
-        train_bits=bits(found[TRAIN], inside, train),
+        variance=float(variances.mean()),
+        offset=offset,
+        bits=bits(found[HELD_OUT], inside, held_out, trained.scale),
+        train_bits=bits(found[TRAIN], inside, train, trained.scale),
     )
 
 
@@ -95,10 +103,9 @@ class Chosen:
     which: Images
     noises: int
 
-    @property
-    def signal(self) -> Tensor:
+    def signal(self, scale: Scale) -> Tensor:
         """[images * noises, C, H, W], the noises of one image side by side."""
-        return to_signal(torch.from_numpy(self.which)).repeat_interleave(self.noises, 0)
+        return scale.to_signal(torch.from_numpy(self.which)).repeat_interleave(self.noises, 0)
 
 
 def chosen(part: Images) -> Chosen:
@@ -108,10 +115,16 @@ def chosen(part: Images) -> Chosen:
     return Chosen(part[places], -(-wanted // count))
 
 
-def levels() -> tuple[Tensor, Tensor]:
+def offset_of(scale: Scale) -> float:
+    """By how much log SNR is higher for pixels in -1..1 than in the units that a network sees; a
+    mean over channels."""
+    return float(2 * np.log(scale.factor).mean())
+
+
+def levels(offset: float = 0.0) -> tuple[Tensor, Tensor]:
     """Rising log SNRs and their times under `Levels`, [LEVELS] each."""
     t = torch.linspace(1, 0, LEVELS, dtype=torch.float64)
-    return Levels().log_snr(t), t
+    return Levels(offset).log_snr(t), t
 
 
 def errors(denoiser: Trained | ExactDenoiser, of: Chosen, stream: int) -> Errors:
@@ -119,8 +132,9 @@ def errors(denoiser: Trained | ExactDenoiser, of: Chosen, stream: int) -> Errors
 
     It is that of the image that the network's answer means, times SNR: what a sampler sees.
     """
-    schedule, (log_snr, times) = Levels(), levels()
-    denoise, x_0 = denoiser.denoiser(schedule), of.signal.to(denoiser.device)
+    offset = offset_of(denoiser.scale)
+    schedule, (log_snr, times) = Levels(offset), levels(offset)
+    denoise, x_0 = denoiser.denoiser(schedule), of.signal(denoiser.scale).to(denoiser.device)
     found = np.empty((LEVELS, len(of.which)))
     batches = list(batches_of(len(x_0), denoiser.device))
     for place, t in enumerate(times):
@@ -146,35 +160,44 @@ def mean(values: Errors) -> Mean:
     return Mean(float(values.mean()), error)
 
 
-def bits(found: Errors, inside: list[bool], of: Chosen) -> Mean | None:
+def bits(found: Errors, inside: list[bool], of: Chosen, scale: Scale) -> Mean | None:
     """A bound on the negative log likelihood in bits per pixel and channel: what the network was
     trained on by its error, and what lies beyond either end as if nothing were known of it. None
     where that is less than two levels."""
     if sum(inside) < 2:
         return None
-    log_snr = levels()[0][inside]
-    shares = np.bincount(of.which.ravel(), minlength=256) / of.which.size
-    ends = prior_nats(float(log_snr[0]), float(of.signal.double().square().mean()))
-    ends += reconstruction_nats(float(log_snr[-1]), torch.from_numpy(shares))
+    log_snr = levels(offset_of(scale))[0][inside]
+    ends = prior_nats(float(log_snr[0]), float(of.signal(scale).double().square().mean()))
+    told = [
+        reconstruction_nats(
+            float(log_snr[-1]) + 2 * math.log(factor), shares(of.which[:, channels])
+        )
+        for channels, factor in channels_of(scale)
+    ]
+    ends += sum(told) / len(told)
     nats = diffusion_nats(log_snr, torch.from_numpy(found[inside].T))
     return mean((nats.numpy() + ends) / math.log(2))
 
 
+def channels_of(scale: Scale) -> Iterator[tuple[slice, float]]:
+    """The channels of one factor each."""
+    if len(scale.factor) == 1:
+        yield slice(None), scale.factor[0]
+    else:
+        yield from ((slice(c, c + 1), factor) for c, factor in enumerate(scale.factor))
+
+
+def shares(images: Images) -> Tensor:
+    """How often each of 256 grey levels occurs."""
+    return torch.from_numpy(np.bincount(images.ravel(), minlength=256) / images.size)
+
+
 @lru_cache(maxsize=4)
-def linear_errors(images: ImageSet) -> tuple[float, ...] | None:
-    """The error of the best denoiser of a Gaussian with the principal directions of the training
-    images and the variances of held-out ones along them; None where all training images are the
-    same."""
-    if real_variance(images) == 0:
-        return None
-    return tuple(gaussian_error(levels()[0], variances_along(images)).tolist())
-
-
-def variances_along(images: ImageSet) -> Tensor:
+def variances_along(images: ImageSet, scale: Scale) -> Tensor:
     """The variances of held-out images along the principal directions of the training images, in
-    -1..1 per pixel, [d]; what lies beside those directions is spread evenly over the rest."""
+    these units per pixel, [d]; what lies beside those directions is spread evenly over the rest."""
     parts = (part[:SPECTRUM_IMAGES] for part in (images.train, images.held_out))
-    train, held_out = (to_signal(torch.from_numpy(part)) for part in parts)
+    train, held_out = (scale.to_signal(torch.from_numpy(part)) for part in parts)
     if images.flip:
         train = torch.cat([train, train.flip(3)])
     centre = train.mean(0)

@@ -250,7 +250,7 @@ class DenoisingError:
     train: Mean
     # By how much the last tenth of the training raised that of held-out images, image by image.
     last_tenth: Mean | None
-    linear: float | None  # of the best linear denoiser, on held-out images
+    linear: float  # of the best linear denoiser, on held-out images
     # Of the exact denoiser: on held-out images where the distribution of the data is known, else of
     # the training images as a finite set, on some of them.
     exact: float | None
@@ -264,11 +264,13 @@ class Denoising:
     levels: tuple[DenoisingError, ...]  # by rising log SNR
     images: int  # of either part
     noises: int  # of each image, at each level
-    variance: float  # of a pixel over training images, averaged over pixels, in -1..1
+    variance: float  # of a pixel over images, averaged over pixels, in the network's units
     # A bound on the negative log likelihood in bits per pixel and channel, from the levels that the
     # network was trained on.
     bits: Mean | None = None  # of held-out images
     train_bits: Mean | None = None
+    # By how much log SNR is higher for pixels in -1..1, in which levels are the same for all.
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from harness.engine.denoising import (
     denoising,
     errors,
     levels,
-    linear_errors,
     variances_along,
 )
 from harness.engine.exact import ExactDenoiser
 from harness.engine.network import Trained
+from harness.engine.scale import Scale
 from harness.work.cells import Part
 
 CPU = torch.device("cpu")
@@ -43,8 +43,9 @@ class Zero(nn.Module):
 
 
 def trained(target="noise", schedule="cosine", network=None):
-    training = replace(made.TRAINING, target=target, schedule=Part(schedule))
-    return Trained(training, network or Zero(), "float32", (1, 4, 4), CPU)
+    part = schedule if isinstance(schedule, Part) else Part(schedule)
+    training = replace(made.TRAINING, target=target, schedule=part)
+    return Trained(training, network or Zero(), "float32", (1, 4, 4), CPU, Scale())
 
 
 def test_the_exact_denoiser_of_gaussian_data_makes_the_error_in_closed_form():
@@ -82,20 +83,25 @@ def test_levels_images_and_noise_do_not_depend_on_the_schedule_and_what_is_outsi
     assert inside == [level for level in LOG_SNR.tolist() if low <= level <= high]
 
 
+def linear(images):
+    return gaussian_error(LOG_SNR, variances_along(images, Scale()))
+
+
 def test_the_best_linear_denoiser_is_found_with_fewer_images_than_pixels_too():
     spreads = np.linspace(0.02, 0.3, 16).reshape(4, 4)
     expected = gaussian_error(LOG_SNR, torch.from_numpy(spreads).double().square().flatten())
     many = gaussian(spreads)
-    assert linear_errors(many) == pytest.approx(expected.tolist(), rel=0.08)
+    assert linear(many).tolist() == pytest.approx(expected.tolist(), rel=0.08)
     few = ImageSet("few", many.train[:8], many.held_out)
     # It knows fewer directions: worse than the best, and better than one variance for all.
     one_for_all = gaussian_error(LOG_SNR, torch.tensor([np.square(spreads).mean()]))
     at = 12
-    assert expected[at] < linear_errors(few)[at] < 1.05 * one_for_all[at]
+    assert expected[at] < linear(few)[at] < 1.05 * one_for_all[at]
     # What lies beside the directions that are known is spread over the others, none of it lost.
     apart = few.held_out / 127.5 - few.train.mean(0) / 127.5
-    assert float(variances_along(few).sum()) == pytest.approx(np.square(apart).mean(0).sum())
-    assert linear_errors(ImageSet("alike", many.train[:1].repeat(3, 0), many.held_out)) is None
+    assert float(variances_along(few, Scale()).sum()) == pytest.approx(
+        np.square(apart).mean(0).sum()
+    )
 
 
 def test_few_held_out_images_have_several_noises_each():
@@ -154,4 +160,35 @@ def test_bits_are_the_entropy_of_the_data_for_the_best_network_and_more_for_anot
     assert nothing.value == pytest.approx(expected, abs=4 * nothing.standard_error)
     narrow = Part.of("cosine", {"max_signal": 0.5, "min_signal": 0.4})
     alone = replace(made.TRAINING, schedule=narrow)
-    assert denoising(Trained(alone, Zero(), "float32", (1, 4, 4), CPU), images).bits is None
+    assert (
+        denoising(Trained(alone, Zero(), "float32", (1, 4, 4), CPU, Scale()), images).bits is None
+    )
+
+
+@pytest.mark.parametrize("said", ["unit", 3.0])
+def test_the_same_network_in_other_units_has_the_same_error_at_the_same_pixels(said):
+    images = gaussian(VARIANCE**0.5)
+
+    class Best(nn.Module):
+        def __init__(self, scale):
+            super().__init__()
+            self.shift, self.factor = scale.shift[0], scale.factor[0]
+
+        def forward(self, x, log_snr):
+            alpha, sigma = (torch.sigmoid(s * log_snr).sqrt()[:, None, None, None] for s in (1, -1))
+            mean, variance = self.factor * (0.1 - self.shift), self.factor**2 * VARIANCE
+            return sigma * (x - alpha * mean) / (alpha**2 * variance + sigma**2)
+
+    def measured(said):
+        scale, of = Scale.of(said, images), replace(made.TRAINING, scale=said)
+        of = replace(of, schedule=Part("sigmoid"))  # trained at any level
+        return denoising(Trained(of, Best(scale), "float32", (1, 4, 4), CPU, scale), images)
+
+    plain, scaled = measured("range"), measured(said)
+    assert scaled.offset == pytest.approx(2 * math.log(Scale.of(said, images).factor[0]))
+    assert scaled.bits.value == pytest.approx(plain.bits.value, abs=1e-2)
+    for one, other in zip(plain.levels, scaled.levels, strict=True):
+        assert one.log_snr == pytest.approx(other.log_snr + scaled.offset)
+        assert other.held_out.value == pytest.approx(one.held_out.value, rel=1e-3)
+        assert other.linear == pytest.approx(one.linear, rel=1e-4)
+        assert other.exact == pytest.approx(one.exact, rel=1e-2, abs=1e-6)

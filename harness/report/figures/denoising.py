@@ -35,7 +35,7 @@ def denoising_error(study: Study) -> Figure | None:
     found = levels(study)
     if found is None:
         return None
-    has_others, densities = found.decision is not None, _densities(study)
+    has_others, densities = found.decision is not None, _densities(study, found)
     heights = [2.6, *[1.4] * has_others, *[0.9] * bool(densities)]
     figure = style.drawing(0.9 + sum(heights))
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
@@ -70,11 +70,11 @@ def denoising_error(study: Study) -> Figure | None:
 
 def _known(axes: Axes, found: Levels) -> dict[str, style.Look]:
     """Draw the denoisers that are known; returns their lines of the legend."""
-    axes.plot(found.log_snr, found.best_known, **LINEAR)
-    shown = [found.best_known, *(one.held_out.mean(0) for one in found.learned)]
+    axes.plot(found.log_snr, found.linear, **LINEAR)
+    shown = [found.linear, *(one.held_out.mean(0) for one in found.learned)]
     style.log_axis(axes, "y", np.concatenate(shown).clip(LEAST))
     axes.set_ylim(max(LEAST, 0.7 * float(np.min(shown))), 1.3 * float(np.max(shown)))
-    entries: dict[str, style.Look] = {found.reference.removeprefix("the "): LINEAR}
+    entries: dict[str, style.Look] = {"best linear denoiser": LINEAR}
     if np.isfinite(found.exact).any():
         axes.plot(found.log_snr, found.exact, **EXACT)
         entries["exact denoiser"] = EXACT
@@ -103,15 +103,16 @@ def _where(values: Array, these: NDArray[np.bool_]) -> Array:
     return np.where(these, values, np.nan)
 
 
-def _densities(study: Study) -> dict[str, tuple[Array, Array]]:
-    """Of each schedule that was trained under: log SNRs, and the share of times in a unit of it."""
+def _densities(study: Study, levels: Levels) -> dict[str, tuple[Array, Array]]:
+    """Of each kind of network: log SNRs, and the share of times in a unit of it."""
     found = {}
     for one in study.trainings:
         table = one.artifacts.table(SCHEDULE_CURVE)
-        if table is not None:
+        if table is not None and one.denoising is not None:
             t, log_snr = table["t"].to_numpy(), table["log_snr"].to_numpy()
             is_finite = np.isfinite(log_snr)
-            t, log_snr = t[is_finite], log_snr[is_finite]
+            t, log_snr = t[is_finite], levels.seen(log_snr[is_finite], one.denoising)
             middle = (log_snr[1:] + log_snr[:-1]) / 2
-            found[str(one.training.schedule)] = middle, -np.diff(t) / np.diff(log_snr)
+            label = study.training_label(one.training)
+            found[label] = middle, -np.diff(t) / np.diff(log_snr)
     return dict(sorted(found.items()))

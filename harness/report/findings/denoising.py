@@ -55,12 +55,12 @@ def how_much_it_learned(study: Study) -> Finding | None:
         return None
     of = {one.trained: _means(one, found.common) for one in found.learned}
     best = min(found.learned, key=lambda one: of[one.trained].estimate)
-    known = float(found.best_known[found.common].mean())
+    known = float(found.linear[found.common].mean())
     words = f"The error of {best.trained} is {say.spanned(of[best.trained])} where predicting no "
-    words += f"noise has 1 and {found.reference} {say.number(known)}"
-    is_worse = found.common & (best.held_out.mean(0) > found.best_known)
+    words += f"noise has 1 and the best linear denoiser {say.number(known)}"
+    is_worse = found.common & (best.held_out.mean(0) > found.linear)
     if is_worse.any():
-        words += f". At log SNR {_range(found, is_worse)} it is worse than {found.reference}"
+        words += f". At log SNR {_range(found, is_worse)} it is worse than the best linear denoiser"
     rows = [
         (one.trained, say.spanned(of[one.trained]), say.percent(of[one.trained].estimate / known),
          *(say.spanned(bits) if bits else "–" for bits in _bits(one)), _range(found, one.inside))
@@ -70,7 +70,7 @@ def how_much_it_learned(study: Study) -> Finding | None:
         "How far do the networks beat predicting nothing?", words, _evidence(study),
         of[best.trained], n=len(best.by_seed), rows=rows,
         columns=("trained under", f"mean error at log SNR {_range(found, found.common)}",
-                 f"of that of {found.reference}", "bits per dimension, held out",
+                 "of that of the best linear denoiser", "bits per dimension, held out",
                  "of training images", "trained at log SNR"),
     )  # fmt: skip
 
@@ -136,11 +136,12 @@ def _lead(found: Levels, name: str, where: NDArray[np.bool_]) -> str:
 def _cost(study: Study, found: Levels) -> str:
     """Of the network that makes most of its evaluations, at the fewest steps, where it is behind:
     how many those are."""
-    behind = {}
+    behind, measured = {}, {one.trained: one.first for one in found.learned}
     for one in sorted(study.cells, key=lambda cell: cell.cell.steps):
         name, path = study.training_label(one.cell.training), visited(one)
         if one.cell.is_matched and path is not None and name not in behind:
-            nearest = np.abs(path[:, None] - found.log_snr).argmin(1)
+            asked = found.seen(path, measured[name])
+            nearest = np.abs(asked[:, None] - found.log_snr).argmin(1)
             behind[name] = int(found.against_all(name, "worse")[nearest].sum()), len(path)
     if not any(n for n, _ in behind.values()):
         return ""
