@@ -229,7 +229,7 @@ class Cell(Work):
         shared = ["data", "scale", "model", "schedule", "schedule_options", "seed", "target",
                   "precision"]  # fmt: skip
         if not self.training.is_exact:
-            shared += ["weighting", "loss_function", "training_steps", "batch_size",
+            shared += ["weighting", "times", "loss_function", "training_steps", "batch_size",
                        "learning_rate", "ema"]  # fmt: skip
         eta = {"eta": self.sampler.keywords.get("eta", 0.0)} if self.sampler.name == "ddim" else {}
         return {
