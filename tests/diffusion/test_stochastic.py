@@ -14,11 +14,6 @@ from harness.diffusion.times import SPACINGS
 FALLING = torch.tensor([1.0, 0.83, 0.6, 0.35, 0.1, 0.0], dtype=torch.float64)
 
 
-@pytest.fixture(params=SCHEDULES.names())
-def schedule(request):
-    return SCHEDULES[request.param]()
-
-
 def some_image(x, t):
     """An estimate of x_0 that is not linear in x and depends on the time."""
     return torch.tanh(1.3 * x + t) + 0.2 * torch.cos(3 * x)
