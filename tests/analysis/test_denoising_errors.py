@@ -79,3 +79,22 @@ def test_the_share_of_a_difference_that_more_steps_take_away():
     assert share_of_the_difference(made, of).estimate == pytest.approx(0.5)
     at_the_most = next(one for one in comparisons(of, "schedule") if one.steps == 50)
     assert share_of_the_difference(at_the_most, of) is None
+
+
+def test_networks_of_several_scales_are_compared_at_the_same_noise_in_the_pixels():
+    of = denoised(APART, path=(-5.0,))
+
+    def in_units(one):
+        if one.training.schedule.name == "linear":
+            return one
+        lower = tuple(replace(each, log_snr=each.log_snr - 1) for each in one.denoising.levels)
+        return replace(one, denoising=replace(one.denoising, levels=lower, offset=1.0))
+
+    trainings = tuple(map(in_units, of.trainings))
+    mixed = Study(of.results, trainings)
+    assert levels(mixed).log_snr == pytest.approx([-4, -2, 0, 2, 4])
+    cosine = [one for one in of.cells if one.cell.training.schedule.name == "cosine"]
+    # What its network calls -5 is -4 for pixels in -1..1.
+    assert along_the_path(mixed, cosine) == pytest.approx(0.2 / 0.5, rel=1e-3)
+    alone = [one for one in trainings if one.training.schedule.name == "cosine"]
+    assert levels(Study(tuple(cosine), tuple(alone))).log_snr == pytest.approx([-5, -3, -1, 1, 3])
