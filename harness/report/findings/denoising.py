@@ -71,7 +71,7 @@ def how_much_it_learned(study: Study) -> Finding | None:
         of[best.trained], n=len(best.by_seed), rows=rows,
         columns=("trained under", f"mean error at log SNR {_range(found, found.common)}",
                  "of that of the best linear denoiser", "bits per dimension, held out",
-                 "of training images", "trained at log SNR"),
+                 "of training images", "bits are of log SNR; nothing is known beyond"),
     )  # fmt: skip
 
 
