@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from harness.analysis.denoising import Array, Learned, Levels, levels
 from harness.analysis.study import Study
 from harness.report.figures import style
+from harness.work.cells import UNIFORM
 from harness.work.results import SCHEDULE_CURVE
 
 KNOWN: style.Look = {"color": style.FAINT, "linewidth": 1.3}
@@ -108,7 +109,8 @@ def _densities(study: Study, levels: Levels) -> dict[str, tuple[Array, Array]]:
     found = {}
     for one in study.trainings:
         table = one.artifacts.table(SCHEDULE_CURVE)
-        if table is not None and one.denoising is not None:
+        is_even = one.training.times.name == UNIFORM  # else times are not what time is spent on
+        if table is not None and one.denoising is not None and is_even:
             t, log_snr = table["t"].to_numpy(), table["log_snr"].to_numpy()
             is_finite = np.isfinite(log_snr)
             t, log_snr = t[is_finite], levels.seen(log_snr[is_finite], one.denoising)

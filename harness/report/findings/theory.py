@@ -108,10 +108,8 @@ def lost_at_few_steps(study: Study) -> Finding | None:
     words += "the rest is the network's"
     if np.isfinite(shown.exact):
         alone = say.percent(shown.exact_lacks / shown.total)
-        words += (
-            f". Discretisation alone makes {alone} of it: so far from real images is the exact "
-        )
-        words += "denoiser, sampled alike"
+        words += f". Discretisation alone makes {alone} of it: so far from real images is the "
+        words += "exact denoiser, sampled alike"
     rows = [
         (say.described(one.few), say.number(one.total), f"{say.spanned(one.share_of_steps, 100)} %",
          *_side_by_side(study, one.few))
