@@ -255,7 +255,11 @@ def test_the_result_is_kept_with_its_files_and_their_checksums(tmp_path):
     assert kept == result
     checksums = kept.artifacts.checksums
     curves = {"schedule.csv", "denoising.csv"}
-    assert {*checksums} == {"weights.safetensors", "checkpoint.safetensors", *curves}
+    weights, pictures = (
+        {"weights.safetensors", "checkpoint.safetensors"},
+        {"forward.png", "looks.png"},
+    )
+    assert {*checksums} == weights | curves | pictures
     for name, expected in checksums.items():
         content = Store(tmp_path).model(TRAINING.key, name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == expected
