@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 
 import numpy as np
 import torch
@@ -96,21 +95,18 @@ def forward(real: ImageSet, schedule: Schedule, scale: Scale) -> bytes:
     return png(sheet(tiles.reshape(-1, *tiles.shape[2:]), columns=FORWARD_TIMES))
 
 
-def with_look(before: bytes | None, step: int, drawn: Images) -> bytes:
+def with_look(before: bytes, step: int, drawn: Images) -> bytes:
     """The first of the images drawn at a step of a training as one more column, beside those of
-    earlier steps, whose numbers are the picture's text `steps`. Columns of later steps, left by a
-    process that was killed, and what is no such picture are left out."""
+    earlier steps where there are any; its text `steps` numbers the columns."""
     column = drawn[:DRAWN].transpose(0, 2, 3, 1)
     column = column.reshape(-1, *column.shape[2:])  # [DRAWN H, W, C]
-    columns, steps = list[np.ndarray](), list[int]()
-    with suppress(OSError, ValueError), Image.open(io.BytesIO(before or b"")) as picture:
-        told = str(getattr(picture, "text", {}).get("steps", ""))
-        pixels = np.asarray(picture).reshape(len(column), -1, *column.shape[1:])
-        steps = [number for number in map(int, told.split()) if number < step]
-        columns = [pixels[:, place] for place in range(len(steps))]
-    whole = np.concatenate([*columns, column], axis=1)
-    both = Image.fromarray(whole[:, :, 0] if whole.shape[2] == 1 else whole)
-    return png(both, steps=" ".join(map(str, [*steps, step])))
+    columns, steps = [column], str(step)
+    if before:
+        with Image.open(io.BytesIO(before)) as picture:
+            steps = f"{getattr(picture, 'text', {})['steps']} {step}"
+            columns = [np.asarray(picture).reshape(len(column), -1, column.shape[2]), column]
+    whole = np.concatenate(columns, axis=1)
+    return png(Image.fromarray(whole[:, :, 0] if whole.shape[2] == 1 else whole), steps=steps)
 
 
 def nearest_pairs(images: Images, features: Features, real: ImageSet, others: Features) -> bytes:

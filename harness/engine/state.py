@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,8 @@ class State:
     seconds: float = 0.0
     is_compiled: bool = False  # as the threads: a resumed training ends in the same bits
     processes: int = 1  # that make each step together
+    # By decay, pictures of samples drawn on the way, as `pictures.with_look` makes them.
+    looks: dict[float, bytes] = field(default_factory=dict)
 
     def follow(self, decays: Mapping[float, float]) -> None:
         """Move each average towards the weights: average = decay average + (1 - decay) weights,
@@ -105,7 +107,11 @@ class State:
 
     def save(self, path: Path) -> None:
         """Write this state; safetensors, so that reading it back can run no code."""
-        tensors = self._tensors()
+        pictures = {
+            self._look(decay): torch.frombuffer(bytearray(picture), dtype=torch.uint8)
+            for decay, picture in self.looks.items()
+        }
+        tensors = self._tensors() | pictures
         kept = {name: json.dumps(getattr(self, name)) for name in KEPT_FIELDS}
         write_tensors(path, tensors, kept | {DIGEST: digest_of(path.parent.name, tensors, kept)})
 
@@ -133,6 +139,15 @@ class State:
                 tensor.copy_(saved[name])
         for name in KEPT_FIELDS:
             setattr(self, name, json.loads(kept[name]))
+        self.looks = {
+            decay: saved[name].numpy().tobytes()
+            for decay in self.averages
+            if (name := self._look(decay)) in saved  # an earlier version kept none
+        }
+
+    @staticmethod
+    def _look(decay: float) -> str:
+        return f"looks {decay!r}"
 
     @torch.no_grad()
     def _tensors(self, fill_optimizer: bool = False) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ from harness.engine.steps import Setting, Steps
 from harness.errors import HarnessError, MachineError, is_out_of_memory, say_once
 from harness.execute import machine
 from harness.execute.progress import Progress, Report, Stopped
-from harness.store import CHECKPOINT, STATE, WEIGHTS, Store, checksum_of, set_aside, write_bytes
+from harness.store import CHECKPOINT, STATE, WEIGHTS, Store, checksum_of, set_aside
 from harness.work.cells import Training
 from harness.work.options import Workplace
 from harness.work.results import (
@@ -169,7 +169,7 @@ class BetweenSteps:
         values = {} if loss is None else self._looked(loss, now)
         keep_checkpoints(self.setting, state, self.store)
         files = {key: {f"sheets/step_{state.step:07d}.png": picture}
-                 for key, picture in pictures(self.setting, state, self.store)}  # fmt: skip
+                 for key, picture in pictures(self.setting, state)}  # fmt: skip
         own = files.pop(self.setting.training.key, {})
         try:
             self.report(Progress(state.step, steps, values, own, files))
@@ -202,7 +202,7 @@ def keep_checkpoints(setting: Setting, state: State, store: Store) -> None:
             write_tensors(store.model(one.key, CHECKPOINT), state.averages[one.ema], {})
 
 
-def pictures(setting: Setting, state: State, store: Store) -> Iterator[tuple[str, bytes]]:
+def pictures(setting: Setting, state: State) -> Iterator[tuple[str, bytes]]:
     """Where they are due, a picture of a few samples from each averaged weights as they are now,
     with the key of its training; the first of them are kept beside those of earlier steps."""
     step, steps = state.step, setting.training.training_steps
@@ -217,9 +217,7 @@ def pictures(setting: Setting, state: State, store: Store) -> Iterator[tuple[str
                 "shown"
             )
         else:
-            kept = store.model(one.key, LOOKS)
-            before = kept.read_bytes() if kept.exists() else None
-            write_bytes(kept, with_look(before, step, drawn))
+            state.looks[one.ema] = with_look(state.looks.get(one.ema, b""), step, drawn)
             yield one.key, png(sheet(drawn))
 
 
@@ -247,7 +245,9 @@ def result_of(
     }
     if measured := measured_denoising(training, setting, state, store):
         files[DENOISING_CURVE] = denoising_csv(measured)
-    paths = {name: store.model(training.key, name) for name in (CHECKPOINT, WEIGHTS, LOOKS)}
+    if looks := state.looks.get(training.ema):
+        files[LOOKS] = looks
+    paths = {name: store.model(training.key, name) for name in (CHECKPOINT, WEIGHTS)}
     checksums = {name: checksum_of(path) for name, path in paths.items() if path.exists()}
     losses = state.losses.numpy(force=True)
     return TrainingResult(

@@ -137,24 +137,12 @@ def steps_in(picture):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_looks_at_a_training_stand_side_by_side(channels):
-    looks = None
+    looks = b""
     for step in (10, 20, 30):
         looks = with_look(looks, step, plain(range(step, step + 5), channels))
     assert steps_in(looks) == "10 20 30"
     shown = tiles_of(looks)[:, :, 0, 0].reshape(4, 3, -1)[..., 0]
     assert shown.tolist() == [[10 + n, 20 + n, 30 + n] for n in range(4)]
-
-
-def test_a_training_that_goes_on_from_before_a_look_has_it_once():
-    looks = with_look(with_look(None, 10, plain([1] * 4)), 20, plain([2] * 4))
-    again = with_look(looks, 20, plain([3] * 4))
-    assert steps_in(again) == "10 20"
-    assert tiles_of(again)[0, :, 0, 0].tolist() == [1, 3]
-
-
-@pytest.mark.parametrize("left", [b"", b"half a pict", png(Image.new("L", (3, 3)))])
-def test_what_is_no_picture_of_looks_is_begun_anew(left):
-    assert steps_in(with_look(left, 10, plain([1] * 4))) == "10"
 
 
 def test_tiles_are_whole_images_without_borders():
