@@ -53,16 +53,20 @@ def mixture_denoiser(
     """x_0 from K Gaussians of independent pixels: means [K, ...] shaped like one x, variances
     likewise or [K] where they are round, and weights [K]."""
     centres = means.reshape(len(means), -1)
-    widths = variances.reshape(len(means), -1).expand_as(centres)
+    widths = variances if variances.ndim == 1 else variances.reshape(len(means), -1)
+
+    def log_density(offset: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+        if spread.ndim == 1:
+            return -offset.square().sum(2) / (2 * spread) - offset.shape[2] / 2 * spread.log()
+        return -((offset.square() / spread).sum(2) + spread.log().sum(1)) / 2
 
     def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         alpha, sigma = rates(schedule, t)
         flat = x.reshape(len(x), -1)
-        spread = alpha**2 * widths + sigma**2  # [K, d]
+        spread = alpha**2 * widths + sigma**2  # [K] or [K, d]
         offset = flat[:, None] - alpha * centres  # [N, K, d]
-        log_density = -((offset.square() / spread).sum(2) + spread.log().sum(1)) / 2
-        share = torch.softmax(weights.log() + log_density, dim=1)
-        best = centres + alpha * widths / spread * offset
+        share = torch.softmax(weights.log() + log_density(offset, spread), dim=1)
+        best = centres + (alpha * widths / spread).view(len(centres), -1) * offset
         return (share[:, :, None] * best).sum(1).view_as(x)
 
     return denoise

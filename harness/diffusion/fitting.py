@@ -15,6 +15,8 @@ from harness.diffusion.schedules import Schedule
 from harness.diffusion.stepping import Denoise, along, noise_in, walk
 from harness.lazy import torch
 
+LEAST_SPREAD = 1e-9  # of images at one time, of the largest at any
+
 
 def candidate_times(schedule: Schedule, candidates: int) -> torch.Tensor:
     """So many times even in the angle atan2(sigma, alpha) from t = 1, and 0: [candidates + 1],
@@ -80,7 +82,9 @@ class Departures:
         from the teacher at j, relative to the standard deviation of the teacher's images there, so
         that an error counts by what is left of it at the end (exactly so for Gaussian data)."""
         variance = self.powers / self.images - (self.sums / self.images).square().flatten(1).sum(1)
-        return (self.squares / self.images / variance).sqrt()
+        # Images that agree but for rounding have none.
+        least = max(float(variance.max()) * LEAST_SPREAD, torch.finfo(variance.dtype).tiny)
+        return (self.squares / self.images / variance.clamp(min=least)).sqrt()
 
 
 def column(values: list[float], like: torch.Tensor) -> torch.Tensor:

@@ -60,5 +60,6 @@ class ExactDenoiser:
             for array in (known.means, known.variances, known.weights)
         )
         shift, factor = (beside(each, means) for each in (self.scale.shift, self.scale.factor))
-        spread = variances[:, None, None, None].expand_as(means)
-        return [(means - shift) * factor, spread * factor**2, weights]
+        if len(self.scale.factor) > 1:  # else they stay round, and what was sampled before the same
+            variances = variances[:, None, None, None].expand_as(means)
+        return [(means - shift) * factor, variances * factor**2, weights]

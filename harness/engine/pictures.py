@@ -63,7 +63,8 @@ class Film:
         side = images.shape[-1]
         most = min(MOST_LOOKS, WIDEST // side - 1)
         shown = 1 if side > FORWARD_WIDTH // 2 else FILM_IMAGES
-        every = [n for n in evenly(max(self._kept), most) if n in self._kept]
+        kept = sorted(self._kept)
+        every = [kept[place - 1] for place in evenly(len(kept), most)]
         picture, seen = self._picture(images[:shown], every)
         return webp(picture, seen, is_lossless=side <= SHARP)
 

@@ -17,7 +17,7 @@ from harness.diffusion.objective import LOSSES, TARGETS
 from harness.diffusion.samplers import steps_within
 from harness.plan.grid_fields import LONGEST_LIST, Axes, GridFields, RecipeAxes, TrainingFields
 from harness.work.cells import EXACT, Cell, Param, Part, Scaling, Training
-from harness.work.filters import equals
+from harness.work.filters import SAME, equals
 
 MOST_CELLS = 100_000
 AXES = tuple(name for name in Axes.model_fields if name != "training")
@@ -74,11 +74,15 @@ def check_size(fields: Mapping[str, Any]) -> None:
 
 
 def lists_of(fields: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """What is written as a list, by its name in the file: `steps`, `training.ema`."""
+    """What is written, each as a list, by its name in the file: `steps`, `training.ema`."""
     training = fields.get("training")
     recipe = training if isinstance(training, dict) else {}
     everything = {**fields, **{f"training.{name}": value for name, value in recipe.items()}}
-    return {name: value for name, value in everything.items() if isinstance(value, list)}
+    return {
+        name: value if isinstance(value, list) else [value]
+        for name, value in everything.items()
+        if value is not None
+    }
 
 
 def blocks(grid: GridFields) -> list[Block]:
@@ -209,6 +213,7 @@ def matching(
         holds = np.ones(len(cells), dtype=bool)
         for name, wanted in entry.items():
             texts = [str(item) for item in (wanted if isinstance(wanted, list) else [wanted])]
+            texts = [SAME.get((name, text), text) for text in texts]
             values, numbers = column(name)
             meets = [any(equals(text, value) for text in texts) for value in values]
             holds &= np.array(meets)[numbers]

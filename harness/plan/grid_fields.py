@@ -154,7 +154,7 @@ class OrOne:
     def distinct(values: list[Any]) -> list[Any]:
         twice = next((each for each, times in Counter(values).items() if times > 1), None)
         if twice is not None:
-            raise ValueError(f"{twice} is there twice. Use each value once.")
+            raise ValueError(f"{twice} is there twice, under one name or two. Use each value once.")
         return values
 
     def __get_pydantic_json_schema__(

@@ -223,7 +223,7 @@ def pending(
         frozenset(from_features), tuple(_fits(sampled, to_train, store)),
         warnings=(
             *_warnings_of_damage(store, [*to_train, *to_score]),
-            *_added_decays(store, to_train, kept),
+            *_added_decays(store, [one for one in to_train if not store.has_model(one.key)], kept),
         ),
     )  # fmt: skip
 

@@ -208,7 +208,8 @@ class Cell(Work):
     @property
     def fit_name(self) -> str:
         """A name for all, beside the training, that steps fitted to its network depend on."""
-        parts = [asdict(self.sample_schedule), asdict(self.spacing), self.weights, self.clip]
+        clip = self.clip if isinstance(self.clip, bool) else asdict(self.clip)
+        parts = [asdict(self.sample_schedule), asdict(self.spacing), self.weights, clip]
         text = json.dumps([RESULT_VERSION, *parts], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -249,8 +250,11 @@ class Cell(Work):
 
     def fields(self) -> dict[str, Param]:
         """All that a filter may name: the params of the cell and of its training, and what else
-        tells it from others."""
-        return self.training.params() | self.params() | self.identity()
+        tells it from others. An exact denoiser has no recipe."""
+        own = self.params() | self.identity()
+        if self.training.is_exact:
+            return {name: value for name, value in own.items() if name != "target"}
+        return self.training.params() | own
 
 
 def training_of(work: Training | Cell) -> Training:

@@ -19,6 +19,16 @@ FILTER_FIELDS = [
     "sampler_source", "spacing_source", "clip_source", "extractor_source", "named_sources",
 ]  # fmt: skip
 
+# What a grid calls by another name.
+OTHER_NAMES = {
+    **{f"training.{name}": name for name in FILTER_FIELDS},
+    "loss": "loss_function",
+    "training.loss": "loss_function",
+    "training.steps": "training_steps",
+}
+# Two ways to write one value; the second is that of the cells.
+SAME = {("clip", "static"): "true", ("scale", "1"): "range", ("scale", "1.0"): "range"}
+
 
 @dataclass(frozen=True)
 class Filter:
@@ -74,14 +84,17 @@ def check_fields(names: Iterable[str]) -> None:
     """Raises BadOption for a field that cells do not have."""
     for name in names:
         if name not in FILTER_FIELDS:
-            raise BadOption(f"cells have no field '{name}'.{suggestion(name, FILTER_FIELDS)}")
+            said = f" Use '{OTHER_NAMES[name]}'." if name in OTHER_NAMES else ""
+            raise BadOption(
+                f"cells have no field '{name}'.{said or suggestion(name, FILTER_FIELDS)}"
+            )
 
 
 def meets(cell: Cell, conditions: Mapping[str, Iterable[str]]) -> bool:
     """Whether each named field of the cell has one of the values, written as text."""
     fields = cell.fields()
     return all(
-        any(equals(value, fields.get(name)) for value in wanted)
+        any(equals(SAME.get((name, value), value), fields.get(name)) for value in wanted)
         for name, wanted in conditions.items()
     )
 

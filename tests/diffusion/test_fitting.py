@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
-from harness.diffusion.analytic import gaussian_denoiser
+from harness.diffusion.analytic import finite_denoiser, gaussian_denoiser
 from harness.diffusion.fitting import Departures, candidate_times, least_costly
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS, Fitting, fitting_of
@@ -92,6 +92,16 @@ def test_no_other_spacing_costs_less(steps):
         other = SPACINGS[name](schedule, steps)
         nearest = (times[:, None] - other).abs().argmin(dim=0).tolist()
         assert spent(least_costly(cost, steps)) <= spent(nearest)
+
+
+def test_images_that_all_agree_still_have_a_path():
+    """Of a single training image, which the exact denoiser answers everywhere."""
+    schedule, only = SCHEDULES["cosine"](), torch.zeros(1, 3, dtype=torch.float64)
+    times = candidate_times(schedule, 10)
+    x = torch.zeros(4, 3, dtype=torch.float64)
+    seen = Departures.of(finite_denoiser(schedule, only), schedule, x, times)
+    path = least_costly(seen.costs, 3)
+    assert (path[0], path[-1], len(set(path))) == (0, 10, 4)
 
 
 def test_batches_add_up():

@@ -14,7 +14,7 @@ from harness.data.images import ImageSet
 from harness.diffusion.schedules import SCHEDULES
 from harness.engine.network import build, with_weights
 from harness.engine.noise import starting_noise
-from harness.engine.pictures import Film, forward, nearest_pairs, png, sheet, with_look
+from harness.engine.pictures import WIDEST, Film, forward, nearest_pairs, png, sheet, with_look
 from harness.engine.sample import sample
 from harness.engine.scale import Scale
 from harness.work.cells import Part
@@ -84,6 +84,17 @@ def test_columns_hold_what_was_held_above_what_was_estimated(count, batches):
         assert rows[0, :-1].tolist() == [k + image for k in numbered]
         assert rows[1, :-1].tolist() == [100 + k + image for k in numbered]
         assert rows[:, -1].tolist() == [201 + image] * 2  # the result, beside both
+
+
+@pytest.mark.parametrize("count", [250, 1000])
+def test_the_film_of_large_images_has_as_many_evaluations_as_there_is_room_for(count):
+    film, side = Film(count, Scale()), 200
+    for _ in range(count):
+        film.look(torch.zeros(1, 1, side, side), torch.zeros(1, 1, side, side))
+    picture = Image.open(io.BytesIO(film.webp(np.zeros((1, 1, side, side), np.uint8))))
+    numbered = [*map(int, picture.info["xmp"].split())]
+    assert len(numbered) == WIDEST // side - 1
+    assert (numbered[0], numbered[-1]) == (1, count)
 
 
 @pytest.mark.parametrize(("count", "shown"), [(1, 1), (20, 20), (100, 100), (1000, 100)])

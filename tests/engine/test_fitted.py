@@ -115,6 +115,11 @@ def test_steps_are_fitted_to_an_exact_denoiser_too(tmp_path):
     assert result.path.clamped == 0
 
 
+def test_fits_differ_by_how_estimates_are_clipped():
+    clips = (False, True, Part("dynamic"), Part.of("dynamic", {"quantile": 0.9}))
+    assert len({replace(CELL, clip=clip).fit_name for clip in clips}) == 4
+
+
 def test_what_is_not_fitted_is_left_as_it_is():
     assert written_out(made.CELL, ()) is made.CELL
 

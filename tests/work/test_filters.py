@@ -149,3 +149,25 @@ def test_every_field_of_cells_and_trainings_can_be_named():
 def test_cells_that_differ_in_their_training_can_be_told_apart():
     other = replace(CELL, training=replace(TRAINING, learning_rate=2e-3))
     assert Filter("learning_rate=2e-3").choose([CELL, other]) == [other]
+
+
+def test_an_exact_denoiser_has_no_recipe_to_be_chosen_by():
+    exact = replace(CELL, training=replace(TRAINING, model=Part("exact")))
+    with pytest.raises(BadOption, match="no cell"):
+        Filter(f"ema={TRAINING.ema:g}").choose([exact])
+    assert Filter("schedule=cosine").choose([exact, CELL])
+
+
+@pytest.mark.parametrize("text", ["clip=static", "scale=1", "clip=true", "scale=range"])
+def test_a_value_may_be_written_as_a_grid_writes_it(text):
+    assert Filter(text).choose([replace(CELL, clip=True)])
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [("training.ema=0.9", "'ema'"), ("training.steps=5", "'training_steps'"),
+     ("loss=mse", "'loss_function'")],
+)  # fmt: skip
+def test_a_name_of_the_grid_file_leads_to_that_of_cells(given, used):
+    with pytest.raises(BadOption, match=used):
+        Filter(given).choose([CELL])
