@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from harness.analysis.configurations import Configuration
-from harness.analysis.statistics import Interval
+from harness.analysis.statistics import Interval, mean_interval
 from harness.analysis.study import Study
 from harness.work.results import CellResult
 
@@ -19,6 +20,12 @@ NEAR = 0.15  # of a forecast: as close as it need be
 def normal_interval(value: float, error: float) -> Interval:
     """A value with the 95 % bounds of its standard error."""
     return Interval(value, value - Z * error, value + Z * error, 1)
+
+
+def interval_of(values: ArrayLike, error: float) -> Interval:
+    """The mean over training seeds; of one, with the bounds of its sampling error."""
+    over_seeds = mean_interval(values)
+    return over_seeds if over_seeds.n > 1 else normal_interval(over_seeds.estimate, error)
 
 
 def gap(one: Interval, other: Interval) -> Interval:

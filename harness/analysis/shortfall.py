@@ -3,6 +3,7 @@ left to the network."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,8 +11,8 @@ import numpy as np
 
 from harness.analysis.configurations import Configuration
 from harness.analysis.questions import Comparison
-from harness.analysis.reference import Z, exact_value
-from harness.analysis.statistics import Interval, mean_interval
+from harness.analysis.reference import Z, exact_value, interval_of
+from harness.analysis.statistics import Interval
 from harness.analysis.study import Study
 
 
@@ -31,7 +32,8 @@ class Shortfall:
 
     @property
     def total(self) -> float:
-        return self.few.mean - self.baseline
+        """How far it is from real images, of the seeds that both have."""
+        return mean_over(self.few, self.seeds) - self.baseline
 
     @property
     def exact_lacks(self) -> float:
@@ -46,8 +48,8 @@ class Shortfall:
         """The share of the distance to real images that the same network does not have at the most
         steps; over training seeds, the distance held fixed."""
         values = [self.of_the_steps(seed) / self.total for seed in self.seeds]
-        error = float(np.hypot(self.few.error, self.many.error)) / abs(self.total)
-        return interval_of(values, error)
+        errors = [error_over(one, self.seeds) for one in (self.few, self.many)]
+        return interval_of(values, float(np.hypot(*errors)) / abs(self.total))
 
 
 def shortfalls(study: Study) -> list[Shortfall]:
@@ -68,7 +70,7 @@ def shortfalls(study: Study) -> list[Shortfall]:
         found += [
             one
             for one in made
-            if one.few is not many and one.seeds and one.total > Z * one.few.error
+            if one.few is not many and one.seeds and one.total > Z * error_over(one.few, one.seeds)
         ]
     return found
 
@@ -81,16 +83,21 @@ def share_of_the_difference(made: Comparison, study: Study) -> Interval | None:
     if first is None or second is None or first.many.steps != second.many.steps:
         return None
     seeds = [seed for seed in first.seeds if seed in second.seeds]
-    apart = made.first.mean - made.second.mean
-    if not seeds or apart == 0:
+    if not seeds:
+        return None
+    apart = mean_over(made.first, seeds) - mean_over(made.second, seeds)
+    if apart == 0:
         return None
     values = [(first.of_the_steps(seed) - second.of_the_steps(seed)) / apart for seed in seeds]
-    errors = [one.error for each in (first, second) for one in (each.few, each.many)]
+    errors = [error_over(one, seeds) for each in (first, second) for one in (each.few, each.many)]
     return interval_of(values, float(np.sqrt(np.sum(np.square(errors)))) / abs(apart))
 
 
-def interval_of(values: list[float], error: float) -> Interval:
-    """Over training seeds; of one, by its sampling error."""
-    if len(values) > 1:
-        return mean_interval(values)
-    return Interval(values[0], values[0] - Z * error, values[0] + Z * error, 1)
+def mean_over(one: Configuration, seeds: Sequence[int]) -> float:
+    """The mean over these training seeds, less the bias."""
+    return float(np.mean([one.corrected[seed] for seed in seeds]))
+
+
+def error_over(one: Configuration, seeds: Sequence[int]) -> float:
+    """The sampling error of the mean over these training seeds."""
+    return float(np.sqrt(np.sum([one.errors[seed] ** 2 for seed in seeds]))) / len(seeds)
