@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.decisions import Decision, Verdict, decide
+from harness.analysis.decisions import ALPHA, SPENT, Decision, Verdict, decide
 from harness.analysis.reference import mean_of
 from harness.analysis.statistics import Interval, mean_interval
 from harness.analysis.study import Study
@@ -71,6 +71,12 @@ class Levels:
     linear: Array  # of the best linear denoiser
     exact: Array  # NaN where unknown
     has_scales: bool  # whether they differ in the scale of the data
+    alpha: float = ALPHA  # that this look may spend
+
+    @property
+    def axis(self) -> str:
+        """What their log SNR is called."""
+        return "log SNR of pixels in −1..1" if self.has_scales else "log SNR"
 
     @property
     def common(self) -> NDArray[np.bool_]:
@@ -93,7 +99,24 @@ class Levels:
         for level, one in enumerate(self.learned):
             places = [seeds.index(seed) for seed in one.by_seed]
             values[level, places] = one.held_out[:, self.common]
-        return decide(values)
+        return decide(values, alpha=self.alpha)
+
+    @property
+    def decided(self) -> tuple[str, str] | None:
+        """Of the largest difference over all levels that is significant, the better one first."""
+        if self.decision is None:
+            return None
+        sizes = {
+            pair: abs(self.decision.main[pair].value)
+            for pair, one in self.decision.overall.items()
+            if one != "inconclusive"
+        }
+        if not sizes:
+            return None
+        pair = max(sizes, key=lambda each: sizes[each])
+        first, second = (self.learned[place].trained for place in pair)
+        is_first = self.decision.overall[pair] == "better"
+        return (first, second) if is_first else (second, first)
 
     def is_lowest(self, label: str) -> NDArray[np.bool_]:
         """At which common levels these networks have the lowest error by the mean, significant or
@@ -120,8 +143,8 @@ class Levels:
 
 @lru_cache(maxsize=16)
 def levels(study: Study) -> Levels | None:
-    """The denoising errors of a study; None where they were not measured of all networks, as of
-    trainings of earlier versions."""
+    """The denoising errors of a study; None where they were not measured of all networks, or at
+    other levels, as of trainings of earlier versions."""
     known: dict[str, dict[int, Denoising]] = {}
     for one in study.trainings:
         if one.denoising is None:
@@ -141,7 +164,9 @@ def levels(study: Study) -> Levels | None:
         np.array([getattr(one, name) for one in everything[0].levels], dtype=np.float64)
         for name in ("linear", "exact")
     )
-    return Levels(np.array(rows[0]), learned, linear, exact, has_scales)
+    # Each look judges anew and spends its own part, so that the rate is kept over all of them.
+    alpha = SPENT[len(study.looks) - 1] if study.looks else ALPHA
+    return Levels(np.array(rows[0]), learned, linear, exact, has_scales, alpha)
 
 
 def visited(cell: CellResult) -> Array | None:

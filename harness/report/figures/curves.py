@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
+from harness.analysis.denoising import levels
 from harness.analysis.study import Study
 from harness.report.figures import style
 from harness.work.results import PATH_CURVE, SCHEDULE_CURVE, Artifacts, TrainingResult
@@ -128,8 +129,8 @@ def loss_by_time(study: Study) -> Figure | None:
     [alike] Lines are means over the training seeds, which differ by less than their width.
     """
 
-    if study.trainings and all(one.denoising for one in study.trainings):
-        return None  # which says the same in one unit for all schedules
+    if levels(study) is not None:
+        return None  # whose figure says the same in one unit for all schedules
 
     def by_time(one: TrainingResult) -> dict[float, float]:
         return {(each.t_low + each.t_high) / 2: each.loss for each in one.loss_by_time}

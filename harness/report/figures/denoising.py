@@ -29,9 +29,11 @@ def denoising_error(study: Study) -> Figure | None:
     where the network was not trained.
     [exact] Dotted is the exact denoiser, the least error there is: of the distribution of the data
     where it is known, else of the training images on themselves.
-    [against] Below, the held-out error relative to the mean of all networks, at the levels that all
-    were trained on; bands are the range over training seeds.
-    [density] At the bottom, how much of its training each schedule spends on a unit of log SNR.
+    [against] Below, the held-out error relative to the geometric mean of all networks, at the
+    levels that all were trained on; bands are the range over training seeds.
+    [density] At the bottom, the share of its training that each schedule spends on a unit of log
+    SNR.
+    [scales] Log SNR is that of pixels in −1..1, since the scales of the data differ.
     """
     found = levels(study)
     if found is None:
@@ -53,17 +55,18 @@ def denoising_error(study: Study) -> Figure | None:
             _against(panels[1], found, one, look.of(one.trained))
     if has_others:
         panels[1].axhline(0, color=style.FAINT, linewidth=0.8)
-        panels[1].set_ylabel("% above mean")
+        panels[1].set_ylabel("% above\ngeometric mean")
     for name, (log_snr, density) in densities.items():
         panels[-1].plot(log_snr, density, **look.of(name), linewidth=1.3)
     if densities:
-        panels[-1].set(ylabel="training", ylim=(0, None))
+        panels[-1].set(ylabel="training\ndensity", ylim=(0, None))
         panels[-1].set_yticks([])
     panels[-1].set(
-        xlabel="log SNR: from noise to image", xlim=(found.log_snr[0], found.log_snr[-1])
+        xlabel=f"{found.axis}: from noise to image", xlim=(found.log_snr[0], found.log_snr[-1])
     )
     panels[0].set_ylabel("error of ε")
-    has = {"exact": np.isfinite(found.exact).any(), "against": has_others, "density": densities}
+    has = {"exact": np.isfinite(found.exact).any(), "against": has_others, "density": densities,
+           "scales": found.has_scales}  # fmt: skip
     figure.drawn = {name: True for name, there in has.items() if there}
     style.explain(figure, entries)
     return figure
@@ -105,7 +108,7 @@ def _where(values: Array, these: NDArray[np.bool_]) -> Array:
 
 
 def _densities(study: Study, levels: Levels) -> dict[str, tuple[Array, Array]]:
-    """Of each kind of network: log SNRs, and the share of times in a unit of it."""
+    """Of each kind of network: log SNRs up to both ends, and the share of times in a unit of it."""
     found = {}
     for one in study.trainings:
         table = one.artifacts.table(SCHEDULE_CURVE)
@@ -114,7 +117,8 @@ def _densities(study: Study, levels: Levels) -> dict[str, tuple[Array, Array]]:
             t, log_snr = table["t"].to_numpy(), table["log_snr"].to_numpy()
             is_finite = np.isfinite(log_snr)
             t, log_snr = t[is_finite], levels.seen(log_snr[is_finite], one.denoising)
-            middle = (log_snr[1:] + log_snr[:-1]) / 2
+            middle, share = (log_snr[1:] + log_snr[:-1]) / 2, -np.diff(t) / np.diff(log_snr)
+            ends = log_snr[0], log_snr[-1]  # to which it was trained, between two times at most
             label = study.training_label(one.training)
-            found[label] = middle, -np.diff(t) / np.diff(log_snr)
+            found[label] = np.r_[ends[0], middle, ends[1]], np.r_[share[0], share, share[-1]]
     return dict(sorted(found.items()))

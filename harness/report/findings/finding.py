@@ -61,6 +61,13 @@ def finding(
     )  # fmt: skip
 
 
+def few(items: Iterable[str], most: int = 2) -> str:
+    """`a, b and 3 more`: the first of many."""
+    named = [*items]
+    left = len(named) - most
+    return say.listed([*named[:most], f"{left:,} more"] if left > 0 else named)
+
+
 def checked(given: object) -> Finding:
     """A finding of another package. Raises Fault where a page could not show it."""
     if not isinstance(given, Finding):

@@ -11,12 +11,13 @@ from harness.analysis.statistics import Interval, paired_error
 from harness.analysis.study import Study
 from harness.data.degraded import DEGRADATIONS
 from harness.report import wording as say
-from harness.report.findings.finding import Finding, finding
+from harness.report.findings.finding import Finding, few, finding
 from harness.work.results import CellResult
 
 CONVERGED = 0.05  # of the distance to real images: a training that gains less has settled
 BY_CHANCE = 0.05  # of new images lie nearer to a training image than 95 % of held-out ones do
 HAS_IT_LEARNED = "Has it learned?"
+LONG_ENOUGH = "Was the training long enough?"
 MORE_IMAGES = "more images per cell"
 
 
@@ -124,15 +125,24 @@ def training_long_enough(study: Study) -> Finding | None:
         words = f"Whether {say.listed(unclear)} had converged is open: the last tenth of the "
         words += f"training brought {most} {say.spanned(shares[most], 100)} % nearer to real images"
     else:
-        words = f"Yes: the last tenth of the training brought at most {say.percent(CONVERGED)}"
+        words = f"Yes: the last tenth of the training brought no images {say.percent(CONVERGED)} "
+        words += f"nearer to real ones ({few(map(_moved, shares, shares.values()))})"
     final = [cell.cell for *_, cell in known]
     return finding(
-        "Was the training long enough?", words, (cell.key for cell in final), shares[most],
+        LONG_ENOUGH, words, (cell.key for cell in final), shares[most],
         n=len({cell.training.seed for cell in final}),
         needs=MORE_IMAGES if unclear and not improving else "",
         columns=("trained under", f"change of {study.metric.title} in the last tenth",
                  "of its distance to real images"), rows=rows,
     )  # fmt: skip
+
+
+def _moved(trained: str, share: Interval) -> str:
+    """`cosine 0.94 % [−0.5, 2.4] farther`: of the share of its distance that it lost."""
+    if share.estimate >= 0:
+        return f"{trained} {say.spanned(share, 100)} % nearer"
+    lost = Interval(-share.estimate, -share.high, -share.low, share.n)
+    return f"{trained} {say.spanned(lost, 100)} % farther"
 
 
 def still_improving(study: Study) -> list[str]:

@@ -15,7 +15,7 @@ from harness.analysis.configurations import Configuration, best
 from harness.analysis.denoising import along_the_path
 from harness.analysis.questions import Comparison, comparisons
 from harness.analysis.reference import exact_value, mean_of
-from harness.analysis.shortfall import share_of_the_difference, shortfalls
+from harness.analysis.shortfall import Shortfall, share_of_the_difference, shortfalls
 from harness.analysis.statistics import Interval
 from harness.analysis.study import Study
 from harness.report import wording as say
@@ -24,7 +24,8 @@ from harness.work.results import CellResult
 
 FULL = 0.99  # of the signal: a schedule that ends above this loses nothing that shows
 ALIKE = 0.01  # of the pixel standard deviation: a smaller difference explains nothing
-SHARES = ("predicted", "measured")
+VAGUE = 1.0  # of a distance: the width of an interval that says nothing of a share of it
+SHARES = ("pixel std. deviation, predicted", "pixel std. deviation, measured")
 
 
 def pixel_spread_lost(study: Study) -> Finding | None:
@@ -45,20 +46,28 @@ def pixel_spread_lost(study: Study) -> Finding | None:
     cells = shown[schedule]
     measured, predicted = _mean_spread(cells), _predicted(cells)
     first = next(one for one in alike if cells[0] in one.cells)
-    words = (
-        f"The signal rate ends at {say.number(signal[schedule], 2)} under {schedule}. With "
-        f"{say.sampler_at(first)} its images keep {say.spanned(measured, 100)} % of the pixel "
-        "standard deviation of real ones"
-    )
-    words += f", where {_share(predicted)} are predicted" if np.isfinite(predicted) else ""
-    rows = [(name, _share(_predicted(those)), _share(_mean_spread(those).estimate))
+    kept = f"{say.spanned(measured, 100)} % of the pixel standard deviation of real ones"
+    theory = _share(predicted) if np.isfinite(predicted) else ""
+    if measured.low > 1:
+        words = f"No: with {say.sampler_at(first)} images under {schedule} have {kept}"
+        other = next((name for name in sorted(shown) if name != schedule), "")
+        if other and (beside := _mean_spread(shown[other])).low > 1:
+            words += f" and under {other} {say.spanned(beside, 100)} %"
+        if theory:
+            words += f", where theory predicts {theory} under {schedule}: the closed form does not "
+            words += "describe these networks"
+    else:
+        words = f"The signal rate ends at {say.number(signal[schedule], 2)} under {schedule}. With "
+        words += f"{say.sampler_at(first)} its images keep {kept}"
+        words += f", where {theory} are predicted" if theory else ""
+    rows = [(name, _share(_predicted(those)), f"{say.spanned(_mean_spread(those), 100)} %")
             for name, those in sorted(shown.items())]  # fmt: skip
     return finding(
         "Is pixel standard deviation lost for good?", words,
         (cell.cell.key for those in shown.values() for cell in those),
         Interval(measured.estimate - 1, measured.low - 1, measured.high - 1, measured.n),
         n=len({cell.cell.training.seed for cell in cells}),
-        needs="" if measured.high < 1 else "more images per cell",
+        needs="more images per cell" if measured.low <= 1 <= measured.high else "",
         columns=("schedule", *SHARES), rows=rows,
     )  # fmt: skip
 
@@ -86,7 +95,7 @@ def why_at_few_steps(study: Study) -> Finding | None:
     return finding(
         "Why is one schedule better at few steps?", words,
         (key for one in made for key in one.keys), share or np.nan, n=shown.effect.n, rows=rows,
-        columns=("comparison", "where", "better", f"gone with the most {study.unit}s",
+        columns=("comparison", "where", "better", f"removed by the most {study.unit}s",
                  *(f"{column}: first / second" for column in _columns(study))),
     )  # fmt: skip
 
@@ -95,7 +104,7 @@ def lost_at_few_steps(study: Study) -> Finding | None:
     """What do more steps mend, and what is left to the network?
 
     Of the distance to real images at few steps, what the same network does not have at the most
-    steps is the steps' share; the rest is the network's.
+    steps is the steps' share. What the exact denoiser does not have either is the network's.
     """
     found = shortfalls(study)
     if not found:
@@ -103,13 +112,12 @@ def lost_at_few_steps(study: Study) -> Finding | None:
     fewest = min(one.few.steps for one in found)
     shown = min((one for one in found if one.few.steps == fewest), key=lambda one: one.few.rank)
     share = shown.share_of_steps
-    words = f"Of the distance to real images of {say.described(shown.few)}, "
-    words += f"{say.spanned(share, 100)} % is gone {say.at_steps([shown.many.steps], study.unit)}; "
-    words += "the rest is the network's"
+    is_open = _is_vague(share) or share.low <= 0 <= share.high
+    words = _of_more_steps(shown, is_open)
     if np.isfinite(shown.exact):
-        alone = say.percent(shown.exact_lacks / shown.total)
-        words += f". Discretisation alone makes {alone} of it: so far from real images is the "
-        words += "exact denoiser, sampled alike"
+        words += f". {_of_discretisation(shown.exact_lacks / shown.total)}"
+    most = {one.many.steps for one in found}
+    least = say.at_steps([*most], study.unit) if len(most) == 1 else f"at the most {study.unit}s"
     rows = [
         (say.described(one.few), say.number(one.total), f"{say.spanned(one.share_of_steps, 100)} %",
          *_side_by_side(study, one.few))
@@ -118,31 +126,63 @@ def lost_at_few_steps(study: Study) -> Finding | None:
     return finding(
         f"What do more {study.unit}s mend, and what is left to the network?", words,
         (key for one in found for key in (*one.few.keys, *one.many.keys)), share, n=share.n,
+        needs=f"more {'images per cell' if share.n == 1 else 'training seeds'}" if is_open else "",
         columns=("configuration", f"{study.metric.title} beyond real images",
-                 f"gone with the most {study.unit}s", *_columns(study)), rows=rows,
+                 f"of that, gone {least}", *_columns(study)), rows=rows,
     )  # fmt: skip
 
 
 def _columns(study: Study) -> tuple[str, ...]:
     """Of the closed form, the exact denoiser and the denoising error side by side."""
     return (
-        "spread kept by the closed form", "measured", f"exact denoiser's {study.metric.title}",
-        "denoising error at its steps, of the best linear denoiser's",
+        *SHARES, f"exact denoiser's {study.metric.title}",
+        "denoising error at the sampled noise levels, of the best linear denoiser's",
     )  # fmt: skip
 
 
+def _is_vague(share: Interval) -> bool:
+    return not share.high - share.low <= VAGUE
+
+
+def _of_more_steps(shown: Shortfall, is_open: bool) -> str:
+    """How much of a distance to real images more steps remove, in a sentence."""
+    share, unit = shown.share_of_steps, shown.few.unit
+    there = say.at_steps([shown.many.steps], unit)
+    distance = f"the distance to real images of {say.described(shown.few)}"
+    if is_open:
+        return f"How much of {distance} more {unit}s remove is open: {say.spanned(share, 100)} %"
+    if share.high < 0:
+        added = Interval(-share.estimate, -share.high, -share.low, share.n)
+        return f"More {unit}s do not help: {there} {distance} is {say.spanned(added, 100)} % larger"
+    words = f"{there.capitalize()} {say.spanned(share, 100)} % of {distance} is gone"
+    left = 1 - share.estimate
+    return f"{words}; {say.percent(left) if left > 0 else 'nothing significant'} remains"
+
+
+def _of_discretisation(alone: float) -> str:
+    """What the exact denoiser, sampled alike, has of a distance."""
+    if alone <= 0:
+        return "The exact denoiser, sampled alike, has none of this distance"
+    if alone > 1:
+        return "The exact denoiser, sampled alike, is even farther from real images"
+    told = f"Discretisation alone makes {say.percent(alone)} of it: so far from real images is the "
+    return f"{told}exact denoiser, sampled alike; the rest is the network's"
+
+
 def _of_the_steps(made: Comparison, share: Interval) -> str:
-    """How much of a difference is the steps', in a sentence."""
+    """How much of a difference more steps remove, in a sentence."""
     winner = (made.winner or made.first).schedule
     [loser] = {made.first.schedule, made.second.schedule} - {winner}
     unit = made.first.unit
-    begins = f"With {say.sampler_at(made.first)} {winner} is better than {loser}, and "
+    begins = f"With {say.sampler_at(made.first)} {winner} is better than {loser}"
+    if _is_vague(share):
+        return f"{begins}; how much of that more {unit}s remove is open. "
     if share.estimate >= 1:
-        return f"{begins}no longer with the most {unit}s. "
+        return f"{begins}, and no longer with the most {unit}s. "
     if share.estimate <= 0:
-        return f"{begins}no less with the most {unit}s: that is the networks'. "
+        return f"{begins}, and no less with the most {unit}s. "
     told = f"{say.spanned(share, 100)} % of the difference"
-    return f"{begins}{told} is gone with the most {unit}s; the rest is the networks'. "
+    return f"{begins}, and {told} is gone with the most {unit}s. "
 
 
 def _of_theory(study: Study, made: list[Comparison]) -> str:
@@ -159,10 +199,16 @@ def _of_theory(study: Study, made: list[Comparison]) -> str:
     order = "that order" if agreeing == len(made) else f"that in {agreeing} of {len(made)}"
     exact = exact_value(study, first) - exact_value(study, second)
     if np.isfinite(exact):
-        share = say.percent(exact / (first.mean - second.mean))
-        told = f"The closed form predicts {order}; the exact denoiser, sampled alike, has {share} "
-        return f"{told}of the difference"
+        told = _of_the_exact(exact / (first.mean - second.mean))
+        return f"The closed form predicts {order}; the exact denoiser, sampled alike, {told}"
     return f"The closed form predicts {order}: {kept}"
+
+
+def _of_the_exact(share: float) -> str:
+    """What the exact denoiser has of a difference of schedules."""
+    if share < 0:
+        return "has the opposite order"
+    return f"has {'more than all' if share > 1 else say.percent(share)} of the difference"
 
 
 def _side_by_side(study: Study, one: Configuration) -> tuple[str, ...]:

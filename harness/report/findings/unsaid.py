@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.analysis.costs import price
+from harness.analysis.denoising import levels
 from harness.analysis.learning import learned
 from harness.analysis.study import Study
 from harness.report import wording as say
@@ -39,6 +40,11 @@ def _unsaid(study: Study) -> Iterator[str]:
         yield (
             f"The denoising error by log SNR is not there for {say.count(unmeasured, 'training')}: "
             "it was made by an earlier version, or had no memory for it. Use --redo to train again."
+        )
+    elif study.trainings and levels(study) is None:
+        yield (
+            "The denoising error by log SNR is not compared: trainings of different versions "
+            "measured it at different levels. Use --redo to train again."
         )
     made = theory.predicted_at_fewest_steps(study)
     if made and all(one.winner is None for one in made):

@@ -10,7 +10,7 @@ from harness.report.figures.style import looks
 
 
 def panels(figure):
-    return [axes.get_ylabel() for axes in figure.axes]
+    return [axes.get_ylabel().replace("\n", " ") for axes in figure.axes]
 
 
 def line_of(axes, colour):
@@ -20,7 +20,7 @@ def line_of(axes, colour):
 
 def test_errors_differences_and_training_times_stand_below_each_other(drawn, results, study_of):
     figure = drawn("denoising_error", results)
-    assert panels(figure) == ["error of ε", "% above mean", "training"]
+    assert panels(figure) == ["error of ε", "% above geometric mean", "training density"]
     colours, (errors, apart, times) = looks(study_of(results)).colours, figure.axes
     log_snr, cosine = line_of(apart, colours["cosine"])
     _, linear = line_of(apart, colours["linear"])
@@ -37,9 +37,11 @@ def test_errors_differences_and_training_times_stand_below_each_other(drawn, res
 def test_a_caption_speaks_of_what_is_drawn(drawn, build):
     both = caption("denoising_error", drawn("denoising_error", build()))[1]
     one = drawn("denoising_error", build(schedules=("cosine",)))
-    assert panels(one) == ["error of ε", "training"]
-    assert "relative to the mean of all networks" in both
-    assert "relative to the mean of all networks" not in caption("denoising_error", one)[1]
+    assert panels(one) == ["error of ε", "training density"]
+    assert "relative to the geometric mean of all networks" in both
+    assert (
+        "relative to the geometric mean of all networks" not in caption("denoising_error", one)[1]
+    )
 
 
 def test_trainings_without_it_have_the_loss_by_time_instead(drawn, results, study_of):
