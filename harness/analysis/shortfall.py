@@ -48,8 +48,8 @@ class Shortfall:
         """The share of the distance to real images that the same network does not have at the most
         steps; over training seeds, the distance held fixed."""
         values = [self.of_the_steps(seed) / self.total for seed in self.seeds]
-        errors = [error_over(one, self.seeds) for one in (self.few, self.many)]
-        return interval_of(values, float(np.hypot(*errors)) / abs(self.total))
+        few, many = (error_over(one, self.seeds) for one in (self.few, self.many))
+        return interval_of(values, float(np.hypot(few, many)) / abs(self.total))
 
 
 def shortfalls(study: Study) -> list[Shortfall]:

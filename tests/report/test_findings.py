@@ -34,7 +34,7 @@ from harness.report.findings.catalogue import (
 from harness.report.findings.networks import HAS_IT_LEARNED
 from harness.report.findings.unsaid import unsaid
 from harness.work.cells import Part
-from harness.work.results import PixelSpread, SamplingPath
+from harness.work.results import Mean, PixelSpread, SamplingPath
 
 LEARNS = (0.3, 0.1, 0.2, 0.05)  # linear and cosine at 5 steps, and at 50
 ONE_SEED = ([0.3], [0.1], [0.2], [0.05])
@@ -562,9 +562,10 @@ def test_theory_is_said_to_be_right_wrong_or_silent_where_it_is(predicted, words
 
 @pytest.mark.parametrize(
     ("many", "words"),
-    [((0.05, 0.05), "no longer"), ((0.4, 0.05), "no less"), ((0.2, 0.05), "25.00 [")],
-)
-def test_a_difference_is_the_networks_as_far_as_more_steps_leave_it(many, words):
+    [((0.05, 0.05), "no longer"), ((0.4, 0.05), "no less"), ((0.2, 0.05), "25.00 ["),
+     (([0.2, 0.9, 0.01], [0.2, 0.05, 0.3]), "is open")],
+)  # fmt: skip
+def test_a_difference_stays_as_far_as_more_steps_leave_it(many, words):
     of = spreads((0.65, 0.71), (0.8, 0.7), values=(0.3, 0.1, *many))
     assert words in said("why_at_few_steps", of)
 
@@ -582,6 +583,41 @@ def test_the_exact_denoiser_says_how_much_of_a_difference_needs_no_network():
     assert "Discretisation alone makes 40 % of it" in said("lost_at_few_steps", of)
 
 
+@pytest.mark.parametrize(
+    ("linear", "cosine", "of_the_difference", "of_the_distance"),
+    [(0.04, 0.06, "has the opposite order", "makes 60 % of it"),
+     (0.6, 0.06, "has more than all of the difference", "makes 60 % of it"),
+     (0.2, 0.2, "has 0 % of the difference", "is even farther from real images"),
+     (0.1, -0.01, "has 55 % of the difference", "has none of this distance")],
+)  # fmt: skip
+def test_no_share_of_the_exact_denoiser_is_above_all_or_below_none(
+    linear, cosine, of_the_difference, of_the_distance
+):
+    networks = spreads((0.65, 0.71), (0.8, 0.7), values=(0.3, 0.1, 0.2, 0.05)).results
+    few = [one for one in networks if (one.cell.steps, one.cell.training.seed) == (5, 0)]
+    values = {"linear": linear, "cosine": cosine}
+    exact = [exactly(one, values[str(one.cell.training.schedule)]) for one in few]
+    of = Study.of([*networks, *exact])
+    assert of_the_difference in said("why_at_few_steps", of)
+    assert of_the_distance in said("lost_at_few_steps", of)
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "words", "verdict"),
+    [([0.3, 0.31, 0.29], [0.4, 0.41, 0.39], "do not help: at 50 steps", "measured"),
+     ([0.3], [0.4], "do not help", "measured"),
+     ([0.3, 0.31, 0.29], [0.15, 0.16, 0.14], "is gone; 25 % remains", "measured"),
+     ([0.3, 0.3, 0.3], [0.1, 0.9, 0.01], "is open", "inconclusive"),
+     ([0.3, 0.3, 0.3], [0.28, 0.31, 0.30], "is open", "inconclusive")],
+)  # fmt: skip
+def test_what_more_steps_mend_is_said_as_far_as_it_is_known(few, many, words, verdict):
+    of = study({("cosine", "ddim", 5): few, ("cosine", "ddim", 50): many}, baseline=0.1)
+    [finding] = told("lost_at_few_steps", of)
+    assert words in finding.sentence
+    assert "network's" not in finding.sentence  # no exact denoiser bounds it
+    assert finding.verdict == verdict
+
+
 def test_closed_form_exact_denoiser_and_denoising_error_stand_side_by_side():
     learned = denoised(APART, path=(-4.0, 4.0), of=spreads((0.65, 0.71), (0.7, 0.75)))
     [finding] = told("why_at_few_steps", learned)
@@ -596,6 +632,47 @@ def test_each_network_is_named_where_it_learned_better_and_where_that_costs():
     assert "Under cosine 2 of 3 sampling steps lie where its error is" in sentence
     [tied] = told("where_it_learned", denoised(SAME))
     assert tied.verdict == "inconclusive"
+
+
+def three(linear, cosine, sigmoid, **options):
+    of = study({(name, "ddim", 5): 0.1 for name in ("linear", "cosine", "sigmoid")})
+    errors = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
+    return denoised(errors, of=of, **options)
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [(three([0.9] * 5, [0.3] * 5, [0.3] * 5),
+      "significantly higher under linear at log SNR from −4.0 to 4.0 (by up to 200 %)"),
+     (three([0.1, *[0.5] * 4], [0.5, 0.1, *[0.5] * 3], [0.5, 0.5, *[0.1] * 3]),
+      "lowest under sigmoid at log SNR from 0 to 4.0 (by up to 80 %), under cosine"),
+     (denoised(SAME, seeds=1), "but one training seed gives no verdict"),
+     (denoised(SAME), "not significant at any level")],
+)  # fmt: skip
+def test_of_networks_that_learned_alike_the_one_that_is_behind_is_named(of, words):
+    assert words in said("where_it_learned", of)
+
+
+def test_a_network_without_a_result_does_not_cost_the_others_theirs():
+    of = three([0.9] * 5, [0.3] * 5, [0.2] * 5)
+    kept = [one for one in of.trainings if one.training.schedule.name != "sigmoid"]
+    assert "under cosine" in said("where_it_learned", Study(of.results, tuple(kept)))
+
+
+def test_where_scales_differ_log_snr_is_said_to_be_that_of_the_pixels():
+    of = denoised(APART)
+    linear, *_ = [one for one in of.trainings if one.training.schedule.name == "linear"]
+    lower = tuple(replace(one, log_snr=one.log_snr - 1) for one in linear.denoising.levels)
+    in_units = [
+        replace(one, denoising=replace(one.denoising, levels=tuple(
+            replace(mine, log_snr=there.log_snr)
+            for mine, there in zip(one.denoising.levels, lower, strict=True)), offset=1.0))
+        if one.training.schedule.name == "linear" else one
+        for one in of.trainings
+    ]  # fmt: skip
+    for name in ("where_it_learned", "how_much_it_learned"):
+        assert "of pixels in −1..1" in said(name, Study(of.results, tuple(in_units)))
+        assert "of pixels" not in said(name, of)
 
 
 def test_what_a_network_was_not_trained_on_is_marked_and_compared_by_nobody():
@@ -632,12 +709,64 @@ def test_overfitting_is_what_held_out_images_cost_beyond_training_images(bits, w
     assert words in said("longer_training", denoised(SAME, bits=bits))
 
 
+def changed_by(shares, seeds=3):
+    """Linear and cosine whose last tenth changed the error by these shares of it, one for each
+    training seed."""
+    of = denoised(SAME, seeds=seeds)
+
+    def changed(one):
+        share = shares[str(one.training.schedule)][one.training.seed]
+        levels = tuple(replace(each, last_tenth=Mean(share * each.held_out.value, 0.001))
+                       for each in one.denoising.levels)  # fmt: skip
+        return replace(one, denoising=replace(one.denoising, levels=levels))
+
+    return Study(of.results, tuple(map(changed, of.trainings)))
+
+
+@pytest.mark.parametrize(
+    ("of", "words", "verdict"),
+    [(denoised(SAME, last_tenth=-0.3, seeds=1), "training helps cosine and linear", "measured"),
+     (denoised(SAME, last_tenth=0.3, seeds=1), "does not help cosine and linear", "measured"),
+     (changed_by({"linear": (-0.3, 0.05, -0.02), "cosine": (-0.3, 0.05, -0.02)}),
+      "whether longer training helps cosine and linear is open", "inconclusive"),
+     (changed_by({"linear": (0.3, 0.301, 0.302), "cosine": (-0.001, -0.0009, -0.0008)}),
+      "does not help linear (43.1", "measured"),
+     (changed_by({"linear": (0.3, 0.301, 0.302), "cosine": (-0.001, -0.0009, -0.0008)}),
+      "; cosine had settled", "measured"),
+     (changed_by({"linear": (-0.1,), "cosine": (-0.001,)}, seeds=1),
+      "helps linear (−9.1", "measured")],
+)  # fmt: skip
+def test_what_the_last_tenth_did_is_said_of_each_network_as_far_as_it_is_known(of, words, verdict):
+    [finding] = told("longer_training", of)
+    assert words in finding.sentence
+    assert finding.verdict == verdict
+
+
+def test_of_one_training_seed_the_last_tenth_has_its_sampling_error():
+    [finding] = told("longer_training", changed_by({"linear": (0.2,), "cosine": (0.2,)}, seeds=1))
+    # Five levels with an error of .001, of .8 of the sum 1.5.
+    assert finding.high - finding.effect == pytest.approx(1.96 * 0.005 / 1.2, rel=1e-3)
+
+
 def test_trainings_of_before_denoising_was_measured_are_counted_among_the_limitations():
     of = denoised(SAME)
     old = replace(of.trainings[0], denoising=None)
     mixed = Study(of.results, (old, *of.trainings[1:]))
     assert told("where_it_learned", mixed) == []
     assert any("not there for 1 training" in line for line in unsaid(mixed))
+    first, *rest = of.trainings
+    fewer = replace(first.denoising, levels=first.denoising.levels[1:])
+    other = Study(of.results, (replace(first, denoising=fewer), *rest))
+    assert any("at different levels" in line for line in unsaid(other))
+    assert not any("different levels" in line for line in (*unsaid(of), *unsaid(mixed)))
+
+
+def test_images_with_more_pixel_spread_than_real_ones_contradict_the_closed_form():
+    [finding] = told("pixel_spread_lost", spreads((0.95, 0.9), (1.45, 1.13)))
+    assert finding.sentence.startswith("No: with ddim at 50 steps images under cosine have 113.0")
+    assert "under linear 145.0" in finding.sentence
+    assert "closed form does not describe" in finding.sentence
+    assert finding.verdict == "measured"
 
 
 def test_of_two_schedules_that_lose_pixel_spread_the_one_with_less_signal_is_told():
@@ -651,6 +780,7 @@ def test_trainings_that_gain_little_or_lose_have_settled(change):
     of = still_training({"linear": change, "cosine": change}, baseline=0.0)
     assert told("training_long_enough", of)[0].verdict == "measured"
     assert said("training_long_enough", of).startswith("Yes")
+    assert ("farther" in said("training_long_enough", of)) == (change < 0)
 
 
 def test_the_last_tenth_is_evaluated_image_by_image_where_that_is_known():

@@ -13,6 +13,7 @@ from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.findings import networks
 from harness.report.findings.finding import Finding, Row, few, finding
+from harness.work.results import DenoisingError
 
 Where = dict[str, NDArray[np.bool_]]  # at which levels, by network
 
@@ -234,15 +235,20 @@ def _bits(one: Learned) -> tuple[Interval | None, Interval | None]:
 def _last_tenth(one: Learned) -> Interval | None:
     """By which share the last tenth of the training changed the held-out error, over the levels
     that were trained on; of one seed, by its sampling error."""
-    change, error = (
-        one.each(lambda level, name=name: getattr(level.last_tenth, name, None))[:, one.inside]
-        for name in ("value", "standard_error")
-    )
+    change, error = (one.each(each)[:, one.inside] for each in (_change, _error_of_change))
     if not one.inside.any() or np.isnan(change).any():
         return None
     before = one.held_out[:, one.inside].sum(1) - change.sum(1)
     # Levels have the same images: errors add up at most.
     return interval_of(change.sum(1) / before, float((error.sum(1) / before).mean()))
+
+
+def _change(level: DenoisingError) -> float | None:
+    return level.last_tenth.value if level.last_tenth else None
+
+
+def _error_of_change(level: DenoisingError) -> float | None:
+    return level.last_tenth.standard_error if level.last_tenth else None
 
 
 def _did(change: Interval) -> str:

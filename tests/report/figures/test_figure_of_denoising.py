@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.report.figures.catalogue import caption
+from harness.report.figures.catalogue import caption, figure_named
 from harness.report.figures.style import looks
+from harness.work.results import SCHEDULE_CURVE
 
 
 def panels(figure):
@@ -31,6 +32,10 @@ def test_errors_differences_and_training_times_stand_below_each_other(drawn, res
     assert (1 + cosine[common] / 100) * (1 + linear[common] / 100) == pytest.approx(1, abs=1e-4)
     log_snr, density = line_of(times, colours["cosine"])  # which spends all of its time
     assert np.trapezoid(density[::-1], log_snr[::-1]) == pytest.approx(1, abs=0.03)
+    [first, *_] = [one for one in study_of(results).trainings if "cosine" in one.training.title]
+    known = first.artifacts.table(SCHEDULE_CURVE)["log_snr"]
+    known = known[np.isfinite(known)]  # up to both ends, where nothing is drawn beyond
+    assert (log_snr.min(), log_snr.max()) == (known.min(), known.max())
     assert {line.get_alpha() for line in errors.lines} == {None, 0.3}
 
 
@@ -50,3 +55,13 @@ def test_trainings_without_it_have_the_loss_by_time_instead(drawn, results, stud
     )
     assert drawn("denoising_error", old) is None
     assert drawn("loss_by_time", old) is not None
+
+
+def test_what_is_of_several_versions_leaves_the_loss_by_time(results, study_of):
+    of = study_of(results)
+    first, *rest = of.trainings
+    fewer = replace(first.denoising, levels=first.denoising.levels[1:])
+    mixed = replace(of, trainings=(replace(first, denoising=fewer), *rest))
+    assert figure_named("denoising_error", mixed) is None
+    assert figure_named("loss_by_time", mixed) is not None
+    assert figure_named("loss_by_time", of) is None
