@@ -44,6 +44,7 @@ class ImageFigure(Figure):
     """A figure of images; `moving` is what it is a still of, to lie beside the page."""
 
     moving: bytes = b""
+    drawn: Mapping[str, object] = {}  # what else the caption has to say
 
 
 Raster = NDArray[np.uint8]
@@ -108,6 +109,7 @@ def film(study: Study) -> Figure | None:
     the lower what the network then takes the image to be. The numbers apply to the rows below
     them. All rows have the same number of steps and start from the same noise. Of many rows 10
     are shown, with each schedule the samplers that have the best configurations.
+    [still] The animation could not be made: {still}.
     """
     found = _first_pictures(study, FILM)
     if not found:
@@ -124,8 +126,11 @@ def film(study: Study) -> Figure | None:
     shown = [films[pair] for pair in _best_pairs(found, MOST_FILMS)]
     shown.sort(key=lambda film: order.index(film.heads))
     figure = _stacked(_headed_once(shown, "evaluation"))
-    if figure is not None and (reels := _reels(study, found)):
-        figure.moving = animated(reels)
+    if figure is not None:
+        try:
+            figure.moving = animated(reels) if (reels := _reels(study, found)) else b""
+        except Exception as error:  # the still says as much, and needs nothing of it
+            figure.drawn = {"still": error}
     return figure
 
 

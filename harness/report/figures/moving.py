@@ -21,13 +21,13 @@ WHOLE, SLOWEST, FASTEST = 6000, 600, 80  # milliseconds of all frames, and of on
 LAST = 2500  # milliseconds of the result
 SHARP = 16  # pixels: smaller images lose nothing to compression
 QUALITY = 70  # of the others
-HEADS = "held", "estimate"  # above each pair of images
+HEADS = "xₜ", "x̂₀"  # above each pair of images: noisy, and predicted
 
 
 @dataclass(frozen=True)
 class Reel:
     """How a few images come about: [lines, evaluations + 1, side, side, 3], the result last. Of the
-    lines, each first is what a sampler holds and each second its estimate of the image."""
+    lines, each first is a sampler's noisy x_t and each second the predicted image x0."""
 
     tiles: NDArray[np.uint8]
     numbers: Sequence[int]  # of the evaluations
@@ -47,7 +47,10 @@ def animated(reels: Mapping[str, Reel]) -> bytes:
     """An animated WebP of these below each other by their titles, all of the same length: the same
     bytes every time."""
     frames = max(reel.tiles.shape[1] for reel in reels.values())
-    pictures = [_frame(reels, frame, frames) for frame in range(frames)]
+    said = [_said(reels, frame, frames) for frame in range(frames)]
+    # All frames have one size, so the longest text of all sets the width.
+    longest = max(int(_font().getlength(text)) for each in said for text in each)
+    pictures = [_frame(reels, frame, texts, longest) for frame, texts in enumerate(said)]
     each = int(min(SLOWEST, max(FASTEST, WHOLE / frames)))
     side = max(reel.tiles.shape[2] for reel in reels.values())
     file = io.BytesIO()
@@ -58,24 +61,31 @@ def animated(reels: Mapping[str, Reel]) -> bytes:
     return file.getvalue()
 
 
-def _frame(reels: Mapping[str, Reel], frame: int, frames: int) -> Image.Image:
-    rows = []
-    for title, reel in reels.items():
-        place = reel.at(frame, frames)
-        says = f"{title}: {reel.says(place, max(reel.numbers, default=0))}"
-        rows.append((says, _enlarged(reel.tiles[:, place])))
+def _said(reels: Mapping[str, Reel], frame: int, frames: int) -> list[str]:
+    """What stands above each reel in a frame."""
+    return [
+        f"{title}: {reel.says(reel.at(frame, frames), max(reel.numbers, default=0))}"
+        for title, reel in reels.items()
+    ]
+
+
+def _frame(
+    reels: Mapping[str, Reel], frame: int, texts: Sequence[str], longest: int
+) -> Image.Image:
+    """One frame, with room for a text of so many pixels."""
+    frames = max(reel.tiles.shape[1] for reel in reels.values())
+    rows = [_enlarged(reel.tiles[:, reel.at(frame, frames)]) for reel in reels.values()]
     font = _font()
-    longest = max(int(font.getlength(says)) for says, _ in rows)
-    wide = 2 * GAP + max(longest, *(pixels.shape[1] for _, pixels in rows))
-    high = GAP + LINE + sum(LINE + pixels.shape[0] + GAP for _, pixels in rows)
+    wide = 2 * GAP + max(longest, *(pixels.shape[1] for pixels in rows))
+    high = GAP + LINE + sum(LINE + pixels.shape[0] + GAP for pixels in rows)
     picture = Image.new("RGB", (wide, high), "white")
     pen, top = ImageDraw.Draw(picture), GAP // 2
-    widest = max(rows, key=lambda row: row[1].shape[1])[1]
+    widest = max(rows, key=lambda pixels: pixels.shape[1])
     for place, left in enumerate(range(GAP, widest.shape[1], widest.shape[0] + GAP)):
         pen.text((left, top), HEADS[place % 2], FAINT, font)
     top += LINE
-    for says, pixels in rows:
-        pen.text((GAP, top), says, INK, font)
+    for text, pixels in zip(texts, rows, strict=True):
+        pen.text((GAP, top), text, INK, font)
         picture.paste(Image.fromarray(pixels), (GAP, top + LINE))
         top += LINE + pixels.shape[0] + GAP
     return picture

@@ -8,6 +8,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from harness.report.figures import images, moving, style
+from harness.report.figures.catalogue import caption
 
 SHOWN = [("cosine", "ddpm", 50), ("linear", "ddim", 50)]  # the best of these results
 
@@ -186,6 +187,24 @@ def test_films_of_other_lengths_end_together():
     assert [short.at(frame, 11) for frame in (0, 5, 10)] == [0, 2, 5]
     assert short.says(5, 5) == "result"
     assert short.says(4, 50) == "evaluation 5 of 50"
+
+
+def test_all_frames_of_a_film_of_large_images_have_one_size():
+    reel = moving.Reel(np.zeros((2, 12, 64, 64, 3), np.uint8), range(1, 12))
+    film = Image.open(io.BytesIO(moving.animated({"cosine": reel, "a schedule, ddim": reel})))
+    sizes = set()
+    for frame in range(film.n_frames):
+        film.seek(frame)
+        sizes.add(film.size)
+    assert (film.n_frames, len(sizes)) == (12, 1)
+
+
+def test_an_animation_that_fails_does_not_cost_the_still(drawn, results, with_files):
+    broken = with_files(results, {"film.webp": b"no picture"})
+    figure = drawn("film", broken)
+    assert not figure.moving
+    assert beside(figure) == ["cosine, ddim", "cosine, ddpm", "linear, ddim", "linear, ddpm"]
+    assert "could not be made" in caption("film", figure)[1]
 
 
 def test_without_every_evaluation_a_film_does_not_move(drawn, results, with_files):
