@@ -240,17 +240,20 @@ class JobRunner:
 
     def _end(self, job: Any, outcome: Result | Failure) -> None:
         """Record what came of a job: of the work in whose name it was done, and of the others, of
-        which the store has the results."""
-        retries = self._retries[job.work.key]
-        self.screen.finish(self._title(job.work), self._record(job.work, outcome, retries))
+        which the store has the results. The forecast is of the job, and so told once."""
+        retries, forecast = self._retries[job.work.key], self.plan.seconds(job.work)
+        said = self._record(job.work, outcome, retries, forecast)
+        self.screen.finish(self._title(job.work), said)
         for work in job.works[1:]:
             if not isinstance(outcome, Failure):
                 outcome = kept_result(self.store, work) or Failure("its result is damaged")
             self.screen.finish(self._title(work), self._record(work, outcome, retries))
 
-    def _record(self, work: Work, outcome: Result | Failure, retries: int) -> str:
+    def _record(
+        self, work: Work, outcome: Result | Failure, retries: int, forecast: float | None = None
+    ) -> str:
         """Write down what came of a piece of work; returns it in short."""
-        self.recorder.ended(work, outcome, self.plan.seconds(work), retries=retries)
+        self.recorder.ended(work, outcome, forecast, retries=retries)
         if isinstance(outcome, Failure):
             self.summary.failed.append((work, outcome))
             return f"FAILED: {outcome.reason}"

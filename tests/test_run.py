@@ -400,6 +400,7 @@ def test_decays_of_an_average_are_one_job_and_results_of_their_own(
     assert sorted(one.training.ema for one in experiment.trainings) == [0.5, 0.5, 0.9, 0.9]
     assert len({one.seconds for one in experiment.trainings}) == 2
     assert tracker_of(tmp_path).table()["kid"].nunique() == 4
+    assert tracker_of(tmp_path).trainings()["forecast_seconds"].count() == 2
     assert "Nothing to do" in go(grid_file, paths_in(tmp_path), [*DECAYS, "seeds=[0,1]"])[1]
 
 

@@ -183,8 +183,11 @@ def placed_by(study: Study, cost: CostOf, machine: str = "") -> list[Placed]:
 
 def forecast_and_actual(study: Study) -> dict[str, NDArray[np.float64]]:
     """Predicted and actual seconds [pieces, 2] of trainings and of cells, for work that was done
-    here after a forecast: sampling and features, not the arithmetic of the metrics."""
-    trainings = [(one.training.key, one.seconds) for one in study.trainings]
+    here after a forecast: sampling and features, not the arithmetic of the metrics; once for
+    trainings that the same steps made."""
+    own_last = sorted(study.trainings, key=lambda one: not one.shared_with)
+    once = {one.shared_with or one.training.key: one for one in own_last}
+    trainings = [(one.training.key, one.seconds) for one in once.values()]
     cells = [(one.cell.key, whole_seconds(one)) for one in study.cells]
     found = {}
     for kind, pieces in (("training", trainings), ("cell", cells)):

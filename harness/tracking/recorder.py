@@ -193,7 +193,7 @@ class Recorder:
         for one in others:
             files = progress.of_others.get(one.key, {})
             told = replace(progress, values=values, files=files)
-            self._tried(partial(self._tell, one, told, forecast))
+            self._tried(partial(self._tell, one, told, None))  # the forecast is of the job
         ended = time.monotonic()
         self._next_progress = ended + (ended - began) / SHARE
 

@@ -47,6 +47,16 @@ def test_seconds_that_trainings_share_count_once():
     assert training_seconds(Study.of([shared, alone])) == 15
 
 
+def test_a_forecast_that_trainings_share_counts_once():
+    of = forecast(1.5)
+    [first] = of.trainings
+    sibling = replace(first.training, ema=0.99)
+    shared = replace(first, training=sibling, shared_with=first.training.key)
+    runs = of.runs | {sibling.key: Run(forecast=100.0)}
+    both = forecast_and_actual(Study(of.results, (shared, first), runs))
+    assert both["training"] == pytest.approx(np.array([[100, 150]]))
+
+
 def test_a_line_through_two_cells_has_no_bounds_and_does_not_predict():
     line = price(by_steps({5: [0.2], 10: [0.1]}, seconds=lambda cell: cell.steps))
     assert math.isnan(line.reach)
