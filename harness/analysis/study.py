@@ -134,6 +134,11 @@ class Study:
         """The schedule of a training, with all else in which the trainings differ."""
         return f"{training.schedule}{self._suffix(training)}"
 
+    def loss_label(self, training: Training) -> str:
+        """The same without the decay of the average of the weights, of which a training loss knows
+        nothing."""
+        return f"{training.schedule}{self._suffix(training, but='ema')}"
+
     def configurations(self, metric: str = "") -> tuple[Configuration, ...]:
         """All configurations that have this metric (the one that decides, where none is named), in
         the order of their names and steps."""
@@ -233,8 +238,8 @@ class Study:
         final = [one.cell for one in self.results if one.cell.weights == "final"]
         return _differing(final, OF_THE_SAMPLING)
 
-    def _suffix(self, training: Training) -> str:
-        names = self._differing_in_training
+    def _suffix(self, training: Training, but: str = "") -> str:
+        names = [name for name in self._differing_in_training if name != but]
         if training.is_exact:  # of which nothing else is a choice
             names = [name for name in names if name == "scale"]
         return _varying(training, OF_THE_TRAINING, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -148,10 +149,10 @@ def _by_seed(
     study: Study, across: str, curve_of: Callable[[TrainingResult], dict[float, float]]
 ) -> tuple[style.Drawing, Axes, pd.DataFrame] | None:
     """Every training as a thin line, the mean over the seeds of a schedule as a thick one; and the
-    table that is drawn."""
+    table that is drawn. Trainings that differ in the decay of their average alone have one loss."""
     rows = []
-    for one in study.trainings:
-        label, curve = study.training_label(one.training), curve_of(one)
+    for one in {replace(one.training, ema=0.0): one for one in study.trainings}.values():
+        label, curve = study.loss_label(one.training), curve_of(one)
         rows += [(x, y, label, one.training.key, len(curve)) for x, y in curve.items()]
     table = pd.DataFrame(rows, columns=["x", "y", "schedule", "training", "points"]).dropna()
     if table.empty:
@@ -192,16 +193,18 @@ def _schedules(study: Study) -> dict[str, pd.DataFrame]:
     return {name: table for name, table in tables.items() if table is not None}
 
 
-def kept_by_schedule(study: Study, file: str) -> dict[str, Artifacts]:
+def kept_by_schedule(study: Study, file: str, by_scale: bool = False) -> dict[str, Artifacts]:
     """The artifacts that have this file of a schedule, by its name: of those trained under, and of
-    those that were only sampled under, which cells keep."""
+    those that were only sampled under, which cells keep. `by_scale` tells those of pixels in other
+    units apart, where there are several."""
+    found = [(one.training.schedule, one.training, one.artifacts) for one in study.trainings]
+    found += [(one.cell.sample_schedule, one.cell.training, one.artifacts) for one in study.results]
+    found = [each for each in found if file in each[2].checksums]
+    has_scales = by_scale and len({training.scale for _, training, _ in found}) > 1
     kept: dict[str, Artifacts] = {}
-    for training in study.trainings:
-        if file in training.artifacts.checksums:
-            kept.setdefault(str(training.training.schedule), training.artifacts)
-    for cell in study.results:
-        if file in cell.artifacts.checksums:
-            kept.setdefault(str(cell.cell.sample_schedule), cell.artifacts)
+    for schedule, training, artifacts in found:
+        scale = f", scale {training.scale}" if has_scales else ""
+        kept.setdefault(f"{schedule}{scale}", artifacts)
     return dict(sorted(kept.items()))
 
 

@@ -105,8 +105,8 @@ def best_samples(study: Study) -> Figure | None:
 def film(study: Study) -> Figure | None:
     """How an image comes about: a row for each schedule and sampler.
 
-    The upper line is what the sampler holds at the network evaluation whose number stands above,
-    the lower what the network then takes the image to be. The numbers apply to the rows below
+    The upper line is the noisy image x_t at the network evaluation whose number stands above, the
+    lower the image x̂₀ that the network predicts from it. The numbers apply to the rows below
     them. All rows have the same number of steps and start from the same noise. Of many rows 10
     are shown, with each schedule the samplers that have the best configurations.
     [still] The animation could not be made: {still}.
@@ -137,12 +137,13 @@ def film(study: Study) -> Figure | None:
 def forward_process(study: Study) -> Figure | None:
     """What a schedule does to an image: a row for each schedule, from the image to noise.
 
-    The same training images with the same noise, at even times t. Above each row stands the log
-    signal-to-noise ratio of its schedule at each time: where that falls early, the image is gone
-    early.
+    The times t are evenly spaced. Above each row stands the log signal-to-noise ratio of its
+    schedule at each time: where that falls early, the image is gone early.
+    [one] All rows have the same training image and the same noise.
+    [several] All rows have the same training images and the same noise.
     """
     found = {}
-    for name, artifacts in kept_by_schedule(study, FORWARD).items():
+    for name, artifacts in kept_by_schedule(study, FORWARD, by_scale=True).items():
         if (picture := artifacts.read(FORWARD)) is not None:
             found[name] = _tiles(picture, FORWARD_TIMES), _log_snrs(artifacts)
     lines = max(1, MOST_LINES // max(1, len(found)))
@@ -154,15 +155,18 @@ def forward_process(study: Study) -> Figure | None:
         times = [f"t = {place / (FORWARD_TIMES - 1):.1f}" for place in range(FORWARD_TIMES)]
         heads = [f"{t}\n{said}" for t, said in zip(times, rows[0].heads, strict=True)]
         rows[0] = replace(rows[0], heads=heads, what="time, and log SNR then")
-    return _stacked(rows)
+    figure = _stacked(rows)
+    if figure is not None:
+        most = max(len(tiles[:lines]) for tiles, _ in found.values())
+        figure.drawn = {"one" if most == 1 else "several": True}
+    return figure
 
 
 def training_looks(study: Study) -> Figure | None:
-    """How samples become recognisable: a row for each training, a column for each look at it.
+    """How samples become recognisable: a row for each training of the first seed.
 
     The first images drawn by the averaged weights as they were after the number of training steps
-    that stands above, by DDIM in 20 steps, all from the same noise. Of each schedule the first
-    training seed.
+    that stands above, by DDIM in 20 steps, all from the same noise.
     """
     first: dict[str, bytes] = {}
     for one in sorted(study.trainings, key=lambda one: one.training.seed):

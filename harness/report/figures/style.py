@@ -114,6 +114,7 @@ def looks(study: Study, others: Iterable[str] = ()) -> Looks:
         {study.training_label(one.training) for one in study.trainings},
         {str(part) for cell in cells for part in (cell.training.schedule, cell.sample_schedule)},
         {study.labels(cell).schedule for cell in cells},
+        {study.loss_label(one.training) for one in study.trainings},
     )
     schedules = dict.fromkeys(name for kind in kinds for name in sorted(kind))
     marked = sorted({*others})

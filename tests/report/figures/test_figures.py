@@ -15,7 +15,8 @@ from harness.report.figures import catalogue, style
 from harness.work.results import Artifacts
 
 FIGURES = [*catalogue.FIGURES]
-OF_IMAGES = ["samples", "best_samples", "film", "nearest_images"]
+OF_IMAGES = ["samples", "best_samples", "film", "training_looks", "forward_process",
+             "nearest_images"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FIGURES)

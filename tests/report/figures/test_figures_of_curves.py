@@ -126,6 +126,22 @@ def test_each_training_is_a_thin_line_and_the_mean_of_its_seeds_a_thick_one(draw
         assert mean.get_ydata() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("name", ["losses", "loss_by_time"])
+def test_trainings_that_differ_in_the_decay_of_their_average_have_one_loss(
+    drawn, labels, results, name
+):
+    def slower(training):
+        return replace(training, ema=0.5)
+
+    cells = [replace(one, cell=replace(one.cell, training=slower(one.cell.training)))
+             for one in results.cells]  # fmt: skip
+    shared = [replace(one, training=slower(one.training), shared_with=one.training.key)
+              for one in results.trainings]  # fmt: skip
+    figure = drawn(name, [*results.cells, *cells, *results.trainings, *shared])
+    assert len(figure.axes[0].lines) == 6 + 2
+    assert {*labels(figure)} == {"cosine", "linear"}
+
+
 @pytest.mark.parametrize(
     ("changed", "label"),
     [

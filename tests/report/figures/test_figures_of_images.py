@@ -1,6 +1,7 @@
 """Figures made of images: what is where on them, and what of many is shown."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from harness.report.figures import images, moving, style
 from harness.report.figures.catalogue import caption
+from harness.work.cells import Part
 
 SHOWN = [("cosine", "ddpm", 50), ("linear", "ddim", 50)]  # the best of these results
 
@@ -218,6 +220,20 @@ def test_images_in_noise_stand_under_the_log_snr_of_their_schedule(drawn, build)
     assert above[0] == "t = 0.0\n2.2"  # (0.95 / 0.312)^2
     assert above[-1] == "t = 1.0\n−7.8"  # (0.02 / 0.9998)^2
     assert heads(figure.axes[1])[1] == "∞"
+
+
+def test_pixels_in_other_units_have_rows_of_images_in_noise_of_their_own(drawn, build):
+    of = build(schedules=("linear",), samplers=("ddim",), steps=(5,), seeds=(0,))
+    assert (
+        "the same training images and"
+        in caption("forward_process", drawn("forward_process", of))[1]
+    )
+    [training] = of.trainings
+    other = replace(training, training=replace(training.training, scale=Part("unit")))
+    figure = drawn("forward_process", [*of.cells, training, other])
+    assert [name.replace("\n", " ") for name in beside(figure)] == [
+        f"linear, scale {scale}" for scale in sorted((str(training.training.scale), "unit"))
+    ]
 
 
 def test_samples_drawn_while_training_are_those_of_the_first_seed(drawn, build):
