@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import combinations, pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from harness.work.looks import Look
 from harness.work.results import CellResult
 
 EXPLORATORY = "exploratory"
+Made = TypeVar("Made", "Comparison", "MainEffect")
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +215,11 @@ class Question:
         rivals = [one for one in self.main if {one.first, one.second} <= best]
         pairs = self.main if self.factor.is_ordered else rivals
         return [one for one in pairs if one.verdict == "inconclusive" and not one.is_opposed]
+
+
+def ahead_first(made: Made) -> Made:
+    """The same with the one that is ahead by the mean as the first."""
+    return made if made.effect.is_first_ahead else made.turned
 
 
 @lru_cache(maxsize=16)

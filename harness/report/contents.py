@@ -156,7 +156,7 @@ def contents(experiment: Experiment) -> Contents:
 def _title(those: Iterable[Question]) -> str:
     """What the grid asks, by name where it compares recipes."""
     named = [one.name for one in those]
-    if not {*named} & {*OF_THE_TRAINING} - {"schedule"}:
+    if not {*named} & {*OF_THE_TRAINING}:
         return TITLE
     steps = ", how many steps" if "steps" in named else ""
     return f"Which {listed(called(name) for name in named if name != 'steps')}{steps}?"

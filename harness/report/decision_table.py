@@ -4,17 +4,15 @@ behind them."""
 from __future__ import annotations
 
 from itertools import chain
-from typing import TypeVar
 
 from harness.analysis.decisions import Effect, Verdict
-from harness.analysis.questions import Comparison, MainEffect, Question, questions
+from harness.analysis.questions import MainEffect, Question, ahead_first, questions
 from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.tables import NOTHING, Table, numbers, words
 
 MOST_LINES = 90  # for the tracker, which takes 100 tags at once
 MOST_PAIRS = 10  # of the levels of a question; of more, those of its leader
-Made = TypeVar("Made", Comparison, MainEffect)
 
 
 def decisions(study: Study) -> Table:
@@ -38,7 +36,7 @@ def decisions(study: Study) -> Table:
 def details(study: Study) -> Table:
     """A row for each comparison of two configurations that a question makes; the one that is ahead
     stands first."""
-    made = [_ahead_first(one) for question in questions(study) for one in question.comparisons]
+    made = [ahead_first(one) for question in questions(study) for one in question.comparisons]
     columns = [
         words("question", [say.called(one.question) for one in made]),
         words("ahead", [say.described(one.first) for one in made]),
@@ -61,7 +59,7 @@ def verdicts(study: Study) -> list[str]:
         for question in asked
         for one in question.main
     ]
-    for made in map(_ahead_first, chain.from_iterable(one.comparisons for one in asked)):
+    for made in map(ahead_first, chain.from_iterable(one.comparisons for one in asked)):
         pair = f"{say.described(made.first)} against {say.described(made.second)}"
         lines.append(f"{made.question}: {pair}: {_line(made.effect, made.verdict)}")
     return lines[:MOST_LINES]
@@ -73,12 +71,8 @@ def _shown(question: Question) -> list[MainEffect]:
     return [one for one in question.main if question.leader in (one.first, one.second)]
 
 
-def _ahead_first(made: Made) -> Made:
-    return made if made.effect.is_first_ahead else made.turned
-
-
 def _contest(made: MainEffect) -> str:
-    made = _ahead_first(made)
+    made = ahead_first(made)
     return f"{made.first} against {made.second}"
 
 

@@ -23,6 +23,7 @@ from studies import (
 
 from harness.analysis.study import Study, studies
 from harness.registry import Registry
+from harness.report.decision_table import decisions
 from harness.report.findings import catalogue
 from harness.report.findings.catalogue import (
     FINDINGS,
@@ -813,6 +814,32 @@ def test_one_configuration_may_lead_in_fidelity_and_variety():
     of = beside({"ddim": {"precision": 0.9, "recall": 0.8}, "ddpm": {"precision": 0.7,
                                                                      "recall": 0.6}})  # fmt: skip
     assert "no variety" in said("variety_against_fidelity", of)
+
+
+def test_a_recall_that_is_not_above_the_others_does_not_show_that_fidelity_costs_nothing():
+    of = beside({"ddim": {"precision": 0.9, "recall": 0.61}, "ddpm": {"precision": 0.5,
+                                                                      "recall": 0.6}},
+                error=0.05)  # fmt: skip
+    [finding] = told("variety_against_fidelity", of)
+    assert finding.verdict == "inconclusive"
+    assert "no variety" not in finding.sentence
+
+
+def test_the_next_best_is_of_another_line_and_that_is_said():
+    values = {("cosine", "ddpm", 50): 0.1, ("cosine", "ddpm", 20): 0.11, ("linear", "ddim", 5): 0.2}
+    [finding] = told("best_of_all", study(values))
+    assert "linear with ddim at 5 steps" in finding.sentence
+    assert "more than its steps" in finding.sentence
+    [budget] = told("best_under_a_budget", study(values))
+    assert any("more than its steps" in name for name in budget.columns)
+
+
+def test_a_finding_names_the_levels_in_the_order_of_the_decisions():
+    of = by_sampler({"ddim": [0.2, 0.1], "ddpm": [0.1, 0.05]})
+    [finding] = told("which_sampler", of)
+    table = decisions(of)
+    compared, *_ = next(one for one in table.columns if one.title == "compared").values
+    assert finding.rows[0][0] == compared.text == "ddpm against ddim"
 
 
 def test_as_few_copies_as_new_images_are_no_sign_of_memory():

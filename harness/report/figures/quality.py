@@ -44,7 +44,8 @@ def quality_by_steps(study: Study) -> Figure | None:
     [mismatched] Mismatched schedules have a figure of their own.
     [difference] Below, the difference that counts: {difference} in the same configuration.
     [paired] Its bars are 95 % intervals; a filled mark is a verdict, an open one is none.
-    [overall] The shaded band is the effect over all configurations with its 95 % interval.
+    [overall] The dashed line is the effect over all configurations.
+    [interval] The shaded band is its 95 % interval.
     [cut] A bar that reaches the edge goes on beyond it.
     """
     placed = [(float(one.steps), one) for one in study.configurations()]
@@ -344,14 +345,14 @@ def _draw_difference(axes: Axes, study: Study, main: MainEffect) -> dict[str, ob
 def _draw_overall(axes: Axes, main: MainEffect) -> dict[str, object]:
     span = main.effect.interval
     axes.axhline(span.estimate, color=style.FAINT, linewidth=1.2, linestyle=(0, (5, 2)), zorder=1.2)
-    if isfinite(span.low):
+    if has_interval := isfinite(span.low):
         axes.axhspan(span.low, span.high, color=style.INK, alpha=0.1, linewidth=0, zorder=1)
     text = effects.per_cent(main.effect.change).replace(" [", "\n[")
     axes.annotate(
         f"overall\n{text}", (1.025, span.estimate), xycoords=("axes fraction", "data"), va="center",
         fontsize=style.SMALL, annotation_clip=False,
     )  # fmt: skip
-    return {"overall": True}
+    return dict.fromkeys(["overall", *["interval"] * has_interval], True)
 
 
 def _difference(study: Study) -> MainEffect | None:

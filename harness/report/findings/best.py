@@ -17,8 +17,6 @@ from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.findings.finding import Finding, finding
 
-NEXT = ("within", "best", "its value", "next", "difference", "verdict")
-
 
 def best_of_all(study: Study) -> Finding | None:
     """Which configuration is best, whatever it costs?"""
@@ -30,7 +28,7 @@ def best_of_all(study: Study) -> Finding | None:
     words += f"{len(everything):,} configurations: {say.described(leader)}"
     made = _against_next(study, everything)
     if made:
-        words += f". {say.described(made.second)} comes next, {_by(made)}"
+        words += f". {_next(study).capitalize()} is {say.described(made.second)}, {_by(made)}"
     is_sure = made is not None and made.winner is not None
     return finding(
         "Which configuration is best, whatever it costs?", words,
@@ -60,7 +58,7 @@ def best_under_a_budget(study: Study) -> Finding | None:
     return finding(
         "What is best under a budget?", f"Best by {study.metric.title}: {'; '.join(parts)}",
         (key for one in leaders for key in one.keys), leaders[0].interval, n=leaders[0].seeds,
-        columns=NEXT, rows=rows,
+        columns=("within", "best", "its value", _next(study), "difference", "verdict"), rows=rows,
     )  # fmt: skip
 
 
@@ -183,6 +181,11 @@ def _explored(study: Study) -> list[Comparison]:
 def _against_next(study: Study, candidates: Sequence[Configuration]) -> Comparison | None:
     pair = _ranked(candidates)
     return next((one for one in _explored(study) if [one.first, one.second] == pair), None)
+
+
+def _next(study: Study) -> str:
+    """What the best is compared with: hardly the same with a step more."""
+    return f"the next that differs in more than its {study.unit}s"
 
 
 def _by(made: Comparison) -> str:

@@ -197,13 +197,18 @@ def variety_against_fidelity(study: Study) -> Finding | None:
     varied = max(there, key=lambda one: (known[one][1].estimate, one.label))
     (precision, recall), (other_precision, other_recall) = known[faithful], known[varied]
     apart = gap(precision, other_precision)
-    is_clear = faithful is varied or (apart.low > 0 and gap(other_recall, recall).low > 0)
+    among = f"of the configurations {say.at_steps([steps], study.unit)}, "
     if faithful is varied:
-        words = f"Fidelity costs no variety: {say.described(faithful)} has the highest precision, "
-        words += f"{say.spanned(precision)}, and the highest recall, {say.spanned(recall)}"
+        is_clear = all(gap(mine, its).low > 0 for one in there if one is not faithful
+                       for mine, its in zip(known[faithful], known[one], strict=True))  # fmt: skip
+        words = f"{'Fidelity costs no variety' if is_clear else 'Open'}: {among}"
+        words += f"{faithful.label} has the highest precision, {say.spanned(precision)}, and the "
+        words += f"highest recall, {say.spanned(recall)}"
+        words += "" if is_clear else ", but not both by more than the sampling error"
     else:
-        words = f"{'Fidelity costs variety' if is_clear else 'Not significantly'}: precision is "
-        words += f"highest with {_named(faithful)} ({say.spanned(precision)}), recall with "
+        is_clear = apart.low > 0 and gap(other_recall, recall).low > 0
+        words = f"{'Fidelity costs variety' if is_clear else 'Not significantly'}: {among}precision"
+        words += f" is highest with {_named(faithful)} ({say.spanned(precision)}), recall with "
         words += f"{_named(varied)} ({say.spanned(other_recall)})"
     rows = [(_named(one), *map(say.spanned, known[one])) for one in there]
     return finding(

@@ -13,7 +13,14 @@ from harness.analysis.configurations import Configuration, best
 from harness.analysis.decisions import DISAGREE, ONE_SEED, TRAINING, Effect
 from harness.analysis.factors import SAMPLED_UNDER, Level
 from harness.analysis.looks import is_tie
-from harness.analysis.questions import Comparison, MainEffect, Question, question_named, questions
+from harness.analysis.questions import (
+    Comparison,
+    MainEffect,
+    Question,
+    ahead_first,
+    question_named,
+    questions,
+)
 from harness.analysis.study import Study
 from harness.report import wording as say
 from harness.report.findings.finding import Conclusion, Finding, Row, finding
@@ -109,7 +116,7 @@ def open_questions(study: Study) -> Finding | None:
     parts[MOST_NAMED:] = [f"{len(hardest) - MOST_NAMED} more"] if len(hardest) > MOST_NAMED else []
     first = hardest[0].effect
     rows = [
-        (say.noun(pair.question), say.contest(pair), say.gap(pair), pair.effect.why,
+        (say.noun(pair.question), say.contest(ahead_first(pair)), say.gap(pair), pair.effect.why,
          say.needed(pair.effect))
         for pair in every
     ]  # fmt: skip
@@ -184,7 +191,8 @@ def _finding_of(
     made = finding(
         title, words, (key for one in effects for key in one.keys), effect.change, n=effect.n,
         needs=needs, columns=COLUMNS,
-        rows=[row for one in effects for row in (_row(one), *map(_row, one.comparisons))],
+        rows=[row for one in map(ahead_first, effects)
+              for row in (_row(one), *map(_row, one.comparisons))],
     )  # fmt: skip
     return replace(made, verdict=verdict)
 
@@ -277,7 +285,6 @@ def _lead(made: MainEffect) -> Effect:
 
 
 def _row(made: Made) -> Row:
-    made = made.turned if made.question == "steps" else made  # more against fewer
     # A mean of ratios is not the ratio of the means, which would only puzzle beside it.
     means = map(say.number, say.means(made)) if isinstance(made, Comparison) else ("", "")
     return (

@@ -149,6 +149,15 @@ def test_below_stands_the_difference_in_each_configuration_with_its_verdict(
     assert any("overall" in text.get_text() for text in lower.texts)
 
 
+@pytest.mark.parametrize(("seeds", "has_band"), [((0,), False), ((0, 1, 2), True)])
+def test_the_band_of_the_overall_effect_is_spoken_of_where_it_is_drawn(
+    drawn, build, seeds, has_band
+):
+    reading = catalogue.caption("quality_by_steps", drawn("quality_by_steps", build(seeds=seeds)))
+    assert ("shaded band" in reading[1]) == has_band
+    assert "dashed line" in reading[1]
+
+
 def test_without_a_question_no_difference_is_drawn(drawn, build):
     one = build(schedules=("linear",), samplers=("ddim",))
     assert len(drawn("quality_by_steps", one).axes) == 1
