@@ -44,7 +44,7 @@ WITHOUT_TORCH = ("report", "tracking", "plan", "data", "cli", "run", "jobs", "pa
                  "work", "analysis", "stored", "store")  # fmt: skip
 NEVER_TORCH = ("report", "tracking", "plan", "parts", "work", "analysis")
 PURE = {"__future__", "abc", "bisect", "collections", "dataclasses", "fractions", "functools",
-        "harness", "itertools", "math", "torch", "typing"}  # fmt: skip
+        "harness", "inspect", "itertools", "math", "torch", "typing"}  # fmt: skip
 PACKAGE = Path(__file__).parent.parent / "harness"
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py")

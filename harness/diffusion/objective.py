@@ -297,8 +297,10 @@ def static(x_0: torch.Tensor, bounds: Bounds) -> torch.Tensor:
 def dynamic(
     x_0: torch.Tensor, bounds: Bounds, *, quantile: Annotated[float, Between(0.5, 1)] = 0.995
 ) -> torch.Tensor:
-    """Dynamic thresholding (Saharia et al. 2022, section 2.3): scale an image back into the range
-    where more of its pixels lie beyond than the quantile allows."""
+    """Dynamic thresholding (Saharia et al. 2022, section 2.3): scale images back into the range.
+
+    Only those of which more pixels lie beyond it than the quantile allows.
+    """
     low, high = bounds
     centre, half = (low + high) / 2, (high - low) / 2
     scaled = (x_0 - centre) / half

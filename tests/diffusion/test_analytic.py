@@ -144,7 +144,7 @@ def test_every_sample_from_a_finite_set_lands_on_one_of_its_images(name, schedul
         lambda: torch.randn(x.shape, dtype=x.dtype, generator=generator),
     )
     distance, nearest = (samples[:, None] - images).abs().amax((2, 3, 4)).min(1)
-    assert distance.max() < 1e-6
+    assert distance.max() < 1e-5  # where a path ends, another image may still have so much weight
     assert nearest.unique().tolist() == [0, 1, 2, 3, 4]
 
 

@@ -242,7 +242,7 @@ def test_weights_of_an_extractor_are_sent_where_a_node_has_others(tmp_path, monk
     travel, job = Travel(tmp_path), ScoreJob(cell, ("kid",))
     packed = travel.pack(job, Courier())
     weights.write_bytes(b"those of a node")
-    result = Courier().do(score, packed, travel.node, job, travel.here, lambda progress: None)
+    [result] = Courier().do(score, packed, travel.node, job, travel.here, lambda progress: None)
     assert result.provenance.extractor_fingerprint == cell.extractor_fingerprint
     sent = travel.node.folder / "data" / "extractors" / "order.bin"
     assert sent.read_bytes() == b"the right ones"

@@ -13,6 +13,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from harness.data.datasets import DATASETS
 from harness.data.images import Distribution, ImageSet
 from harness.diffusion.analytic import finite_denoiser
+from harness.diffusion.objective import CLIPS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import Cosine
 from harness.engine.exact import ExactDenoiser
@@ -139,7 +140,7 @@ def test_samples_and_films_of_a_finite_set_are_images_of_it(said):
 def test_clipped_estimates_are_images():
     training = replace(made.TRAINING, model=Part("exact"), scale="unit")
     exact = ExactDenoiser(training, colours(), CPU)
-    denoise = exact.denoiser(Cosine(), clip=True)
+    denoise = exact.denoiser(Cosine(), clip=CLIPS["static"])
     denoise.estimate = lambda x, t: x
     x = 100 * torch.randn(50, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     values = {*exact.scale.to_bytes(denoise(x, torch.tensor(0.5))).flat}

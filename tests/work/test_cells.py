@@ -147,14 +147,6 @@ def test_how_the_steps_were_chosen_is_no_other_work():
     assert allowed.key == CELL.key
 
 
-def test_what_has_come_since_leaves_the_key_of_what_was_done_before_as_it_was():
-    """Of the content as it was before there were densities of training times."""
-    content = {"result_version": cells.RESULT_VERSION, **asdict(CELL)}
-    del content["budget"], content["training"]["times"]
-    text = json.dumps(content, sort_keys=True).encode()
-    assert CELL.key == hashlib.sha256(text).hexdigest()[:12]
-
-
 def test_a_part_of_another_version_of_its_package_is_another_key():
     one, other = (replace(CELL, sampler=Part("mine", (), f"mine 0.{n} #abc")) for n in (1, 2))
     assert one.key != other.key
@@ -214,6 +206,7 @@ def test_the_params_of_a_cell_are_in_the_words_of_the_grid():
         "target": "noise",
         "precision": "auto",
         "weighting": str(TRAINING.weighting),
+        "times": "uniform",
         "loss_function": "mse",
         "training_steps": TRAINING.training_steps,
         "batch_size": TRAINING.batch_size,
