@@ -245,9 +245,10 @@ class JobRunner:
         said = self._record(job.work, outcome, retries, forecast)
         self.screen.finish(self._title(job.work), said)
         for work in job.works[1:]:
+            found = outcome
             if not isinstance(outcome, Failure):
-                outcome = kept_result(self.store, work) or Failure("its result is damaged")
-            self.screen.finish(self._title(work), self._record(work, outcome, retries))
+                found = kept_result(self.store, work) or Failure("its result is damaged")
+            self.screen.finish(self._title(work), self._record(work, found, retries))
 
     def _record(
         self, work: Work, outcome: Result | Failure, retries: int, forecast: float | None = None

@@ -32,7 +32,7 @@ from harness.report import page
 from harness.run import plan_grid, report_grid, run_grid
 from harness.store import Store
 from harness.tracking import Tracker
-from harness.work.cells import Asked
+from harness.work.cells import Asked, Training
 from harness.work.filters import Filter
 from harness.work.options import Options, Paths
 from harness.work.projection import column_of
@@ -402,6 +402,21 @@ def test_decays_of_an_average_are_one_job_and_results_of_their_own(
     assert tracker_of(tmp_path).table()["kid"].nunique() == 4
     assert tracker_of(tmp_path).trainings()["forecast_seconds"].count() == 2
     assert "Nothing to do" in go(grid_file, paths_in(tmp_path), [*DECAYS, "seeds=[0,1]"])[1]
+
+
+def test_a_damaged_result_of_one_decay_is_the_loss_of_that_one_alone(
+    tmp_path, grid_file, store_folder, without_report
+):
+    def damages_the_second(function, some, *args, **how):
+        for job, outcome in in_turn(function, some, *args, **how):
+            for work in job.works[1:2]:
+                paths_in(tmp_path).store.joinpath("models", work.key, "result.json").write_text("")
+            yield job, outcome
+
+    decays = ["training.ema=[0.9,0.7,0.5]", *DECAYS[1:]]
+    summary, _ = go(grid_file, paths_in(tmp_path), decays, damages_the_second)
+    failed = [work for work, _ in summary.failed if isinstance(work, Training)]
+    assert [one.ema for one in failed] == [0.7]
 
 
 def test_a_training_that_fails_fails_for_each_decay(
