@@ -3,8 +3,9 @@
     store.json                          the layout's version
     models/<key>/weights.safetensors    the averaged weights
     models/<key>/checkpoint.safetensors the same at 90 % of the training
-    models/<key>/state.safetensors      where an unfinished training goes on
     models/<key>/result.json            what came of it: exists only when it is complete
+    models/<key>/state.safetensors      where unfinished trainings go on, under the key of all that
+                                        the same steps make: that of their training without a decay
     models/<key>/fitted-<name>.json     what steps are fitted to it by, with its own .sha256
     cells/<key>/result.json ...         likewise of a cell, with its pictures and features
     features/<key>.npy                  features of a reference set, with <key>.npy.sha256
@@ -55,6 +56,8 @@ from harness.work.results import (
 
 LAYOUT = 2  # of the files above
 WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "state.safetensors"
+DECAYS = "decays"  # of all averages in a saved state, among its metadata
+LARGEST_HEADER = 100_000_000  # bytes: more are no safetensors
 FEATURES = "features.npy"
 FROM_SAMPLES = (FEATURES, *DRAWN_FILES)  # what of a cell only its network can make again
 GRIDS, OWED = "grids", "owed"
@@ -82,6 +85,32 @@ class Store:
 
     def cell(self, key: str, name: str) -> Path:
         return self.root / "cells" / key / name
+
+    def state(self, training: Training) -> Path:
+        """Where the steps of an unfinished training go on, and with them all averages that they
+        make."""
+        return self.model(replace(training, ema=0.0).key, STATE)
+
+    def states(self, trainings: Iterable[Training]) -> list[Path]:
+        """Where the state of trainings that the same steps make may lie, the newest first: an
+        earlier version had it under the key of one of them."""
+        trainings = list(trainings)
+        own = [self.model(one.key, STATE) for one in trainings]
+        return [*dict.fromkeys([*map(self.state, trainings), *own])]
+
+    def saved_decays(self, training: Training) -> tuple[float, ...] | None:
+        """Of which averages there is a saved state; None where there is none that tells."""
+        with suppress(OSError, ValueError, KeyError), self.state(training).open("rb") as file:
+            size = min(int.from_bytes(file.read(8), "little"), LARGEST_HEADER)
+            return tuple(json.loads(json.loads(file.read(size))["__metadata__"][DECAYS]))
+        return None
+
+    def remove_states(self, trainings: Iterable[Training]) -> None:
+        """Remove the state of trainings that are finished, and a folder that held nothing else."""
+        for path in self.states(trainings):
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()
 
     def fit(self, cell: Cell) -> Path:
         """What the steps of a cell are fitted to its network by, and of all cells alike but for
@@ -177,10 +206,13 @@ class Store:
         return found
 
     def forget(self, work: Training | Cell) -> None:
-        """Remove what came of a piece of work, the file that says it is complete first."""
+        """Remove what came of a piece of work, the file that says it is complete first, and where
+        it would go on."""
         folder = self.folder(work)
         (folder / RESULT).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(work, Training):
+            self.remove_states([work])
 
     def lacking(self, result: Result, names: Iterable[str]) -> list[str]:
         """Which of these files of a result are missing here, or are not what was written."""

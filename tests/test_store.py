@@ -244,8 +244,10 @@ def test_a_file_of_no_result_has_its_checksum_beside_it(store, tmp_path):
 
 def test_what_is_forgotten_is_gone(store):
     store.keep(RESULT_OF_A_CELL)
+    write_bytes(store.state(made.TRAINING), b"where its steps would go on")
     store.forget(RESULT_OF_A_CELL.cell)
     store.forget(made.TRAINING)
+    assert not store.state(made.TRAINING).exists()
     assert store.cell_results() == []
     assert not store.folder(RESULT_OF_A_CELL.cell).exists()
 

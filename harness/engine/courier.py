@@ -27,7 +27,6 @@ from harness.store import (
     CHECKPOINT,
     DAMAGED,
     FEATURES,
-    STATE,
     WEIGHTS,
     Folder,
     Store,
@@ -36,7 +35,7 @@ from harness.store import (
 )
 from harness.work.cells import Part, Training
 from harness.work.options import Workplace, user_data
-from harness.work.results import RESULT, CellResult, Result
+from harness.work.results import RESULT, CellResult, Result, TrainingResult
 
 STORE, DATA = "store", "data"  # of a run on a node, below its folder
 
@@ -83,16 +82,14 @@ class Courier:
         store = Store(there.store)
         before = store.result(job.work)
         if isinstance(job, TrainJob):
-            result = trained(function, job, there, report)
+            results = [trained(function, job, there, report), *with_the_same_steps(job, store)]
         else:
-            result = function(job, there, report)
-        more = [store.training_result(one.key) for one in job.works[1:]]
-        results: list[Result] = [result, *filter(None, more)]
+            results = [function(job, there, report)]
         return [self._to_be_sent(marked(one, before, node.is_shared), store) for one in results]
 
     def keep(self, job: Job, saved: Sent, at: Workplace) -> None:
         """Keep the state that a training saved on its node: another goes on from there."""
-        write_bytes(Store(at.store).model(job.work.key, STATE), saved.get())
+        write_bytes(Store(at.store).state(training_of(job)), saved.get())
 
     def unpack(self, job: Job, results: list[Result], at: Workplace) -> Result | None:
         """Keep results and their files in the store here, the job's own last; returns that."""
@@ -100,13 +97,24 @@ class Courier:
         for result in reversed(results):
             store.keep(result)
         if isinstance(job, TrainJob):
-            store.model(job.work.key, STATE).unlink(missing_ok=True)
+            store.remove_states(job.works)
         return store.result(job.work)
 
     def _to_be_sent(self, result: Result, store: Store) -> Result:
         artifacts = replace(result.artifacts, read_from=Folder(store.folder(result.work)).read)
         names = [name for name in artifacts.checksums if self.with_features or name != FEATURES]
         return replace(result, artifacts=in_memory(artifacts, *names))
+
+
+def with_the_same_steps(job: TrainJob, store: Store) -> list[TrainingResult]:
+    """The other results of the steps of a training: those of its siblings, and those that it did
+    not ask for, whose averages a saved state had."""
+    state = store.state(job.training)
+    return [
+        one
+        for one in store.training_results()
+        if one.training != job.training and store.state(one.training) == state
+    ]
 
 
 def training_of(job: Job) -> Training:
@@ -117,7 +125,7 @@ def files_of(job: Job, store: Store) -> Iterator[Path]:
     """The files of a store that a job needs: where a training goes on, or what is kept of a cell
     and, where it must be sampled, its network."""
     if isinstance(job, TrainJob):
-        wanted = [store.model(job.training.key, STATE)]
+        wanted = store.states(job.works)
     else:
         kept = sorted(store.folder(job.cell).glob("[!.]*"))
         wanted = [path for path in kept if DAMAGED not in path.name]
@@ -212,7 +220,7 @@ def trained(
     function: Callable[..., Result], job: TrainJob, at: Workplace, report: Report
 ) -> Result:
     """The result of a training whose saved states are sent as it goes on."""
-    shipping = Shipping(report, Store(at.store).model(job.training.key, STATE))
+    shipping = Shipping(report, Store(at.store).state(job.training))
     try:
         return function(job, at, shipping)
     except Stopped:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.errors import DataError
-from harness.store import replacing
+from harness.store import DECAYS, replacing
 from harness.work.results import LossBin, LossPoint
 
 TIME_BINS = 20
@@ -108,29 +108,41 @@ class State:
     def save(self, path: Path) -> None:
         """Write this state; safetensors, so that reading it back can run no code."""
         pictures = {
-            self._look(decay): torch.frombuffer(bytearray(picture), dtype=torch.uint8)
+            _look(decay): torch.frombuffer(bytearray(picture), dtype=torch.uint8)
             for decay, picture in self.looks.items()
         }
         tensors = self._tensors() | pictures
         kept = {name: json.dumps(getattr(self, name)) for name in KEPT_FIELDS}
+        kept[DECAYS] = json.dumps([*self.averages])
         write_tensors(path, tensors, kept | {DIGEST: digest_of(path.parent.name, tensors, kept)})
 
-    def restore(self, path: Path) -> None:
-        """Go on from a saved state, with those of its averages that are asked for. Raises
-        LacksAverage where one is not in it; SafetensorError, FileNotFoundError, KeyError,
-        TypeError or ValueError where it cannot be read whole, of which a part may then have been
-        taken over; and DataError where it was trained on other images."""
+    def restore(self, path: Path, nameless: float | None = None) -> None:
+        """Go on from a saved state, with all of its averages; an earlier version wrote one of them
+        without its decay, which is `nameless`. Raises LacksAverage where one that is asked for is
+        not in it; SafetensorError, FileNotFoundError, KeyError, TypeError or ValueError where it
+        cannot be read whole, of which a part may then have been taken over; and DataError where it
+        was trained on other images."""
         with safe_open(path, framework="pt") as file:
             kept = file.metadata()
             if json.loads(kept["data"]) != self.data:
                 raise DataError(
-                    f"the unfinished training {path.parent.name} saw other images than there are "
-                    f"now. Use the old ones again, or remove {path} to begin anew."
+                    f"the unfinished training in {path} saw other images than there are now. Use "
+                    "the old ones again, or remove that file to begin anew."
                 )
-            own = self._tensors(fill_optimizer=True)
             saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if kept.pop(DIGEST) != digest_of(path.parent.name, saved, kept):
                 raise ValueError("it is not what was saved for this training")
+            if DECAYS not in kept:
+                saved = {
+                    re.sub(f"^{AVERAGE}[.]", f"{_average(nameless)}.", name): tensor
+                    for name, tensor in saved.items()
+                }
+            for decay in json.loads(kept.get(DECAYS, "[]")):
+                first = self.network.state_dict().items()
+                self.averages.setdefault(
+                    decay, {name: torch.empty_like(value) for name, value in first}
+                )
+            own = self._tensors(fill_optimizer=True)
             if any(name.startswith(AVERAGE) and name not in saved for name in own):
                 raise LacksAverage
             for name, tensor in own.items():
@@ -142,12 +154,8 @@ class State:
         self.looks = {
             decay: saved[name].numpy().tobytes()
             for decay in self.averages
-            if (name := self._look(decay)) in saved  # an earlier version kept none
+            if (name := _look(decay)) in saved  # an earlier version kept none
         }
-
-    @staticmethod
-    def _look(decay: float) -> str:
-        return f"looks {decay!r}"
 
     @torch.no_grad()
     def _tensors(self, fill_optimizer: bool = False) -> dict[str, Tensor]:
@@ -155,9 +163,8 @@ class State:
         if fill_optimizer:
             self._fill_optimizer()
         named = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for number, (decay, average) in enumerate(self.averages.items()):
-            prefix = f"{AVERAGE} {decay!r}" if number else AVERAGE  # the first is the file's own
-            named |= {f"{prefix}.{name}": value for name, value in average.items()}
+        for decay, average in self.averages.items():
+            named |= {f"{_average(decay)}.{name}": value for name, value in average.items()}
         for name, parameter in self.network.named_parameters():
             for moment, value in self.optimizer.state[parameter].items():
                 named[f"optimizer.{name}.{moment}"] = value
@@ -169,3 +176,12 @@ class State:
             parameter.grad = torch.zeros_like(parameter)
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+
+def _average(decay: float | None) -> str:
+    """How the names of the tensors of an average begin in a saved state."""
+    return f"{AVERAGE} {decay!r}"
+
+
+def _look(decay: float) -> str:
+    return f"looks {decay!r}"

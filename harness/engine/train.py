@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
@@ -34,7 +34,7 @@ from harness.engine.steps import Setting, Steps
 from harness.errors import HarnessError, MachineError, is_out_of_memory, say_once
 from harness.execute import machine
 from harness.execute.progress import Progress, Report, Stopped
-from harness.store import CHECKPOINT, STATE, WEIGHTS, Store, checksum_of, set_aside
+from harness.store import CHECKPOINT, WEIGHTS, Store, checksum_of, set_aside
 from harness.work.cells import Training
 from harness.work.options import Workplace
 from harness.work.results import (
@@ -103,6 +103,7 @@ def run_steps(job: TrainJob, at: Workplace, report: Report) -> TrainingResult | 
     with said_in_one_line(f"training {training.key} was trained", at.device):
         setting = Setting.of(training, at, job.siblings)
         state = begun(job, setting, Store(at.store), share)
+        setting = with_others(setting, state, Store(at.store))
         torch.set_num_threads(state.threads)
         one_step = Steps(state, setting, share)
         between_steps = BetweenSteps(setting, state, Store(at.store), report)
@@ -116,10 +117,9 @@ def run_steps(job: TrainJob, at: Workplace, report: Report) -> TrainingResult | 
 def begun(job: TrainJob, setting: Setting, store: Store, share: Share) -> State:
     """The saved state of the training, or its first."""
     state = first_state(job, setting, share)
-    saved = store.model(job.training.key, STATE)
-    if saved.exists():
+    if saved := next((path for path in store.states(job.works) if path.exists()), None):
         try:
-            state.restore(saved)
+            state.restore(saved, {one.key: one.ema for one in job.works}.get(saved.parent.name))
         except LacksAverage:
             # To go on for those it has, and to train again for the others, would take longer.
             if share.is_first:
@@ -141,6 +141,18 @@ def begun(job: TrainJob, setting: Setting, store: Store, share: Share) -> State:
     return state
 
 
+def with_others(setting: Setting, state: State, store: Store) -> Setting:
+    """The setting with trainings of decays that are not asked for, whose averages the state has
+    and the store has not: they are finished with the others, for else all their steps would have
+    to be made again. Of other averages the state keeps none."""
+    asked = {one.ema for one in setting.trainings}
+    others = (replace(setting.training, ema=one) for one in sorted(state.averages.keys() - asked))
+    lacking = [one for one in others if not store.has_model(one.key)]
+    setting = replace(setting, siblings=(*setting.siblings, *lacking))
+    state.averages = {one.ema: state.averages[one.ema] for one in setting.trainings}
+    return setting
+
+
 def first_state(job: TrainJob, setting: Setting, share: Share) -> State:
     state = setting.first_state(job.threads, job.compile)
     state.processes = share.size
@@ -153,7 +165,7 @@ class BetweenSteps:
 
     def __init__(self, setting: Setting, state: State, store: Store, report: Report):
         self.setting, self.state, self.store, self.report = setting, state, store, report
-        self.saved = store.model(setting.training.key, STATE)
+        self.saved = store.state(setting.training)
         self.clock = self.last_look = self.last_save = time.monotonic()
         self.looked_at = state.step
 
@@ -222,8 +234,8 @@ def pictures(setting: Setting, state: State) -> Iterator[tuple[str, bytes]]:
 
 
 def finish(setting: Setting, state: State, store: Store, network: Compiled) -> TrainingResult:
-    """Keep the weights and, once they are there, the results: that of the training in whose name
-    the state is saved last, so that what is stopped between them is finished without a step."""
+    """Keep the weights and, once they are there, the results; the state goes last, so that what is
+    stopped before is finished without a step."""
     # So that they can be used where the images are not: signal = factor (pixel - shift).
     units = {"scale": json.dumps(asdict(setting.scale))}
     for one in setting.trainings:
@@ -231,7 +243,7 @@ def finish(setting: Setting, state: State, store: Store, network: Compiled) -> T
     results = [result_of(one, setting, state, store, network) for one in setting.trainings]
     for result in reversed(results):
         store.keep(result)
-        store.model(result.training.key, STATE).unlink(missing_ok=True)
+    store.remove_states(setting.trainings)
     return results[0]
 
 

@@ -17,7 +17,7 @@ from harness.plan.checkpoints import checkpoint_cells
 from harness.plan.expand import by_training
 from harness.plan.forecast import Forecast, fitted_evaluations
 from harness.plan.grid import Grid
-from harness.store import FROM_SAMPLES, STATE, Store
+from harness.store import FROM_SAMPLES, Store
 from harness.work.cells import Cell, Training, distinct_trainings, titles, trained_together
 from harness.work.options import Options
 from harness.work.projection import names_of
@@ -326,17 +326,26 @@ def _warnings_of_damage(store: Store, works: Iterable[Work]) -> tuple[str, ...]:
 def _added_decays(
     store: Store, to_train: Iterable[Training], kept: Iterable[Training]
 ) -> list[str]:
-    """What is to be known of trainings whose steps are made again for another average; not where a
-    saved state has it."""
+    """What is to be known of trainings whose steps are made again for another average, those that
+    are finished and those that are not; nothing where a saved state has it."""
     done = {replace(training, ema=0.0) for training in kept}
-    added = sum(
-        replace(first, ema=0.0) in done and not store.model(first.key, STATE).exists()
-        for first, *_ in trained_together(to_train)
-    )
-    if not added:
-        return []
-    are = "1 training is" if added == 1 else f"{added:,} trainings are"
-    return [f"{are} made again, for a decay that was added: only averages of the weights are kept"]
+    finished = begun = 0
+    for group in trained_together(to_train):
+        saved = store.saved_decays(group[0])
+        if saved is not None:
+            begun += not {one.ema for one in group} <= {*saved}
+        elif not any(path.exists() for path in store.states(group)):
+            finished += replace(group[0], ema=0.0) in done
+    warnings = []
+    if finished:
+        are = "1 training is" if finished == 1 else f"{finished:,} trainings are"
+        warnings += [
+            f"{are} made again, for a decay that was added: only averages of the weights are kept"
+        ]
+    if begun:
+        begin = "1 training begins" if begun == 1 else f"{begun:,} trainings begin"
+        warnings += [f"{begin} anew, for a decay that was added: no average of it was begun"]
+    return warnings
 
 
 def _count(number: int, what: str) -> str:

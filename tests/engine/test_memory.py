@@ -37,7 +37,7 @@ from harness.errors import MachineError
 from harness.execute.here import outcome_of
 from harness.execute.progress import Stopped
 from harness.metrics.features import Pixels
-from harness.store import STATE, WEIGHTS, Store
+from harness.store import WEIGHTS, Store
 from harness.work.options import Workplace
 
 CPU = torch.device("cpu")
@@ -228,7 +228,7 @@ def test_a_state_for_which_there_is_no_memory_is_not_taken_for_a_damaged_one(tmp
     monkeypatch.setattr(State, "restore", lambda *_: raise_(error))
     with pytest.raises(MachineError, match="memory ran out"):
         train_in(tmp_path)
-    assert Store(tmp_path).model(TRAINING.key, STATE).exists()
+    assert Store(tmp_path).state(TRAINING).exists()
 
 
 def raise_(error):

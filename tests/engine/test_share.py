@@ -107,7 +107,7 @@ def test_two_processes_train_as_one_does_from_inside_a_worker(tmp_path, alone):
     assert_trained_alike(tmp_path, alone)
     sheets = [name for progress in seen for name in progress.files]
     assert len(sheets) == 10
-    assert not Store(tmp_path).model(TRAINING.key, "state.safetensors").exists()
+    assert not Store(tmp_path).state(TRAINING).exists()
 
 
 def test_what_is_stopped_together_is_gone_on_with(tmp_path, alone):
@@ -120,7 +120,7 @@ def test_what_is_stopped_together_is_gone_on_with(tmp_path, alone):
     with pytest.raises(Stopped):
         train(TOGETHER, at(tmp_path), stop_after_the_first_picture)
     assert signal.getsignal(signal.SIGINT) == before  # which asks the work to stop
-    with safe_open(Store(tmp_path).model(TRAINING.key, "state.safetensors"), "pt") as file:
+    with safe_open(Store(tmp_path).state(TRAINING), "pt") as file:
         assert 3 <= int(file.metadata()["step"]) < 30
     assert not Store(tmp_path).has_model(TRAINING.key)
     train(TOGETHER, at(tmp_path), quietly)

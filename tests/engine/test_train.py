@@ -19,11 +19,12 @@ from harness.data.datasets import DATASETS
 from harness.engine.hyperparameters import learning_rate
 from harness.engine.inputs import image_set
 from harness.engine.network import load_trained
+from harness.engine.state import DIGEST, digest_of
 from harness.engine.train import Diverged, TrainJob, train
-from harness.errors import DataError, StoreError
+from harness.errors import DataError, StoreError, say_once
 from harness.execute.here import here
 from harness.execute.progress import Stopped
-from harness.store import Store
+from harness.store import DECAYS, Store
 from harness.work.cells import Part
 from harness.work.options import Workplace
 
@@ -44,6 +45,10 @@ def quietly(progress):
 
 def train_in(folder, report=quietly, training=TRAINING):
     return train(TrainJob(training, threads=1), Workplace(folder, folder, "cpu"), report)
+
+
+def state_in(folder, training=TRAINING):
+    return Store(folder).state(training)
 
 
 class StopAt:
@@ -113,7 +118,7 @@ def are_as_alone(store, alone, trainings=SIBLINGS):
         assert mine.artifacts == theirs.artifacts
         assert not store.lacking(mine, mine.artifacts.checksums.keys() - {"schedule.csv"})
         assert (mine.loss_curve, mine.loss_by_time) == (theirs.loss_curve, theirs.loss_by_time)
-        assert not store.model(one.key, "state.safetensors").exists()
+        assert not any(path.exists() for path in store.states([one]))
 
 
 @pytest.mark.parametrize("stops", [[], [17], [7, 36, 40]])
@@ -163,9 +168,11 @@ def test_a_process_killed_between_its_results_is_completed_without_a_step(
     are_as_alone(Store(tmp_path), apart)
 
 
-def test_a_state_without_an_average_that_is_asked_for_begins_anew(tmp_path, apart, caplog):
+@pytest.mark.parametrize("saved", [SIBLINGS[:2], SIBLINGS[2:]], ids=["lowest", "highest"])
+def test_a_state_without_an_average_that_is_asked_for_begins_anew(tmp_path, apart, saved, caplog):
+    say_once.cache_clear()
     with pytest.raises(Stopped):
-        train_together(tmp_path, StopAt(20), SIBLINGS[:2])
+        train_together(tmp_path, StopAt(20), saved)
     steps = []
     train_together(tmp_path, lambda progress: steps.append(progress.done))
     assert steps[0] == 1
@@ -174,13 +181,38 @@ def test_a_state_without_an_average_that_is_asked_for_begins_anew(tmp_path, apar
     are_as_alone(Store(tmp_path), apart)
 
 
-def test_a_state_with_more_averages_than_are_asked_for_goes_on(tmp_path, apart):
+@pytest.mark.parametrize("asked", [SIBLINGS[:1], SIBLINGS[1:]], ids=["lowest", "others"])
+def test_a_state_with_more_averages_than_are_asked_for_goes_on_with_all(tmp_path, apart, asked):
     with pytest.raises(Stopped):
         train_together(tmp_path, StopAt(20))
     steps = []
-    train_together(tmp_path, lambda progress: steps.append(progress.done), SIBLINGS[:1])
+    train_together(tmp_path, lambda progress: steps.append(progress.done), asked)
     assert steps[0] == 21
-    are_as_alone(Store(tmp_path), apart, SIBLINGS[:1])
+    are_as_alone(Store(tmp_path), apart)
+    assert not [*tmp_path.rglob("state.safetensors")]
+
+
+def test_a_state_of_an_earlier_version_goes_on(tmp_path, straight):
+    """It lay under the key of the training, and its average had no decay in its name."""
+    with pytest.raises(Stopped):
+        train_in(tmp_path, StopAt(20))
+    saved, earlier = state_in(tmp_path), Store(tmp_path).model(TRAINING.key, "state.safetensors")
+    with safe_open(saved, framework="pt") as file:
+        kept = file.metadata()
+    del kept[DECAYS], kept[DIGEST]
+    tensors = {name.replace("average 0.99.", "average."): one
+               for name, one in load_file(saved).items()}  # fmt: skip
+    earlier.parent.mkdir(exist_ok=True)
+    save_file(tensors, earlier, kept | {DIGEST: digest_of(TRAINING.key, tensors, kept)})
+    saved.unlink()
+    steps = []
+    train_in(tmp_path, lambda progress: steps.append(progress.done))
+    assert steps[0] == 21
+    assert not earlier.exists()
+    mine, theirs = (
+        store.training_result(TRAINING.key).artifacts for store in (Store(tmp_path), straight)
+    )
+    assert mine.checksums["weights.safetensors"] == theirs.checksums["weights.safetensors"]
 
 
 def test_each_average_has_sheets_of_its_own(tmp_path):
@@ -199,7 +231,8 @@ def test_each_average_has_sheets_of_its_own(tmp_path):
 
 def test_a_finished_training_leaves_no_unfinished_state(straight):
     assert straight.training_result(TRAINING.key).loss > 0
-    assert not straight.model(TRAINING.key, "state.safetensors").exists()
+    assert not [*straight.root.rglob("state.safetensors")]
+    assert [path.name for path in (straight.root / "models").iterdir()] == [TRAINING.key]
 
 
 def checkpoint_of(folder, training=TRAINING):
@@ -215,9 +248,9 @@ def test_the_average_after_nine_tenths_of_a_training_is_kept(tmp_path, steps, ke
         assert not checkpoint_of(tmp_path, short).exists()
     with pytest.raises(Stopped):
         train_in(tmp_path, StopAt(kept_at), short)
-    state = load_file(Store(tmp_path).model(short.key, "state.safetensors"))
-    average = {name.removeprefix("average."): value for name, value in state.items()
-               if name.startswith("average.")}  # fmt: skip
+    average = {name.removeprefix("average 0.99."): value
+               for name, value in load_file(state_in(tmp_path, short)).items()
+               if name.startswith("average 0.99.")}  # fmt: skip
     kept = load_file(checkpoint_of(tmp_path, short))
     assert kept.keys() == average.keys()
     assert all(torch.equal(kept[name], average[name]) for name in average)
@@ -382,7 +415,7 @@ def of_another_training(saved):
     other = replace(TRAINING, seed=TRAINING.seed + 1)
     with pytest.raises(Stopped):
         train_in(saved.parents[2], StopAt(20), training=other)
-    shutil.copy(Store(saved.parents[2]).model(other.key, "state.safetensors"), saved)
+    shutil.copy(state_in(saved.parents[2], other), saved)
 
 
 def without_one_field(saved):
@@ -412,7 +445,7 @@ def rewritten(saved, change, leave_out=""):
 def test_a_damaged_state_is_set_aside_and_as_good_as_none(tmp_path, straight, damage, caplog):
     with pytest.raises(Stopped):
         train_in(tmp_path, StopAt(20))
-    saved = Store(tmp_path).model(TRAINING.key, "state.safetensors")
+    saved = state_in(tmp_path)
     damage(saved)
     train_in(tmp_path)
     assert "was damaged" in caplog.text

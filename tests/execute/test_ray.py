@@ -23,7 +23,7 @@ from harness.execute.executor import Needs
 from harness.execute.here import here
 from harness.execute.progress import Stopped
 from harness.execute.ray import NoLuggage, RayCluster
-from harness.store import STATE, Store
+from harness.store import Store
 from harness.work.cells import Part
 from harness.work.options import Workplace
 from harness.work.results import Failure
@@ -200,7 +200,7 @@ class LosesItsNode:
 def test_a_training_goes_on_where_it_was_when_its_node_dies(tmp_path):
     training = fingerprinted(replace(made.TRAINING, training_steps=3000))
     at, job = Workplace(tmp_path / "here", tmp_path, "cpu"), TrainJob(training, 1)
-    state = Store(at.store).model(training.key, STATE)
+    state = Store(at.store).state(training)
     with nodes_of(0, 1) as nodes, RayCluster(nodes.address, Courier()) as cluster:
         loses = LosesItsNode(nodes, lambda progress: state.exists() and progress.done > 500)
         [(_, result)] = cluster(train_saving_often, [job], at, loses, never)

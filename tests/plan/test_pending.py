@@ -1,5 +1,6 @@
 """The plan: what is pending of a grid, from what the store keeps and what is recorded."""
 
+import json
 from dataclasses import replace
 
 import made
@@ -63,7 +64,14 @@ def test_a_decay_that_is_added_is_said_to_train_again(grid_file, store):
     assert {one.ema for one in more.to_train} == {0.99}
     [told] = more.warnings
     assert "2 trainings are made again" in told
+    for one in more.to_train:
+        header = json.dumps({"__metadata__": {"decays": "[0.99]"}}).encode()
+        write_bytes(store.state(one), len(header).to_bytes(8, "little") + header)
+    assert not plan(0.9, 0.99).warnings
+    [told] = plan(0.9, 0.99, 0.999).warnings
+    assert "2 trainings begin anew" in told
     keep(store, *more.trainings)
+    store.remove_states(more.trainings)
     assert not plan(0.9, 0.99).warnings
 
 
