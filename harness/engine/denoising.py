@@ -8,7 +8,7 @@ under any schedule are measured alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -60,17 +60,24 @@ class Levels(Schedule):
         return LIMIT * (1 - 2 * t) - self.offset
 
 
-def denoising(trained: Trained, images: ImageSet, before: Trained | None = None) -> Denoising:
+def denoising(
+    trained: Trained,
+    images: ImageSet,
+    before: Trained | None = None,
+    watch: Callable[[], None] = lambda: None,
+) -> Denoising:
     """Of a network whose weights are settled, and by how much its error has changed since `before`.
-    Raises MachineError where the network at work on one image does not fit into memory."""
+    `watch` is called at each level, and may raise what ends the work. Raises MachineError where the
+    network at work on one image does not fit into memory."""
     held_out, train = chosen(images.held_out), chosen(images.train)
-    found = errors(trained, held_out, HELD_OUT), errors(trained, train, TRAIN)
-    earlier = errors(before, held_out, HELD_OUT) if before else None
+    found = errors(trained, held_out, HELD_OUT, watch), errors(trained, train, TRAIN, watch)
+    earlier = errors(before, held_out, HELD_OUT, watch) if before else None
     offset = offset_of(trained.scale)
     log_snr, _ = levels(offset)
     ends = log_snr_range(make_schedule(trained.training.schedule))
     variances = variances_along(images, trained.scale)
-    linear, exact = gaussian_error(log_snr, variances).tolist(), exact_errors(trained, images)
+    linear = gaussian_error(log_snr, variances).tolist()
+    exact = exact_errors(trained, images, watch)
     rows = [
         DenoisingError(
             log_snr=float(level),
@@ -108,8 +115,19 @@ class Chosen:
         return scale.to_signal(torch.from_numpy(self.which)).repeat_interleave(self.noises, 0)
 
 
+def noisy_images(values: int) -> int:
+    """How many noisy images there are of either part at each level, of so many numbers each."""
+    return max(LEAST_IMAGES, min(MOST_IMAGES, PIXELS // values))
+
+
+def network_evaluations(values: int) -> int:
+    """Of single images of so many numbers, to measure an average of weights: on held-out images, on
+    training images, and on the former as it was at the checkpoint."""
+    return 3 * LEVELS * noisy_images(values)
+
+
 def chosen(part: Images) -> Chosen:
-    wanted = max(LEAST_IMAGES, min(MOST_IMAGES, PIXELS // math.prod(part.shape[1:])))
+    wanted = noisy_images(math.prod(part.shape[1:]))
     count = min(wanted, len(part))
     places = np.linspace(0, len(part) - 1, count).round().astype(int)
     return Chosen(part[places], -(-wanted // count))
@@ -127,7 +145,12 @@ def levels(offset: float = 0.0) -> tuple[Tensor, Tensor]:
     return Levels(offset).log_snr(t), t
 
 
-def errors(denoiser: Trained | ExactDenoiser, of: Chosen, stream: int) -> Errors:
+def errors(
+    denoiser: Trained | ExactDenoiser,
+    of: Chosen,
+    stream: int,
+    watch: Callable[[], None] = lambda: None,
+) -> Errors:
     """The squared error of eps per pixel of each image, a mean over its noises.
 
     It is that of the image that the network's answer means, times SNR: what a sampler sees.
@@ -138,6 +161,7 @@ def errors(denoiser: Trained | ExactDenoiser, of: Chosen, stream: int) -> Errors
     found = np.empty((LEVELS, len(of.which)))
     batches = list(batches_of(len(x_0), denoiser.device))
     for place, t in enumerate(times):
+        watch()
         draw = generator(Purpose.DENOISING, stream, place)
         # Made on a processor, as starting noise is: the same on every machine.
         eps = torch.from_numpy(draw.standard_normal(x_0.shape, np.float32)).to(denoiser.device)
@@ -214,7 +238,9 @@ def variances_along(images: ImageSet, scale: Scale) -> Tensor:
     return torch.cat([along, spread]).clamp(min=1e-12)
 
 
-def exact_errors(trained: Trained, images: ImageSet) -> tuple[float, ...] | None:
+def exact_errors(
+    trained: Trained, images: ImageSet, watch: Callable[[], None]
+) -> tuple[float, ...] | None:
     """The least error there is: of the exact denoiser of the distribution that images were drawn
     from, or of the training images as a finite set; None where that would take long."""
     is_known = images.distribution is not None
@@ -222,7 +248,7 @@ def exact_errors(trained: Trained, images: ImageSet) -> tuple[float, ...] | None
     if not is_known and LEVELS * of.noises * of.which.size * len(images.train) > MOST_EXACT:
         return None
     exact = ExactDenoiser(trained.training, images, trained.device)
-    return tuple(errors(exact, of, HELD_OUT if is_known else TRAIN).mean(1).tolist())
+    return tuple(errors(exact, of, HELD_OUT if is_known else TRAIN, watch).mean(1).tolist())
 
 
 def denoising_csv(found: Denoising) -> bytes:

@@ -111,7 +111,9 @@ def run_steps(job: TrainJob, at: Workplace, report: Report) -> TrainingResult | 
             state.keep_losses(*one_step())
             state.step += 1
             share.decide(between_steps)
-        return finish(setting, state, Store(at.store), one_step.network) if share.is_first else None
+        if not share.is_first:
+            return None
+        return finish(setting, state, Store(at.store), one_step.network, report)
 
 
 def begun(job: TrainJob, setting: Setting, store: Store, share: Share) -> State:
@@ -188,7 +190,8 @@ class BetweenSteps:
         except Stopped:
             state.save(self.saved)
             raise
-        if now - self.last_save > SAVE_SECONDS:
+        # At the end, too: to measure what came of it takes minutes, and may be stopped.
+        if state.step == steps or now - self.last_save > SAVE_SECONDS:
             state.save(self.saved)
             self.last_save = now
         self.clock += time.monotonic() - now  # sheets, saving and reporting are not training
@@ -233,29 +236,32 @@ def pictures(setting: Setting, state: State) -> Iterator[tuple[str, bytes]]:
             yield one.key, png(sheet(drawn))
 
 
-def finish(setting: Setting, state: State, store: Store, network: Compiled) -> TrainingResult:
-    """Keep the weights and, once they are there, the results; the state goes last, so that what is
-    stopped before is finished without a step."""
+def finish(
+    setting: Setting, state: State, store: Store, network: Compiled, report: Report
+) -> TrainingResult:
+    """Keep the weights and, once they are there, each result as it is made; the state goes last, so
+    that what is stopped before is finished without a step. Raises Stopped when `report` does."""
     # So that they can be used where the images are not: signal = factor (pixel - shift).
     units = {"scale": json.dumps(asdict(setting.scale))}
     for one in setting.trainings:
         write_tensors(store.model(one.key, WEIGHTS), state.averages[one.ema], units)
-    results = [result_of(one, setting, state, store, network) for one in setting.trainings]
-    for result in reversed(results):
+    for one in reversed(setting.trainings):
+        result = result_of(one, setting, state, store, network, report)
         store.keep(result)
     store.remove_states(setting.trainings)
-    return results[0]
+    return result
 
 
 def result_of(
-    training: Training, setting: Setting, state: State, store: Store, network: Compiled
-) -> TrainingResult:
+    training: Training, setting: Setting, state: State, store: Store, network: Compiled,
+    report: Report,
+) -> TrainingResult:  # fmt: skip
     """What came of one of the trainings that were done by the same steps."""
     files = {
         SCHEDULE_CURVE: schedule_csv(setting.schedule),
         FORWARD: forward(setting.images, setting.schedule, setting.scale),
     }
-    if measured := measured_denoising(training, setting, state, store):
+    if measured := measured_denoising(training, setting, state, store, report):
         files[DENOISING_CURVE] = denoising_csv(measured)
     if looks := state.looks.get(training.ema):
         files[LOOKS] = looks
@@ -288,7 +294,7 @@ def result_of(
 
 
 def measured_denoising(
-    training: Training, setting: Setting, state: State, store: Store
+    training: Training, setting: Setting, state: State, store: Store, report: Report
 ) -> Denoising | None:
     """The denoising error of an average, and what the training did to it since its checkpoint; None
     where there is no memory for it, which is said."""
@@ -297,10 +303,14 @@ def measured_denoising(
     def with_these(weights: dict[str, torch.Tensor]) -> Trained:
         return with_weights(training, weights, setting.images, device)
 
+    def watch() -> None:
+        report(Progress(state.step, training.training_steps))
+
     try:
         with said_in_one_line(f"the error of training {training.key} was measured", device):
             before = with_these(load_file(kept)) if kept.exists() else None
-            return denoising(with_these(state.averages[training.ema]), setting.images, before)
+            after = with_these(state.averages[training.ema])
+            return denoising(after, setting.images, before, watch)
     except MachineError as error:
         say_once(str(error))
         return None

@@ -28,6 +28,7 @@ class Forecast:
     speeds: Mapping[Part, Speeds]  # by model
     side_by_side: int = 1  # trainings at a time
     devices: int = 1  # that share each training
+    measuring: int = 0  # network evaluations that the error of each average takes at its end
 
     def seconds(self, work: Training | Cell) -> float | None:
         """What one piece of work will take; None where that is not known."""
@@ -42,10 +43,18 @@ class Forecast:
 
     def training_seconds(self, trainings: Sequence[Training]) -> float:
         """On the clock, with several trainings side by side, and once for those that the same
-        steps make."""
-        each = [self.seconds(first) or 0.0 for first, *_ in trained_together(trainings)]
+        steps make, each of which is measured."""
+        each = [
+            (self.seconds(group[0]) or 0.0) + len(group) * self.measuring_seconds(group[0])
+            for group in trained_together(trainings)
+        ]
         rounds = [each[i : i + self.side_by_side] for i in range(0, len(each), self.side_by_side)]
         return sum(max(some) for some in rounds)
+
+    def measuring_seconds(self, training: Training) -> float:
+        """Of measuring the error of one average of weights."""
+        speeds = self.speeds.get(training.model)
+        return self.measuring * speeds.evaluate if speeds else 0.0
 
     def sampling_seconds(self, cells: Iterable[Cell]) -> float:
         return sum(self.seconds(cell) or 0.0 for cell in cells)

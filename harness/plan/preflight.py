@@ -100,6 +100,7 @@ def preflight(grid: Grid, plan: Plan, paths: Paths, cluster: RayCluster | None =
 def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
     """The plan with its forecast: by earlier work in this store, or by a short probe of this
     machine; and with what should be known of it beforehand."""
+    from harness.engine.denoising import network_evaluations
     from harness.engine.probe import probe
     from harness.engine.sample import sampling_path
 
@@ -117,12 +118,15 @@ def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
         if model not in speeds:
             known = measured_speeds(store, cell.training, here, threads)
             speeds[model] = known or probe(cell, site.at, processes)
+    # Each is measured on all cores, and those side by side share them.
+    is_shared = device == "cpu" and not site.cluster
+    measuring = network_evaluations(site.values) * (workers if is_shared else 1)
     # Fitted times are not known yet; they start from pure noise.
     timed = [cell for cell in plan.cells if not fitted_evaluations(cell)]
     warnings = [text for cell in timed for text in warnings_of(cell, sampling_path(cell))]
     return replace(
         plan,
-        forecast=Forecast(speeds, workers, grid.training.devices),
+        forecast=Forecast(speeds, workers, grid.training.devices, measuring),
         warnings=tuple(dict.fromkeys([*plan.warnings, *site.notes, *warnings])),
     )
 

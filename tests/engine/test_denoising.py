@@ -13,10 +13,12 @@ from harness.data.images import Distribution, ImageSet
 from harness.diffusion.likelihood import gaussian_error
 from harness.engine.denoising import (
     HELD_OUT,
+    LEVELS,
     chosen,
     denoising,
     errors,
     levels,
+    network_evaluations,
     variances_along,
 )
 from harness.engine.exact import ExactDenoiser
@@ -192,3 +194,17 @@ def test_the_same_network_in_other_units_has_the_same_error_at_the_same_pixels(s
         assert other.held_out.value == pytest.approx(one.held_out.value, rel=1e-3)
         assert other.linear == pytest.approx(one.linear, rel=1e-4)
         assert other.exact == pytest.approx(one.exact, rel=1e-2, abs=1e-6)
+
+
+def test_the_forecast_counts_the_evaluations_that_are_made():
+    made, watched, images = [], [], gaussian(0.2)
+
+    class Counted(Zero):
+        def forward(self, x, log_snr):
+            made.append(len(x))
+            return super().forward(x, log_snr)
+
+    one = trained(network=Counted())
+    denoising(one, images, before=one, watch=lambda: watched.append(None))
+    assert sum(made) == network_evaluations(images.train[0].size)
+    assert len(watched) >= 3 * LEVELS

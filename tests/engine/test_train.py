@@ -164,7 +164,26 @@ def test_a_process_killed_between_its_results_is_completed_without_a_step(
     assert [Store(tmp_path).has_model(one.key) for one in SIBLINGS] == [False, True, True]
     steps = []
     train_together(tmp_path, lambda progress: steps.append(progress.done), SIBLINGS[:1])
-    assert not steps
+    assert {*steps} == {40}  # while its error is measured
+    are_as_alone(Store(tmp_path), apart)
+
+
+def test_what_is_measured_at_the_end_can_be_stopped_and_goes_on_without_a_step(tmp_path, apart):
+    heard = []
+
+    def stopped_in_the_second(progress):
+        heard.append(progress.done)
+        if heard.count(40) == 100:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train_together(tmp_path, stopped_in_the_second)
+    assert state_in(tmp_path).exists()
+    left = [one for one in SIBLINGS if not Store(tmp_path).has_model(one.key)]
+    assert left == [*SIBLINGS[:2]]  # what was measured is kept
+    heard.clear()
+    train_together(tmp_path, lambda progress: heard.append(progress.done), left)
+    assert {*heard} == {40}
     are_as_alone(Store(tmp_path), apart)
 
 

@@ -76,6 +76,14 @@ def test_trainings_that_differ_in_ema_alone_take_the_time_of_one():
     assert rounds == [tuple(decays[:2]), tuple(decays[2:])]
 
 
+def test_each_average_is_measured_once_the_steps_are_made():
+    decays = [replace(TRAINING, ema=ema) for ema in (0.9, 0.99)]
+    plan = plan_of([replace(CELL, training=one) for one in decays])
+    longer = replace(plan, forecast=replace(plan.forecast, measuring=500))
+    assert training_seconds(longer) - training_seconds(plan) == pytest.approx(2 * 500 * 0.002)
+    assert longer.seconds(decays[0]) == plan.seconds(decays[0])  # what a training says of itself
+
+
 def test_a_training_that_devices_share_takes_its_part_of_the_time_one_after_the_other():
     alone, plan = plan_of(cells_of()), plan_of(cells_of(), devices=4)
     assert training_seconds(plan) == pytest.approx(training_seconds(alone) / 4)
