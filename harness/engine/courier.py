@@ -30,6 +30,7 @@ from harness.store import (
     WEIGHTS,
     Folder,
     Store,
+    checksum_beside,
     in_memory,
     write_bytes,
 )
@@ -50,6 +51,14 @@ class Luggage:
     images: Sent  # as ImageSet.as_npz gives them, where the node has others
     weights: Mapping[str, Sent]  # of the extractor, by their paths in the data folder, likewise
     threads: int | None  # that the driver was told to use, which a process here would heed
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a job brings back."""
+
+    results: list[Result]  # its own first, with their files in memory
+    fit: Mapping[str, bytes]  # of steps to its network, by paths in the store
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,8 @@ class Courier:
     def do(
         self, function: Callable[..., Result], packed: Luggage, node: Node, job: Job,
         at: Workplace, report: Report,
-    ) -> list[Result]:  # fmt: skip
-        """On the node: the results of a job, its own first, with their files in memory."""
+    ) -> Brought:  # fmt: skip
+        """On the node: do a job."""
         there = unpacked(packed, job, at, node)
         machine.use_threads(packed.threads or machine.cores())
         store = Store(there.store)
@@ -85,16 +94,23 @@ class Courier:
             results = [trained(function, job, there, report), *with_the_same_steps(job, store)]
         else:
             results = [function(job, there, report)]
-        return [self._to_be_sent(marked(one, before, node.is_shared), store) for one in results]
+        return Brought(
+            [self._to_be_sent(marked(one, before, node.is_shared), store) for one in results],
+            {str(path.relative_to(store.root)): path.read_bytes() for path in fit_of(job, store)},
+        )
 
     def keep(self, job: Job, saved: Sent, at: Workplace) -> None:
         """Keep the state that a training saved on its node: another goes on from there."""
         write_bytes(Store(at.store).state(training_of(job)), saved.get())
 
-    def unpack(self, job: Job, results: list[Result], at: Workplace) -> Result | None:
-        """Keep results and their files in the store here, the job's own last; returns that."""
+    def unpack(self, job: Job, brought: Brought, at: Workplace) -> Result | None:
+        """Keep results and their files in the store here, the job's own last; returns that. Of a
+        fit the first is kept: all cells that share it are to have the times of one."""
         store = Store(at.store)
-        for result in reversed(results):
+        if not fit_of(job, store):
+            for name, content in brought.fit.items():
+                write_bytes(store.root / name, content)
+        for result in reversed(brought.results):
             store.keep(result)
         if isinstance(job, TrainJob):
             store.remove_states(job.works)
@@ -123,7 +139,7 @@ def training_of(job: Job) -> Training:
 
 def files_of(job: Job, store: Store) -> Iterator[Path]:
     """The files of a store that a job needs: where a training goes on, or what is kept of a cell
-    and, where it must be sampled, its network."""
+    and, where it must be sampled, its network and what its steps are fitted to that by."""
     if isinstance(job, TrainJob):
         wanted = store.states(job.works)
     else:
@@ -133,7 +149,16 @@ def files_of(job: Job, store: Store) -> Iterator[Path]:
         if not job.cell.training.is_exact and (job.retime or not has_features):
             name = WEIGHTS if job.cell.weights == "final" else CHECKPOINT
             wanted += [store.model(job.cell.training.key, each) for each in (RESULT, name)]
+        wanted += fit_of(job, store)
     return (path for path in wanted if path.is_file())
+
+
+def fit_of(job: Job, store: Store) -> list[Path]:
+    """What the steps of a cell are fitted to its network by, with its checksum; none where that is
+    not here, or not whole."""
+    if isinstance(job, TrainJob) or not store.has_whole(path := store.fit(job.cell)):
+        return []
+    return [path, checksum_beside(path)]
 
 
 def weights_of(job: ScoreJob, data_dir: Path) -> Iterator[tuple[str, Path]]:

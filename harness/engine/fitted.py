@@ -64,9 +64,9 @@ def written_out(cell: Cell, times: Sequence[float]) -> Cell:
 def kept_fit(cell: Cell, denoiser: Trained | ExactDenoiser, store: Store, report: Report) -> Fit:
     """The fit of a cell, from the store; made and kept there where it has none that is whole."""
     path = store.fit(cell)
-    if store.has_whole(path):
+    made = None if store.has_whole(path) else fit(cell, denoiser, report)
+    if made is None or store.has_whole(path):  # another worker's may have come first
         return Fit.from_json(read_json(path))
-    made = fit(cell, denoiser, report)
     write_json(path, made.as_json())
     store.keep_checksum(path)
     return made

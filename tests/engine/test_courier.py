@@ -11,6 +11,7 @@ from PIL import Image
 
 from harness.data.images import ImageSet
 from harness.engine import courier as module
+from harness.engine import fitted
 from harness.engine import train as training_module
 from harness.engine.courier import Courier
 from harness.engine.inputs import image_set
@@ -139,6 +140,20 @@ def test_without_features_a_metric_that_is_added_samples_again(tmp_path):
     assert "fid" in more.measurements
 
 
+def test_a_fit_of_steps_comes_back_and_is_that_of_the_next_node(tmp_path, monkeypatch):
+    fits, fit = [], fitted.fit
+    monkeypatch.setattr(fitted, "fit", lambda *given: fits.append(given) or fit(*given))
+    spacing = Part.of("fitted", {"candidates": 10, "images": 4})
+    cell, travel = replace(exact_cell(tmp_path), spacing=spacing), Travel(tmp_path)
+    first = travel.there_and_back(score, ScoreJob(cell, ("kid",)))
+    here = Store(travel.here.store)
+    assert here.has_whole(here.fit(cell))
+    shutil.rmtree(travel.node.folder)
+    more = travel.there_and_back(score, ScoreJob(replace(cell, sampling_seed=1), ("kid",)))
+    assert more.path.times == first.path.times
+    assert len(fits) == 1
+
+
 def test_seconds_of_a_shared_node_are_marked_where_they_were_taken_there(tmp_path):
     cell = exact_cell(tmp_path)
     own, shared = Travel(tmp_path), Travel(tmp_path, is_shared=True)
@@ -244,8 +259,8 @@ def test_weights_of_an_extractor_are_sent_where_a_node_has_others(tmp_path, monk
     travel, job = Travel(tmp_path), ScoreJob(cell, ("kid",))
     packed = travel.pack(job, Courier())
     weights.write_bytes(b"those of a node")
-    [result] = Courier().do(score, packed, travel.node, job, travel.here, lambda progress: None)
-    assert result.provenance.extractor_fingerprint == cell.extractor_fingerprint
+    result = Courier().do(score, packed, travel.node, job, travel.here, lambda progress: None)
+    assert result.results[0].provenance.extractor_fingerprint == cell.extractor_fingerprint
     sent = travel.node.folder / "data" / "extractors" / "order.bin"
     assert sent.read_bytes() == b"the right ones"
 
