@@ -55,8 +55,10 @@ def sample(
     report: Report,
     images: int | None = None,
     repeats: int = TIMINGS,
+    asked: Cell | None = None,
 ) -> Samples:
-    """The cell's images (or the first `images` of them), each from its own starting noise.
+    """The cell's images (or the first `images` of them), each from its own starting noise. Where
+    fitted times are written out in it, `asked` is the cell that a grid knows it by.
 
     Seconds are measured around the sampler alone, with the device synchronised and after a
     warm-up at the batch's size. A batch that does not fit into memory is done in halves: drawn
@@ -68,7 +70,7 @@ def sample(
         torch.set_num_threads(machine.threads_for(math.prod(trained.shape)))
     wanted = images or cell.images
     batches = list(batches_of(wanted, device))
-    run = Batches(cell, trained, report, len(batches))
+    run = Batches(cell, trained, report, len(batches), asked or cell)
     machine.forget_peak(device)
     with torch.inference_mode():
         for size in {len(batch) for batch in batches}:
@@ -93,8 +95,10 @@ class Batches:
     """The sampling of a cell batch by batch: how far it is, its peak memory, and the film of the
     first batch."""
 
-    def __init__(self, cell: Cell, trained: Trained | ExactDenoiser, report: Report, count: int):
-        self.cell, self.trained, self.report = cell, trained, report
+    def __init__(
+        self, cell: Cell, trained: Trained | ExactDenoiser, report: Report, count: int, asked: Cell
+    ):
+        self.cell, self.trained, self.report, self.asked = cell, trained, report, asked
         self.schedule, self.times = path_of(cell)
         self.denoise = trained.denoiser(self.schedule, clip_of(cell))
         self.each = evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
@@ -133,9 +137,9 @@ class Batches:
         if not x_0.isfinite().all():
             left = sampling_path(cell).first_abar
             raise NotFinite(
-                f"the images of cell {cell.key} ({cell.title}) are not finite: its sampler "
-                f"overflows, starting where {left:.3g} of the signal's variance is left. Use a "
-                "spacing that begins later, target velocity or image, or clip: true."
+                f"the images of cell {self.asked.key} ({self.asked.title}) are not finite: its "
+                f"sampler overflows, starting where {left:.3g} of the signal's variance is left. "
+                "Use a spacing that begins later, target velocity or image, or clip: true."
             )
         images = self.trained.scale.to_bytes(x_0)
         return images, seconds / len(batch), self.denoise.evaluations - made

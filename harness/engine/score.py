@@ -89,7 +89,7 @@ def sampled_result(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     found = kept_fit(cell, denoiser, store, report) if is_fitted(cell) else None
     times = found.path(cell.steps) if found else ()
     sampled = written_out(cell, times)
-    samples = sampled_images(sampled, denoiser, report)
+    samples = sampled_images(cell, times, denoiser, report)
     real = RealImages(cell, at, report)
     began = time.perf_counter()
     features = in_chunks(extract, samples.images, real.device, report)
@@ -124,7 +124,7 @@ def sampled_result(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
 def timed_again(result: CellResult, job: ScoreJob, at: Workplace, report: Report) -> CellResult:
     """The result with what the images cost now, on this machine."""
     denoiser = denoiser_of(job.cell, at, job.compile)
-    samples = sampled_images(written_out(job.cell, result.path.times), denoiser, report)
+    samples = sampled_images(job.cell, result.path.times, denoiser, report)
     here = replace(
         result.provenance,
         machine=machine.name(denoiser.device),
@@ -137,9 +137,12 @@ def timed_again(result: CellResult, job: ScoreJob, at: Workplace, report: Report
     return replace(result, cost=cost, provenance=here)
 
 
-def sampled_images(cell: Cell, denoiser: Trained | ExactDenoiser, report: Report) -> Samples:
+def sampled_images(
+    cell: Cell, times: tuple[float, ...], denoiser: Trained | ExactDenoiser, report: Report
+) -> Samples:
     """Of a checkpoint no second batch is timed: it is there for its quality."""
-    return sample(cell, denoiser, report, repeats=TIMINGS if cell.weights == "final" else 1)
+    repeats = TIMINGS if cell.weights == "final" else 1
+    return sample(written_out(cell, times), denoiser, report, repeats=repeats, asked=cell)
 
 
 def cost_of(samples: Samples, denoiser: Trained | ExactDenoiser, feature_seconds: float) -> Cost:

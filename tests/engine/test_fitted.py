@@ -1,6 +1,7 @@
 """Cells whose steps are fitted to their network: fitted once, written out, and sampled as such."""
 
 import io
+import math
 from dataclasses import replace
 
 import made
@@ -8,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.diffusion.samplers import SAMPLERS
 from harness.engine import fitted as module
 from harness.engine.fitted import kept_fit, written_out
+from harness.engine.sample import NotFinite
 from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
 from harness.store import Store
@@ -118,6 +121,21 @@ def test_steps_are_fitted_to_an_exact_denoiser_too(tmp_path):
 def test_fits_differ_by_how_estimates_are_clipped():
     clips = (False, True, Part("dynamic"), Part.of("dynamic", {"quantile": 0.9}))
     assert len({replace(CELL, clip=clip).fit_name for clip in clips}) == 4
+
+
+def test_images_that_are_not_finite_are_told_by_the_key_of_the_cell_that_was_asked_for(
+    at, monkeypatch
+):
+    monkeypatch.setitem(SAMPLERS._builtin, "ddim", overflows)
+    cell = replace(CELL, sampling_seed=5)
+    with pytest.raises(NotFinite, match=cell.key):
+        scored(cell, at)
+
+
+def overflows(denoise, schedule, x, times, draw, **options):
+    for t in times[:-1]:
+        denoise(x, t)
+    return x * math.inf
 
 
 def test_what_is_not_fitted_is_left_as_it_is():
