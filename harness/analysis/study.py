@@ -20,10 +20,10 @@ from harness.work.results import CellResult, Experiment, Measurement, Run, Train
 
 FIRST = ("kid", "fid", "fid_infinity")  # KID decides where it is there: it is unbiased
 # What else may differ between trainings, or ways of sampling: it joins the label wherever it does,
-# so that nothing is averaged over unseen. The value of the first ones speaks for itself.
+# so that nothing is averaged over unseen. Some values speak for themselves.
 OF_THE_TRAINING = {
-    "model": "", "scale": "scale ", "target": "", "weighting": "", "times": "times ", "loss": "",
-    "training_steps": "training steps ", "batch_size": "batch size ",
+    "model": "", "scale": "scale ", "target": "target ", "weighting": "weighting ",
+    "times": "times ", "loss": "", "training_steps": "training steps ", "batch_size": "batch size ",
     "learning_rate": "learning rate ", "ema": "ema ",
 }  # fmt: skip
 OF_THE_SAMPLING = {"spacing": "", "clip": "clip "}

@@ -67,12 +67,14 @@ def test_nothing_is_averaged_over_unseen_what_differs_joins_the_label(one):
         elsewhere(one, "cell", spacing=Part("leading"), clip=True),
     ]
     of = Study.of(cells)
+    noise = "cosine, target noise, weighting simple, learning rate 0.001"
+    velocity = "cosine, target velocity, weighting min_snr(k=5), learning rate 0.01"
     assert {each.label for each in of.configurations()} == {
-        "cosine, noise, simple, learning rate 0.001 with ddim, trailing, clip False",
-        "cosine, velocity, min_snr(k=5), learning rate 0.01 with ddim, trailing, clip False",
-        "cosine, noise, simple, learning rate 0.001 with ddim, leading, clip True",
+        f"{noise} with ddim, trailing, clip False",
+        f"{velocity} with ddim, trailing, clip False",
+        f"{noise} with ddim, leading, clip True",
     }
-    assert of.training_label(one.cell.training).startswith("cosine, noise")
+    assert of.training_label(one.cell.training).startswith("cosine, target noise")
     assert [each.label for each in Study.of([one]).configurations()] == ["cosine with ddim"]
 
 
