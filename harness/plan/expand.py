@@ -200,7 +200,7 @@ def matching(
 ) -> Iterator[NDArray[np.bool_]]:
     """For each entry, whether all that it says holds of each cell. Column by column, since there
     may be a hundred million pairs."""
-    fields = [cell.fields() for cell in cells] if entries else []
+    fields = [cell.chosen_by() for cell in cells] if entries else []
 
     @cache
     def column(name: str) -> tuple[list[Param | None], NDArray[np.intp]]:

@@ -64,7 +64,8 @@ class FirstScreen:
 
 def first_screen(study: Study, command: str, expected: int = 0) -> FirstScreen:
     """Of a study, the main one of an experiment of which so many cells are expected."""
-    there = len({one.cell.key for one in study.cells})
+    # Of exact denoisers, too, which stand beside the networks.
+    there = len({one.cell.key for one in study.results if one.cell.weights == "final"})
     found = answers(study)
     has_answer = bool(study.cells and study.metrics)
     ranked = budgets(study) if has_answer and questions(study) else []

@@ -249,12 +249,15 @@ class Cell(Work):
         }
 
     def fields(self) -> dict[str, Param]:
-        """All that a filter may name: the params of the cell and of its training, and what else
-        tells it from others. An exact denoiser has no recipe."""
+        """The params of the cell and of its training, and what else tells it from others."""
+        return self.training.params() | self.params() | self.identity()
+
+    def chosen_by(self) -> dict[str, Param]:
+        """What a filter goes by: of an exact denoiser no recipe, of which it has none."""
+        if not self.training.is_exact:
+            return self.fields()
         own = self.params() | self.identity()
-        if self.training.is_exact:
-            return {name: value for name, value in own.items() if name != "target"}
-        return self.training.params() | own
+        return {name: value for name, value in own.items() if name != "target"}
 
 
 def training_of(work: Training | Cell) -> Training:

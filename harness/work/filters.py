@@ -67,7 +67,7 @@ class Filter:
         cells = list(cells)
         chosen = [cell for cell in cells if self.matches(cell)]
         if not chosen:
-            fields = [cell.fields() for cell in cells]
+            fields = [cell.chosen_by() for cell in cells]
             values = {
                 name: list(dict.fromkeys(str(found.get(name)) for found in fields))
                 for name in self.conditions
@@ -92,7 +92,7 @@ def check_fields(names: Iterable[str]) -> None:
 
 def meets(cell: Cell, conditions: Mapping[str, Iterable[str]]) -> bool:
     """Whether each named field of the cell has one of the values, written as text."""
-    fields = cell.fields()
+    fields = cell.chosen_by()
     return all(
         any(equals(SAME.get((name, value), value), fields.get(name)) for value in wanted)
         for name, wanted in conditions.items()

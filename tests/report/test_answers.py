@@ -8,7 +8,7 @@ import made
 import numpy as np
 import pytest
 from experiments import build
-from studies import by_sampler, by_steps, noise_of, results, study, two_schedules
+from studies import by_sampler, by_steps, exactly, noise_of, results, study, two_schedules
 
 from harness.analysis.decisions import ONE_SEED
 from harness.analysis.study import Study, studies
@@ -167,6 +167,12 @@ def test_a_screen_is_marked_until_all_cells_are_there():
     screen = first_screen(of, COMMAND, expected=20)
     assert re.match(r"12 of 20\b", screen.so_far)
     assert screen.as_text().startswith(screen.so_far)
+
+
+def test_exact_denoisers_beside_the_networks_are_cells_that_are_there():
+    networks = two_schedules(*LEARNS).results
+    of = Study.of([*networks, exactly(networks[0], 0.1)])
+    assert first_screen(of, COMMAND, expected=13).so_far == ""
 
 
 # What to take.
