@@ -34,7 +34,7 @@ from harness.store import (
     in_memory,
     write_bytes,
 )
-from harness.work.cells import Part, Training
+from harness.work.cells import Part, training_of
 from harness.work.options import Workplace, user_data
 from harness.work.results import RESULT, CellResult, Result, TrainingResult
 
@@ -70,7 +70,7 @@ class Courier:
 
     def pack(self, job: Job, at: Workplace, put: Put) -> Luggage:
         """The luggage of a job; what several need is put into the cluster once."""
-        training = training_of(job)
+        training = training_of(job.work)
         files = {str(path.relative_to(at.store)): path for path in files_of(job, Store(at.store))}
         weights = dict(weights_of(job, at.data_dir)) if isinstance(job, ScoreJob) else {}
         threads = os.environ.get("OMP_NUM_THREADS", "")
@@ -101,7 +101,7 @@ class Courier:
 
     def keep(self, job: Job, saved: Sent, at: Workplace) -> None:
         """Keep the state that a training saved on its node: another goes on from there."""
-        write_bytes(Store(at.store).state(training_of(job)), saved.get())
+        write_bytes(Store(at.store).state(training_of(job.work)), saved.get())
 
     def unpack(self, job: Job, brought: Brought, at: Workplace) -> Result | None:
         """Keep results and their files in the store here, the job's own last; returns that. Of a
@@ -131,10 +131,6 @@ def with_the_same_steps(job: TrainJob, store: Store) -> list[TrainingResult]:
         for one in store.training_results()
         if one.training != job.training and store.state(one.training) == state
     ]
-
-
-def training_of(job: Job) -> Training:
-    return job.training if isinstance(job, TrainJob) else job.cell.training
 
 
 def files_of(job: Job, store: Store) -> Iterator[Path]:
@@ -179,7 +175,7 @@ def unpacked(packed: Luggage, job: Job, at: Workplace, node: Node) -> Workplace:
         # Weights never change under one key, and cells of one training come together.
         if Path(name).name not in (WEIGHTS, CHECKPOINT) or not (store.root / name).exists():
             write_bytes(store.root / name, sent.get())
-    training, places = training_of(job), [at.data_dir, user_data()]
+    training, places = training_of(job.work), [at.data_dir, user_data()]
     if isinstance(job, ScoreJob):
         wanted = job.cell.extractor, job.cell.extractor_fingerprint
         places = [place for place in places if has_weights(place, *wanted)]

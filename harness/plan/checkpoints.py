@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from harness.diffusion.samplers import evaluations
+from harness.plan.forecast import nfe_of
 from harness.work.cells import Cell
 
 ENOUGH = 20  # evaluations: with fewer, the sampler's error hides the network's
@@ -25,7 +25,7 @@ def checkpoint_cells(cells: Iterable[Cell]) -> list[Cell]:
         sharing.setdefault(_configuration(cell), set()).add(cell.training.key)
 
     def preference(cell: Cell) -> tuple[object, ...]:
-        made = evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
+        made = nfe_of(cell)
         is_few = made < ENOUGH
         shared = len(sharing[_configuration(cell)])
         return (is_few, -shared, -made if is_few else made, *_configuration(cell), cell.key)

@@ -17,7 +17,7 @@ from harness.diffusion.objective import LOSSES, TARGETS
 from harness.diffusion.samplers import steps_within
 from harness.plan.grid_fields import LONGEST_LIST, Axes, GridFields, RecipeAxes, TrainingFields
 from harness.work.cells import EXACT, Cell, Param, Part, Scaling, Training
-from harness.work.filters import SAME, equals
+from harness.work.filters import equals
 
 MOST_CELLS = 100_000
 AXES = tuple(name for name in Axes.model_fields if name != "training")
@@ -213,9 +213,8 @@ def matching(
         holds = np.ones(len(cells), dtype=bool)
         for name, wanted in entry.items():
             texts = [str(item) for item in (wanted if isinstance(wanted, list) else [wanted])]
-            texts = [SAME.get((name, text), text) for text in texts]
             values, numbers = column(name)
-            meets = [any(equals(text, value) for text in texts) for value in values]
+            meets = [any(equals(name, text, value) for text in texts) for value in values]
             holds &= np.array(meets)[numbers]
         yield holds
 

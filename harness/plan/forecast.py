@@ -36,10 +36,7 @@ class Forecast:
             return None
         if isinstance(work, Training):
             return speeds.train * work.training_steps * work.batch_size / self.devices
-        evaluated = (
-            evaluations(work.sampler.name, work.steps, **work.sampler.keywords) * speeds.evaluate
-        )
-        return work.images * (evaluated + speeds.features)
+        return work.images * (nfe_of(work) * speeds.evaluate + speeds.features)
 
     def training_seconds(self, trainings: Sequence[Training]) -> float:
         """On the clock, with several trainings side by side, and once for those that the same
@@ -104,10 +101,7 @@ class Forecast:
         """What this work will take, in a sentence."""
         training, sampling = self.training_seconds(trainings), self.sampling_seconds(cells)
         compiling = self.compile_seconds(trainings, cells)
-        made = sum(
-            cell.images * evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
-            for cell in cells
-        )
+        made = sampled_evaluations(cells)
         several = f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else ""
         shared = f" ({self.devices} devices for each)" if self.devices > 1 else ""
         compiled = f"compiling {duration(compiling)}, " if compiling else ""
@@ -136,14 +130,21 @@ class Forecast:
             "compile_seconds": self.compile_seconds(trainings, cells),
             "fitting_seconds": self.fitting_seconds(fits),
             "fitting_evaluations": sum(map(fitted_evaluations, fits)),
-            "network_evaluations": sum(
-                cell.images * evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
-                for cell in cells
-            ),
+            "network_evaluations": sampled_evaluations(cells),
             "memory_bytes": self.memory(trainings),
             "disk_bytes": self.disk(trainings, cells),
             "source": self.source or None,
         }
+
+
+def nfe_of(cell: Cell) -> int:
+    """Network evaluations for one image."""
+    return evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
+
+
+def sampled_evaluations(cells: Iterable[Cell]) -> int:
+    """Network evaluations of single images to sample these cells."""
+    return sum(cell.images * nfe_of(cell) for cell in cells)
 
 
 def fitted_evaluations(cell: Cell) -> int:

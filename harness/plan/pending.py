@@ -9,13 +9,12 @@ from itertools import chain
 from typing import Any
 
 from harness.data.degraded import DEGRADATIONS
-from harness.diffusion.samplers import evaluations
 from harness.errors import StoreError
 from harness.metrics.distances import METRICS
 from harness.metrics.evaluation import deciding, lacking
 from harness.plan.checkpoints import checkpoint_cells
 from harness.plan.expand import by_training
-from harness.plan.forecast import Forecast, fitted_evaluations
+from harness.plan.forecast import Forecast, fitted_evaluations, nfe_of, sampled_evaluations
 from harness.plan.grid import Grid
 from harness.store import FROM_SAMPLES, Store
 from harness.work.cells import Cell, Training, distinct_trainings, titles, trained_together
@@ -66,7 +65,7 @@ class Plan:
     @property
     def evaluations(self) -> int:
         """Network evaluations of single images still to be made for samples."""
-        return sum(cell.images * nfe_of(cell) for cell in self.to_sample)
+        return sampled_evaluations(self.to_sample)
 
     @property
     def to_sample(self) -> list[Cell]:
@@ -240,11 +239,6 @@ def kept_result(store: Store, work: Work) -> Result | None:
     with suppress(StoreError):
         return store.result(work)
     return None
-
-
-def nfe_of(cell: Cell) -> int:
-    """Network evaluations for one image."""
-    return evaluations(cell.sampler.name, cell.steps, **cell.sampler.keywords)
 
 
 def _state(cell: Cell, grid: Grid, store: Store, recorded: Recorded, options: Options) -> str:

@@ -94,7 +94,7 @@ def meets(cell: Cell, conditions: Mapping[str, Iterable[str]]) -> bool:
     """Whether each named field of the cell has one of the values, written as text."""
     fields = cell.chosen_by()
     return all(
-        any(equals(SAME.get((name, value), value), fields.get(name)) for value in wanted)
+        any(equals(name, value, fields.get(name)) for value in wanted)
         for name, wanted in conditions.items()
     )
 
@@ -111,8 +111,9 @@ def _split(text: str) -> list[str]:
     return [item.strip() for item in items if item.strip()]
 
 
-def equals(wanted: str, value: Param | None) -> bool:
-    """Whether a value of a field is the one that was written as text."""
+def equals(name: str, wanted: str, value: Param | None) -> bool:
+    """Whether a value of the field of this name is the one that was written as text."""
+    wanted = SAME.get((name, wanted), wanted)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return wanted.lower() == str(value).lower()
     try:

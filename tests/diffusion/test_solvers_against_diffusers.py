@@ -147,15 +147,8 @@ def test_heun_agrees(schedule_name, steps):
 
 @pytest.mark.parametrize("steps", TRAILING)
 def test_dpmpp_2m_agrees(schedule_name, steps):
-    scheduler = make(
-        DPMSolverMultistepScheduler,
-        schedule_name,
-        steps,
-        algorithm_type="dpmsolver++",
-        prediction_type="sample",
-        solver_order=2,
-        solver_type="midpoint",
-        final_sigmas_type="zero",
+    scheduler = make_dpmpp(
+        schedule_name, steps, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint"
     )
     theirs = theirs_on_images(scheduler)
     assert difference(ours("dpmpp_2m", schedule_name, steps), theirs) < 5e-14
@@ -163,15 +156,12 @@ def test_dpmpp_2m_agrees(schedule_name, steps):
 
 @pytest.mark.parametrize("steps", TRAILING)
 def test_dpmpp_2m_sde_agrees(schedule_name, steps):
-    scheduler = make(
-        DPMSolverMultistepScheduler,
+    scheduler = make_dpmpp(
         schedule_name,
         steps,
         algorithm_type="sde-dpmsolver++",
-        prediction_type="sample",
         solver_order=2,
         solver_type="midpoint",
-        final_sigmas_type="zero",
     )
     theirs = theirs_on_images(scheduler, variance_noise=lambda k: normal(100 + k))
     assert difference(ours("dpmpp_2m_sde", schedule_name, steps), theirs) < 5e-13
@@ -179,17 +169,10 @@ def test_dpmpp_2m_sde_agrees(schedule_name, steps):
 
 @pytest.mark.parametrize("steps", TRAILING)
 def test_dpmpp_3m_with_half_of_the_curvature_agrees(schedule_name, steps):
-    scheduler = make(
-        DPMSolverMultistepScheduler,
-        schedule_name,
-        steps,
-        algorithm_type="dpmsolver++",
-        prediction_type="sample",
-        solver_order=3,
-        solver_type="heun",
+    scheduler = make_dpmpp(
+        schedule_name, steps, algorithm_type="dpmsolver++", solver_order=3, solver_type="heun",
         lower_order_final=False,
-        final_sigmas_type="zero",
-    )
+    )  # fmt: skip
     theirs = theirs_on_images(scheduler)
     assert difference(ours("dpmpp_3m", schedule_name, steps, halved=True), theirs) < 1e-11
 
@@ -262,6 +245,17 @@ def test_samplers_that_look_between_agree(schedule_name, name, steps, monkeypatc
     theirs = theirs_with_looks_between(scheduler, scheduler.alphas_cumprod, steps)
     sampled = ours_with_looks_between(name, SCHEDULES[schedule_name](), steps)
     assert difference(sampled, theirs) < 1e-9
+
+
+def make_dpmpp(schedule_name, steps, **settings):
+    return make(
+        DPMSolverMultistepScheduler,
+        schedule_name,
+        steps,
+        prediction_type="sample",
+        final_sigmas_type="zero",
+        **settings,
+    )
 
 
 def make_unipc(schedule_name, steps, order):

@@ -6,8 +6,8 @@ import pytest
 
 from harness.diffusion.samplers import SAMPLERS
 from harness.errors import GridError
+from harness.plan.forecast import nfe_of
 from harness.plan.grid import expand, load_grid
-from harness.plan.pending import nfe_of
 from harness.work.cells import Part, distinct_trainings
 
 SMALLEST = {
