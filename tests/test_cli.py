@@ -534,8 +534,8 @@ def test_what_cannot_be_printed_is_one_line(monkeypatch):
 def test_any_name_is_shown_where_only_ascii_is(tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "LANG": "C"}
     script = (
-        "from harness import cli; cli.settle();"
-        "cli.screen(False).say('Report: \\u00e4'); print('caf\\u00e9')"
+        "from harness.cli import arguments, group; group.settle();"
+        "arguments.screen(False).say('Report: \\u00e4'); print('caf\\u00e9')"
     )
     told = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True

@@ -809,7 +809,7 @@ def command_in(folder, grid_text, store):
     """The real command, in a session of its own, so that a signal reaches all its processes."""
     (folder / "small.yaml").write_text(grid_text)
     command = [
-        sys.executable, "-m", "harness.cli", "run", "small.yaml", "training.steps=400",
+        sys.executable, "-m", "harness", "run", "small.yaml", "training.steps=400",
         "samplers=[ddim]", "steps=[2]", "--report-dir", "report", "--store", store,
     ]  # fmt: skip
     with (folder / "said").open("a") as said:

@@ -1,0 +1,178 @@
+"""Arguments and options that commands share, and the values that they stand for."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+import click
+
+from harness.errors import legible
+
+if TYPE_CHECKING:
+    from harness.execute.screen import Screen
+    from harness.work.options import Options, Paths
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def options(*wanted: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in this order in the help."""
+
+    def add(function: F) -> F:
+        for option in reversed(wanted):
+            function = option(function)
+        return function
+
+    return add
+
+
+GRID = click.argument("grid", type=click.Path(path_type=Path))
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[FIELD=VALUE]...")
+STORE = click.option(
+    "--store", type=click.Path(path_type=Path), default=Path("runs/store"), show_default=True,
+    help="Folder of models, features and MLflow's database.",
+)  # fmt: skip
+TRACKING = click.option(
+    "--tracking-uri", metavar="URI",
+    help="Where MLflow records: sqlite:///FILE or a server.  [default: the store's SQLite]",
+)  # fmt: skip
+REPORT_DIR = click.option(
+    "--report-dir", type=click.Path(path_type=Path),
+    help="Where the report is written.  [default: reports/NAME]",
+)  # fmt: skip
+DATA_DIR = click.option(
+    "--data-dir", type=click.Path(path_type=Path),
+    help="Folder of data sets and weights.  [default: the user's data folder]",
+)  # fmt: skip
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+)
+UI_URL = click.option(
+    "--ui-url", metavar="URL",
+    help="Where your MLflow UI is, http://127.0.0.1:5000: the report's rows link to their runs.",
+)  # fmt: skip
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+ONLY = click.option(
+    "--only", metavar="FILTER", help="Only these cells, such as schedule=cosine,steps=[10,50]."
+)
+REDO = click.option(
+    "--redo", metavar="FILTER",
+    help="Recompute the cells that match, and a training where all of its cells match.",
+)  # fmt: skip
+RETIME = click.option(
+    "--retime", is_flag=True, help="Measure the seconds of finished cells again, on this machine."
+)
+PLACES = options(STORE, TRACKING, REPORT_DIR, DATA_DIR, DEVICE)
+CHOICES = options(ONLY, REDO, RETIME)
+
+
+def show(text: str, err: bool = False) -> None:
+    """Print what quotes a grid, files or other packages: a terminal must not obey it."""
+    click.echo(legible(text), err=err)
+
+
+def paths(
+    name: str,
+    store: Path,
+    tracking_uri: str | None = None,
+    report_dir: Path | None = None,
+    data_dir: Path | None = None,
+    device: str = "auto",
+    ui_url: str | None = None,
+    **others: Any,
+) -> Paths:
+    from harness.work.options import Paths, user_data
+
+    return Paths(
+        store=store,
+        tracking_uri=tracking_uri or database(store),
+        report_dir=report_dir or Path("reports") / name,
+        data_dir=data_dir or user_data(),
+        device=device,
+        ui_url=ui_url or "",
+    )
+
+
+def options_of(
+    only: str | None,
+    redo: str | None,
+    retime: bool,
+    time_limit: str | None = None,
+    fail_fast: bool = False,
+    compile: Literal["auto", "on", "off"] = "auto",
+    decides: str | None = None,
+    at_most: str | None = None,
+    max_seeds: int | None = None,
+    max_images: int | None = None,
+    ray: str | None = None,
+    ray_features: bool = False,
+    command: str = "",
+    **others: Any,
+) -> Options:
+    from harness.errors import BadOption
+    from harness.execute.interrupt import parse_duration
+    from harness.work.filters import Filter
+    from harness.work.options import Options, Until
+
+    limits = {"--at-most": at_most, "--max-seeds": max_seeds, "--max-images": max_images}
+    if stray := [name for name, value in limits.items() if value is not None and not decides]:
+        raise BadOption(f"{stray[0]} limits --until. Use it with --until decided.")
+    if decides and (given := "--only" if only else "--redo" if redo else "--retime" * retime):
+        raise BadOption(f"{given} and --until cannot both be given. Use one of them.")
+    if ray_features and not ray:
+        raise BadOption("--ray-features is of --ray. Use it with --ray ADDRESS.")
+    seconds = None if at_most is None else parse_duration(at_most)
+    return Options(
+        until=Until(seconds, max_seeds, max_images) if decides else None,
+        only=None if only is None else Filter(only),
+        redo=None if redo is None else Filter(redo),
+        retime=retime,
+        fail_fast=fail_fast,
+        compile=compile,
+        ray=ray or "",
+        ray_features=ray_features,
+        time_limit=None if time_limit is None else parse_duration(time_limit),
+        command=command,
+    )
+
+
+def typed(
+    grid: Path,
+    overrides: tuple[str, ...],
+    store: Path,
+    report_dir: Path | None,
+    data_dir: Path | None,
+    tracking_uri: str | None,
+    **others: Any,
+) -> str:
+    """The command that runs this grid again, for a reader to paste: with what says where its work
+    is kept, without what is for one run alone."""
+    given = {"--store": None if store == Path("runs/store") else store,
+             "--report-dir": report_dir, "--data-dir": data_dir,
+             "--tracking-uri": None if "@" in (tracking_uri or "") else tracking_uri}  # fmt: skip
+    places = [part for name, value in given.items() if value is not None
+              for part in (name, str(value))]  # fmt: skip
+    plain = re.compile(r"[\w./=,:\[\]+-]+")  # what a shell leaves alone, lists of a grid included
+    parts = ["harness", "run", str(grid), *overrides, *places]
+    return " ".join(part if plain.fullmatch(part) else shlex.quote(part) for part in parts)
+
+
+def screen(as_json: bool) -> Screen:
+    """Progress on standard output, or out of the way of the JSON that goes there."""
+    from rich.console import Console
+
+    from harness.execute.screen import Screen, Unbroken
+
+    stream = sys.stderr if as_json else sys.stdout
+    return Screen(Console(file=stream and cast(IO[str], Unbroken(stream))))
+
+
+def database(store: Path) -> str:
+    from harness.work.options import database_uri
+
+    return database_uri(store / "mlflow.db")

@@ -1,0 +1,183 @@
+"""Commands that take a grid: what it would do, do it, write its report, look at its runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.arguments import (
+    CHOICES,
+    GRID,
+    JSON,
+    OVERRIDES,
+    PLACES,
+    REPORT_DIR,
+    STORE,
+    TRACKING,
+    UI_URL,
+    database,
+    options,
+    options_of,
+    paths,
+    screen,
+    show,
+    typed,
+)
+from harness.cli.group import main
+
+
+@main.command()
+@GRID
+@OVERRIDES
+@CHOICES
+@click.option(
+    "--time-limit", metavar="TIME", help="Stop after 90s, 9m or 1h30m, resumable, with status 75."
+)
+@click.option(
+    "--until", "decides", type=click.Choice(["decided"]),
+    help="Start with 3 training seeds, and add seeds or images only where a question is open.",
+)  # fmt: skip
+@click.option(
+    "--at-most", metavar="TIME", help="With --until: begin no look that would end later than this."
+)
+@click.option(
+    "--max-seeds", type=click.IntRange(2),
+    help="With --until: training seeds of the last look.  [default: 12]",
+)  # fmt: skip
+@click.option(
+    "--max-images", type=click.IntRange(1),
+    help="With --until: images of a cell, over its sampling seeds.  [default: 8 times as many]",
+)  # fmt: skip
+@click.option(
+    "--compile", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+    help="Compile networks: auto on a GPU, and on a CPU for long trainings.",
+)  # fmt: skip
+@click.option(
+    "--ray", metavar="ADDRESS",
+    help="Work on a Ray cluster: auto, HOST:PORT, or local to start one.  [default: here]",
+)  # fmt: skip
+@click.option(
+    "--ray-features", is_flag=True,
+    help="With --ray: bring the features of images here, so that metrics can be added later.",
+)  # fmt: skip
+@click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
+@PLACES
+@UI_URL
+@JSON
+def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Train, sample and score what is missing of GRID, and write the report.
+
+    Fields of the grid can be changed for this run: training.steps=200 schedules=[cosine].
+    Stopped by Ctrl-C, a time limit or a crash, the same command goes on where it was.
+
+    Exit status: 0 done; 1 some cells failed, or nothing can go on; 75 out of time, or with results
+    to be recorded once the tracking server is back; 130, 143 or 129 stopped by Ctrl-C, SIGTERM or
+    SIGHUP, with all that was done saved.
+
+    \b
+    Example:
+        harness run runs/digits.yaml
+        harness run runs/digits.yaml --only schedule=cosine,steps=[5,10]
+        harness run runs/digits.yaml training.steps=200 --time-limit 9m
+        harness run runs/flowers.yaml training.devices=2
+        harness run runs/digits.yaml --until decided --at-most 1h
+        harness run runs/flowers.yaml --ray auto
+    """
+    from harness.plan.grid import load_grid
+
+    checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
+    from harness.run import run_grid
+
+    at = paths(checked.name, **given)
+    chosen = options_of(**given, command=typed(grid, overrides, **given))
+    with screen(as_json) as shown:
+        summary = run_grid(checked, at, chosen, shown)
+    if as_json:
+        click.echo(json.dumps(summary.as_json(), indent=1))
+    else:
+        show(summary.text(), err=bool(summary.status))
+    sys.exit(summary.status)
+
+
+@main.command()
+@GRID
+@OVERRIDES
+@CHOICES
+@PLACES
+@JSON
+def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Say what a run of GRID would do and what it would cost, and do nothing.
+
+    \b
+    Example:
+        harness plan runs/digits.yaml
+        harness plan runs/digits.yaml seeds=[0,1,2,3,4]
+    """
+    from harness.plan.grid import load_grid
+
+    checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
+    from harness.run import plan_grid
+
+    planned = plan_grid(checked, paths(checked.name, **given), options_of(**given))
+    show(json.dumps(planned.as_json(), indent=1) if as_json else planned.text())
+
+
+@main.command()
+@click.argument("grid", metavar="GRID|NAME")
+@OVERRIDES
+@click.option(
+    "--for", "wanted", type=click.Choice(["page", "handout"]), default="page", show_default=True,
+    help="The whole report, or one or two pages of it to print and hand in, also as Markdown.",
+)  # fmt: skip
+@options(STORE, TRACKING, REPORT_DIR, UI_URL)
+@JSON
+def report(grid: str, overrides: tuple[str, ...], wanted: str, as_json: bool, **given: Any) -> None:
+    """Write the report of GRID again, or of the grid NAME as it was last run, from what MLflow has:
+    with a NAME neither the grid file nor the store is needed.
+
+    For a handout, handout.html, handout.md and results.tex are written beside the report, which
+    stays as it is.
+
+    \b
+    Example:
+        harness report runs/digits.yaml --report-dir digits-report
+        harness report digits --tracking-uri http://127.0.0.1:5000
+        harness report runs/digits.yaml --for handout
+    """
+    from harness.plan.grid import expand, load_grid
+
+    is_file = grid.endswith((".yaml", ".yml")) or overrides or Path(grid).is_file()
+    checked = load_grid(Path(grid), overrides) if is_file else None
+    name = checked.name if checked else grid
+    from harness.run import report_grid
+
+    with screen(as_json) as shown:
+        cells = expand(checked) if checked else ()
+        written = report_grid(name, paths(name, **given), shown, cells, wanted == "handout")
+    if as_json:
+        click.echo(json.dumps({"report": str(written)}))
+
+
+@main.command()
+@options(STORE, TRACKING)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port."
+)
+def ui(store: Path, tracking_uri: str | None, host: str, port: int) -> None:
+    """Show the runs of a store in MLflow's UI, until Ctrl-C.
+
+    \b
+    Example:
+        harness ui --port 5001
+    """
+    from harness.tracking import serve
+
+    def announce() -> None:
+        click.echo(f"MLflow's UI: http://{host}:{port}  (takes about ten seconds; Ctrl-C ends it)")
+
+    sys.exit(serve(tracking_uri or database(store), host, port, announce))

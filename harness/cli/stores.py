@@ -1,0 +1,117 @@
+"""Commands that ask a store of finished cells."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from harness.cli.arguments import (
+    DATA_DIR,
+    DEVICE,
+    JSON,
+    ONLY,
+    STORE,
+    options,
+    show,
+)
+from harness.cli.group import main
+
+
+@main.command()
+@click.option(
+    "--verify", is_flag=True,
+    help="Read every file that has a checksum, and set aside what is not what was written.",
+)  # fmt: skip
+@options(STORE)
+@JSON
+def status(store: Path, verify: bool, as_json: bool) -> None:
+    """Say what a store holds: its grids and how much of each is finished, and what is damaged.
+
+    Exit status: 0 all is well; 1 something is not what was written.
+
+    \b
+    Example:
+        harness status
+        harness status --verify
+    """
+    from harness.status import status_of
+
+    told = status_of(store, verify)
+    show(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+    sys.exit(bool(told.damaged))
+
+
+@main.command()
+@click.argument("cell", metavar="KEY|FILTER")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A .png for one sheet, else a folder of PNGs.",
+)
+@click.option(
+    "-n",
+    "--images",
+    type=click.IntRange(1, 100_000),
+    default=64,
+    show_default=True,
+    help="How many.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), help="Sampling seed.  [default: the cell's]"
+)
+@options(STORE, DATA_DIR, DEVICE)
+def sample(
+    cell: str,
+    out: Path,
+    images: int,
+    seed: int | None,
+    store: Path,
+    data_dir: Path | None,
+    device: str,
+) -> None:
+    """Sample images from a trained model, as a finished cell of the store does.
+
+    The cell is named by the beginning of its key or by a filter that only it matches.
+
+    \b
+    Example:
+        harness sample 39fbf463 --out digits.png
+        harness sample schedule=cosine,sampler=ddim,steps=50,seed=0 --out images/ -n 500
+    """
+    from harness.stored import sample_cell
+    from harness.work.options import Workplace, user_data
+
+    at = Workplace(store, data_dir or user_data(), device)
+    written = sample_cell(cell, at, out, images, seed)
+    show(f"{written}")
+
+
+@main.command()
+@click.argument("first", metavar="KEY|FILTER")
+@click.argument("second", metavar="KEY|FILTER")
+@click.option("--metric", default="kid", show_default=True, help="What is compared.")
+@ONLY
+@options(STORE)
+@JSON
+def compare(
+    first: str, second: str, metric: str, only: str | None, store: Path, as_json: bool
+) -> None:
+    """Say whether FIRST is better than SECOND, and how sure that is.
+
+    Each is the beginning of a cell's key, or a filter. Cells are paired by all that the filters do
+    not name, seeds included. Different numbers of images, extractors or references are refused.
+
+    \b
+    Example:
+        harness compare sampler=ddim sampler=ddpm --only data=digits,schedule=cosine,steps=10
+        harness compare schedule=cosine schedule=linear --only data=digits,sampler=ddim,steps=5
+        harness compare 39fbf463 51c0 --metric fid
+    """
+    from harness.stored import compare_cells
+
+    found = compare_cells(store, first, second, metric, only)
+    show(json.dumps(found.as_json(), indent=1) if as_json else found.as_text())
