@@ -4,7 +4,7 @@ A family of hypotheses is a question, not a report. Half of its error rate is on
 and half on the configurations, Holm's procedure inside each; what a half no longer needs passes to
 the other (Bretz et al. 2009, graphical procedure). Of a factor that retrains, values are put on a
 relative scale and the between-seed variance is pooled over its levels, with Welch's test where
-the levels' variances differ visibly. `docs/verdicts.md` has the simulation.
+the levels' variances differ visibly. `docs/pages/verdicts.md` has the simulation.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Worlds with a known truth, for the error rates and the power of verdicts.
 
-`python tests/analysis/simulation.py` prints the tables of docs/verdicts.md.
+`python tests/analysis/simulation.py` prints the tables of docs/pages/verdicts.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A grid on several nodes of a Slurm cluster, which need share no files but this environment:
 #
-#     sbatch docs/slurm.sh runs/flowers.yaml --store /home/me/store
+#     sbatch docs/pages/slurm.sh runs/flowers.yaml --store /home/me/store
 #
 # All arguments are those of `harness run`, which works on the first node. Give the same command
 # again after the time limit: it goes on where it stopped.
