@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import DiskFull
 from harness.execute import machine
@@ -33,6 +33,9 @@ from harness.work.cells import Cell, Training, titles, trained_together
 from harness.work.options import Options
 from harness.work.projection import metrics_of as numbers_of
 from harness.work.results import SHOWN_FILES, Failure, Result
+
+if TYPE_CHECKING:
+    from harness.work.outputs import RunOutput
 
 Execute = Callable[..., Generator[tuple[Any, Any]]]
 
@@ -65,7 +68,7 @@ class Summary:
             lines.append(f"The same command{without} goes on from here.")
         return "\n".join(lines)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> RunOutput:
         return {
             "cells": self.cells,
             "finished": self.done,

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.data.datasets import DATASETS
 from harness.diffusion.objective import CLIPS, LOSSES, TARGETS, WEIGHTINGS
@@ -20,6 +20,9 @@ from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
 from harness.registry import BUILT_IN, Registry, plural
 from harness.registry.signature import Option, shown
+
+if TYPE_CHECKING:
+    from harness.work.outputs import PartOutput, PartsOutput
 
 # Those that a grid file names; the report's own stand beside them in `registries`.
 REGISTRIES: tuple[Registry[Any], ...] = (
@@ -44,11 +47,11 @@ class PartInfo:
     problem: str = ""  # why it cannot be used
     shadows: str = ""  # the packages that offer another part by this name, which is not used
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> PartOutput:
         options = {
             option.name: option.schema | {"required": option.required} for option in self.options
         }
-        return vars(self) | {"facts": list(self.facts), "options": options}
+        return cast("PartOutput", vars(self) | {"facts": list(self.facts), "options": options})
 
 
 def registries() -> tuple[Registry[Any], ...]:
@@ -62,6 +65,11 @@ def registries() -> tuple[Registry[Any], ...]:
 def every_part() -> list[PartInfo]:
     """Each part of each registry, by kind and name; a part that cannot be loaded says why."""
     return [info(registry, name) for registry in registries() for name in registry]
+
+
+def parts_named(name: str) -> list[PartInfo]:
+    """What is known of the parts of this name. Raises UnknownName."""
+    return [info(registry, name) for registry in with_part(name)]
 
 
 def info(registry: Registry[Any], name: str) -> PartInfo:
@@ -130,17 +138,22 @@ def shadowing_of(kind: str, package: str) -> str:
     )
 
 
-def as_json(found: Iterable[PartInfo]) -> list[dict[str, object]]:
-    return [part.as_json() for part in found]
+def as_json(found: Iterable[PartInfo]) -> PartsOutput:
+    return {"parts": [part.as_json() for part in found]}
 
 
-def one_part(name: str) -> str:
-    """All about the parts of this name, of whatever kind. Raises UnknownName."""
+def with_part(name: str) -> list[Registry[Any]]:
+    """Those that have a part of this name. Raises UnknownName where none has."""
     found = [registry for registry in registries() if name in registry]
     if not found:
         known = sorted({each for registry in registries() for each in registry})
         raise UnknownName(f"there is no part '{name}'.{suggestion(name, known)}")
-    return "\n\n".join(in_full(registry, name) for registry in found)
+    return found
+
+
+def one_part(name: str) -> str:
+    """All about the parts of this name, of whatever kind. Raises UnknownName."""
+    return "\n\n".join(in_full(registry, name) for registry in with_part(name))
 
 
 def in_full(registry: Registry[Any], name: str) -> str:

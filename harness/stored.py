@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.analysis.groups import GroupComparison, compare, the_one
 from harness.analysis.sources import of_one_source
@@ -14,12 +14,16 @@ from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.errors import StoreError
+from harness.execute.progress import Report
 from harness.models.presets import MODELS
 from harness.registry import BUILT_IN, Registry
-from harness.store import Store
+from harness.store import Store, check_writable
 from harness.work.cells import Cell, Part
 from harness.work.options import Workplace
 from harness.work.results import RESULT, CellResult, Experiment
+
+if TYPE_CHECKING:
+    from harness.work.outputs import SampleOutput
 
 
 def compare_cells(
@@ -39,18 +43,50 @@ def compare_cells(
     return compare(results, first, second, metric, only, grids)
 
 
-def sample_cell(wanted: str, at: Workplace, out: Path, images: int, seed: int | None) -> Path:
-    """Sample images as a finished cell does: one sheet where `out` ends in .png, else one PNG an
-    image in a folder. Returns what was written."""
+@dataclass(frozen=True)
+class Sampled:
+    """Images that were sampled as a finished cell does."""
+
+    cell: Cell  # from the noise that they came from
+    images: int
+    written: Path  # the sheet, or the folder
+
+    def as_text(self) -> str:
+        what = "image" if self.images == 1 else "images"
+        return f"{self.images:,} {what} of {self.cell.title}: {self.written}"
+
+    def as_json(self) -> SampleOutput:
+        return {
+            "cell": self.cell.key,
+            "images": self.images,
+            "seed": self.cell.sampling_seed,
+            "written": str(self.written),
+        }
+
+
+def sample_cell(
+    wanted: str,
+    at: Workplace,
+    out: Path,
+    images: int,
+    seed: int | None = None,
+    report: Report = lambda progress: None,
+) -> Sampled:
+    """Sample images as a finished cell does, or from the noise of another seed: one sheet where
+    `out` has a suffix of a picture, else one PNG an image in a folder. Raises BadOption for another
+    suffix, and StoreError where nothing can be written there."""
     found = {one.cell: one.path for one in finished(at.store) if one.cell.weights == "final"}
     cell = the_one(list(found), wanted)
     refuse_other_code(cell)
     from harness.engine.denoisers import denoiser_of
     from harness.engine.fitted import written_out
-    from harness.engine.sample import draw
+    from harness.engine.sample import draw, is_sheet
 
-    sampled = written_out(cell, found[cell].times)
-    return draw(sampled, denoiser_of(cell, at), out, images, seed)
+    check_writable(out.parent if is_sheet(out) else out, "folder", "--out")
+    asked = cell if seed is None else replace(cell, sampling_seed=seed)
+    sampled = written_out(asked, found[cell].times)
+    draw(sampled, denoiser_of(cell, at), out, images, report, asked)
+    return Sampled(asked, images, out)
 
 
 def refuse_other_code(cell: Cell) -> None:

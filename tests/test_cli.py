@@ -17,6 +17,7 @@ import made
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from rich.console import Console
 
 from harness.cli import main
@@ -167,7 +168,7 @@ def test_every_description_is_a_whole_sentence_of_one_line():
 
 def test_every_part_is_listed_with_its_description(harness):
     text = harness("parts").output
-    parts = json.loads(harness("parts", "--json").output)
+    parts = json.loads(harness("parts", "--json").output)["parts"]
     for registry in registries():
         assert plural(registry.kind) in text
         for name in registry:
@@ -251,13 +252,6 @@ def test_a_file_that_is_no_grid_is_refused_and_nothing_is_written(harness, tmp_p
     refused(result, message)
     assert result.output.startswith("Error: ")
     assert {path.name for path in tmp_path.iterdir()} == {"small.yaml", "bad.yaml"}
-
-
-def test_errors_keep_out_of_the_json(harness):
-    for arguments in (["run", "none.yaml"], ["plan", "small.yaml", "--only", "steps=99"]):
-        result = harness(*arguments, "--json")
-        refused(result, "Error: ")
-        assert result.stdout == ""
 
 
 @pytest.mark.parametrize("option", ["--only", "--redo"])
@@ -371,14 +365,29 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_work(harness, 
     refused(harness("plan", "small.yaml", "--report-dir", place), place)
 
 
-@pytest.mark.parametrize("out", ["small.yaml/sheet.png", "small.yaml/folder", "small.yaml"])
-def test_images_that_cannot_be_written_are_refused(harness, monkeypatch, out):
+@pytest.fixture
+def sampled(harness, monkeypatch):
+    """Runs `harness sample` on a finished cell, whose images are black."""
     cell = expand(load_grid("small.yaml"))[0]
     drawn = SimpleNamespace(images=np.zeros((2, 1, 8, 8), np.uint8))
     monkeypatch.setattr("harness.stored.finished", lambda store: [made.result(cell)])
     monkeypatch.setattr("harness.engine.denoisers.denoiser_of", lambda *_: None)
-    monkeypatch.setattr("harness.engine.sample.sample", lambda *_: drawn)
-    refused(harness("sample", cell.key, "--out", out, "--device", "cpu"), out)
+    monkeypatch.setattr("harness.engine.sample.sample", lambda *_, **__: drawn)
+    return lambda *arguments: harness("sample", cell.key, "--device", "cpu", *arguments)
+
+
+@pytest.mark.parametrize("out", ["small.yaml/sheet.png", "small.yaml/folder", "small.yaml"])
+def test_images_that_cannot_be_written_are_refused(sampled, out):
+    refused(sampled("--out", out), "small.yaml")
+
+
+def test_a_sheet_has_the_format_of_its_suffix_and_a_name_without_one_is_a_folder(sampled, tmp_path):
+    for name in ("x.png", "x.JPEG", "x.webp"):
+        assert sampled("--out", name).exit_code == 0
+        assert Image.open(tmp_path / name).format == Path(name).suffix[1:].upper()
+    assert sampled("--out", "images").exit_code == 0
+    assert len([*(tmp_path / "images").iterdir()]) == 2
+    refused(sampled("--out", "x.tiff"), "ends in .png")
 
 
 # Tracking stores.

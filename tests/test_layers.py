@@ -19,7 +19,7 @@ FLOORS = [
     {"analysis", "engine"},
     {"execute", "store", "data", "models", "diffusion", "metrics"},
     {"work", "registry", "downloads", "lock"},
-    {"errors", "lazy"},
+    {"errors", "lazy", "lines"},
 ]
 ONLY_HOMES = {
     "mlflow": {"tracking"},

@@ -76,7 +76,7 @@ def test_verify_checks_its_parts_beside_the_built_in_ones(installed, monkeypatch
 
 
 def test_parts_lists_what_it_adds_and_where_from(installed):
-    listed = json.loads(harness("parts", "--json"))
+    listed = json.loads(harness("parts", "--json"))["parts"]
     added = {(each["kind"], each["name"]) for each in listed if each["origin"] == "straight-paths"}
     assert added >= {*ADDED, ("finding", "least_shift"), ("plot", "shift_by_steps")}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from harness.metrics.distances import METRICS
 from harness.work.cells import FINGERPRINT, Cell, Param, titles
 from harness.work.filters import Filter
 from harness.work.results import CellResult
+
+if TYPE_CHECKING:
+    from harness.work.outputs import CompareOutput
 
 SHOWN = 8  # cells listed where several are meant and one is wanted
 
@@ -78,7 +81,7 @@ class GroupComparison:
         )
         return f"From {cells}. Covers {covers}; the reference images are held fixed. {judged}"
 
-    def as_json(self) -> Mapping[str, Any]:
+    def as_json(self) -> CompareOutput:
         def plain(value: float) -> float | None:
             return value if np.isfinite(value) else None
 

@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.execute import machine
+
+if TYPE_CHECKING:
+    from harness.work.outputs import BenchOutput
 
 SECONDS_A_SET = 12.0  # for one set of pieces that are compared ...
 TURNS = (3, 40)  # ... of which each has at least and at most so many turns
@@ -37,7 +41,7 @@ class BenchReport:
     ratios: dict[str, Ratio] = field(default_factory=dict)
     absolute: dict[str, float] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> BenchOutput:
         ratios = {name: ratio.value for name, ratio in self.ratios.items()}
         return {"machine": self.machine, "ratios": ratios, "absolute": self.absolute}
 

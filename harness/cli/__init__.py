@@ -5,7 +5,10 @@ Commands import what they need when they run, so that `harness --help` answers a
 here is that of the help.
 """
 
-from harness.cli import grids, stores, machines  # noqa: F401, I001
-from harness.cli.group import main
+try:
+    from harness.cli import grids, stores, machines  # noqa: F401, I001
+    from harness.cli.group import main
+except KeyboardInterrupt:  # before anything began
+    raise SystemExit(130) from None
 
 __all__ = ["main"]

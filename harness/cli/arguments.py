@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import click
 
 from harness.errors import legible
+from harness.lines import fitted, width_of
 
 if TYPE_CHECKING:
     from harness.execute.screen import Screen
@@ -56,7 +59,13 @@ UI_URL = click.option(
     "--ui-url", metavar="URL",
     help="Where your MLflow UI is, http://127.0.0.1:5000: the report's rows link to their runs.",
 )  # fmt: skip
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+JSON = click.option(
+    "--json", "as_json", is_flag=True,
+    help="Print one JSON object, also of an error; `harness schema --of` tells its fields.",
+)  # fmt: skip
+QUIET = click.option(
+    "-q", "--quiet", is_flag=True, help="Print the end result and errors, and no progress."
+)
 ONLY = click.option(
     "--only", metavar="FILTER", help="Only these cells, such as schedule=cosine,steps=[10,50]."
 )
@@ -72,8 +81,26 @@ CHOICES = options(ONLY, REDO, RETIME)
 
 
 def show(text: str, err: bool = False) -> None:
-    """Print what quotes a grid, files or other packages: a terminal must not obey it."""
-    click.echo(legible(text), err=err)
+    """Print what quotes a grid, files or other packages: a terminal must not obey it, and its lines
+    fit there."""
+    width = width_of(sys.stderr if err else sys.stdout)
+    click.echo(fitted(legible(text), width), err=err)
+
+
+def show_json(told: object) -> None:
+    """Print one JSON object; a number that is not finite is null, for JSON knows no other."""
+    click.echo(json.dumps(finite(told), indent=1, allow_nan=False))
+
+
+def finite(value: object) -> object:
+    """The value, with None in the place of each number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
 
 
 def paths(
@@ -162,14 +189,22 @@ def typed(
     return " ".join(part if plain.fullmatch(part) else shlex.quote(part) for part in parts)
 
 
-def screen(as_json: bool) -> Screen:
-    """Progress on standard output, or out of the way of the JSON that goes there."""
+def screen(aside: bool = False, quiet: bool = False) -> Screen:
+    """Progress on standard output, or on standard error, aside from JSON or a table that goes to
+    the other; none where it is to be quiet."""
     from rich.console import Console
 
     from harness.execute.screen import Screen, Unbroken
 
-    stream = sys.stderr if as_json else sys.stdout
-    return Screen(Console(file=stream and cast(IO[str], Unbroken(stream))))
+    stream = sys.stderr if aside else sys.stdout
+    # Told whether it is a terminal: by FORCE_COLOR rich would draw bars into a file.
+    return Screen(
+        Console(
+            file=stream and cast(IO[str], Unbroken(stream)),
+            force_terminal=bool(stream and stream.isatty()),
+            quiet=quiet,
+        )
+    )
 
 
 def database(store: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from harness.cli.arguments import (
     JSON,
     OVERRIDES,
     PLACES,
+    QUIET,
     REPORT_DIR,
     STORE,
     TRACKING,
@@ -25,6 +25,7 @@ from harness.cli.arguments import (
     paths,
     screen,
     show,
+    show_json,
     typed,
 )
 from harness.cli.group import main
@@ -67,8 +68,9 @@ from harness.cli.group import main
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @PLACES
 @UI_URL
+@QUIET
 @JSON
-def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> None:
+def run(grid: Path, overrides: tuple[str, ...], quiet: bool, as_json: bool, **given: Any) -> None:
     """Train, sample and score what is missing of GRID, and write the report.
 
     Fields of the grid can be changed for this run: training.steps=200 schedules=[cosine].
@@ -94,10 +96,10 @@ def run(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) -> 
 
     at = paths(checked.name, **given)
     chosen = options_of(**given, command=typed(grid, overrides, **given))
-    with screen(as_json) as shown:
+    with screen(as_json, quiet) as shown:
         summary = run_grid(checked, at, chosen, shown)
     if as_json:
-        click.echo(json.dumps(summary.as_json(), indent=1))
+        show_json(summary.as_json())
     else:
         show(summary.text(), err=bool(summary.status))
     sys.exit(summary.status)
@@ -123,7 +125,10 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
     from harness.run import plan_grid
 
     planned = plan_grid(checked, paths(checked.name, **given), options_of(**given))
-    show(json.dumps(planned.as_json(), indent=1) if as_json else planned.text())
+    if as_json:
+        show_json(planned.as_json())
+    else:
+        show(planned.text())
 
 
 @main.command()
@@ -134,11 +139,19 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
     help="The whole report, or one or two pages of it to print and hand in, also as Markdown.",
 )  # fmt: skip
 @options(STORE, TRACKING, REPORT_DIR, UI_URL)
+@QUIET
 @JSON
-def report(grid: str, overrides: tuple[str, ...], wanted: str, as_json: bool, **given: Any) -> None:
-    """Write the report of GRID again, or of the grid NAME as it was last run, from what MLflow has:
-    with a NAME neither the grid file nor the store is needed.
+def report(
+    grid: str,
+    overrides: tuple[str, ...],
+    wanted: str,
+    quiet: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Write the report of GRID again, or of the grid NAME as it was last run.
 
+    It is made from what MLflow has: with a NAME neither the grid file nor the store is needed.
     For a handout, handout.html, handout.md and results.tex are written beside the report, which
     stays as it is.
 
@@ -155,11 +168,13 @@ def report(grid: str, overrides: tuple[str, ...], wanted: str, as_json: bool, **
     name = checked.name if checked else grid
     from harness.run import report_grid
 
-    with screen(as_json) as shown:
+    with screen(as_json, quiet) as shown:
         cells = expand(checked) if checked else ()
         written = report_grid(name, paths(name, **given), shown, cells, wanted == "handout")
     if as_json:
-        click.echo(json.dumps({"report": str(written)}))
+        show_json({"report": str(written)})
+    elif quiet:
+        show(f"{written}")
 
 
 @main.command()

@@ -6,51 +6,88 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from getpass import getuser
 from pathlib import Path
-from tempfile import gettempdir
+from stat import S_IRWXG, S_IRWXO, S_ISDIR
+from tempfile import gettempdir, mkdtemp
 from typing import Any
 
 import click
 
-from harness.errors import HarnessError
+from harness.cli.arguments import show_json
+from harness.errors import Ended, HarnessError
+from harness.lines import fitted, width_of
+
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells say it
+
+
+AS_JSON = "harness.as_json"  # in a context's meta: whether a program reads what is printed
 
 
 class Commands(click.Group):
     """Turns a HarnessError from any command into one clean message."""
 
-    def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
-        with explained():  # it prints the help
-            return super().make_context(*arguments, **keywords)
+    def make_context(
+        self, info_name: str | None, args: list[str], *others: Any, **keywords: Any
+    ) -> click.Context:
+        as_json = "--json" in args  # also where what stands beside it cannot be read
+        with explained(as_json):  # it prints the help
+            context = super().make_context(info_name, args, *others, **keywords)
+        context.meta[AS_JSON] = as_json
+        return context
 
     def invoke(self, ctx: click.Context) -> Any:
-        from harness.execute.interrupt import ending_in_order
+        with explained(ctx.meta[AS_JSON]):
+            from harness.execute.interrupt import ending_in_order
 
-        with explained(), ending_in_order():
-            return super().invoke(ctx)
+            with ending_in_order():
+                return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of use
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands with the whole of their first sentence."""
+        rows = [
+            (name, command.get_short_help_str(limit=200))
+            for name, command in self.commands.items()
+            if not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Errors that a person can act on in one line each, and no traceback for Ctrl-C."""
+def explained(as_json: bool) -> Iterator[None]:
+    """Errors that a person can act on in one line each, and no traceback for Ctrl-C; as one JSON
+    object too, on standard output, where a program reads that."""
+
+    def told(message: str, status: int = 1) -> str:
+        if as_json:
+            show_json({"error": message, "status": status})
+        return fitted(f"Error: {message}", width_of(sys.stderr)).removeprefix("Error: ")
+
     try:
         yield
     except HarnessError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(told(str(error))) from error
     except click.UsageError as error:  # it quotes what was typed, or pasted
-        raise click.UsageError(str(HarnessError(error.format_message())), error.ctx) from error
+        message = str(HarnessError(error.format_message()))
+        raise click.UsageError(told(message, error.exit_code), error.ctx) from error
     except BrokenPipeError:  # the reader of our output went away; click ends quietly
         raise
     except OSError as error:  # the working folder is gone, the disk is full
         what = error.filename or "the output"
         why = error.strerror or str(error)
-        raise click.ClickException(str(HarnessError(f"{what} cannot be used ({why})"))) from error
+        message = f"{what} cannot be used ({why}). Use another place, or make room."
+        raise click.ClickException(told(str(HarnessError(message)))) from error
     except KeyboardInterrupt:
-        sys.exit(130)
+        told("interrupted", INTERRUPTED)
+        sys.exit(INTERRUPTED)
+    except Ended as ended:
+        told("ended by a signal", int(str(ended.code)))
+        raise
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,6 +97,14 @@ def main() -> None:
 
     A grid file says what to train, how to sample it and what to measure. Everything is tracked in
     MLflow, nothing is done twice, and the report says what the numbers support.
+
+    Exit status: 0 all is well; 1 an error, which one line tells, or something failed or does not
+    hold; 2 the command was mistyped; 75 out of time, and the same command goes on; 130, 143, 129
+    after Ctrl-C, SIGTERM, SIGHUP.
+
+    \b
+    Completion in bash (in zsh and fish likewise, with their names):
+        eval "$(_HARNESS_COMPLETE=bash_source harness)"
 
     \b
     Example:
@@ -85,8 +130,20 @@ def settle() -> None:
     try:
         Path.home()
     except RuntimeError:
-        os.environ["HOME"] = str(Path(gettempdir()) / f"harness-{os.getuid()}")
+        os.environ["HOME"] = str(home_of_a_stranger(Path(gettempdir()) / f"harness-{os.getuid()}"))
     try:
         getuser()
     except (KeyError, OSError):
         os.environ["USER"] = str(os.getuid())
+
+
+def home_of_a_stranger(wanted: Path) -> Path:
+    """A folder that nobody else may write: the one that is wanted, or one of a new name where
+    somebody else made that."""
+    with suppress(FileExistsError):
+        wanted.mkdir(mode=0o700)
+    found = wanted.lstat()
+    is_ours = S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    if is_ours and not found.st_mode & (S_IRWXG | S_IRWXO):
+        return wanted
+    return Path(mkdtemp(prefix=f"{wanted.name}-"))

@@ -13,12 +13,14 @@ from harness.cli.arguments import (
     DATA_DIR,
     DEVICE,
     JSON,
+    QUIET,
     STORE,
     TRACKING,
     options,
     paths,
     screen,
     show,
+    show_json,
 )
 from harness.cli.group import main
 
@@ -27,22 +29,22 @@ from harness.cli.group import main
 @click.argument("name", required=False)
 @JSON
 def parts(name: str | None, as_json: bool) -> None:
-    """List everything that a grid file can name, or tell all of NAME: its options with their
-    bounds, its formula, and what a part of its kind is called with.
+    """List everything that a grid file can name, or tell all of NAME.
+
+    Of one part that is its options with their bounds, its formula, and what a part of its kind is
+    called with.
 
     \b
     Example:
         harness parts
         harness parts ddim
     """
-    from harness.parts import as_json as json_of
-    from harness.parts import as_text, every_part, one_part
+    from harness import parts as known
 
-    if name and not as_json:
-        show(one_part(name))
-        return
-    found = [part for part in every_part() if name in (None, part.name)]
-    show(json.dumps(json_of(found), indent=1) if as_json else as_text(found))
+    if as_json:
+        show_json(known.as_json(known.parts_named(name) if name else known.every_part()))
+    else:
+        show(known.one_part(name) if name else known.as_text(known.every_part()))
 
 
 @main.command()
@@ -54,10 +56,13 @@ def parts(name: str | None, as_json: bool) -> None:
     help="In which the samplers compute.",
 )
 @options(DATA_DIR, DEVICE)
+@QUIET
 @JSON
-def verify(precision: str, data_dir: Path | None, device: str, as_json: bool) -> None:
-    """Check the mathematics on this machine: closed forms, identities and contracts of every
-    registered part of every kind, those of other packages included.
+def verify(precision: str, data_dir: Path | None, device: str, quiet: bool, as_json: bool) -> None:
+    """Check the mathematics on this machine.
+
+    Closed forms, identities and contracts of every registered part of every kind, those of other
+    packages included.
 
     Exit status: 0 all hold; 1 some do not.
 
@@ -69,8 +74,12 @@ def verify(precision: str, data_dir: Path | None, device: str, as_json: bool) ->
     from harness.contracts.verify import verify_here
     from harness.work.options import user_data
 
-    told = verify_here(precision, device, data_dir or user_data())
-    show(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+    with screen(aside=True, quiet=quiet) as shown:
+        told = verify_here(precision, device, data_dir or user_data(), shown.follow)
+    if as_json:
+        show_json(told.as_json())
+    else:
+        show(told.as_text())
     sys.exit(not told.holds)
 
 
@@ -92,7 +101,10 @@ def doctor(as_json: bool, store: Path, **given: Any) -> None:
     from harness.doctor import as_text, examine, is_well
 
     lines = examine(paths("doctor", store, **given))
-    click.echo(json.dumps(json_of(lines), indent=1) if as_json else as_text(lines))
+    if as_json:
+        show_json(json_of(lines))
+    else:
+        show(as_text(lines))
     sys.exit(not is_well(lines))
 
 
@@ -105,9 +117,14 @@ def doctor(as_json: bool, store: Path, **given: Any) -> None:
     "--scaling", is_flag=True, help="Instead: how the driver's cost grows with the number of cells."
 )
 @options(STORE, DATA_DIR, DEVICE)
+@QUIET
 @JSON
-def bench(grid: Path | None, scaling: bool, as_json: bool, store: Path, **given: Any) -> None:
-    """Measure how fast the work is on this machine, next to the bare network: ratios of one run.
+def bench(
+    grid: Path | None, scaling: bool, quiet: bool, as_json: bool, store: Path, **given: Any
+) -> None:
+    """Measure how fast the work is on this machine, next to the bare network.
+
+    All figures are ratios of one run, so that a busy machine slows both sides.
 
     \b
     Example:
@@ -118,22 +135,35 @@ def bench(grid: Path | None, scaling: bool, as_json: bool, store: Path, **given:
     from harness.bench import bench_here
     from harness.bench.scaling import scaling_here
 
-    with screen(as_json) as shown:
+    with screen(as_json, quiet) as shown:
         if scaling:
             told = scaling_here(shown.say)
         else:
             told = bench_here(grid, paths("bench", store, None, None, **given), shown.say)
-    show(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+    if as_json:
+        show_json(told.as_json())
+    else:
+        show(told.as_text())
 
 
 @main.command()
-def schema() -> None:
-    """Print the JSON schema of a grid file, for editors.
+@click.option(
+    "--of", "command", metavar="COMMAND",
+    help="Instead: of what this command prints with --json, or `error`.",
+)  # fmt: skip
+def schema(command: str | None) -> None:
+    """Print the JSON schema of a grid file, for editors, or of what a command prints for programs.
 
     \b
     Example:
         harness schema > grid.schema.json
+        harness schema --of run
     """
+    if command:
+        from harness.work.outputs import schema_of
+
+        show_json(schema_of(command))
+        return
     from harness.plan.grid import Grid
 
     click.echo(json.dumps(Grid.model_json_schema(), indent=1))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,9 +13,12 @@ from harness.cli.arguments import (
     DEVICE,
     JSON,
     ONLY,
+    QUIET,
     STORE,
     options,
+    screen,
     show,
+    show_json,
 )
 from harness.cli.group import main
 
@@ -40,7 +43,10 @@ def status(store: Path, verify: bool, as_json: bool) -> None:
     from harness.status import status_of
 
     told = status_of(store, verify)
-    show(json.dumps(told.as_json(), indent=1) if as_json else told.as_text())
+    if as_json:
+        show_json(told.as_json())
+    else:
+        show(told.as_text())
     sys.exit(bool(told.damaged))
 
 
@@ -50,7 +56,7 @@ def status(store: Path, verify: bool, as_json: bool) -> None:
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="A .png for one sheet, else a folder of PNGs.",
+    help="FILE.png, .jpg or .webp for one sheet, else a folder of PNGs.",
 )
 @click.option(
     "-n",
@@ -64,6 +70,8 @@ def status(store: Path, verify: bool, as_json: bool) -> None:
     "--seed", type=click.IntRange(0, 2**32 - 1), help="Sampling seed.  [default: the cell's]"
 )
 @options(STORE, DATA_DIR, DEVICE)
+@QUIET
+@JSON
 def sample(
     cell: str,
     out: Path,
@@ -72,6 +80,8 @@ def sample(
     store: Path,
     data_dir: Path | None,
     device: str,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Sample images from a trained model, as a finished cell of the store does.
 
@@ -86,8 +96,13 @@ def sample(
     from harness.work.options import Workplace, user_data
 
     at = Workplace(store, data_dir or user_data(), device)
-    written = sample_cell(cell, at, out, images, seed)
-    show(f"{written}")
+    with screen(as_json, quiet) as shown:
+        shown.stage("evaluations", 1)
+        told = sample_cell(cell, at, out, images, seed, partial(shown.update, "sampling"))
+    if as_json:
+        show_json(told.as_json())
+    else:
+        show(told.as_text())
 
 
 @main.command()
@@ -114,4 +129,7 @@ def compare(
     from harness.stored import compare_cells
 
     found = compare_cells(store, first, second, metric, only)
-    show(json.dumps(found.as_json(), indent=1) if as_json else found.as_text())
+    if as_json:
+        show_json(found.as_json())
+    else:
+        show(found.as_text())

@@ -10,10 +10,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.errors import Ended, reason_of
 from harness.lazy import torch
+
+if TYPE_CHECKING:
+    from harness.work.outputs import CheckOutput, NotCheckedOutput
 
 
 class CannotCheck(Exception):
@@ -65,9 +68,9 @@ class Check:
         found = f"{self.expected:.6g}", f"{self.found:.6g}", f"{self.tolerance:.2g}"
         return verdict, part, self.claim, *found, self.precision
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> CheckOutput:
         found = self.found if math.isfinite(self.found) else None
-        return asdict(self) | {"found": found, "holds": self.holds}
+        return cast("CheckOutput", asdict(self) | {"found": found, "holds": self.holds})
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ class NotChecked:
     kind: str
     part: str
     reason: str
+
+    def as_json(self) -> NotCheckedOutput:
+        return {"kind": self.kind, "part": self.part, "reason": self.reason}
 
 
 Claims = Iterator[Check]

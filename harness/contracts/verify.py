@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.contracts import closed_forms
 from harness.contracts.check import Bench, CannotCheck, Check, Claims, NotChecked
@@ -42,6 +42,9 @@ from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
 from harness.registry import Registry
+
+if TYPE_CHECKING:
+    from harness.work.outputs import VerifyOutput
 
 
 @dataclass(frozen=True)
@@ -93,20 +96,33 @@ def of_part(kind: str, name: str, bench: Bench) -> list[Check | NotChecked]:
         return [Check(kind, name, "can be made", 0, math.nan, 0, bench.precision, reason)]
 
 
-def of_kind(kind: str, bench: Bench) -> Iterator[Check | NotChecked]:
-    for name in CONTRACTS[kind].registry:
+Watch = Callable[[str, str, int], None]  # a kind, the part that is next, and of how many
+
+
+def of_kind(
+    kind: str, bench: Bench, watch: Watch = lambda kind, part, parts: None
+) -> Iterator[Check | NotChecked]:
+    """Every claim about every part of a kind, checked."""
+    registry = CONTRACTS[kind].registry
+    for name in registry:
+        watch(kind, name, len(registry.names()))
         yield from of_part(kind, name, bench)
 
 
 def verify(
-    precisions: Iterable[str], device: torch.device, data_dir: Path = Path()
+    precisions: Iterable[str],
+    device: torch.device,
+    data_dir: Path = Path(),
+    watch: Watch = lambda kind, part, parts: None,
 ) -> Iterator[Check | NotChecked]:
-    """Every check, in each of these precisions (`float32`, `float64`) where that matters."""
+    """Every check, in each of these precisions (`float32`, `float64`) where that matters; `watch`
+    is called before each part."""
     kinds = list(CONTRACTS)
     for precision in precisions:
         bench = Bench(getattr(torch, precision), device, data_dir)
         for kind in kinds:
-            yield from of_kind(kind, bench)
+            yield from of_kind(kind, bench, watch)
+        watch("closed form", precision, 1)
         yield from closed_forms.claims(bench)
         kinds = [kind for kind in kinds if not CONTRACTS[kind].precision]
 
@@ -119,6 +135,7 @@ class VerifyReport:
     checks: list[Check]
     not_checked: list[NotChecked]
     seconds: float
+    seconds_by_kind: dict[str, float] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
@@ -135,33 +152,48 @@ class VerifyReport:
         failed = sum(not check.holds for check in self.checks)
         total = f"{len(self.checks)} claims checked on {self.machine} in {self.seconds:.0f} s; "
         total += f"{failed} {'does' if failed == 1 else 'do'} not hold." if failed else "all hold."
+        took = sorted(self.seconds_by_kind.items(), key=lambda item: -item[1])
+        spent = ", ".join(f"{kind} {seconds:.0f}" for kind, seconds in took if seconds >= 1)
         note = "Of what was tried under several schedules, the worst is shown."
-        return "\n".join([*lines, "", *dict.fromkeys(reasons), total, note])
+        taken = [f"Seconds by kind: {spent}."] * bool(spent)
+        return "\n".join([*lines, "", *dict.fromkeys(reasons), note, *taken, total])
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> VerifyOutput:
         return {
             "machine": self.machine,
             "seconds": self.seconds,
+            "seconds_by_kind": self.seconds_by_kind,
             "holds": self.holds,
             "checks": [check.as_json() for check in self.checks],
-            "not_checked": [asdict(each) for each in self.not_checked],
+            "not_checked": [each.as_json() for each in self.not_checked],
         }
 
 
-def verify_here(precision: str, device_name: str, data_dir: Path = Path()) -> VerifyReport:
-    """Every check in `float32`, `float64` or `both`. Raises MachineError where the device is not
-    there or does not compute in that precision."""
+def verify_here(
+    precision: str,
+    device_name: str,
+    data_dir: Path = Path(),
+    watch: Watch = lambda kind, part, parts: None,
+) -> VerifyReport:
+    """Every check in `float32`, `float64` or `both`; `watch` is called before each part. Raises
+    MachineError where the device is not there or does not compute in that precision."""
     device = machine.find_device(device_name)
     precisions = ["float64", "float32"] if precision == "both" else [precision]
     if "float64" in precisions and device.type == "mps":
         raise MachineError(
             f"device '{device_name}' does not compute in float64. Use --precision float32."
         )
-    began = time.monotonic()
-    found = list(verify(precisions, device, data_dir))
+    found, seconds = [], dict[str, float]()
+    began = last = time.monotonic()
+    for each in verify(precisions, device, data_dir, watch):
+        found.append(each)
+        now = time.monotonic()
+        seconds[each.kind] = seconds.get(each.kind, 0.0) + now - last
+        last = now
     return VerifyReport(
         machine.name(device),
         [each for each in found if isinstance(each, Check)],
         [each for each in found if isinstance(each, NotChecked)],
-        time.monotonic() - began,
+        last - began,
+        seconds,
     )

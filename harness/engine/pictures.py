@@ -141,6 +141,13 @@ def png(picture: Image.Image, **texts: str) -> bytes:
     return buffer.getvalue()
 
 
+def encoded(picture: Image.Image, suffix: str) -> bytes:
+    """A picture in the format that a file of this suffix has."""
+    buffer = io.BytesIO()
+    picture.save(buffer, Image.registered_extensions()[suffix.lower()], quality=95)
+    return buffer.getvalue()
+
+
 def webp(picture: Image.Image, text: str, is_lossless: bool) -> bytes:
     """A picture that takes less room than as PNG, with a text in place of XMP."""
     buffer = io.BytesIO()

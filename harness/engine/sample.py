@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from harness.engine.exact import ExactDenoiser
 from harness.engine.memory import in_halves, tried
 from harness.engine.network import Trained, log_snr_range, make_schedule
 from harness.engine.noise import NOISE_BLOCK, FreshNoise, starting_noise
-from harness.engine.pictures import COLUMNS, Film, png, sheet
-from harness.errors import Fault, HarnessError
+from harness.engine.pictures import COLUMNS, Film, encoded, png, sheet
+from harness.errors import BadOption, Fault, HarnessError
 from harness.execute import machine
 from harness.execute.progress import Progress, Report
 from harness.registry.signature import shown
@@ -31,6 +31,7 @@ from harness.work.results import SamplingPath
 
 TIMINGS = 3  # batches timed at least, so that a median means something ...
 PATIENCE_SECONDS = 5.0  # ... unless one batch takes longer than this
+SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class NotFinite(HarnessError):
@@ -207,18 +208,34 @@ def preview(trained: Trained, images: int = 2 * COLUMNS, steps: int = 20) -> np.
 
 
 def draw(
-    cell: Cell, trained: Trained | ExactDenoiser, out: Path, images: int, seed: int | None = None
-) -> Path:
-    """Sample as a cell does, or from the noise of another seed: one sheet where `out` ends in .png,
-    else one PNG an image in the folder `out`. Returns what was written."""
-    wanted = cell if seed is None else replace(cell, sampling_seed=seed)
-    drawn = sample(wanted, trained, lambda progress: None, images).images
-    if out.suffix.lower() == ".png":
-        write_bytes(out, png(sheet(drawn)))
-    else:
-        for number, image in enumerate(drawn):
-            write_bytes(out / f"{number:05d}.png", png(sheet(image[None], columns=1)))
-    return out
+    cell: Cell,
+    trained: Trained | ExactDenoiser,
+    out: Path,
+    images: int,
+    report: Report,
+    asked: Cell | None = None,
+) -> None:
+    """Sample as a cell does, `asked` for under another key where its times are written out in it:
+    one sheet where `out` has a suffix of a picture, else one PNG an image in the folder `out`."""
+    drawn = sample(cell, trained, report, images, asked=asked).images
+    if is_sheet(out):
+        write_bytes(out, encoded(sheet(drawn), out.suffix))
+        return
+    for number, image in enumerate(drawn):
+        write_bytes(out / f"{number:05d}.png", png(sheet(image[None], columns=1)))
+
+
+def is_sheet(out: Path) -> bool:
+    """Whether a path names one sheet of images, and not a folder for them. Raises BadOption for a
+    suffix that names neither."""
+    if out.suffix.lower() in SHEET_SUFFIXES:
+        return True
+    if out.suffix and not out.is_dir():
+        raise BadOption(
+            f"no sheet of images can be written as '{out}'. Use a name that ends in "
+            f"{', '.join(SHEET_SUFFIXES)} for one sheet, or without a dot for a folder of PNGs."
+        )
+    return False
 
 
 def batches_of(images: int, device: torch.device) -> Iterator[range]:

@@ -9,13 +9,40 @@ from typing import IO, Any, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
+from rich.table import Column
 
 from harness.errors import legible
 from harness.execute.progress import Progress
+from harness.lines import fitted, width_of
 
+COUNTS, TIME, NOTE = 11, 5, 12  # columns of a bar: 12000/20000, 12:34 and loss 0.01234
 QUIET_SECONDS = 15.0  # between two plain lines about the same piece of work
+
+
+def columns_of(width: int) -> tuple[ProgressColumn, ...]:
+    """The columns of a bar that is at most so wide: a name that is too long is cut."""
+    bar = max(8, width // 6)
+    left = max(8, width - bar - COUNTS - TIME - NOTE - 4)  # one space between two columns
+
+    def cut(most: int) -> Column:
+        return Column(no_wrap=True, overflow="ellipsis", max_width=most)
+
+    return (
+        TextColumn("{task.description}", table_column=cut(left)),
+        BarColumn(bar),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("[dim]{task.fields[note]}", table_column=cut(max(NOTE, width // 4))),
+    )
 
 
 class Unbroken:
@@ -56,15 +83,9 @@ class Screen:
         self._done: Counter[str] = Counter()  # pieces, by stage
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(compact=True),
-                TextColumn("[dim]{task.fields[note]}"),
-            )
-            self._bars = Bars(*columns, console=self._console, transient=True)
+        width = self._console.width
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._bars = Bars(*columns_of(width), console=self._console, transient=True)
             self._bars.start()
         return self
 
@@ -73,7 +94,10 @@ class Screen:
             self._bars.stop()
 
     def say(self, text: str) -> None:
-        self._console.print(legible(text), highlight=False, markup=False, soft_wrap=True)
+        """A line, which stays."""
+        width = self._console.width if self._console.is_terminal else width_of(self._console.file)
+        shown = fitted(legible(text), width)
+        self._console.print(shown, highlight=False, markup=False, soft_wrap=True)
 
     def begin(self) -> None:
         """A run begins, and counts its pieces from one."""
@@ -89,6 +113,18 @@ class Screen:
                 f"[bold]{name}", total=total, completed=self._done[name], note=""
             )
             self._tasks = {"": bar}
+
+    def follow(self, stage: str, piece: str, total: int) -> None:
+        """The next of `total` small pieces of a stage begins: a bar tells of it, and elsewhere each
+        stage is a line."""
+        if stage != self._stage:
+            self._done.clear()
+            self.stage(stage, total)
+            if not self._bars:
+                self.say(f"{stage}: {total:,}")
+        if self._bars:
+            self._bars.update(self._tasks[""], completed=self._done[stage], note=escape(piece))
+        self._done[stage] += 1
 
     def update(self, piece: str, progress: Progress) -> None:
         """A piece of work got this far."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.diffusion.samplers import evaluations
 from harness.diffusion.times import fitting_of
@@ -14,6 +14,9 @@ from harness.store import Store
 from harness.work.cells import Cell, Part, Training, trained_together, training_of
 from harness.work.results import SamplingPath
 from harness.work.speeds import Speeds, duration
+
+if TYPE_CHECKING:
+    from harness.work.outputs import ForecastOutput
 
 NUMBER = 4  # bytes
 KEPT_WEIGHTS = 2  # times: in the store, and at the checkpoint
@@ -123,7 +126,7 @@ class Forecast:
 
     def as_json(
         self, trainings: Sequence[Training], cells: Sequence[Cell], fits: Sequence[Cell] = ()
-    ) -> Mapping[str, Any]:
+    ) -> ForecastOutput:
         return {
             "training_seconds": self.training_seconds(trainings),
             "sampling_seconds": self.sampling_seconds(cells),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from harness.data.degraded import DEGRADATIONS
 from harness.errors import StoreError
@@ -21,6 +21,9 @@ from harness.work.cells import Cell, Training, distinct_trainings, titles, train
 from harness.work.options import Options
 from harness.work.projection import names_of
 from harness.work.results import SHOWN_FILES, CellResult, Result
+
+if TYPE_CHECKING:
+    from harness.work.outputs import PlannedWork, PlanOutput
 
 LISTED = 60  # lines of cells on the screen; --json has all
 
@@ -157,25 +160,26 @@ class Plan:
             lines.append(f"  ... and {len(everything) - LISTED} more (--json lists all)")
         return "\n".join(lines)
 
-    def as_json(self) -> Mapping[str, Any]:
+    def as_json(self) -> PlanOutput:
         return {
             "name": self.name,
             "trainings": [self._row(training) for training in self.trainings],
-            "cells": [self._row(cell) | {"nfe": nfe_of(cell)} for cell in self.asked],
+            "cells": [{**self._row(cell), "nfe": nfe_of(cell)} for cell in self.asked],
             "forecast": self.forecast.as_json(self.to_train, self.to_sample, self.to_fit)
             if self.forecast
             else None,
             "warnings": list(self.warnings),
         }
 
-    def _row(self, work: Work) -> dict[str, object]:
-        return {
+    def _row(self, work: Work) -> PlannedWork:
+        row = {
             "key": work.key,
             "state": self.state(work),
             **work.params(),
             **work.identity(),
             "forecast_seconds": self.seconds(work),
         }
+        return cast("PlannedWork", row)
 
 
 def pending(

@@ -48,7 +48,7 @@ def test_the_command_prints_a_table_and_the_sum_of_it(only):
     only("target", "metric", "dataset")
     result = run("--precision", "float32")
     assert result.exit_code == 0
-    first, *rows = result.output.splitlines()
+    first, *rows = result.stdout.splitlines()
     assert first.split() == ["part", "claim", "expected", "found", "tolerance", "in"]
     assert all(row.startswith("ok") for row in rows if row.endswith("float32"))
     assert any(row.startswith("ok  metric kid") and row.endswith("float64") for row in rows)
@@ -61,7 +61,7 @@ def test_the_command_prints_one_object_and_fails_where_a_claim_does(offered, onl
     offered("schedule", Loose)
     result = run("--precision", "float64", "--json")
     assert result.exit_code == 1
-    told = json.loads(result.output)
+    told = json.loads(result.stdout)
     assert told["holds"] is False
     failed = {check["part"] for check in told["checks"] if not check["holds"]}
     assert failed == {"wrong", "wrong, zero SNR"}

@@ -98,7 +98,7 @@ def test_timing_and_sampling_again_use_the_times_that_were_recorded(at, fits, tm
     again = scored(CELL, at, retime=True)
     assert again.path == before.path
     assert again.cost.fit_seconds == before.cost.fit_seconds
-    sheet = sample_cell(CELL.key, at, tmp_path / "sheet.png", 20, None)
+    sheet = sample_cell(CELL.key, at, tmp_path / "sheet.png", 20).written
     assert sheet.read_bytes() == before.artifacts.read("samples.png")
     assert not fits
 

@@ -1,0 +1,303 @@
+"""What each command prints with `--json`: `harness schema --of COMMAND`.
+
+One TypedDict for one JSON object, whose docstrings are the descriptions of its schema. What builds
+such an object is annotated with its type, and `tests/test_outputs.py` holds what every command
+prints against it. To give a command `--json`, write its type here and name it in OUTPUTS.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter
+from typing_extensions import TypedDict  # typing's own cannot be read before Python 3.12
+
+from harness.errors import UnknownName, suggestion
+
+CLOSED = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+OPEN = ConfigDict(use_attribute_docstrings=True, extra="allow")
+
+
+class Output(TypedDict):
+    """An object of these fields and no others."""
+
+    __pydantic_config__ = CLOSED  # type: ignore[misc]
+
+
+class OpenOutput(TypedDict):
+    """An object of these fields and perhaps more."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+
+class ErrorOutput(Output):
+    """Of any command that cannot do what was asked, in the place of its own object."""
+
+    error: str
+    """What is wrong, and what to use."""
+    status: int
+    """The exit status: 1; 2 where the command was mistyped; 128 + N after signal N."""
+
+
+class FailedWork(Output):
+    """A training or a cell that failed."""
+
+    key: str
+    what: str
+    """Its title."""
+    reason: str
+
+
+class RunOutput(Output):
+    """How a run ended."""
+
+    cells: int
+    """How many the grid stands for."""
+    finished: int
+    failed: list[FailedWork]
+    retries: int
+    """How often work was tried again after its process was killed."""
+    status: int
+    """The exit status: 0; 1 with failures; 75 out of time; 128 + N after signal N."""
+    report: str | None
+    """The page, where one was written."""
+    answers: list[str]
+    """The lines of its first screen."""
+
+
+class PlannedWork(OpenOutput):
+    """A training or a cell, with its fields in the words of the grid file, as MLflow has them."""
+
+    key: str
+    state: Literal["to do", "in the store", "finished"]
+    forecast_seconds: float | None
+
+
+class PlannedCell(PlannedWork):
+    """A cell, with its fields in the words of the grid file, as MLflow has them."""
+
+    nfe: int
+    """Network evaluations for one image."""
+
+
+class ForecastOutput(OpenOutput):
+    """What pending work will take on this machine."""
+
+    training_seconds: float
+    sampling_seconds: float
+    compile_seconds: float
+    fitting_seconds: float
+    """Of fitting steps to networks."""
+    fitting_evaluations: int
+    network_evaluations: int
+    """Of single images, for samples."""
+    memory_bytes: float
+    disk_bytes: float
+    source: str | None
+    """What the speeds come from."""
+
+
+class PlanOutput(Output):
+    """What a run would do and cost."""
+
+    name: str
+    trainings: list[PlannedWork]
+    cells: list[PlannedCell]
+    forecast: ForecastOutput | None
+    """None where it is not known."""
+    warnings: list[str]
+
+
+class ReportOutput(Output):
+    """The report that was written."""
+
+    report: str
+    """The page, or the handout."""
+
+
+class GridInStore(Output):
+    """How far a grid is."""
+
+    finished: int
+    cells: int
+
+
+class StatusOutput(OpenOutput):
+    """What a store holds."""
+
+    store: str
+    trainings: int
+    cells: int
+    grids: dict[str, GridInStore]
+    """By name."""
+    unfinished: int
+    """Trainings that were stopped and will go on."""
+    sizes: dict[str, int]
+    """Bytes, by part of the store."""
+    aside: list[str]
+    """What was set aside as damaged, by this command or before."""
+    verified: int | None
+    """Files that were read, with --verify."""
+    damaged: list[str]
+    """Those of them that were not what was written."""
+
+
+class SampleOutput(Output):
+    """Images that were sampled."""
+
+    cell: str
+    """The key of the cell whose network and sampler made them."""
+    images: int
+    seed: int
+    """The sampling seed."""
+    written: str
+    """The sheet, or the folder of images."""
+
+
+class CompareOutput(Output):
+    """Two cells, or groups of cells in pairs, against each other in one metric."""
+
+    metric: str
+    first: str
+    second: str
+    pairs: list[list[str]]
+    """Keys: of the first, and of the second."""
+    values: list[float]
+    """The mean of the first, and of the second."""
+    change: float | None
+    """Of the first, relative to the second."""
+    low: float | None
+    """The lower end of its 95 % interval."""
+    high: float | None
+    verdict: Literal["better", "worse", "inconclusive"]
+    reason: str
+    """Why it is inconclusive."""
+    p: float | None
+    adjusted_p: float | None
+    """The same, corrected for all comparisons of the question."""
+    n: int
+    """Training seeds, or trained models."""
+    covers: str
+    """Which sources of variation the interval covers."""
+    paired: bool
+    """Whether image by image."""
+    question: str
+    """Of which grid and question the verdict is; empty where no grid asks this."""
+    left_out: int
+    """Cells without a partner."""
+
+
+class PartOption(OpenOutput):
+    """The JSON schema of an option's values."""
+
+    required: bool
+
+
+class PartOutput(Output):
+    """What is known of one part."""
+
+    kind: str
+    name: str
+    description: str
+    origin: str
+    """The package that offers it, or `built in`."""
+    source: str
+    """Distribution, version and digest, of a part of another package."""
+    formula: str
+    facts: list[str]
+    """What the program goes by, such as its order of convergence."""
+    options: dict[str, PartOption]
+    """By name."""
+    problem: str
+    """Why it cannot be used."""
+    shadows: str
+    """The packages that offer another part of this name, which is not used."""
+
+
+class PartsOutput(Output):
+    """Everything that a grid file can name, and what reports are made of."""
+
+    parts: list[PartOutput]
+
+
+class CheckOutput(Output):
+    """One claim about a part."""
+
+    kind: str
+    part: str
+    claim: str
+    expected: float
+    found: float | None
+    tolerance: float
+    precision: str
+    reason: str
+    """Why nothing was found."""
+    holds: bool
+
+
+class NotCheckedOutput(Output):
+    """A part that was not checked."""
+
+    kind: str
+    part: str
+    reason: str
+
+
+class VerifyOutput(Output):
+    """The mathematics, checked on this machine."""
+
+    machine: str
+    seconds: float
+    seconds_by_kind: dict[str, float]
+    holds: bool
+    """Whether all claims do."""
+    checks: list[CheckOutput]
+    not_checked: list[NotCheckedOutput]
+
+
+class DoctorLine(OpenOutput):
+    """How it stands with one thing that runs need."""
+
+    state: Literal["ok", "missing", "broken"]
+    what: str
+    told: str
+    """What was found; where it is not well, what to do."""
+
+
+class DoctorOutput(Output):
+    """What runs need on this machine."""
+
+    is_well: bool
+    """Whether nothing is broken."""
+    checks: list[DoctorLine]
+
+
+class BenchOutput(Output):
+    """How fast the work is on this machine."""
+
+    machine: dict[str, str | int]
+    """What was measured, and where."""
+    ratios: dict[str, float]
+    absolute: dict[str, float]
+    """Seconds, or images per second, as their names say."""
+
+
+OUTPUTS: dict[str, Any] = {
+    "run": RunOutput, "plan": PlanOutput, "report": ReportOutput, "status": StatusOutput,
+    "sample": SampleOutput, "compare": CompareOutput, "parts": PartsOutput,
+    "verify": VerifyOutput, "doctor": DoctorOutput, "bench": BenchOutput, "error": ErrorOutput,
+}  # fmt: skip
+
+
+def adapter_of(command: str) -> TypeAdapter[Any]:
+    """What reads and checks the output of a command, or of `error`. Raises UnknownName."""
+    if command not in OUTPUTS:
+        raise UnknownName(
+            f"there is no output of '{command}' for programs.{suggestion(command, [*OUTPUTS])}"
+        )
+    return TypeAdapter(OUTPUTS[command])
+
+
+def schema_of(command: str) -> dict[str, Any]:
+    """The JSON schema of what a command prints with `--json`. Raises UnknownName."""
+    return adapter_of(command).json_schema()
