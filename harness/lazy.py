@@ -1,8 +1,8 @@
-"""torch, loaded at first use.
+"""torch and scipy.linalg, loaded at first use.
 
-Loading torch takes seconds. The mathematics needs it only when tensors arrive, so the modules
-that merely define it say `from harness.lazy import torch`: checking a grid file, planning it,
-or finding that there is nothing to do then never waits for torch.
+Loading torch takes seconds, and scipy half of one. The mathematics needs them only when arrays
+arrive, so the modules that merely define it say `from harness.lazy import torch`: checking a grid
+file, planning it, or finding that there is nothing to do then never waits for them.
 """
 
 import importlib
@@ -21,7 +21,8 @@ class LazyModule:
 
 if TYPE_CHECKING:
     import torch
+    from scipy import linalg
 else:
-    torch = LazyModule("torch")
+    torch, linalg = LazyModule("torch"), LazyModule("scipy.linalg")
 
-__all__ = ["torch"]
+__all__ = ["linalg", "torch"]

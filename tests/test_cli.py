@@ -63,6 +63,19 @@ def test_help_waits_for_nothing():
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("arguments", [["none.yaml"], ["small.yaml", "samplers=[dimm]"]], ids=str)
+def test_a_wrong_grid_waits_for_nothing(harness, arguments):
+    script = (
+        "import sys; from harness.cli import main\n"
+        "try: main()\n"
+        "finally: print({'torch', 'scipy', 'mlflow', 'pandas', 'sklearn'} & {*sys.modules})"
+    )
+    command = [sys.executable, "-c", script, "plan", *arguments]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (1, "set()\n")
+    assert told.stderr.startswith("Error: ")
+
+
 @pytest.mark.parametrize("option", ["-h", "--help", "--version"])
 def test_help_and_version_answer(harness, option):
     result = harness(option)

@@ -15,9 +15,9 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from harness.errors import NotDefined
+from harness.lazy import linalg
 from harness.metrics.arrays import Matrix, Vector, checked, remembered
 
 
