@@ -58,7 +58,7 @@ def download(what: str, into: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # no network, half a file, a full disk, a moved server
-        for folder in folders_in(into) - present:
+        for folder in sorted(folders_in(into) - present, reverse=True):  # those within others first
             remove_empty(folder)
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{what} could not be downloaded ({reason}). {remedy}") from error

@@ -8,7 +8,7 @@ import textwrap
 from typing import IO
 
 LEAST = 40  # columns: below that words are broken by the terminal
-COLUMN = re.compile(r"(?<=\S)\s{2,}(?=\S)|^\s+(?=\S)")  # what the next column begins after
+BEFORE_A_COLUMN = re.compile(r"(?<=\S)\s{2,}(?=\S)|^\s+(?=\S)")
 
 
 def width_of(stream: IO[str]) -> int | None:
@@ -31,11 +31,15 @@ def fitted(text: str, width: int | None) -> str:
     return "\n".join(_wrapped(line, width) for line in text.split("\n"))
 
 
+def column_starts(line: str) -> list[int]:
+    """Where the columns of a line begin: after its indentation, and after two spaces or more."""
+    return [found.end() for found in BEFORE_A_COLUMN.finditer(line)]
+
+
 def _wrapped(line: str, width: int) -> str:
     if len(line) <= width or line.lstrip().startswith("harness "):
         return line
-    columns = [found.end() for found in COLUMN.finditer(line)]
-    under = max((start for start in columns if start <= width // 2), default=0)
+    under = max((start for start in column_starts(line) if start <= 3 * width // 5), default=0)
     pieces = textwrap.wrap(
         line, width, subsequent_indent=" " * under, break_long_words=False, break_on_hyphens=False
     )

@@ -15,6 +15,7 @@ from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.diffusion.training_times import TIME_DENSITIES
 from harness.errors import PartFailed, UnknownName, legible, suggestion
+from harness.lines import column_starts
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
@@ -29,7 +30,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     SCHEDULES, SAMPLERS, SPACINGS, TARGETS, WEIGHTINGS, TIME_DENSITIES, LOSSES, CLIPS, MODELS,
     DATASETS, EXTRACTORS, METRICS,
 )  # fmt: skip
-TEXT_WIDTH = 100
+SOURCE_WIDTH = 90  # of a line of a docstring: where a word did not fit any more
 
 
 @dataclass(frozen=True)
@@ -160,18 +161,35 @@ def in_full(registry: Registry[Any], name: str) -> str:
     """One part with its options and their bounds, its formula, its source, and the contract that
     parts of its kind keep."""
     part = info(registry, name)
-    paragraphs = [f"{part.kind} {part.name}", part.description]
+    paragraphs = [f"{registry.noun} {part.name}", part.description]
     paragraphs += [f"It cannot be used: {part.problem}"] * bool(part.problem)
     paragraphs += [f"Formula: {part.formula}"] * bool(part.formula)
     paragraphs += [f"Known of it: {'; '.join(part.facts)}"] * bool(part.facts)
     paragraphs.append(f"From: {part.source or part.origin}")
     paragraphs += [shadowing_of(part.kind, part.shadows)] * bool(part.shadows)
-    lines = [line for text in paragraphs if text for line in textwrap.wrap(text, TEXT_WIDTH)]
+    lines = [text for text in paragraphs if text]
     if part.options:
         lines += ["", "Options:"]
         for option in part.options:
             default = "required" if option.required else f"default {shown(option.default)}"
             lines.append(legible(f"  {option.name}: {option.wanted}; {default}"))
     if registry.contract:
-        lines += ["", f"What a {registry.kind} is:", textwrap.indent(registry.contract, "  ")]
+        article = "an" if registry.noun[0] in "aeiou" else "a"
+        contract = textwrap.indent(joined(registry.contract), "  ")
+        lines += ["", f"What {article} {registry.noun} is:", contract]
+    return "\n".join(lines)
+
+
+def joined(text: str) -> str:
+    """A docstring in whose paragraphs and columns no line is broken: who shows it knows how wide
+    the screen is."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        begin, before = line.lstrip(), lines[-1] if lines else ""
+        starts = {len(before) - len(before.lstrip()), *column_starts(before)}
+        goes_on = len(line) - len(begin) in starts and begin and before.strip()
+        if goes_on and len(before) + len(begin.split()[0]) >= SOURCE_WIDTH:
+            lines[-1] = f"{before} {begin}"
+        else:
+            lines.append(line)
     return "\n".join(lines)

@@ -311,7 +311,9 @@ def _read(kind: type[R], path: Path) -> R | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror})") from None
+        raise StoreError(
+            f"{path} cannot be read ({error.strerror}). Make it readable, or use another --store."
+        ) from None
     result = from_json(kind, text, Folder(path.parent).read, str(path))
     if result.work.key != path.parent.name:
         raise StoreError(
@@ -414,7 +416,8 @@ def not_written(path: Path, number: int) -> StoreError:
     folder = path.resolve().parent
     disk = next((each for each in (folder, *folder.parents) if each.is_mount()), folder)
     if number not in NO_ROOM:
-        return StoreError(f"{path} cannot be written ({os.strerror(number)})")
+        why = os.strerror(number)
+        return StoreError(f"{path} cannot be written ({why}). Use a folder that may be written.")
     what, remedy = NO_ROOM[number]
     return DiskFull(
         f"{what.format(disk=disk)}: {path} cannot be written. {remedy}, then use the same command: "

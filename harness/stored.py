@@ -99,7 +99,7 @@ def refuse_other_code(cell: Cell) -> None:
     for registry, part in parts:
         if (found := registry.source(part.name)) != part.source:
             raise StoreError(
-                f"cell {cell.key} was made with the {registry.kind} '{part.name}' of "
+                f"cell {cell.key} was made with the {registry.noun} '{part.name}' of "
                 f"{part.source or BUILT_IN}, and here is that of {found or BUILT_IN}. Use the one "
                 "it was made with, or run its grid again."
             )

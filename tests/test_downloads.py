@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from harness.downloads import NotHereYet, fetch, no_downloads
+from harness.downloads import NotHereYet, download, fetch, no_downloads
 from harness.errors import DataError
 
 CONTENT = b"weights" * 10_000
@@ -56,6 +56,19 @@ def test_of_a_download_that_fails_nothing_is_left_but_one_error(
     with pytest.raises(DataError, match=rf"The weights could not be .*({reason}).*Use these\.$"):
         fetch("The weights", f"{url}/{path}", file, "Use these.", sha256)
     assert not file.parent.exists()
+
+
+def fail_after_making_folders(into):
+    with download("The flowers", into, "Use these."):
+        for number in range(20):  # else their order is right by chance
+            (into / f"{number}" / "jpg").mkdir(parents=True)
+        raise OSError("no network")
+
+
+def test_a_library_that_makes_folders_before_it_fails_leaves_none(tmp_path):
+    with pytest.raises(DataError, match=r"could not be downloaded \(no network\)\. Use these\.$"):
+        fail_after_making_folders(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
 
 
 def test_where_none_is_wanted_nothing_is_asked_of_the_network(tmp_path):

@@ -47,9 +47,13 @@ class BenchReport:
 
     def as_text(self) -> str:
         where = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        ratios = [f"{r.title:66} {r.value:8.3g}   {r.wanted}" for r in self.ratios.values()]
-        width = max(map(len, self.absolute), default=0)
-        absolute = [f"{name:{width}} {value:12.5g}" for name, value in self.absolute.items()]
+        ratios = [
+            f"{ratio.value:8.3g}  {ratio.title}{f' ({ratio.wanted})' * bool(ratio.wanted)}"
+            for ratio in self.ratios.values()
+        ]
+        absolute = [
+            f"{value:8.4g}  {name.replace('_', ' ')}" for name, value in self.absolute.items()
+        ]
         return "\n".join([where, "", *ratios, "", *absolute])
 
 

@@ -23,6 +23,7 @@ from harness.cli.arguments import (
     show_json,
 )
 from harness.cli.group import main
+from harness.lines import width_of
 
 
 @main.command()
@@ -79,7 +80,7 @@ def verify(precision: str, data_dir: Path | None, device: str, quiet: bool, as_j
     if as_json:
         show_json(told.as_json())
     else:
-        show(told.as_text())
+        show(told.as_text(width_of(sys.stdout)))
     sys.exit(not told.holds)
 
 

@@ -246,7 +246,8 @@ def of_exact_denoisers(bench: Bench) -> Claims:
 
 def of_scale(bench: Bench) -> Claims:
     """What the scale of the data does under the lab's cosine, which ends at a signal rate of .95:
-    brought to unit variance, data are seen at a higher log SNR and keep more contrast."""
+    brought to unit variance, data are seen at a higher log SNR and keep more of their pixel
+    standard deviation."""
     about, cosine = partial(check, bench, "schedule cosine"), SCHEDULES.make("cosine", {})
     claim = f"log SNR of data of std {DEVIATION:g}, less that of unit variance: 2 log std"
     shift = partial(log_snr_moved, bench, cosine, DEVIATION)
@@ -254,8 +255,8 @@ def of_scale(bench: Bench) -> Claims:
     for scale, (variances, shares) in FLOWERS.items():
         kept = (0.9025 * lam / (0.9025 * lam + 0.0975) for lam in variances)
         expected = math.sqrt(math.fsum(share * k for share, k in zip(shares, kept, strict=True)))
-        claim = f"flowers, scale {scale}: contrast kept in the limit"
-        yield about(claim, 0.001, partial(contrast_kept, bench, cosine, scale), expected)
+        claim = f"flowers, scale {scale}: pixel deviation kept in the limit"
+        yield about(claim, 0.001, partial(deviation_kept, bench, cosine, scale), expected)
 
 
 def log_snr_moved(bench: Bench, schedule: Schedule, deviation: float) -> float:
@@ -267,7 +268,7 @@ def log_snr_moved(bench: Bench, schedule: Schedule, deviation: float) -> float:
     return math.log(explained / (1 - explained)) - float(schedule.log_snr(t))
 
 
-def contrast_kept(bench: Bench, schedule: Schedule, scale: str) -> float:
+def deviation_kept(bench: Bench, schedule: Schedule, scale: str) -> float:
     """The pixel standard deviation of Gaussian flowers after 300 steps that begin with what x_1
     is, relative to what it was."""
     variances, shares = (bench.tensor(values).double() for values in FLOWERS[scale])

@@ -42,7 +42,7 @@ def blaming_others(cells: Iterable[Cell], metrics: Iterable[str]) -> Iterator[No
             raise
         raise PartFailed(
             f"a first try of the work fails with {reason_of(error)}. It uses "
-            f"{', '.join(others)}: use built-in parts in the place of these to see which it is."
+            f"{', '.join(others)}. Use built-in parts in the place of these to see which it is."
         ) from error
 
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,12 +142,11 @@ class VerifyReport:
     def holds(self) -> bool:
         return all(check.holds for check in self.checks)
 
-    def as_text(self) -> str:
-        """A table for a person, what fails last, and the sum of it."""
-        heading = ("", "part", "claim", "expected", "found", "tolerance", "in")
-        rows = [heading, *(check.row for check in sorted(self.checks, key=lambda c: not c.holds))]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    def as_text(self, width: int | None = None) -> str:
+        """For a person, what fails last: a table whose rows say everything, or, where the screen is
+        only so wide, the claims below the part that they are about."""
+        in_order = sorted(self.checks, key=lambda check: not check.holds)
+        lines = as_table(in_order) if width is None else below_their_parts(in_order)
         reasons = [f"{each.kind} {each.part}: {each.reason}" for each in self.checks if each.reason]
         reasons += [f"{e.kind} {e.part}: not checked, {e.reason}" for e in self.not_checked]
         failed = sum(not check.holds for check in self.checks)
@@ -167,6 +167,27 @@ class VerifyReport:
             "checks": [check.as_json() for check in self.checks],
             "not_checked": [each.as_json() for each in self.not_checked],
         }
+
+
+def as_table(checks: Iterable[Check]) -> list[str]:
+    heading = ("", "part", "claim", "expected", "found", "tolerance", "in")
+    rows = [heading, *(check.row for check in checks)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def below_their_parts(checks: Iterable[Check]) -> list[str]:
+    lines = ["           found   expected  within   claim"]
+    for (kind, part, precision), some in groupby(
+        checks, key=lambda check: (check.kind, check.part, check.precision)
+    ):
+        lines.append(f"{kind} {part}, {precision}")
+        lines += [
+            f"  {'ok' if one.holds else 'FAILS':5} {one.found:9.4g}  {one.expected:9.4g}  "
+            f"{one.tolerance:<7.2g}  {one.claim}"
+            for one in some
+        ]
+    return lines
 
 
 def verify_here(

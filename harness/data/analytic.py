@@ -60,7 +60,7 @@ def mixture(
     if components > size**2 - 1:
         raise BadOption(
             f"dataset 'mixture': {size}x{size} images hold at most {size**2 - 1} different waves, "
-            f"not {components} components"
+            f"not {components} components. Use fewer, or larger images."
         )
     weights = 1 / np.arange(1, components + 1)
     means = np.stack([wave(size, channels, k) for k in range(1, components + 1)])

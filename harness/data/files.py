@@ -108,7 +108,7 @@ def files(path: Path) -> Iterator[dict[PurePosixPath, Callable[[], bytes]]]:
     except Exception as error:  # a damaged zip is answered with almost any exception
         raise DataError(
             f"{path} is neither a folder nor a zip that can be read ({error}). A download or copy "
-            "of it may have been cut short: get it once more."
+            "of it may have been cut short. Get it once more."
         ) from error
     with archive:
         members = (member for member in archive.infolist() if not member.is_dir())

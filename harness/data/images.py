@@ -55,7 +55,7 @@ class ImageSet:
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
                 raise DataError(
                     f"data set '{self.name}': {part} must be uint8 [images, channels, side, side], "
-                    f"not {images.dtype} of shape {images.shape}"
+                    f"not {images.dtype} of shape {images.shape}. Use square images of bytes."
                 )
             if images.size == 0:
                 raise DataError(
@@ -65,7 +65,8 @@ class ImageSet:
         if self.train.shape[1:] != self.held_out.shape[1:]:
             raise DataError(
                 f"data set '{self.name}': training images are {self.train.shape[1:]} and held-out "
-                f"images {self.held_out.shape[1:]} (channels, height, width): they must be alike"
+                f"images {self.held_out.shape[1:]} (channels, height, width): they must be alike. "
+                "Use images of one size."
             )
 
     def _check_types(self) -> None:

@@ -242,7 +242,9 @@ def _evenly(
 
 def _check_explicit(steps: int, *, times: Numbers = ()) -> Sequence[float]:
     if not all(isinstance(t, int | float) and not isinstance(t, bool) for t in times):
-        raise BadOption(f"spacing 'explicit': times must be numbers, not {list(times)}")
+        raise BadOption(
+            f"spacing 'explicit': times must be numbers, not {list(times)}. Use such as [1.0, 0.5]."
+        )
     falls = all(s < t for t, s in pairwise([*times, 0.0]))  # false for NaN
     if not (times and times[0] <= 1 and falls):
         raise BadOption(

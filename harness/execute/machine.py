@@ -42,7 +42,7 @@ def find_device(wanted: str) -> torch.device:
             torch.empty(1, device=wanted)
             return torch.device(wanted)
     available = "auto, cpu, cuda" if torch.cuda.is_available() else "auto, cpu"
-    raise MachineError(f"device '{wanted}' cannot be used here. Available: {available}.")
+    raise MachineError(f"device '{wanted}' cannot be used here. Use one of {available}.")
 
 
 def gpus() -> list[str]:

@@ -145,5 +145,5 @@ def _value(
 ) -> float:
     value = a_number(metric.function(features, reference, **given))
     if not math.isfinite(value):
-        raise NotDefined(f"{name} of these images is {value}, no number")
+        raise NotDefined(f"{name} of these images is {value}, no number. Use more images.")
     return value

@@ -133,7 +133,9 @@ def fid_left_out(features: Matrix, reference: Matrix, *, groups: int = 50) -> Ve
         raise ValueError(f"images are left out in at least 2 groups, not {groups}")
     groups = min(groups, n)
     if n - -(-n // groups) < 2:  # without the largest group
-        raise NotDefined(f"FID needs 3 images, and 2 beside each group left out, not {n}")
+        raise NotDefined(
+            f"FID needs 3 images, and 2 beside each group left out, not {n}. Use more images."
+        )
     basis = half(reference)
     if n - n // groups < len(basis):
         return _left_out_of_few(features, reference, groups)

@@ -48,7 +48,10 @@ class InceptionFeatures(Pretrained):
         """Raises BadOption for a layer there is not; DataError without weights for it."""
         if layer not in LAST_BLOCK:
             known = ", ".join(map(str, LAST_BLOCK))
-            raise BadOption(f"extractor 'inception': layer must be one of {known}, not {layer}")
+            raise BadOption(
+                f"extractor 'inception': layer must be one of {known}, not {layer}. "
+                "Use one of these."
+            )
         self.label = f"inception-{layer}"
         self._layer = layer
         smaller = [data_dir / name for name in UP_TO_768] if layer <= 768 else []

@@ -87,7 +87,8 @@ def channels_and_size(images: Images) -> tuple[int, int]:
 def refuse_unknown(extractor: str, model: str, known: Collection[str]) -> None:
     if model not in known:
         raise BadOption(
-            f"extractor '{extractor}': model must be one of {', '.join(known)}, not '{model}'"
+            f"extractor '{extractor}': model must be one of {', '.join(known)}, not '{model}'. "
+            "Use one of these."
         )
 
 

@@ -38,12 +38,16 @@ class UNetShape:
         for name, values in (("widths", self.widths), ("attention", self.attention)):
             if any(type(value) is not int or not 0 < value <= LARGEST for value in values):
                 raise BadOption(
-                    f"model: {name} must be whole numbers from 1 to {LARGEST}, not {list(values)}"
+                    f"model: {name} must be whole numbers from 1 to {LARGEST}, not {list(values)}. "
+                    "Use such as [32, 64]."
                 )
         if not self.widths or any(width % 8 for width in self.widths):
-            raise BadOption(f"model: widths must be multiples of 8, not {list(self.widths)}")
+            raise BadOption(
+                f"model: widths must be multiples of 8, not {list(self.widths)}. "
+                "Use such as [32, 64]."
+            )
         if self.blocks < 1:
-            raise BadOption(f"model: blocks must be at least 1, not {self.blocks}")
+            raise BadOption(f"model: blocks must be at least 1, not {self.blocks}. Use 1 or more.")
 
     def check(self, size: int) -> None:
         """Raises BadOption where images of this side cannot be halved once per level."""
@@ -89,7 +93,7 @@ class NoNetwork:
         """Any side will do."""
 
     def build(self, channels: int, size: int) -> UNet:
-        raise BadOption("model 'exact' has no network to train")
+        raise BadOption("model 'exact' has no network to train. Use another model.")
 
 
 @about(

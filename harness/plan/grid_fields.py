@@ -64,7 +64,7 @@ class PartOf(OfRegistry):
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping) or not isinstance(name := value.get("name"), str):
-            kind = self.registry.kind
+            kind = self.registry.noun
             raise ValueError(
                 f"must be the name of a {kind} or {{name: ..., option: ...}}, not {shown(value)}."
                 f"{suggestion('', self.registry.names())}"
@@ -87,7 +87,7 @@ class PartOf(OfRegistry):
         }
         names = [*([self.word] if self.word else []), *(n for n in usable if n not in needy)]
         return {
-            "description": f"A {self.registry.kind}: its name, or {{name: ..., option: ...}}",
+            "description": f"A {self.registry.noun}: its name, or {{name: ..., option: ...}}",
             "anyOf": [
                 {"type": "string", "enum": names},
                 {"oneOf": [part_schema(self.registry, name) for name in usable]},
@@ -124,7 +124,7 @@ class NameOf(OfRegistry):
     def read(self, value: object) -> str:
         if not isinstance(value, str):
             raise ValueError(
-                f"must be the name of a {self.registry.kind}, not {shown(value)}."
+                f"must be the name of a {self.registry.noun}, not {shown(value)}."
                 f"{suggestion('', self.registry.names())}"
             )
         self.registry[value]

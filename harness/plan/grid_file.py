@@ -54,7 +54,10 @@ def read_text(path: Path) -> str:
         if isinstance(error, UnicodeDecodeError):
             raise GridError(f"the grid {path} is not text in UTF-8. Use that encoding.") from None
         told = getattr(error, "strerror", None) or error
-        raise GridError(f"the grid {path} cannot be read: {told}") from None
+        raise GridError(
+            f"the grid {path} cannot be read: {told}. Use the path of a grid file, such as "
+            "runs/digits.yaml."
+        ) from None
 
 
 def fields_of(text: str, path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -75,7 +78,9 @@ def parsed(text: str, where: str) -> Any:
     try:
         return reader.load(text)
     except (MaxDepthExceededError, RecursionError):
-        raise GridError(f"{where} is not a grid: it is nested too deeply") from None
+        raise GridError(
+            f"{where} is not a grid: it is nested too deeply. Use fewer levels."
+        ) from None
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         told = str(error.problem or error.note or error)
@@ -84,10 +89,11 @@ def parsed(text: str, where: str) -> Any:
                 r'.*?duplicate key "(.*?)" with.*', r"the field '\1' is given twice", told
             )
         told = told.splitlines()[0].replace("'<stream end>'", "the end")
-        raise GridError(f"{where}{line}: {told}") from None
+        remedy = "" if "Use " in told else ". Use `field: value` lines, as in runs/digits.yaml"
+        raise GridError(f"{where}{line}: {told}{remedy}") from None
     except Exception as error:  # the parser's own constructors raise what they happen to
         told = (str(error).splitlines() or [type(error).__name__])[0]
-        raise GridError(f"{where} is not YAML: {told}") from None
+        raise GridError(f"{where} is not YAML: {told}. Use quotes around such a text.") from None
 
 
 def apply(fields: dict[str, Any], override: str) -> None:

@@ -78,6 +78,7 @@ class Registry(Generic[P]):
         record: type[P] | None = None,
     ):
         self.kind = kind
+        self.noun = kind.replace("_", " ")  # in messages
         self.given = tuple(given)
         self.contract = contract
         self._record = record
@@ -103,13 +104,13 @@ class Registry(Generic[P]):
         if name in self._builtin:  # a plug-in can add a name, never change a built-in one
             return self._builtin[name]
         if name not in self._offered():
-            raise UnknownName(f"there is no {self.kind} '{name}'.{suggestion(name, self.names())}")
+            raise UnknownName(f"there is no {self.noun} '{name}'.{suggestion(name, self.names())}")
         point = self._point(name)
         loaded = self._loaded(name, point)
         if not (isinstance(loaded, self._record) if self._record else callable(loaded)):
             wanted = f"a {self._record.__name__}" if self._record else "a function or class"
             raise PartFailed(
-                f"{self.kind} '{name}' cannot be used: the entry point {legible(point.value)} of "
+                f"{self.noun} '{name}' cannot be used: the entry point {legible(point.value)} of "
                 f"{_package(point)} is {legible(shown(loaded))}. Use one that is {wanted}."
             )
         part: P = loaded
@@ -172,7 +173,7 @@ class Registry(Generic[P]):
             try:
                 options = options_of(part, self.given)
             except PartFailed as error:
-                raise PartFailed(f"{self.kind} '{name}': {error}") from None
+                raise PartFailed(f"{self.noun} '{name}': {error}") from None
             self._options[name] = part, options
         return options
 
@@ -186,19 +187,21 @@ class Registry(Generic[P]):
         for option in known.values():
             if option.required and option.name not in given:
                 raise BadOption(
-                    f"{self.kind} '{name}' needs the option '{option.name}'. "
+                    f"{self.noun} '{name}' needs the option '{option.name}'. "
                     f"Use {{name: {name}, {option.name}: ...}} with {option.wanted}."
                 )
         checked = {}
         for key, value in given.items():
             if key not in known:
-                hint = suggestion(key, list(known)) if known else " It has none."
-                raise BadOption(f"{self.kind} '{name}' has no option '{key}'.{hint}")
+                hint = (
+                    suggestion(key, list(known)) if known else " It has none. Use its name alone."
+                )
+                raise BadOption(f"{self.noun} '{name}' has no option '{key}'.{hint}")
             try:
                 converted = known[key].convert(value)
             except ValueError:
                 raise BadOption(
-                    f"{self.kind} '{name}': {key} must be {known[key].wanted}, not {shown(value)}"
+                    f"{self.noun} '{name}': {key} must be {known[key].wanted}, not {shown(value)}"
                 ) from None
             if converted != plain(known[key].default):
                 checked[key] = converted
@@ -211,7 +214,7 @@ class Registry(Generic[P]):
         """Call the part with these options: for the kinds whose parts are made and then used."""
         part: Any = self[name]
         what = f"cannot be made with {dict(options)}"
-        with self.blamed(name, what, f"other options, or another {self.kind}"), contained():
+        with self.blamed(name, what, f"other options, or another {self.noun}"), contained():
             return part(*given, **options)
 
     @contextmanager
@@ -227,9 +230,9 @@ class Registry(Generic[P]):
             if is_out_of_memory(error):
                 raise
             told = reason_of(error) if isinstance(error, Fault) else f"{what}: {reason_of(error)}"
-            use = use or f"another {self.kind}, or have that one repaired"
+            use = use or f"another {self.noun}, or have that one repaired"
             raise PartFailed(
-                f"{self.kind} '{name}' ({self.origin(name)}) {told}. Use {use}."
+                f"{self.noun} '{name}' ({self.origin(name)}) {told}. Use {use}."
             ) from error
 
     def _loaded(self, name: str, point: EntryPoint) -> Any:
@@ -244,8 +247,8 @@ class Registry(Generic[P]):
             raise
         except BaseException as error:  # SystemExit, or the panic of an extension module
             raise PartFailed(
-                f"{self.kind} '{name}' cannot be loaded: {what} fails with {reason_of(error)}. Use "
-                f"a {self.kind} of another package, or repair or uninstall that one."
+                f"{self.noun} '{name}' cannot be loaded: {what} fails with {reason_of(error)}. Use "
+                f"a {self.noun} of another package, or repair or uninstall that one."
             ) from error
 
     def _offered(self) -> dict[str, list[EntryPoint]]:
@@ -255,7 +258,7 @@ class Registry(Generic[P]):
         point, *others = self._offered()[name]
         if others:
             raise PartFailed(
-                f"{self.kind} '{name}' is offered by several packages: {self.origin(name)}. "
+                f"{self.noun} '{name}' is offered by several packages: {self.origin(name)}. "
                 "Use one of them, and uninstall the others."
             )
         return point

@@ -225,7 +225,9 @@ def is_database(uri: str, path: Path) -> bool:
     if not path.exists():
         return False
     if not path.is_file():
-        raise TrackingError(f"the tracking store {uri} cannot be used: {path} is not a file")
+        raise TrackingError(
+            f"the tracking store {uri} cannot be used: {path} is not a file. Use another."
+        )
     try:
         with closing(opened_to_read(path)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
@@ -233,7 +235,8 @@ def is_database(uri: str, path: Path) -> bool:
         raise told_of(error, uri) from None
     if tables and "experiments" not in tables:
         raise TrackingError(
-            f"the tracking store {uri} cannot be used: {path} is a database of something else"
+            f"the tracking store {uri} cannot be used: {path} is a database of something else. "
+            "Use another file."
         )
     return bool(tables)
 

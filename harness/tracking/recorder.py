@@ -126,7 +126,11 @@ class Recorder:
             if isinstance(one.outcome, Failure)
         ]
         if not (cells or failures):
-            raise self._away or TrackingError(f"nothing of '{self.name}' is in the store")
+            if self._away:
+                raise TrackerAway(f"{self._away}. Start it, or use another --tracking-uri.")
+            raise TrackingError(
+                f"nothing of '{self.name}' is in the store. Use `harness run` with its grid first."
+            )
         text = (self.store.grid_file(self.name, GRID) or b"").decode(errors="replace")
         needed = {one.cell.training.key for one in cells}
         return Experiment(

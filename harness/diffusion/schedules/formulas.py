@@ -128,7 +128,8 @@ class Sigmoid(Schedule):
         if not 0 < (self.end - self.start) / self.tau <= STEEPEST:
             raise BadOption(
                 "schedule 'sigmoid' needs start < end, and (end - start) / tau of at most "
-                f"{STEEPEST:g}, not start {self.start:g}, end {self.end:g} and tau {self.tau:g}"
+                f"{STEEPEST:g}, not start {self.start:g}, end {self.end:g} and tau {self.tau:g}. "
+                "Use such as start: -3, end: 3, tau: 1."
             )
 
     def log_snr(self, t: torch.Tensor) -> torch.Tensor:
