@@ -41,6 +41,7 @@ from harness.report import page
 from harness.store import Store
 from harness.tracking import Tracker
 from harness.tracking.recorder import Recorder
+from harness.tracking.views import cells_view
 from harness.work.cells import Asked, Cell
 from harness.work.looks import Look
 from harness.work.options import Options, Paths
@@ -111,7 +112,7 @@ class GridRun:
             refuse_broken(plan.cells, grid.metrics)
             with blaming_others(plan.cells, grid.metrics):
                 site = preflight(grid, plan, self.paths, self.cluster)
-            with self.interruption, self.store.locked(), self.recording(asked, summary):
+            with self.interruption, self.store.locked(), self.recording(cells, asked, summary):
                 self.store.keep_grid(grid.name, asked, grid.text)
                 plan = self.pending(cells)  # again, now that nobody else works: it is what is done
                 if plan.is_work:
@@ -162,9 +163,10 @@ class GridRun:
         return forecast(self.grid, plan, site).predicted if plan.is_work else 0.0
 
     @contextmanager
-    def recording(self, asked: Asked, summary: Summary) -> Iterator[None]:
+    def recording(self, cells: list[Cell], asked: Asked, summary: Summary) -> Iterator[None]:
         """The run of the grid, open to be written to, and ended as the work ends."""
-        self.recorder.open(self.grid.text, asked, origin(self.options.command))
+        view = cells_view(cells, self.grid.metrics)
+        self.recorder.open(self.grid.text, asked, origin(self.options.command), view)
         try:
             yield
         except BaseException:

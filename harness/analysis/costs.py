@@ -96,11 +96,6 @@ def _seconds(one: CellResult) -> float:
     return one.cost.seconds
 
 
-def whole_seconds(one: CellResult) -> float:
-    """What a cell took: sampling and features, not the arithmetic of the metrics."""
-    return one.cell.images * (one.cost.seconds + one.cost.feature_seconds_per_image)
-
-
 def training_seconds(study: Study) -> float:
     """What all trainings of a study took, once for those that the same steps made."""
     took = {one.shared_with or one.training.key: one.seconds for one in study.trainings}
@@ -109,7 +104,7 @@ def training_seconds(study: Study) -> float:
 
 def cell_seconds(study: Study) -> float:
     """What all cells of a study took."""
-    return sum(map(whole_seconds, study.cells))
+    return sum(one.seconds for one in study.cells)
 
 
 def budget_of_time(study: Study) -> TimeBudget | None:
@@ -188,7 +183,7 @@ def forecast_and_actual(study: Study) -> dict[str, NDArray[np.float64]]:
     own_last = sorted(study.trainings, key=lambda one: not one.shared_with)
     once = {one.shared_with or one.training.key: one for one in own_last}
     trainings = [(one.training.key, one.seconds) for one in once.values()]
-    cells = [(one.cell.key, whole_seconds(one)) for one in study.cells]
+    cells = [(one.cell.key, one.seconds) for one in study.cells]
     found = {}
     for kind, pieces in (("training", trainings), ("cell", cells)):
         runs = [(study.runs.get(key, Run()), took) for key, took in pieces]

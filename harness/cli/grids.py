@@ -179,20 +179,27 @@ def report(
 
 @main.command()
 @options(STORE, TRACKING)
+@click.option(
+    "--grid", metavar="NAME", default="",
+    help="Whose cells are to be shown.  [default: the grid that ran last]",
+)  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port."
 )
-def ui(store: Path, tracking_uri: str | None, host: str, port: int) -> None:
-    """Show the runs of a store in MLflow's UI, until Ctrl-C.
+@click.option("--open", "browse", is_flag=True, help="Open the page in your browser.")
+def ui(
+    store: Path, tracking_uri: str | None, grid: str, host: str, port: int, browse: bool
+) -> None:
+    """Show a store in MLflow's UI, until Ctrl-C. Prints the address of the cells of a grid, once
+    it can be opened.
 
     \b
     Example:
-        harness ui --port 5001
+        harness ui
+        harness ui --grid digits --port 5001 --open
     """
     from harness.tracking import serve
 
-    def announce() -> None:
-        click.echo(f"MLflow's UI: http://{host}:{port}  (takes about ten seconds; Ctrl-C ends it)")
-
-    sys.exit(serve(tracking_uri or database(store), host, port, announce))
+    uri = tracking_uri or database(store)
+    sys.exit(serve(uri, host, port, grid, show, browse))

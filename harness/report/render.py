@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
+from harness.work.addresses import experiment_page, run_page
 from harness.work.results import Experiment
 
 if TYPE_CHECKING:
@@ -115,14 +115,20 @@ def _context(content: Contents, blocks: str) -> dict[str, object]:
     return {
         "page": content, "experiment": content.experiment, "blocks": blocks,
         "anchors": anchors(questions), "link": _link(content.experiment),
+        "home": _home(content.experiment),
     }  # fmt: skip
 
 
 def _link(experiment: Experiment) -> Callable[[str], str]:
     """What gives the address of a run in the tracker's pages; nothing where they are nowhere."""
-    runs = f"{experiment.ui_url.rstrip('/')}/#/experiments/{quote(experiment.id, safe='')}/runs/"
     is_known = bool(experiment.ui_url and experiment.id)
-    return lambda run_id: runs + quote(run_id, safe="") if is_known and run_id else ""
+    return lambda run: run_page(experiment.ui_url, experiment.id, run) if is_known and run else ""
+
+
+def _home(experiment: Experiment) -> str:
+    """The address of the experiment there."""
+    is_known = experiment.ui_url and experiment.id
+    return experiment_page(experiment.ui_url, experiment.id) if is_known else ""
 
 
 def _environment() -> jinja2.Environment:

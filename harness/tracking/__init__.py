@@ -14,8 +14,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,10 +24,17 @@ from mlflow.entities import Metric, Param, RunTag
 from harness.errors import StoreError, TrackerAway, TrackingError, say_once
 from harness.store import CELLS, GRID, WEIGHTS, is_whole, replacing, write_bytes
 from harness.tracking.bundles import PARENT_FILES, chunks, packed
-from harness.tracking.client import make_database, move_artifacts, path_of, without_password
+from harness.tracking.client import (
+    forget_metrics,
+    make_database,
+    move_artifacts,
+    path_of,
+    without_password,
+)
 from harness.tracking.records import Records
 from harness.tracking.tags import (
     BUNDLES,
+    CURVES,
     DIGEST,
     FORECAST,
     KEY,
@@ -49,6 +56,8 @@ from harness.tracking.tags import (
     is_of_this_version,
 )
 from harness.tracking.ui import serve
+from harness.tracking.views import SHARED, View, curves_view, tag_of
+from harness.work.addresses import CELLS_VIEW, CURVES_VIEW
 from harness.work.cells import Asked, Cell, Training
 from harness.work.projection import facts_of, metrics_of
 from harness.work.results import (
@@ -87,14 +96,22 @@ class Tracker(Records):
         super().__init__(uri, experiment, kept)
         self._artifacts, self._store = artifacts or self._home, store
         self._parent: str | None = None
+        self._asked = Asked({})
         self._begun: dict[str, int] = {}  # when runs began, in milliseconds
 
     @property
     def is_open(self) -> bool:
         return self._parent is not None
 
-    def open(self, grid_text: str, asked: Asked, tags: Mapping[str, str]) -> None:
-        """Begin to write: mark what a dead process left, then find or make the parent run."""
+    def open(
+        self,
+        grid_text: str,
+        asked: Asked,
+        tags: Mapping[str, str],
+        view: View | None = None,
+    ) -> None:
+        """Begin to write: mark what a dead process left, then find or make the parent run. `view`
+        is how MLflow's pages show the cells."""
         make_database(self._uri)
         if self._experiment is None:
             self._experiment = self._new_experiment()
@@ -112,7 +129,9 @@ class Tracker(Records):
         # Told once they are there: what has the same checksum need not be fetched.
         self._tag(parent, {**tags, **{f"{DIGEST}{n}": checksum(c) for n, c in contents.items()}})
         self._runs_read = None
-        self._parent = parent
+        self._parent, self._asked = parent, asked
+        if view:
+            self._share({CELLS_VIEW: ("Cells", view)})
 
     def under_way(self) -> dict[str, str]:
         """The RUNNING runs of this store, by the key of their work; its grid's is not among
@@ -129,21 +148,27 @@ class Tracker(Records):
         """The parent is no longer being written to: FINISHED, FAILED or KILLED."""
         if self._parent:
             self._bundle(self._parent)
+            if status == "FINISHED":
+                self._draw_curves(self._parent)
             self._end(self._parent, status)
             self._parent = None
 
     def started(
-        self, work: Training | Cell, forecast: float | None = None, is_reused: bool = False
+        self,
+        work: Training | Cell,
+        forecast: float | None = None,
+        is_reused: bool = False,
+        seconds: float = 0.0,
     ) -> str:
-        """Make a RUNNING child for this work, which is predicted to take `forecast` seconds;
-        returns its run id."""
+        """Make a RUNNING child for this work, which is predicted to take `forecast` seconds and
+        began so many `seconds` ago; returns its run id."""
         assert self._parent, "open() comes first"
         tags = {KIND: kind_of(work), KEY: work.key, STORE: self._store, PARENT: self._parent}
         if forecast:
             tags[FORECAST] = f"{forecast:.4g}"
         if is_reused:
             tags[REUSED] = "true"
-        run_id = self._create(work.title, tags)
+        run_id = self._create(work.title, tags, seconds)
         if isinstance(work, Training):  # a cell tells its own when it ends, with its numbers
             self._log(run_id, {}, 0, given=work.params())
         self._runs_read = None
@@ -235,9 +260,11 @@ class Tracker(Records):
         self._tag(run_id, {NOTE: description[:5000], REPORT: made_from, **told})
         self._runs_read = None
 
-    def _create(self, name: str, tags: Mapping[str, str]) -> str:
+    def _create(self, name: str, tags: Mapping[str, str], seconds: float = 0.0) -> str:
         assert self._experiment, "open() comes first"
-        run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
+        run = self._client.create_run(
+            self._experiment, int((time.time() - seconds) * 1000), dict(tags), name
+        )
         run_id, self._uris[run_id] = str(run.info.run_id), run.info.artifact_uri or ""
         self._folders[run_id] = path_of(self._uris[run_id])
         self._begun[run_id] = run.info.start_time
@@ -262,7 +289,8 @@ class Tracker(Records):
         if self._folder(parent) is not None:
             return
         runs = {run.data.tags[KEY]: run for run in self._complete() if is_of_this_version(run)}
-        ordered = sorted(runs.items(), key=lambda item: (item[1].info.start_time, item[0]))
+        # In the order of recording, so that what comes later changes the last bundle alone.
+        ordered = sorted(runs.items(), key=lambda item: (item[1].info.end_time, item[0]))
         digests = [(key, run.data.tags.get(RESULT_DIGEST, "")) for key, run in ordered]
         found = self._find_parent()
         tags = found.data.tags if found else {}
@@ -279,6 +307,38 @@ class Tracker(Records):
             if self._write(parent, {name: packed(some)}):
                 return  # refused: each is asked for alone
         self._tag(parent, {BUNDLES: " ".join(wanted)})
+
+    def _draw_curves(self, parent: str) -> None:
+        """Log the means over seeds with the run of the grid, where they have changed, and share
+        the view that shows them. A tracker that refuses loses a picture, no result."""
+        from harness.tracking.curves import curves  # it loads what a report does
+
+        with refused_quietly():
+            points = curves(self.read(self._asked))
+            digest = checksum(repr(points).encode())
+            found = self._find_parent()
+            if not points or (found and found.data.tags.get(CURVES) == digest):
+                return
+            forget_metrics(self._uri, parent, {f"{point.metric}/" for point in points})
+            now = int(time.time() * 1000)
+            metrics = [Metric(one.name, one.value, now, one.evaluations) for one in points]
+            for start in range(0, len(metrics), BATCH):
+                self._client.log_batch(parent, metrics=metrics[start : start + BATCH])
+            named: dict[str, list[str]] = {}
+            for one in points:
+                names = named.setdefault(one.metric, [])
+                names += [one.name] * (one.name not in names)
+            self._share({CURVES_VIEW: ("Means over seeds", curves_view(named))})
+            self._tag(parent, {CURVES: digest})
+
+    def _share(self, views: Mapping[str, tuple[str, View]]) -> None:
+        """Keep views with the experiment, by their keys, each with its title."""
+        with refused_quietly():
+            known = self._client.get_experiment(self._experiment).tags
+            now = int(time.time() * 1000)
+            for key, (title, view) in views.items():
+                for name, value in tag_of(key, title, view, known.get(SHARED + key), now).items():
+                    self._client.set_experiment_tag(self._experiment, name, value)
 
     def _end(self, run_id: str, status: str) -> None:
         # No run ends before it began, though the clock be set back in between.
@@ -350,6 +410,18 @@ class Tracker(Records):
             say_once(f"{why}. {Path(name).name} stays in the store, and is offered again later.")
             return False
         return True
+
+
+@contextmanager
+def refused_quietly() -> Iterator[None]:
+    """What only makes MLflow's pages easier to read may be refused; a tracker that is away is
+    asked again."""
+    try:
+        yield
+    except TrackerAway:
+        raise
+    except TrackingError:
+        pass
 
 
 def contents_of(result: Result) -> dict[str, bytes]:

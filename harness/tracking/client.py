@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -314,6 +314,23 @@ def move_artifacts(uri: str) -> None:
                 "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
                 (now, len(before) + 1, number, len(before) + 1, f"{before}/"),
             )
+
+
+def forget_metrics(uri: str, run_id: str, before: Iterable[str]) -> None:
+    """Delete the metrics of a run whose names begin so. MLflow keeps every value that a metric ever
+    had at a step, and draws them all; only in a database on this machine can they be taken back.
+    Raises TrackingError where it cannot be written."""
+    database = database_of(uri)
+    if database is None:
+        return
+    connected = closing(sqlite3.connect(database, timeout=BUSY_SECONDS))
+    with explained(uri), connected as opened, opened:
+        for table in ("metrics", "latest_metrics"):
+            for start in before:
+                opened.execute(
+                    f"DELETE FROM {table} WHERE run_uuid = ? AND substr(key, 1, ?) = ?",
+                    (run_id, len(start), start),
+                )
 
 
 def without_password(uri: str) -> str:

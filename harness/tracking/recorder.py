@@ -19,6 +19,7 @@ from harness.execute.progress import Progress
 from harness.store import GRID, Store
 from harness.tracking import Tracker, kind_of
 from harness.tracking.records import asked_of
+from harness.tracking.views import View
 from harness.work.cells import Asked, Cell, Training
 from harness.work.results import (
     Artifacts,
@@ -58,7 +59,8 @@ class Recorder:
     name: str  # of the grid
     say: Callable[[str], None]
     owed: dict[str, Owed] = field(default_factory=dict)  # by the key of the work
-    _grid: tuple[str, Asked, Mapping[str, str]] | None = None  # to open the tracker with
+    # To open the tracker with.
+    _grid: tuple[str, Asked, Mapping[str, str], View | None] | None = None
     _runs: dict[str, str] = field(default_factory=dict)  # of work under way, by its key
     _recorded: dict[str, str] = field(default_factory=dict)  # runs of what is complete
     _is_described: bool = False  # whether the run of the grid says what this grid is
@@ -164,9 +166,11 @@ class Recorder:
 
     # What comes of work.
 
-    def open(self, text: str, asked: Asked, tags: Mapping[str, str]) -> None:
+    def open(
+        self, text: str, asked: Asked, tags: Mapping[str, str], view: View | None = None
+    ) -> None:
         """Begin to write, now or once the tracker is there."""
-        self._grid, self._ending, self._is_described = (text, asked, tags), "", False
+        self._grid, self._ending, self._is_described = (text, asked, tags, view), "", False
         self._tried(self._pay)
 
     def close(self, status: str) -> None:
@@ -298,7 +302,7 @@ class Recorder:
             run_id = self._recorded[work.key]
             self.tracker.amended(run_id, outcome, folder)
         else:
-            run_id = self._run_of(work, owed.forecast, owed.is_reused)
+            run_id = self._run_of(work, owed.forecast, owed.is_reused, outcome.seconds)
             if work.key in self._recorded:  # not left to the clock, which may have been set back
                 self.tracker.superseded([work.key], but=run_id)
             self.tracker.completed(run_id, outcome, folder)
@@ -307,10 +311,12 @@ class Recorder:
             self.tracker.retried(run_id, owed.retries)
         self._runs.pop(work.key, None)
 
-    def _run_of(self, work: Work, forecast: float | None, is_reused: bool = False) -> str:
-        """The run of a piece of work under way."""
+    def _run_of(
+        self, work: Work, forecast: float | None, is_reused: bool = False, seconds: float = 0.0
+    ) -> str:
+        """The run of a piece of work under way, which began so many seconds ago."""
         if work.key not in self._runs:
-            self._runs[work.key] = self.tracker.started(work, forecast, is_reused)
+            self._runs[work.key] = self.tracker.started(work, forecast, is_reused, seconds)
         return self._runs[work.key]
 
 

@@ -17,6 +17,7 @@ RESULT_DIGEST = "harness.result"  # sha256 of the result, so that any copy of it
 RETRIES = "harness.retries"  # how often the work began again, for its process was killed
 LACKS = "harness.lacks"  # files of the result that the server refused
 BUNDLES = "harness.bundles"  # names of files of the parent run that hold many results
+CURVES = "harness.curves"  # sha256 of the means that the parent run has as curves
 REPORT = "harness.report"  # what the report with the parent run was made from, in one number
 DIGEST = "harness.sha256."  # of a file of the parent run, before its name
 COMMIT, FORECAST = "harness.commit", f"{RESOLVED}forecast_seconds"

@@ -1,23 +1,60 @@
-"""MLflow's UI on a tracking store."""
+"""MLflow's UI on a tracking store, in this very process."""
 
 from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
+import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
-from harness.errors import HarnessError, TrackingError
-from harness.tracking.client import database_of, is_database, move_artifacts, without_password
+from mlflow.entities import Run as MlflowRun
+
+from harness.errors import HarnessError, TrackingError, suggestion
+from harness.tracking.client import (
+    Client,
+    database_of,
+    home_of,
+    is_database,
+    move_artifacts,
+    without_password,
+)
+from harness.tracking.tags import KIND
+from harness.tracking.views import SHARED
+from harness.work.addresses import CELLS_VIEW, experiment_page
+
+PATIENCE = 3  # seconds that open pages have to end their requests
 
 
-def serve(uri: str, host: str, port: int, announce: Callable[[], None]) -> int:
-    """MLflow's UI on a tracking store, until Ctrl-C; returns its exit status.
+def serve(
+    uri: str, host: str, port: int, grid: str, say: Callable[[str], None], browse: bool = False
+) -> int:
+    """MLflow's UI on a tracking store until Ctrl-C or SIGTERM; returns the exit status. Says the
+    address of the experiment of this grid, or of the one that ran last, once it can be opened;
+    `browse` opens it in the browser. Of a tracking server, which has pages of its own, it says
+    where they are. Raises TrackingError where there is nothing to show."""
+    is_server = uri.startswith(("http://", "https://"))
+    if not is_server:
+        check_database(uri)
+        check_free(host, port)
+    place = page_of(uri, uri if is_server else f"http://{reached_at(host)}:{port}", grid)
 
-    One worker and no job runner: as it comes it is fifteen processes and 1.8 GB for one reader.
-    """
+    def announce() -> None:
+        say(f"Open {place}")
+        if browse:
+            webbrowser.open(place)
+
+    if is_server:
+        announce()
+    else:
+        say("Starting MLflow's UI, which takes about ten seconds. Ctrl-C ends it.")
+        serve_here(uri, host, port, announce)
+    return 0
+
+
+def check_database(uri: str) -> None:
+    """Raises TrackingError where there is no database yet; says MLflow where its files are now."""
     database = database_of(uri)
     if database is not None and not is_database(uri, database):
         raise TrackingError(
@@ -25,6 +62,10 @@ def serve(uri: str, host: str, port: int, announce: Callable[[], None]) -> int:
         )
     with suppress(HarnessError):  # of a read-only store: its pictures may be missing
         move_artifacts(uri)
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises TrackingError where this machine cannot listen there."""
     try:
         [(family, _, _, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         with socket.socket(family) as probe:
@@ -34,16 +75,67 @@ def serve(uri: str, host: str, port: int, announce: Callable[[], None]) -> int:
         raise TrackingError(
             f"cannot listen at {host}:{port} ({error.strerror}). Use another --port."
         ) from None
-    announce()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
-               "--host", host, "--port", str(port), "--workers", "1"]  # fmt: skip
-    quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    # In a session of its own, so that a Ctrl-C ends it through us, without its traceback.
-    server = subprocess.Popen(command, env=quiet, start_new_session=True)
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        server.terminate()
-        server.wait(10)
+
+
+def reached_at(host: str) -> str:
+    """Where a browser on this machine finds what listens there."""
+    if host in ("0.0.0.0", "::", ""):  # everywhere
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def page_of(uri: str, ui_url: str, grid: str) -> str:
+    """The page of the experiment of this grid, or of the one that ran last."""
+    client = Client(uri)
+    experiments = {one.experiment_id: one for one in client.search_experiments()}
+    runs = client.search_runs([*experiments], f"tags.`{KIND}` = 'grid'") if experiments else []
+    by_name = {experiments[run.info.experiment_id].name: run for run in sorted(runs, key=_ended)}
+    if grid and grid not in by_name:
+        raise TrackingError(
+            f"nothing of '{grid}' is recorded in {without_password(uri)}. Use --grid with another "
+            f"name, or `harness run` first.{suggestion(grid, sorted(by_name))}"
+        )
+    if not by_name:
+        return ui_url
+    chosen = by_name[grid] if grid else [*by_name.values()][-1]
+    experiment = experiments[chosen.info.experiment_id]
+    view = CELLS_VIEW if SHARED + CELLS_VIEW in experiment.tags else ""
+    return experiment_page(ui_url, experiment.experiment_id, view)
+
+
+def _ended(run: MlflowRun) -> float:
+    """When a run of a grid ended: what is under way is the latest."""
+    return float(run.info.end_time or "inf")
+
+
+def serve_here(uri: str, host: str, port: int, announce: Callable[[], None]) -> None:
+    """Serve until a signal comes; `announce` is called once pages can be opened.
+
+    MLflow's own command takes three processes and a job runner, and leaves one of them behind when
+    it is ended by SIGTERM; it tells its application what to serve by the same variables.
+    """
+    import uvicorn
+    from mlflow import server as variables
+
+    home = home_of(uri)
+    os.environ |= {
+        variables.BACKEND_STORE_URI_ENV_VAR: uri,
+        variables.REGISTRY_STORE_URI_ENV_VAR: uri,
+        variables.SERVE_ARTIFACTS_ENV_VAR: "true",
+        variables.ARTIFACT_ROOT_ENV_VAR: home.as_uri() if home else "mlflow-artifacts:/",
+        variables.ARTIFACTS_DESTINATION_ENV_VAR: home.as_uri() if home else "./mlartifacts",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+    class Server(uvicorn.Server):
+        async def startup(self, *arguments: Any, **keywords: Any) -> None:
+            await super().startup(*arguments, **keywords)
+            if self.started:
+                announce()
+
+    config = uvicorn.Config(
+        "mlflow.server.fastapi_app:app", host, port, log_level="warning", access_log=False,
+        timeout_graceful_shutdown=PATIENCE,
+    )  # fmt: skip
+    with suppress(KeyboardInterrupt):
+        Server(config).run()

@@ -197,6 +197,11 @@ class CellResult:
     def work(self) -> Cell:
         return self.cell
 
+    @property
+    def seconds(self) -> float:
+        """What it took: sampling and features, not the arithmetic of the metrics."""
+        return self.cell.images * (self.cost.seconds + self.cost.feature_seconds_per_image)
+
     @cached_property
     def influences(self) -> Mapping[str, NDArray[np.float32]]:
         """By metric, how far each image moves its value [N]; by `metric_reference`, how far each

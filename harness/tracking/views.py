@@ -1,0 +1,147 @@
+"""What MLflow's pages show first of an experiment: its cells as a table with charts, and curves.
+
+MLflow keeps a view that people share as a tag of the experiment: JSON with a name, two times and
+the state of the page, compressed. The format is its own and documented nowhere; a browser test
+opens both views.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from harness.analysis.configurations import MetricInfo
+from harness.work.cells import Cell
+
+SHARED = "mlflow.sharedViewState."  # before the key of a view
+COMPRESSED = "deflate;"
+LONGEST_TAG = 5000  # characters that every version of MLflow takes
+
+FACTORS = ("schedule", "sampler", "steps", "seed")  # columns of every grid
+# Of a schedule that differs from cell to cell because that of its training does.
+IMPLIED = {"sample_schedule": "schedule", "sample_schedule_options": "schedule_options"}
+COSTS = ("seconds_per_image", "nfe")
+WIDTHS = {"schedule": 95, "sampler": 85, "steps": 70, "seed": 65}  # pixels
+MOST_LINES = 24  # in a chart
+
+View = dict[str, Any]
+
+
+def cells_view(cells: Iterable[Cell], metrics: Sequence[str]) -> View:
+    """The cells of a grid by the first of its metrics, the best first: what the grid varies, its
+    metrics and costs as columns; quality against cost as charts."""
+    factors = varied([cell.params() for cell in cells])
+    first, numbers = metrics[0], [*metrics, *COSTS]
+    columns = {_column("params", name): WIDTHS.get(name, 110) for name in factors}
+    columns |= {_column("metrics", name): 110 for name in numbers}
+    charts = [
+        _chart("SCATTER", "quality", xaxis=_axis(cost), yaxis=_axis(first))
+        for cost in reversed(COSTS)
+    ]
+    charts.append(
+        _chart("PARALLEL", "quality", selectedParams=factors, selectedMetrics=[first],
+               showAllRuns=False)
+    )  # fmt: skip
+    charts += [_chart("BAR", "metrics", metricKey=name, displayName=name) for name in numbers]
+    return {
+        "searchFilter": "tags.`harness.kind` = 'cell'",
+        "orderByKey": _column("metrics", first),
+        "orderByAsc": MetricInfo.of(first).lower_is_better,
+        "selectedColumns": [*columns],
+        "columnOrder": [*columns],
+        "columnWidths": columns,
+        **_drawn(charts, {"quality": "Quality and cost", "metrics": "Metrics, cell by cell"}),
+    }
+
+
+def curves_view(curves: Mapping[str, Sequence[str]]) -> View:
+    """The means of the run of the grid against network evaluations: a chart for each metric, with
+    a line for each of these names of its curves."""
+    charts = [
+        _chart("LINE", "curves", metricKey=names[0], selectedMetricKeys=names[:MOST_LINES],
+               displayName=f"{metric} by network evaluations", xAxisKey="step",
+               selectedXAxisMetricKey="", xAxisScaleType="log", scaleType="linear",
+               yAxisKey="metric", yAxisExpressions=[], range={}, lineSmoothness=0,
+               displayPoints=True, ignoreOutliers=False, useGlobalXaxisKey=False,
+               useGlobalLineSmoothing=False)
+        for metric, names in curves.items()
+    ]  # fmt: skip
+    return {
+        "searchFilter": "tags.`harness.kind` = 'grid'",
+        "selectedColumns": [],
+        **_drawn(charts, {"curves": "Means over seeds"}),
+    }
+
+
+def varied(params: Sequence[Mapping[str, object]]) -> list[str]:
+    """The names of params that tell cells apart, those of every grid first."""
+    names = dict.fromkeys(chain(FACTORS, *params))
+    return [name for name in names if name in FACTORS or _is_varied(name, params)]
+
+
+def _is_varied(name: str, params: Sequence[Mapping[str, object]]) -> bool:
+    if (other := IMPLIED.get(name)) and all(each.get(name) == each.get(other) for each in params):
+        return False
+    # Most params are missing where they mean nothing; options, where they are the defaults.
+    is_told_by_absence = name.endswith("_options")
+    values = {str(each.get(name)) for each in params if is_told_by_absence or name in each}
+    return len(values) > 1
+
+
+def tag_of(key: str, name: str, view: View, before: str | None, now: int) -> dict[str, str]:
+    """The tag of an experiment that shares this view, with the time in milliseconds; none where
+    the tag as it was `before` says the same, or where it would be too long for MLflow."""
+    text = json.dumps(view, sort_keys=True)
+    known, since = _read(before)
+    if known == text:
+        return {}
+    packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    shared = {"name": name, "createdAt": since or now, "updatedAt": now}
+    value = json.dumps({**shared, "state": f"{COMPRESSED}{packed}"})
+    return {f"{SHARED}{key}": value} if len(value) <= LONGEST_TAG else {}
+
+
+def _read(tag: str | None) -> tuple[str, int]:
+    """The text of a view and when it was made; of anything else, nothing."""
+    try:
+        shared = json.loads(tag or "{}")
+        packed = base64.b64decode(shared["state"].removeprefix(COMPRESSED))
+        return zlib.decompress(packed).decode(), int(shared["createdAt"])
+    except (ValueError, TypeError, KeyError, AttributeError, zlib.error):
+        return "", 0
+
+
+def _column(kind: str, name: str) -> str:
+    return f"{kind}.`{name}`"
+
+
+def _axis(metric: str) -> dict[str, str]:
+    return {"key": metric, "type": "METRIC"}
+
+
+def _chart(kind: str, section: str, **more: Any) -> View:
+    fixed = {"type": kind, "metricSectionId": section, "runsCountToCompare": 100,
+             "deleted": False, "isGenerated": False}  # fmt: skip
+    return {**fixed, **more}
+
+
+def _drawn(charts: Sequence[View], sections: Mapping[str, str]) -> View:
+    """The charts of a view in their sections. All other metrics, which MLflow draws by itself,
+    stay folded."""
+    folded = {"": "Model metrics", "system": "System metrics"}
+    return {
+        "compareRunCharts": [{"uuid": f"chart-{n}", **one} for n, one in enumerate(charts)],
+        "compareRunSections": [
+            {"uuid": uuid, "name": name, "display": uuid in sections, "isReordered": True,
+             "deleted": False, "isGenerated": False}
+            for uuid, name in {**sections, **folded}.items()
+        ],
+        "isAccordionReordered": True,  # or MLflow would sort the sections by name
+        "runsHiddenMode": "SHOW_ALL",
+        "hideEmptyCharts": True,
+        "autoRefreshEnabled": True,
+    }  # fmt: skip
