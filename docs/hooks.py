@@ -1,0 +1,125 @@
+"""What MkDocs does beyond rendering: reports and grids are brought in from where they lie, parts of
+pages are written from the program itself, and links that hold in the repository hold on the site.
+
+A page says where a generated part stands with a comment: `<!-- generated: grid -->`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import method
+import reference
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parent.parent
+PAGES = "docs/pages"
+EXAMPLES = "reports/examples"
+PACKAGE = "docs/example-package"
+GENERATED = re.compile(r"<!-- generated: (\w+)(?: ([^>]+))? -->")
+LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]*)(#[^)\s]*)?(\))")
+FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+WRITERS = {
+    "grid": reference.grid_fields,
+    "commands": reference.commands,
+    "parts": method.parts,
+    "contracts": method.contracts,
+    "file": lambda path: fenced(ROOT / path),
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds what lies elsewhere in the repository: reports with their figures, grids, CONTRIBUTING."""
+    prune(config.nav, files)
+    for path in outside():
+        address = address_of(path.relative_to(ROOT).as_posix())
+        if address not in files.src_uris:
+            files.append(File.generated(config, address, abs_src_path=str(path)))
+    return files
+
+
+def prune(nav, files):  # TODO until all pages are there
+    there = {*files.src_uris, "contributing.md"}
+    for section in nav:
+        for name, pages in section.items():
+            section[name] = [p for p in pages if (p if isinstance(p, str) else next(iter(p.values()))) in there]
+
+
+def outside() -> Iterator[Path]:
+    yield ROOT / "CONTRIBUTING.md"
+    yield from sorted((ROOT / "runs").glob("*.yaml"))
+    yield from sorted(path for path in (ROOT / PACKAGE).glob("*.*") if path.suffix != ".md")
+    for folder in sorted((ROOT / EXAMPLES).iterdir()):
+        page = folder / "report.html"
+        yield page if page.exists() else folder / "report.md"
+        yield from sorted((folder / "figures").iterdir())
+        yield from sorted(folder.glob("results.*"))
+
+
+def address_of(path: str) -> str:
+    """Where a file of the repository is on the site, as MkDocs names sources; empty where it is
+    not there."""
+    if path == "README.md":
+        return "index.md"
+    if path == "CONTRIBUTING.md":
+        return "contributing.md"
+    if path.startswith(f"{PAGES}/"):
+        return path.removeprefix(f"{PAGES}/")
+    if path.startswith(f"{EXAMPLES}/"):
+        whole = path.replace("/report.md", "/report.html")
+        found = whole if (ROOT / whole).exists() else path
+        return found.replace(EXAMPLES, "examples", 1)
+    if path.startswith(f"{PACKAGE}/"):
+        return path.removeprefix("docs/")
+    if re.fullmatch(r"runs/[\w-]+\.yaml", path):
+        return path.replace("runs/", "grids/", 1)
+    return ""
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    source = in_repository(page.file)
+    written = GENERATED.sub(lambda found: generated(found, source), markdown)
+    pieces = FENCED.split(written)  # code at the odd places: what is between is text
+    pieces[::2] = [LINK.sub(lambda found: moved(found, source), text) for text in pieces[::2]]
+    return "".join(pieces)
+
+
+def in_repository(file: File) -> str:
+    """The path of a page's source, from the root."""
+    path = Path(str(file.abs_src_path))
+    return path.relative_to(ROOT).as_posix()
+
+
+def generated(found: re.Match[str], source: str) -> str:
+    name, of = found.groups()
+    if name not in WRITERS:
+        known = ", ".join(WRITERS)
+        raise PluginError(f"{source}: nothing writes '{name}'. Use one of {known}.")
+    return WRITERS[name](*(of or "").split())
+
+
+def fenced(path: Path) -> str:
+    """A file as a block of code."""
+    language = {".py": "python"}.get(path.suffix, path.suffix.removeprefix("."))
+    return f"```{language}\n{path.read_text().strip()}\n```"
+
+
+def moved(found: re.Match[str], source: str) -> str:
+    """A link between files of the repository as one between files of the site."""
+    opening, target, anchor, closing = found.groups()
+    if not target or re.match(r"\w+:", target):
+        return found.group()
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+    if source.startswith(EXAMPLES) and not (ROOT / path).exists():
+        return opening[1:-2]  # a table that was not kept of this report
+    address = address_of(path)
+    if not address:
+        raise PluginError(f"{source}: {target} is not on the site. Use its name, without a link.")
+    here = posixpath.dirname(address_of(source))
+    return f"{opening}{posixpath.relpath(address, here or '.')}{anchor or ''}{closing}"
