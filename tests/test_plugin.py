@@ -2,10 +2,12 @@
 record and one line each, and no code here changes."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
-import tomllib
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from click.testing import CliRunner
@@ -17,37 +19,30 @@ from harness.contracts.verify import CONTRACTS, of_part
 from harness.lazy import torch
 from harness.work.cells import Part
 
-PACKAGE = Path(__file__).parent / "plugin"
+PACKAGE = Path(__file__).parent.parent / "docs" / "example-package"
 ADDED = [("schedule", "straight"), ("sampler", "straight_euler"), ("metric", "mean_shift")]
-GRID = """
-name: plugin
-data: {name: gaussian, size: 4, images: 200}
-schedules: [linear, straight]
-samplers: [ddim, straight_euler]
-steps: [3, 6]
-images: 60
-extractor: pixels
-metrics: [kid, mean_shift]
-"""
+GRID = (PACKAGE / "straight.yaml").read_text()
+BUILD = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The package, built as an installer does from a copy of its folder."""
+    pytest.importorskip("setuptools")
+    copy, out = tmp_path_factory.mktemp("copy") / "package", tmp_path_factory.mktemp("wheel")
+    shutil.copytree(PACKAGE, copy)
+    subprocess.run([sys.executable, "-c", BUILD, out], cwd=copy, check=True, capture_output=True)
+    return next(out.glob("*.whl"))
 
 
 @pytest.fixture
-def installed(tmp_path, monkeypatch):
-    """Makes the package importable as an installer would: the module, and what it says of itself
-    beside it."""
+def installed(wheel, tmp_path, monkeypatch):
+    """Installs the package into a folder of this test."""
     site = tmp_path / "site"
-    info = site / "straight_paths-1.2.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(PACKAGE / "straight_paths.py", site)
-    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
-    told = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    (info / "METADATA").write_text(told)
-    lines = []
-    for group, points in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items()), ""]
-    (info / "entry_points.txt").write_text("\n".join(lines))
+    with ZipFile(wheel) as archive:
+        archive.extractall(site)
     monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     yield site
     sys.modules.pop("straight_paths", None)
 
@@ -82,7 +77,7 @@ def test_parts_lists_what_it_adds_and_where_from(installed):
 
 
 def test_a_grid_of_its_parts_runs_and_its_report_shows_them(installed, store_folder, tmp_path):
-    grid, reports = tmp_path / "plugin.yaml", tmp_path / "reports"
+    grid, reports = tmp_path / "straight.yaml", tmp_path / "reports"
     grid.write_text(GRID)
     places = ["--store", store_folder, "--report-dir", reports]
     harness("run", grid, *places)
@@ -101,7 +96,7 @@ def test_a_grid_of_its_parts_runs_and_its_report_shows_them(installed, store_fol
 def test_a_sampler_of_nonsense_is_refused_before_the_work(installed, store_folder, tmp_path):
     module = installed / "straight_paths.py"
     module.write_text(module.read_text().replace("z + (v - u)", "z - (v - u)"))
-    grid = tmp_path / "plugin.yaml"
+    grid = tmp_path / "straight.yaml"
     grid.write_text(GRID)
     places = ["--store", str(store_folder), "--report-dir", str(tmp_path / "reports")]
     result = CliRunner().invoke(main, ["run", str(grid), *places])
@@ -113,7 +108,7 @@ def test_a_sampler_of_nonsense_is_refused_before_the_work(installed, store_folde
 def test_a_part_that_changed_is_other_work(installed, store_folder, tmp_path):
     from harness.plan.grid import expand, load_grid
 
-    grid = tmp_path / "plugin.yaml"
+    grid = tmp_path / "straight.yaml"
     grid.write_text(GRID)
 
     def keys():
