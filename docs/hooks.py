@@ -19,9 +19,13 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-PAGES = "docs/pages"
-EXAMPLES = "reports/examples"
-PACKAGE = "docs/example-package"
+FILES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
+FOLDERS = {
+    "docs/pages/": "",
+    "docs/example-package/": "example-package/",
+    "reports/examples/": "examples/",
+    "runs/": "grids/",
+}
 GENERATED = re.compile(r"<!-- generated: (\w+)(?: ([^>]+))? -->")
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]*)(#[^)\s]*)?(\))")
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
@@ -35,7 +39,7 @@ WRITERS = {
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds what lies elsewhere in the repository: reports with their figures, grids, CONTRIBUTING."""
+    """Adds what lies elsewhere in the repository: reports, grids, the example package."""
     prune(config.nav, files)
     for path in outside():
         address = address_of(path.relative_to(ROOT).as_posix())
@@ -48,14 +52,18 @@ def prune(nav, files):  # TODO until all pages are there
     there = {*files.src_uris, "contributing.md"}
     for section in nav:
         for name, pages in section.items():
-            section[name] = [p for p in pages if (p if isinstance(p, str) else next(iter(p.values()))) in there]
+            section[name] = [
+                p for p in pages if (p if isinstance(p, str) else next(iter(p.values()))) in there
+            ]
 
 
 def outside() -> Iterator[Path]:
     yield ROOT / "CONTRIBUTING.md"
     yield from sorted((ROOT / "runs").glob("*.yaml"))
-    yield from sorted(path for path in (ROOT / PACKAGE).glob("*.*") if path.suffix != ".md")
-    for folder in sorted((ROOT / EXAMPLES).iterdir()):
+    yield from sorted(
+        path for path in (ROOT / "docs/example-package").glob("*.*") if path.suffix != ".md"
+    )
+    for folder in sorted((ROOT / "reports/examples").iterdir()):
         page = folder / "report.html"
         yield page if page.exists() else folder / "report.md"
         yield from sorted((folder / "figures").iterdir())
@@ -64,36 +72,23 @@ def outside() -> Iterator[Path]:
 
 def address_of(path: str) -> str:
     """Where a file of the repository is on the site, as MkDocs names sources; empty where it is
-    not there."""
-    if path == "README.md":
-        return "index.md"
-    if path == "CONTRIBUTING.md":
-        return "contributing.md"
-    if path.startswith(f"{PAGES}/"):
-        return path.removeprefix(f"{PAGES}/")
-    if path.startswith(f"{EXAMPLES}/"):
-        whole = path.replace("/report.md", "/report.html")
-        found = whole if (ROOT / whole).exists() else path
-        return found.replace(EXAMPLES, "examples", 1)
-    if path.startswith(f"{PACKAGE}/"):
-        return path.removeprefix("docs/")
-    if re.fullmatch(r"runs/[\w-]+\.yaml", path):
-        return path.replace("runs/", "grids/", 1)
+    not there. A report that is one page is taken as that."""
+    if path.endswith("/report.md") and (ROOT / path).with_suffix(".html").exists():
+        path = path.replace("report.md", "report.html")
+    if path in FILES:
+        return FILES[path]
+    for folder, place in FOLDERS.items():
+        if path.startswith(folder):
+            return place + path.removeprefix(folder)
     return ""
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    source = in_repository(page.file)
+    source = Path(str(page.file.abs_src_path)).relative_to(ROOT).as_posix()
     written = GENERATED.sub(lambda found: generated(found, source), markdown)
     pieces = FENCED.split(written)  # code at the odd places: what is between is text
     pieces[::2] = [LINK.sub(lambda found: moved(found, source), text) for text in pieces[::2]]
     return "".join(pieces)
-
-
-def in_repository(file: File) -> str:
-    """The path of a page's source, from the root."""
-    path = Path(str(file.abs_src_path))
-    return path.relative_to(ROOT).as_posix()
 
 
 def generated(found: re.Match[str], source: str) -> str:
@@ -116,7 +111,7 @@ def moved(found: re.Match[str], source: str) -> str:
     if not target or re.match(r"\w+:", target):
         return found.group()
     path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
-    if source.startswith(EXAMPLES) and not (ROOT / path).exists():
+    if source.startswith("reports/") and not (ROOT / path).exists():
         return opening[1:-2]  # a table that was not kept of this report
     address = address_of(path)
     if not address:

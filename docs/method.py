@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from html import escape
 
 from harness.parts import PartInfo, info, registries
-from harness.registry import Registry, plural
+from harness.registry import Registry
 
 # A letter and what stands below it: x_s, σ_t², c_skip, ε̂_n₋₁.
 INDEXED = re.compile(r"(?<![A-Za-z_])([A-Za-zα-ωΑ-Ω]\u0302?)_([A-Za-z]+[₋₁]*)")

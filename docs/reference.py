@@ -15,6 +15,11 @@ from harness.parts import REGISTRIES
 from harness.plan.grid import Grid
 from harness.registry import plural
 
+try:
+    from harness.work.outputs import OUTPUTS, schema_of
+except ModuleNotFoundError:
+    OUTPUTS = {}
+
 Schema = Mapping[str, Any]
 WITHIN = {"training": "TrainingFields", "include": "Axes"}  # fields that hold fields
 NAMES = {tuple(registry.names()): registry.kind for registry in REGISTRIES}
@@ -136,13 +141,66 @@ def command(name: str, found: click.Command, above: click.Context) -> Iterator[s
     text, _, examples = (found.help or "").replace("\b", "").partition("Example:")
     usage = " ".join([context.command_path, *found.collect_usage_pieces(context)])
     yield from (f"## harness {name}", "", f"`{usage}`", "", prose(text), "")
-    yield from ("```sh", *(line.strip() for line in examples.splitlines() if line.strip()), "```", "")
+    yield from (
+        "```sh",
+        *(line.strip() for line in examples.splitlines() if line.strip()),
+        "```",
+        "",
+    )
     options = [each for each in found.get_params(context) if isinstance(each, click.Option)]
     yield from ("| option | what it does |", "|---|---|")
     for option in options:
         names, _ = option.get_help_record(context) or ("", "")
         yield f"| {in_code(names)} | {cell(what_it_does(option, context))} |"
-    yield ""
+    yield from ("", *as_json(name))
+
+
+def as_json(command: str) -> Iterator[str]:
+    """What a command prints for programs, as a table that opens."""
+    if command in OUTPUTS:
+        yield from (f'??? note "What `harness {command} --json` prints"', "")
+        yield from (f"    {line}" for line in json_table(schema_of(command)))
+        yield ""
+
+
+def json_table(schema: Schema) -> Iterator[str]:
+    yield from ("| field | type | what it is |", "|---|---|---|")
+    for path, kind, what in json_fields(schema, schema):
+        yield f"| `{path}` | {kind} | {cell(what)} |"
+
+
+def json_fields(schema: Schema, whole: Schema, above: str = "") -> Iterator[tuple[str, str, str]]:
+    """Path, type and description of each field of an object, those of objects in it included."""
+    for name, field in schema.get("properties", {}).items():
+        path = f"{above}{name}"
+        yield path, kind_of(field, whole), field.get("description", "")
+        for within, mark in held(field, whole):
+            yield from json_fields(within, whole, f"{path}{mark}.")
+
+
+def held(field: Schema, whole: Schema) -> Iterator[tuple[Schema, str]]:
+    """The objects that a field holds, and how a path says so."""
+    if "$ref" in field:
+        yield whole["$defs"][field["$ref"].rpartition("/")[2]], ""
+    for each in field.get("anyOf", ()):
+        yield from held(each, whole)
+    for key, mark in (("items", "[]"), ("additionalProperties", "[name]")):
+        if isinstance(within := field.get(key), dict):
+            yield from ((found, mark + more) for found, more in held(within, whole))
+
+
+def kind_of(field: Schema, whole: Schema) -> str:
+    """The type of a JSON value in words."""
+    if "$ref" in field:
+        return kind_of(whole["$defs"][field["$ref"].rpartition("/")[2]], whole)
+    if "anyOf" in field:
+        return " or ".join(dict.fromkeys(kind_of(each, whole) for each in field["anyOf"]))
+    if "enum" in field or "const" in field:
+        return ", ".join(f"`{each}`" for each in field.get("enum", [field.get("const")]))
+    if field.get("type") == "array":
+        return f"list of {kind_of(field.get('items', {}), whole)}"
+    words = {"string": "text", "integer": "whole number", "boolean": "true or false"}
+    return words.get(field.get("type", "value"), field.get("type", "value"))
 
 
 def in_code(text: str) -> str:

@@ -26,8 +26,9 @@ TEXTS = [ROOT / name for name in OTHERS] + PAGES
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-EXAMPLE = {"name": "example", "data": "digits", "schedules": ["linear"], "samplers": ["ddim", "ddpm"],
-           "steps": [5], "extractor": "digits"}  # fmt: skip
+CITED = re.compile(r"([A-Z][^\W\d_]+)(?: et al\.| & [A-Z]\w+)? (\d{4})")
+EXAMPLE = {"name": "example", "data": "digits", "schedules": ["linear"],
+           "samplers": ["ddim", "ddpm"], "steps": [5], "extractor": "digits"}  # fmt: skip
 # Quick, whatever a page asks for; seeds stay, so that there are verdicts.
 IN_SMALL = {"model": {"name": "tiny", "widths": [8], "attention": []}, "images": 40, "include": [],
             "training": {"steps": 8, "batch_size": 16, "precision": "float32"}}  # fmt: skip
@@ -143,12 +144,9 @@ def test_the_house_has_the_rooms_of_the_map():
     inside = house.partition("harness/\n")[2].partition("\nruns/")[0]
     rooms = re.findall(r"(?:^|;)  ?([a-z]+(?:/|\.py)) ", inside, re.MULTILINE)
     package = ROOT / "harness"
-    assert {*rooms} == {
-        f"{path.name}/" if path.is_dir() else path.name
-        for path in package.iterdir()
-        if path.is_dir() or path.suffix == ".py"
-        if not path.name.startswith("__")
-    }
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert {room for room in rooms if room.endswith("/")} == folders
+    assert [room for room in rooms if not (package / room).exists()] == []
 
 
 def test_kinds_of_parts_are_where_the_table_says():
@@ -190,9 +188,7 @@ def test_every_paper_that_a_part_names_is_listed():
     cited = {
         found
         for part in every_part() if part.origin == "built in"
-        for found in re.findall(
-            r"([A-Z][^\W\d_]+)(?: et al\.| & [A-Z]\w+)? (\d{4})", f"{part.description} {part.formula}"
-        )
+        for found in CITED.findall(f"{part.description} {part.formula}")
     }  # fmt: skip
     assert cited - listed == set()
 

@@ -334,12 +334,16 @@ class GridFields(Strict):
     )
     training: TrainingFields = Field(default_factory=lambda: TrainingFields.model_validate({}))
     schedules: Some[SchedulePart] = Field(
-        description="Noise schedules to train under", examples=[["linear", "cosine"]]
+        description="Noise schedules to train under; cosine is that of the Keras DDIM example, "
+        "cosine_discrete the paper's",
+        examples=[["linear", "cosine"]],
     )
     sample_schedules: Some[SampleSchedule] = Field(
         ["same"], description="Schedules to sample under; `same` is the one trained under"
     )
-    samplers: Some[SamplerPart] = Field(description="Samplers", examples=[["ddim", "ddpm"]])
+    samplers: Some[SamplerPart] = Field(
+        description="How images are made of noise", examples=[["ddim", "ddpm"]]
+    )
     spacing: Some[SpacingPart] = Field(
         ["trailing"],
         validate_default=True,
@@ -351,7 +355,11 @@ class GridFields(Strict):
         description="What `steps` counts: nfe makes it network evaluations, so that each sampler "
         "takes as many steps as it can afford",
     )
-    seeds: Some[Seed] = Field([0], description="Training seeds: one network each")
+    seeds: Some[Seed] = Field(
+        [0],
+        description="Training seeds: one network each; one gives no verdict on what is trained, "
+        "three see a clear difference",
+    )
     sampling_seeds: Some[Seed] = Field([0], description="Seeds of the sampling noise")
     images: int = Field(1_000, ge=2, le=1_000_000, description="Images sampled in each cell")
     clip: OneOrMore[Clip] = Field(
@@ -361,7 +369,8 @@ class GridFields(Strict):
         "scales it back; several multiply",
     )
     extractor: Annotated[Part, PartOf(EXTRACTORS)] = Field(
-        description="The network whose features are compared", examples=["inception", "pixels"]
+        description="The network whose features are compared; pixels are the images themselves",
+        examples=["inception", "pixels"],
     )
     reference: Literal[tuple(REFERENCES)] = Field(  # type: ignore[valid-type]
         "train", description="Which real images are compared with"
