@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import method
@@ -22,14 +22,15 @@ ROOT = Path(__file__).parent.parent
 FILES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
 FOLDERS = {
     "docs/pages/": "",
-    "docs/example-package/": "example-package/",
+    "docs/": "",
     "reports/examples/": "examples/",
     "runs/": "grids/",
 }
+TAKEN_ALONG = (".py", ".toml", ".yaml", ".ipynb")  # of the folders beside the pages
 GENERATED = re.compile(r"<!-- generated: (\w+)(?: ([^>]+))? -->")
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]*)(#[^)\s]*)?(\))")
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
-WRITERS = {
+WRITERS: dict[str, Callable[..., str]] = {
     "grid": reference.grid_fields,
     "commands": reference.commands,
     "parts": method.parts,

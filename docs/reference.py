@@ -200,7 +200,8 @@ def kind_of(field: Schema, whole: Schema) -> str:
     if field.get("type") == "array":
         return f"list of {kind_of(field.get('items', {}), whole)}"
     words = {"string": "text", "integer": "whole number", "boolean": "true or false"}
-    return words.get(field.get("type", "value"), field.get("type", "value"))
+    kind = str(field.get("type", "value"))
+    return words.get(kind, kind)
 
 
 def in_code(text: str) -> str:

@@ -33,6 +33,9 @@ EXAMPLE = {"name": "example", "data": "digits", "schedules": ["linear"],
 IN_SMALL = {"model": {"name": "tiny", "widths": [8], "attention": []}, "images": 40, "include": [],
             "training": {"steps": 8, "batch_size": 16, "precision": "float32"}}  # fmt: skip
 
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "reports" / "examples").exists(), reason="the pages are read in a checkout"
+)
 every_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
