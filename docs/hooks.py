@@ -41,21 +41,11 @@ WRITERS: dict[str, Callable[..., str]] = {
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds what lies elsewhere in the repository: reports, grids, the example package."""
-    prune(config.nav, files)
     for path in outside():
         address = address_of(path.relative_to(ROOT).as_posix())
         if address not in files.src_uris:
             files.append(File.generated(config, address, abs_src_path=str(path)))
     return files
-
-
-def prune(nav, files):  # TODO until all pages are there
-    there = {*files.src_uris, "contributing.md"}
-    for section in nav:
-        for name, pages in section.items():
-            section[name] = [
-                p for p in pages if (p if isinstance(p, str) else next(iter(p.values()))) in there
-            ]
 
 
 def outside() -> Iterator[Path]:
