@@ -7,6 +7,7 @@ can be trained on it too; the model `exact` needs none and asks the distribution
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -110,7 +111,10 @@ def finite(
 
     _check_finite(of=of)
     whole = load(of, data_dir, {})
-    return ImageSet("finite", whole.train[: images or None], whole.held_out, notes=whole.notes)
+    train, labels = whole.train[: images or None], whole.labels
+    if labels is not None:
+        labels = replace(labels, train=labels.train[: images or None])
+    return ImageSet("finite", train, whole.held_out, notes=whole.notes, labels=labels)
 
 
 def drawn(name: str, distribution: Distribution, images: int) -> ImageSet:

@@ -13,9 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.files import read_images
+from harness.data.files import read_folder
 from harness.data.images import MIRRORED, Images, ImageSet, data_set
+from harness.data.labels import Labels
+from harness.data.prepare import Preparation
 from harness.downloads import download
+
+Both = tuple[Images, Images, Labels | None]  # the training and the test images, and their classes
 
 
 def classic_files(name: str, folder: str) -> Callable[..., list[Path]]:
@@ -33,34 +37,33 @@ def classic_files(name: str, folder: str) -> Callable[..., list[Path]]:
 @data_set(sources=classic_files("cifar10", "cifar-10-batches-py"))
 def cifar10(data_dir: Path) -> ImageSet:
     """CIFAR-10 (Krizhevsky 2009): 60,000 photographs, 32x32 colour, 10,000 held out."""
-    train, test = both_parts(data_dir, "cifar10", "CIFAR10", side=32, grey=False)
-    return ImageSet("cifar10", train, test, flip="cifar10" in MIRRORED)
+    train, test, labels = both_parts(data_dir, "cifar10", "CIFAR10", side=32, grey=False)
+    return ImageSet("cifar10", train, test, flip="cifar10" in MIRRORED, labels=labels)
 
 
 @data_set(sources=classic_files("mnist", "MNIST/raw"))
 def mnist(data_dir: Path) -> ImageSet:
     """MNIST (LeCun et al. 1998): 70,000 handwritten digits, 32x32 grey, 10,000 held out."""
-    train, test = both_parts(data_dir, "mnist", "MNIST", side=28, grey=True)
-    return ImageSet("mnist", padded(train), padded(test))
+    train, test, labels = both_parts(data_dir, "mnist", "MNIST", side=28, grey=True)
+    return ImageSet("mnist", padded(train), padded(test), labels=labels)
 
 
 @data_set(sources=classic_files("fashion_mnist", "FashionMNIST/raw"))
 def fashion_mnist(data_dir: Path) -> ImageSet:
     """Fashion-MNIST (Xiao et al. 2017): 70,000 pieces of clothing, 32x32 grey, 10,000 held out."""
-    train, test = both_parts(data_dir, "fashion_mnist", "FashionMNIST", side=28, grey=True)
-    return ImageSet("fashion_mnist", padded(train), padded(test))
+    train, test, labels = both_parts(data_dir, "fashion_mnist", "FashionMNIST", side=28, grey=True)
+    return ImageSet("fashion_mnist", padded(train), padded(test), labels=labels)
 
 
-def both_parts(
-    data_dir: Path, name: str, torchvision_name: str, side: int, grey: bool
-) -> tuple[Images, Images]:
+def both_parts(data_dir: Path, name: str, torchvision_name: str, side: int, grey: bool) -> Both:
     """The training and the test images, [N, C, side, side]. Raises DataError."""
     archive = data_dir / f"{name}.zip"
     if archive.exists():
-        train, test = (
-            read_images(archive, side, grey=grey, part=part) for part in ("train", "test")
-        )
-        return train, test
+        how = Preparation(side, grey)
+        train, test = (read_folder(archive, how, part=part) for part in ("train", "test"))
+        is_labelled = train.classes is not None and test.classes is not None
+        labels = Labels.of(train.classes or [], test.classes or []) if is_labelled else None
+        return train.images, test.images, labels
     remedy = (
         f"Without a network, put {archive.name} into {data_dir}: a zip of the {side}x{side} images "
         "in two folders, train and test."
@@ -76,16 +79,15 @@ def both_parts(
         return by_torchvision(data_dir, torchvision_name, fetch=True)
 
 
-def by_torchvision(data_dir: Path, name: str, fetch: bool) -> tuple[Images, Images]:
+def by_torchvision(data_dir: Path, name: str, fetch: bool) -> Both:
     """The two parts as torchvision reads them."""
     import torchvision
 
     read = getattr(torchvision.datasets, name)
-    train, test = (
-        channels_first(np.asarray(read(data_dir, train=part, download=fetch).data))
-        for part in (True, False)
-    )
-    return train, test
+    parts = [read(data_dir, train=is_train, download=fetch) for is_train in (True, False)]
+    train, test = (channels_first(np.asarray(part.data)) for part in parts)
+    classes = ([part.classes[int(target)] for target in part.targets] for part in parts)
+    return train, test, Labels.of(*classes)
 
 
 def channels_first(images: Images) -> Images:

@@ -12,6 +12,6 @@ def digits(data_dir: Path) -> ImageSet:
     """1,797 handwritten digits, 8x8 grey, 500 held out; comes with scikit-learn."""
     from sklearn.datasets import load_digits
 
-    ink = load_digits().images  # [1797, 8, 8], 0 to 16
-    images = np.rint(ink * (255 / 16)).astype(np.uint8)[:, None]
-    return split_by_content("digits", images, held_out=500)
+    found = load_digits()  # images [1797, 8, 8], 0 to 16
+    images = np.rint(found.images * (255 / 16)).astype(np.uint8)[:, None]
+    return split_by_content("digits", images, held_out=500, classes=[*map(str, found.target)])

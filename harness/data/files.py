@@ -1,28 +1,63 @@
-"""Images out of a folder or a zip, all brought to one size."""
+"""Images out of a folder or a zip, all brought to one size, and what became of each file."""
 
 from __future__ import annotations
 
-import io
-import os
-import warnings
-import zipfile
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from harness.data.contents import files, printable, stray_names
+from harness.data.formats import is_hidden, is_image, readable_suffixes
 from harness.data.images import Images
-from harness.errors import DataError, at_most
+from harness.data.labels import class_folders
+from harness.data.prepare import Preparation, Prepared, Unusable, prepared
+from harness.errors import DataError
+from harness.work.reading import (
+    ALTERATIONS,
+    MOST_SUFFIXES,
+    NO_SUFFIX,
+    OTHERS,
+    Alteration,
+    Files,
+    Measures,
+    OnBad,
+    Reading,
+)
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm",
-                      ".tif", ".tiff", ".webp"})  # fmt: skip
+Tell = Callable[[int, int], None]  # how many files of how many are read
 
-LARGEST_FILE = 2**30  # bytes; what it holds would be refused for its pixels
-MOST_SUFFIXES = 8  # that are named
+_tell: ContextVar[Tell | None] = ContextVar("who is told how far reading is", default=None)
+
+
+@contextmanager
+def telling(tell: Tell) -> Iterator[None]:
+    """Within, `tell` is called before each image file that is read: thousands take minutes."""
+    before = _tell.set(tell)
+    try:
+        yield
+    finally:
+        _tell.reset(before)
+
+
+@dataclass(frozen=True, eq=False)
+class FolderImages:
+    """The images of a folder or zip, in the order of their names."""
+
+    images: Images  # [N, C, size, size]
+    names: list[PurePosixPath]  # of their files, within the folder or zip
+    digests: list[str]  # sha256 of the pixels of each
+    reading: Reading
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The class of each, where they lie in folders of their class."""
+        return class_folders(self.names)
 
 
 def read_images(path: Path, size: int, *, grey: bool = False, part: str = "") -> Images:
@@ -32,191 +67,139 @@ def read_images(path: Path, size: int, *, grey: bool = False, part: str = "") ->
     on white. `part` takes only those in a folder of that name. Raises DataError, naming the file,
     where one cannot be read or where there is none.
     """
-    return images_and_notes(path, size, grey=grey, part=part)[0]
+    return read_folder(path, Preparation(size, grey), part=part).images
 
 
-def images_and_notes(
-    path: Path, size: int, *, grey: bool = False, part: str = ""
-) -> tuple[Images, tuple[str, ...]]:
-    """The images as `read_images` gives them, and what was left out of them or altered, in
-    sentences. Hidden files are no images and not counted."""
-    images, altered = [], Counter[str]()
+def read_folder(
+    path: Path, how: Preparation, *, on_bad: OnBad = "refuse", part: str = ""
+) -> FolderImages:
+    """The images as `read_images` gives them, with their classes and what became of each file.
+    Hidden files are no images and not counted. A file that cannot be used is left out where
+    `on_bad` is skip, else it raises DataError; so does a folder without an image."""
+    tally = Tally(how)
     with files(path) as readers:
-        names = sorted(name for name in readers if not part or part in name.parts[:-1])
-        for name in filter(is_image, names):
-            told = f"{name} in {path}".replace("\n", "\\n")
-            images.append(as_square(read(readers[name], told), told, size, grey, altered))
-    if not images:
-        where = f"a folder '{part}' of {path}" if part else str(path)
-        raise DataError(
-            f"no image in {where}. Use files that end in {', '.join(sorted(SUFFIXES))}."
+        names = sorted(
+            name
+            for name in readers
+            if not is_hidden(name) and (not part or part in name.parts[:-1])
         )
-    changes = [f"{counted(n, 'image')} {change}" for change, n in altered.items() if n]
-    return np.stack(images), (*skipped(names), *no_files(path), *changes)
+        for name in names:
+            if not is_image(name):
+                tally.skip(name)
+        chosen = [name for name in names if is_image(name)]
+        for number, name in enumerate(chosen):
+            if tell := _tell.get():
+                tell(number, len(chosen))
+            try:
+                tally.add(name, prepared(read(readers[name]), how))
+            except Unusable as error:
+                if on_bad == "refuse":
+                    told = printable(f"{name} in {path}")
+                    raise DataError(
+                        f"the image {told} cannot be used ({error.why}). {error.use}"
+                    ) from error
+                tally.leave_out(name, error.why)
+    reading = tally.reading(stray_names(path))
+    if not tally.images:
+        raise DataError(_nothing_in(f"a folder '{part}' of {path}" if part else str(path), reading))
+    return FolderImages(np.stack(tally.images), tally.names, tally.digests, reading)
 
 
-def skipped(names: Iterable[PurePosixPath]) -> list[str]:
-    """How many files are no images by their names, as a sentence or none."""
-    others = Counter(
-        name.suffix.lower() or "no suffix"
-        for name in names
-        if not is_hidden(name) and not is_image(name)
-    )
-    if not others:
-        return []
-    suffixes = (suffix.replace("\n", "\\n") for suffix in sorted(others))
-    told = ", ".join(at_most([*suffixes], MOST_SUFFIXES))
-    return [f"{counted(others.total(), 'file')} skipped ({told})"]
-
-
-def no_files(path: Path) -> list[str]:
-    """How many names below a folder lead to nothing that can be read, as a sentence or none."""
-    if not path.is_dir():
-        return []
-    stray = sum(
-        not (file.is_file() or is_hidden(PurePosixPath(file.relative_to(path))))
-        for file in names_below(path)
-    )
-    return [f"{counted(stray, 'name')} skipped (no file: a broken link, a pipe)"] if stray else []
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def image_files(path: Path) -> list[Path]:
-    """The files that `read_images` reads: the images below a folder, else the zip itself."""
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in below(path) if is_image(PurePosixPath(file.relative_to(path))))
-
-
-@contextmanager
-def files(path: Path) -> Iterator[dict[PurePosixPath, Callable[[], bytes]]]:
-    """The files below a folder or in a zip: the name of each, and how to read it."""
-    if path.is_dir():
-        found = below(path)
-        yield {
-            PurePosixPath(file.relative_to(path).as_posix()): partial(read_file, file)
-            for file in found
-        }
-        return
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            raise OSError("it is no file")
-        archive = zipfile.ZipFile(path)
-    except Exception as error:  # a damaged zip is answered with almost any exception
-        raise DataError(
-            f"{path} is neither a folder nor a zip that can be read ({error}). A download or copy "
-            "of it may have been cut short. Get it once more."
-        ) from error
-    with archive:
-        members = (member for member in archive.infolist() if not member.is_dir())
-        yield {
-            PurePosixPath(member.filename): partial(read_member, archive, member)
-            for member in members
-        }
-
-
-def read_file(file: Path) -> bytes:
-    check_length(file.stat().st_size)
-    return file.read_bytes()
-
-
-def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    check_length(member.file_size)  # no more than this is unpacked
-    return archive.read(member)
-
-
-def check_length(length: int) -> None:
-    if length > LARGEST_FILE:
-        raise ValueError(f"it has {length:,} bytes, and more than {LARGEST_FILE:,} are no image")
-
-
-def below(folder: Path) -> Iterator[Path]:
-    """All files of a folder and its sub-folders."""
-    return (name for name in names_below(folder) if name.is_file())
-
-
-def names_below(folder: Path) -> Iterator[Path]:
-    """All that is in a folder and its sub-folders, each of which is entered once: links to folders
-    are followed, and may lead back. Raises DataError where a folder cannot be read."""
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename} cannot be read ({error.strerror}). Copy it once more.")
-
-    entered = set()
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        if (real := os.path.realpath(place)) in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        folders.sort()
-        yield from (Path(place, name) for name in names)
-
-
-def is_hidden(name: PurePosixPath) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
-
-
-def is_image(name: PurePosixPath) -> bool:
-    return name.suffix.lower() in SUFFIXES and not is_hidden(name)
-
-
-def read(reader: Callable[[], bytes], name: str) -> bytes:
+def read(reader: Callable[[], bytes]) -> bytes:
+    """The content of a file. Raises Unusable."""
     try:
         return reader()
     except Exception as error:  # a damaged zip fails in zipfile, in zlib, or as a RuntimeError
-        raise DataError(f"{name} cannot be read ({error}). Copy or pack it once more.") from error
+        raise Unusable(f"it cannot be read: {error}", "Copy or pack it once more.") from error
 
 
-def as_square(content: bytes, name: str, size: int, grey: bool, altered: Counter[str]) -> Images:
-    """The centre square of an image file, [C, size, size]; counts what it had to alter."""
-    try:
-        with noticing_faults(altered), Image.open(io.BytesIO(content)) as opened:
-            if opened.mode.startswith(("I", "F")):  # Pillow would clip these to white
-                raise ValueError(f"its pixels have more than 8 bits, mode {opened.mode}")
-            if getattr(opened, "is_animated", False):
-                altered["of several frames, of which the first is taken"] += 1
-            upright = on_white(ImageOps.exif_transpose(opened), altered)
-            image = upright.convert("L" if grey else "RGB")
-    except Image.DecompressionBombError as error:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise DataError(
-            f"the image {name} has more than {most:,} pixels. Use a smaller copy of it, or take "
-            "it out."
-        ) from error
-    except Exception as error:  # Pillow answers a damaged file with almost any exception
-        told = " ".join(str(error).split())
-        why = "it is no image, or damaged" if "BytesIO" in told else told
-        raise DataError(
-            f"the image {name} cannot be used ({why}). Replace it by an 8-bit image, "
-            "or take it out."
-        ) from error
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    pixels = np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
-    return pixels[None] if grey else pixels.transpose(2, 0, 1)
+@dataclass
+class Tally:
+    """What became of the files so far."""
+
+    how: Preparation
+    images: list[Images] = field(default_factory=list)
+    names: list[PurePosixPath] = field(default_factory=list)  # of the images
+    digests: list[str] = field(default_factory=list)
+    _first: dict[str, PurePosixPath] = field(default_factory=dict)  # by digest
+    _skipped: dict[str, list[PurePosixPath]] = field(default_factory=dict)
+    _bad: list[tuple[PurePosixPath, str]] = field(default_factory=list)
+    _altered: Counter[Alteration] = field(default_factory=Counter)
+    # Of each alteration the image that shows it best, and how well.
+    _shows: dict[Alteration, tuple[float, PurePosixPath]] = field(default_factory=dict)
+    _sizes: list[tuple[int, int]] = field(default_factory=list)
+    _copies: list[str] = field(default_factory=list)
+    _grey: int = 0
+
+    def skip(self, name: PurePosixPath) -> None:
+        suffix = printable(name.suffix.lower()) or NO_SUFFIX
+        self._skipped.setdefault(suffix, []).append(name)
+
+    def leave_out(self, name: PurePosixPath, why: str) -> None:
+        self._bad.append((name, why))
+
+    def add(self, name: PurePosixPath, image: Prepared) -> None:
+        digest = hashlib.sha256(image.pixels.tobytes()).hexdigest()
+        if digest in self._first:
+            self._copies.append(f"{name}, as {self._first[digest]}")
+        self._first.setdefault(digest, name)
+        self.images.append(image.pixels)
+        self.names.append(name)
+        self.digests.append(digest)
+        self._sizes.append((image.width, image.height))
+        self._grey += image.is_grey
+        self._altered.update(image.altered)
+        short, long = sorted((image.width, image.height))
+        weights: dict[Alteration, float] = {"cropped": long / short, "enlarged": 1 / short}
+        for kind in image.altered:
+            weight = weights.get(kind, 0.0)
+            if kind not in self._shows or weight > self._shows[kind][0]:
+                self._shows[kind] = weight, name
+
+    def reading(self, stray: Files) -> Reading:
+        """What became of all files."""
+        ordered = sorted(self._skipped.items(), key=lambda item: (-len(item[1]), item[0]))
+        skipped = {suffix: _files(names) for suffix, names in ordered[:MOST_SUFFIXES]}
+        if rest := [name for _, names in ordered[MOST_SUFFIXES:] for name in names]:
+            skipped[OTHERS] = _files(rest)
+        skips = sum(files.count for files in skipped.values())
+        bad = self._bad
+        return Reading(
+            used=len(self.images),
+            side=self.how.size,
+            found=len(self.images) + skips + len(bad),
+            skipped=skipped,
+            stray=stray,
+            unreadable=Files(len(bad), printable(bad[0][0]), printable(bad[0][1]))
+            if bad
+            else Files(),
+            altered={
+                kind: Files(self._altered[kind], printable(self._shows[kind][1]))
+                for kind in ALTERATIONS
+                if kind in self._shows
+            },
+            duplicates=_files(self._copies),
+            grey=self._grey,
+            is_grey=self.how.grey,
+            background=self.how.background,
+            smallest=self._extreme(min),
+            largest=self._extreme(max),
+        )
+
+    def _extreme(self, of: Callable[..., int]) -> Measures | None:
+        """The smallest or largest image, by its shorter side."""
+        if not self._sizes:
+            return None
+        place = of(range(len(self._sizes)), key=lambda n: (min(self._sizes[n]), self._sizes[n]))
+        return Measures(*self._sizes[place], printable(self.names[place]))
 
 
-@contextmanager
-def noticing_faults(altered: Counter[str]) -> Iterator[None]:
-    """Count an image whose reader warns that it passed over something, and say nothing of it."""
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large, and yet allowed
-        yield
-    altered["with a fault in the file that was passed over"] += bool(warned)
+def _files(names: list[PurePosixPath] | list[str]) -> Files:
+    return Files(len(names), printable(names[0])) if names else Files()
 
 
-def on_white(image: Image.Image, altered: Counter[str]) -> Image.Image:
-    """An image with its transparent parts composed on white, instead of the colours that its file
-    hides there."""
-    if not image.has_transparency_data:
-        return image
-    colours = image.convert("RGBA")
-    if colours.getchannel("A").getextrema() == (255, 255):
-        return image
-    altered["with transparent parts, composed on white"] += 1
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
+def _nothing_in(where: str, reading: Reading) -> str:
+    """What to do about a folder without an image."""
+    told = "".join(f" {remark.sentence.rstrip('.')}." for remark in reading.remarks())
+    suffixes = ", ".join(sorted(readable_suffixes()))
+    return f"no image in {where}.{told} Use files that end in {suffixes}."

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from harness.data.files import image_files, read_images
+from harness.data.contents import files, image_files
+from harness.data.files import read_folder
 from harness.data.images import MIRRORED, ImageSet, data_set, split_by_content
+from harness.data.prepare import Preparation
 from harness.downloads import download
 from harness.errors import DataError
 from harness.registry import Between
@@ -16,7 +20,7 @@ PHOTOGRAPHS = 8189
 
 
 def files_of_flowers(data_dir: Path, *, image_size: int = 64) -> list[Path]:
-    return image_files(prepared(data_dir, image_size) or photographs_in(data_dir))
+    return image_files(archive_of(data_dir, image_size) or photographs_in(data_dir))
 
 
 @data_set(sources=files_of_flowers)
@@ -28,13 +32,33 @@ def flowers102(data_dir: Path, *, image_size: Annotated[int, Between(1, 500)] = 
     that is not smaller than `image_size` is taken), else downloaded to there, 330 MB. Raises
     DataError where neither is possible.
     """
-    source = prepared(data_dir, image_size) or downloaded(data_dir, image_size)
-    images = read_images(source, image_size)
-    flip = "flowers102" in MIRRORED
-    return split_by_content("flowers102", images, round(0.2 * len(images)), flip=flip)
+    source = archive_of(data_dir, image_size) or downloaded(data_dir, image_size)
+    found = read_folder(source, Preparation(image_size))
+    labels = labels_beside(source)
+    is_labelled = all(name.name in labels for name in found.names)
+    return split_by_content(
+        "flowers102", found.images, round(0.2 * len(found.images)), flip="flowers102" in MIRRORED,
+        classes=[labels[name.name] for name in found.names] if is_labelled else None,
+        digests=found.digests,
+    )  # fmt: skip
 
 
-def prepared(data_dir: Path, image_size: int) -> Path | None:
+def labels_beside(source: Path) -> dict[str, str]:
+    """The number of its kind, 1 to 102, by the name of each photograph: of `labels.csv` in an
+    archive, else of the authors' own file. None where there is no such file, or it is damaged."""
+    with suppress(Exception):  # images are used without their classes
+        if source.is_dir():
+            from scipy.io import loadmat
+
+            numbers = loadmat(source.parent / "imagelabels.mat")["labels"][0]
+            return {f"image_{n:05d}.jpg": str(number) for n, number in enumerate(numbers, 1)}
+        with files(source) as readers:
+            text = readers[PurePosixPath("labels.csv")]().decode()
+        return {row["file"]: row["label"] for row in csv.DictReader(text.splitlines())}
+    return {}
+
+
+def archive_of(data_dir: Path, image_size: int) -> Path | None:
     """The smallest prepared archive that need not be enlarged."""
     sides = {
         int(match[1]): path

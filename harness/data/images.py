@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import NoneType
@@ -17,8 +17,10 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.labels import Labels
 from harness.errors import BadOption, DataError, suggestion
 from harness.registry.signature import shown
+from harness.work.reading import Reading
 
 Images = NDArray[np.uint8]
 Load = TypeVar("Load", bound=Callable[..., "ImageSet"])
@@ -48,9 +50,12 @@ class ImageSet:
     flip: bool = False  # whether a mirrored image is another image of the same kind
     distribution: Distribution | None = None  # where it is known; else that of the images
     notes: tuple[str, ...] = ()  # which files were skipped or altered, in sentences
+    labels: Labels | None = None  # where the images have classes
+    reading: Reading | None = None  # where they were read from files of a person's own
 
     def __post_init__(self) -> None:
         self._check_types()
+        self._check_labels()
         for part, images in [("train", self.train), ("held_out", self.held_out)]:
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[2] != images.shape[3]:
                 raise DataError(
@@ -75,6 +80,7 @@ class ImageSet:
         wanted: dict[str, type | tuple[type, ...]] = {
             "name": str, "train": np.ndarray, "held_out": np.ndarray, "flip": bool,
             "distribution": (Distribution, NoneType), "notes": tuple,
+            "labels": (Labels, NoneType), "reading": (Reading, NoneType),
         }  # fmt: skip
         wrong = [name for name, kind in wanted.items() if not isinstance(getattr(self, name), kind)]
         if wrong or is_masked:
@@ -83,6 +89,32 @@ class ImageSet:
                 f"data set '{self.name}': {name} cannot be {shown(getattr(self, name))}. Use two "
                 "arrays of images (not masked), flip: bool, and notes: a tuple of texts."
             )
+
+    def _check_labels(self) -> None:
+        """Raises DataError where the images have not one class each."""
+        if self.labels is None:
+            return
+        names = self.labels.names
+        for part in ("train", "held_out"):
+            images, found = getattr(self, part), getattr(self.labels, part)
+            is_whole = isinstance(found, np.ndarray) and found.dtype.kind == "i"
+            is_of_each = is_whole and found.shape == images.shape[:1]
+            if not is_of_each or not np.isin(found, range(len(names))).all():
+                raise DataError(
+                    f"data set '{self.name}': the labels of {part} must be whole numbers from 0 to "
+                    f"{len(names) - 1}, one for each of its {len(images)} images. Use "
+                    "Labels.of(names of the classes of train, and of held_out)."
+                )
+
+    @property
+    def as_read(self) -> Reading:
+        """How many images there are, of which classes, and what became of their files."""
+        return replace(
+            self.reading or Reading(),
+            used=len(self.train) + len(self.held_out),
+            side=self.size,
+            classes=self.labels.counts if self.labels else {},
+        )
 
     @property
     def channels(self) -> int:
@@ -95,7 +127,8 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of the pixels of both parts, in their order; hexadecimal."""
+        """sha256 of the pixels of both parts, in their order; hexadecimal. Labels are not in it,
+        as nothing is trained on them."""
         digest = hashlib.sha256()
         for images in (self.train, self.held_out):
             digest.update(repr(images.shape).encode())
@@ -108,6 +141,12 @@ class ImageSet:
                   "flip": self.flip, "notes": np.array(self.notes, dtype=str)}  # fmt: skip
         if self.distribution is not None:
             arrays |= vars(self.distribution)
+        if self.labels is not None:
+            arrays |= {"classes": np.array(self.labels.names, dtype=str),
+                       "train_labels": self.labels.train,
+                       "held_out_labels": self.labels.held_out}  # fmt: skip
+        if self.reading is not None:
+            arrays["reading"] = self.reading.to_json()
         file = io.BytesIO()
         np.savez(file, allow_pickle=False, **arrays)
         return file.getvalue()
@@ -119,6 +158,9 @@ class ImageSet:
             return cls(
                 str(file["name"]), file["train"], file["held_out"], bool(file["flip"]),
                 Distribution(*known) if known else None, tuple(map(str, file["notes"])),
+                Labels(tuple(map(str, file["classes"])), file["train_labels"],
+                       file["held_out_labels"]) if "classes" in file else None,
+                Reading.from_json(str(file["reading"])) if "reading" in file else None,
             )  # fmt: skip
 
     def reference(self, which: str) -> Images:
@@ -154,16 +196,32 @@ def no_files(data_dir: Path, **options: object) -> list[Path]:
 
 
 def split_by_content(
-    name: str, images: Images, held_out: int, *, flip: bool = False, notes: tuple[str, ...] = ()
+    name: str,
+    images: Images,
+    held_out: int,
+    *,
+    flip: bool = False,
+    notes: tuple[str, ...] = (),
+    classes: Sequence[str] | None = None,
+    digests: Sequence[str] | None = None,
+    reading: Reading | None = None,
 ) -> ImageSet:
     """Hold out the `held_out` images whose pixels have the lowest sha256; images [N, C, H, W].
 
     So the parts and their order are fixed by the images alone, whatever the order of their files,
     and equal images are never on both sides: those that equal the last one held out go with it.
-    Raises DataError where that leaves a part empty.
+    `classes` names the class of each image, and `digests` its sha256 where that is known. Raises
+    DataError where that leaves a part empty.
     """
-    digests = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images])
-    order = np.argsort(digests, kind="stable")
-    ranked = digests[order]
+    if digests is None:
+        digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    order = np.argsort(np.array(digests), kind="stable")
+    ranked = np.array(digests)[order]
     cut = int(np.searchsorted(ranked, ranked[held_out - 1], side="right")) if held_out else 0
-    return ImageSet(name, images[order[cut:]], images[order[:cut]], flip, notes=notes)
+    train, others = order[cut:], order[:cut]
+    labels = None
+    if classes is not None:
+        labels = Labels.of([classes[i] for i in train], [classes[i] for i in others])
+    return ImageSet(
+        name, images[train], images[others], flip, notes=notes, labels=labels, reading=reading
+    )

@@ -30,7 +30,7 @@ from harness.work.options import Workplace
 FINGERPRINTS = "fingerprints.json"
 SETTLED_SECONDS = 2.0  # seconds without a change, after which a file's times show the next one
 # Other versions may read other pixels from the same files, or make others.
-READERS = ("numpy", "pillow", "scikit-learn", "torchvision")
+READERS = ("numpy", "pillow", "pillow-heif", "scikit-learn", "torchvision")
 
 
 def data_fingerprint(part: Part, at: Workplace) -> str:

@@ -13,6 +13,7 @@ import pytest
 from harness.data.datasets import DATASETS
 from harness.data.images import ImageSet
 from harness.errors import BadOption, DataError
+from harness.work.reading import Files
 
 DOWNLOADED = {
     "cifar10": "CIFAR10",
@@ -76,7 +77,8 @@ def test_the_sources_of_a_data_set_are_the_files_that_it_is_read_from(data_dir, 
     found = sources("folder", data_dir, path="own", held_out=0.5, grey=True)
     assert found == [data_dir / "own" / "b.png", data_dir / "own" / "kind" / "a.jfif"]
     images = DATASETS["folder"](data_dir, path="own", held_out=0.5)
-    assert images.notes == ("1 file skipped (.txt)",)
+    assert images.notes == images.reading.sentences()
+    assert images.reading.skipped == {".txt": Files(1, "notes.txt")}
 
 
 def test_the_sources_of_what_torchvision_unpacked_are_its_files(tmp_path):
@@ -139,12 +141,14 @@ def test_the_files_of_torchvision_are_fetched_only_where_they_are_not_there(
             if download == there:
                 raise RuntimeError("fetched again" if there else "not found")
             self.data = np.full((3 if train else 2, 32, 32, 3), (10, 20, 30), np.uint8)
+            self.classes, self.targets = ["plane", "car"], [1, 0, 1] if train else [0, 0]
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", Fake)
     images = DATASETS["cifar10"](tmp_path)
     assert images.train.shape == (3, 3, 32, 32)
     assert images.held_out.shape == (2, 3, 32, 32)
     assert images.train[0, :, 0, 0].tolist() == [10, 20, 30]
+    assert images.labels.counts == {"car": 2, "plane": 3}
 
 
 @pytest.mark.parametrize("name", ["cifar10", "fashion_mnist", "mnist"])

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data.files import image_files, images_and_notes, read_images
+from harness.data.contents import image_files
+from harness.data.files import read_folder, read_images
+from harness.data.prepare import Preparation
 from harness.errors import DataError
+from harness.work.reading import Files
 
 
 def test_a_zip_and_a_folder_of_the_same_files_are_the_same_images(tmp_path, write_zip, pictures):
@@ -37,14 +40,17 @@ def test_what_is_hidden_or_no_image_is_passed_over(write_zip, pictures):
             "README": b"",
         },
     )
-    images, notes = images_and_notes(archive, 6)
-    assert len(images) == 1
-    assert notes == ("2 files skipped (.csv, no suffix)",)
+    found = read_folder(archive, Preparation(6))
+    assert len(found.images) == 1
+    assert {suffix: files.count for suffix, files in found.reading.skipped.items()} == {
+        ".csv": 1, "no suffix": 1,
+    }  # fmt: skip
+    assert found.reading.found == 3
 
 
 def test_where_nothing_is_left_out_or_altered_nothing_is_said(write_zip, pictures):
-    _, notes = images_and_notes(write_zip("a.zip", {"a.png": pictures(1)[0]}), 6)
-    assert notes == ()
+    found = read_folder(write_zip("a.zip", {"a.png": pictures(1)[0]}), Preparation(6))
+    assert found.reading.remarks() == []
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG"])
@@ -67,24 +73,33 @@ def test_links_to_folders_are_followed_and_each_folder_is_read_once(tmp_path, pi
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("grey", "white"), [(False, [255, 255, 255]), (True, [255])])
-def test_what_is_transparent_is_white_and_not_the_colour_beneath(tmp_path, grey, white):
+@pytest.mark.parametrize(
+    ("grey", "background", "shown"),
+    [(False, "white", [255] * 3), (True, "white", [255]), (False, "black", [0] * 3),
+     (True, "grey", [128])],
+)  # fmt: skip
+def test_what_is_transparent_is_the_background_and_not_the_colour_beneath(
+    tmp_path, grey, background, shown
+):
     pixels = np.zeros((16, 16, 4), np.uint8)
     pixels[..., 0] = 255  # red, which nobody sees
     pixels[4:12, 4:12] = [10, 200, 30, 255]
     Image.fromarray(pixels).save(tmp_path / "image.png")
-    [image], notes = images_and_notes(tmp_path, 16, grey=grey)
-    assert image[:, 0, 0].tolist() == white
+    found = read_folder(tmp_path, Preparation(16, grey, background))
+    [image] = found.images
+    assert image[:, 0, 0].tolist() == shown
     assert image[:, 8, 8].tolist() == ([124] if grey else [10, 200, 30])  # 0.299 R + ...
-    assert notes == ("1 image with transparent parts, composed on white",)
+    assert found.reading.altered == {"transparent": Files(1, "image.png")}
+    [remark] = found.reading.remarks()
+    assert background in remark.what
 
 
 def test_of_a_film_the_first_frame_is_taken_and_that_is_said(tmp_path):
     red, blue = (Image.new("RGB", (6, 6), colour) for colour in ("red", "blue"))
     red.save(tmp_path / "film.gif", save_all=True, append_images=[blue])
-    [image], notes = images_and_notes(tmp_path, 6)
-    assert image[:, 0, 0].tolist() == [255, 0, 0]
-    assert notes == ("1 image of several frames, of which the first is taken",)
+    found = read_folder(tmp_path, Preparation(6))
+    assert found.images[0, :, 0, 0].tolist() == [255, 0, 0]
+    assert found.reading.altered["first_frame"] == Files(1, "film.gif")
 
 
 def test_an_image_too_large_for_memory_is_named_and_one_that_is_only_large_is_read(
@@ -92,9 +107,7 @@ def test_an_image_too_large_for_memory_is_named_and_one_that_is_only_large_is_re
 ):
     Image.new("L", (50, 50)).save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(
-        DataError, match=r"huge\.png in .* has more than 2,000 pixels\. Use a smaller"
-    ):
+    with pytest.raises(DataError, match=r"huge\.png in .* more than 2,000 pixels.* Use a smaller"):
         read_images(tmp_path, 6)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     with warnings.catch_warnings():
@@ -126,9 +139,20 @@ def test_pictures_of_any_usual_mode_become_colour_or_grey(tmp_path, mode):
         assert (images == 255).all()
 
 
-def test_sixteen_bits_are_refused_and_not_clipped_to_white(tmp_path):
-    Image.fromarray(np.full((6, 6), 1000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(DataError, match=r"deep.png in .*8 bits"):
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bits_are_reduced_to_eight_and_not_clipped_to_white(tmp_path, suffix):
+    levels = np.linspace(0, 65535, 36).astype(np.uint16).reshape(6, 6)
+    Image.fromarray(levels).save(tmp_path / f"deep.{suffix}")
+    found = read_folder(tmp_path, Preparation(6, grey=True))
+    assert np.array_equal(found.images[0, 0], levels >> 8)
+    assert found.reading.altered == {"deep": Files(1, f"deep.{suffix}")}
+    assert found.reading.grey == 1
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_values_of_an_unknown_range_are_refused(tmp_path, kind):
+    Image.fromarray(np.full((6, 6), 1000, kind)).save(tmp_path / "deep.tif")
+    with pytest.raises(DataError, match=r"deep.tif in .*16 bits"):
         read_images(tmp_path, 6)
 
 
@@ -158,7 +182,7 @@ def test_a_zip_with_a_damaged_file_names_the_file(write_zip, pictures):
     damaged = bytearray(archive.read_bytes())
     damaged[damaged.rindex(content) + 60] ^= 255
     archive.write_bytes(damaged)
-    with pytest.raises(DataError, match=r"image\.png in .*a\.zip cannot be read.*CRC"):
+    with pytest.raises(DataError, match=r"image\.png in .*a\.zip cannot be used.*CRC"):
         read_images(archive, 6)
 
 
