@@ -12,7 +12,7 @@ FLOORS = [
     {"cli"},
     {"doctor"},
     {"bench", "parts"},
-    {"run", "status", "stored"},
+    {"preview", "run", "status", "stored"},
     {"until"},
     {"jobs", "interim"},
     {"plan", "tracking", "report", "contracts"},

@@ -6,7 +6,7 @@ here is that of the help.
 """
 
 try:
-    from harness.cli import grids, stores, machines  # noqa: F401, I001
+    from harness.cli import grids, images, stores, machines  # noqa: F401, I001
     from harness.cli.group import main
 except KeyboardInterrupt:  # before anything began
     raise SystemExit(130) from None

@@ -34,8 +34,8 @@ def files(path: Path) -> Iterator[dict[PurePosixPath, Callable[[], bytes]]]:
         archive = zipfile.ZipFile(path)
     except Exception as error:  # a damaged zip is answered with almost any exception
         raise DataError(
-            f"{path} is neither a folder nor a zip that can be read ({error}). A download or copy "
-            "of it may have been cut short: get it once more."
+            f"{path} is neither a folder nor a zip that can be read ({error}). Use a folder or "
+            "zip of images; where it is a zip that was cut short, get it once more."
         ) from error
     with archive:
         members = (member for member in archive.infolist() if not member.is_dir())

@@ -289,6 +289,7 @@ def result_of(
         compile_seconds=network.seconds,
         shared_with="" if training is setting.training else setting.training.key,
         denoising=measured,
+        reading=setting.images.as_read.without_names(),
         artifacts=Artifacts({**checksums, **Artifacts.of(files).checksums}, files.get),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,9 +18,10 @@ from harness.plan.expand import by_training
 from harness.plan.forecast import Forecast, fitted_evaluations, nfe_of, sampled_evaluations
 from harness.plan.grid import Grid
 from harness.store import FROM_SAMPLES, Store
-from harness.work.cells import Cell, Training, distinct_trainings, titles, trained_together
+from harness.work.cells import Cell, Part, Training, distinct_trainings, titles, trained_together
 from harness.work.options import Options
 from harness.work.projection import names_of
+from harness.work.reading import Reading
 from harness.work.results import SHOWN_FILES, CellResult, Result
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Plan:
     to_fit: tuple[Cell, ...] = ()  # of those to sample, one for each fit of steps to a network
     forecast: Forecast | None = None
     warnings: tuple[str, ...] = ()
+    images: Reading | None = None  # what was read, where the work needed it
 
     def __bool__(self) -> bool:
         return bool(self.to_train or self.to_score or self.to_record or self.to_redo)
@@ -148,6 +151,8 @@ class Plan:
             lines.append(cost)
         elif not self:
             lines.append("Nothing to do.")
+        if self.images:
+            lines += _of_images(self.images, self.cells[0].training.data)
         lines += [f"Note: {warning}" for warning in self.warnings]
         everything: list[Work] = [*self.trainings, *self.asked]
         shown = everything[:LISTED]
@@ -168,6 +173,7 @@ class Plan:
             "forecast": self.forecast.as_json(self.to_train, self.to_sample, self.to_fit)
             if self.forecast
             else None,
+            "images": self.images.as_json() if self.images else None,
             "warnings": list(self.warnings),
         }
 
@@ -344,6 +350,20 @@ def _added_decays(
         begin = "1 training begins" if begun == 1 else f"{begun:,} trainings begin"
         warnings += [f"{begin} anew, for a decay that was added: no average of it was begun"]
     return warnings
+
+
+def _of_images(images: Reading, data: Part) -> list[str]:
+    """What was read: in a line each, what limits the results; in one line, what else became of the
+    files."""
+    remarks = images.remarks()
+    lines = [f"Images: {images.in_words()}."]
+    lines += [f"  {remark.sentence}." for remark in remarks if remark.limits]
+    if others := [remark.what for remark in remarks if not remark.limits]:
+        lines.append(f"  {'; '.join(others)}.")
+    if remarks and "path" in data.keywords:
+        look = f"harness data {shlex.quote(data.keywords['path'])} --size {images.side}"
+        lines.append(f"  `{look}` says why, and what would change it.")
+    return lines
 
 
 def _count(number: int, what: str) -> str:

@@ -6,7 +6,7 @@ Everything that would fail after hours is refused here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from harness.downloads import NotHereYet, no_downloads
 from harness.errors import MachineError
@@ -21,6 +21,7 @@ from harness.plan.pending import Plan
 from harness.store import Store, check_writable
 from harness.work.cells import Cell, Part, Training, distinct_trainings, trained_together
 from harness.work.options import Paths, Workplace
+from harness.work.reading import Reading
 from harness.work.speeds import Speeds
 
 LEAST_DISK = 200_000_000  # bytes: a few models, features and pictures
@@ -32,7 +33,8 @@ class Site:
 
     at: Workplace  # its device by name, no longer `auto`
     values: int  # numbers in one image
-    notes: tuple[str, ...] = ()  # what was left out of the data, or altered
+    images: Reading = field(default_factory=Reading)  # what was read of the data
+    notes: tuple[str, ...] = ()  # what a data set of another package says of its images
     cluster: RayCluster | None = None  # that does the work in this machine's place
 
 
@@ -89,7 +91,8 @@ def preflight(grid: Grid, plan: Plan, paths: Paths, cluster: RayCluster | None =
             f"only {free / 1e6:.0f} MB are free where the store {paths.store} is; at least "
             f"{LEAST_DISK / 1e6:.0f} MB are needed. Make room, or use another --store."
         )
-    site = Site(at, int(images.train[0].size), images.notes, cluster)
+    notes = () if images.reading else images.notes
+    site = Site(at, int(images.train[0].size), images.as_read, notes, cluster)
     if plan.to_train:
         trained_at_once(grid, plan, site)
     if plan.to_score:
@@ -106,7 +109,8 @@ def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
 
     device = site.at.device
     if site.cluster and device == "cuda":  # its cards are none of this machine's
-        return replace(plan, warnings=tuple(dict.fromkeys([*plan.warnings, *site.notes])))
+        warnings = [*plan.warnings, *site.notes]
+        return replace(plan, images=site.images, warnings=tuple(dict.fromkeys(warnings)))
     workers = trained_at_once(grid, plan, site) if plan.to_train else 1
     processes = workers_for(plan, device, grid.training.devices) * grid.training.devices
     here = machine.name(machine.find_device(device))
@@ -127,6 +131,7 @@ def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
     return replace(
         plan,
         forecast=Forecast(speeds, workers, grid.training.devices, measuring),
+        images=site.images,
         warnings=tuple(dict.fromkeys([*plan.warnings, *site.notes, *warnings])),
     )
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 from harness.analysis.study import Study
 from harness.errors import StoreError
 from harness.metrics.distances import METRICS
+from harness.metrics.enough import FEWEST_IMAGES_A_FEATURE
 from harness.report.findings.unsaid import unsaid
 from harness.report.tables import heading
 from harness.report.wording import are, count, listed, number
 from harness.work.results import SHOWN_FILES, CellResult, Experiment, R
 
-FEWEST_IMAGES_A_FEATURE = 5  # below it the jackknife leaves a part of FID's bias, by simulation
 NOT_COVERED = (
     "Not covered: another data set, network, size or length of training; the choice of the "
     "reference images; what the features do not see. The best of many cells is picked by the "
@@ -33,7 +33,8 @@ def limitations(experiment: Experiment, studies: Sequence[Study], missing: Missi
     """Every limitation of an experiment whose results fall into these studies, and of which these
     files are not there."""
     return [
-        *_of_the_grid(experiment, studies), *_of_the_measurements(experiment),
+        *_of_the_grid(experiment, studies), *_of_the_images(experiment),
+        *_of_the_measurements(experiment),
         *_of_the_sizes(experiment, studies), *_unsaid(studies), *_files(missing), NOT_COVERED,
     ]  # fmt: skip
 
@@ -101,6 +102,14 @@ def _of_the_grid(experiment: Experiment, studies: Sequence[Study]) -> Iterator[s
             f"comparable ({'; '.join(names)}). Answer, figures and findings are about the first; "
             "the others have their own tables."
         )
+
+
+def _of_the_images(experiment: Experiment) -> Iterator[str]:
+    """What was left out of the images, or altered in a way that shows in what is learned."""
+    readings = [one.reading for one in experiment.trainings if one.reading]
+    remarks = [remark for reading in readings for remark in reading.remarks() if remark.limits]
+    for remark in dict.fromkeys(remarks):
+        yield f"Data: {remark.what}. {remark.why}. {remark.use}."
 
 
 def _of_the_measurements(experiment: Experiment) -> Iterator[str]:

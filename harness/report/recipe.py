@@ -24,6 +24,7 @@ from harness.registry import Registry
 from harness.report.tables import clip_in_words
 from harness.report.wording import count, listed, number, percent
 from harness.work.cells import FINGERPRINT, UNIFORM, Part, Scaling, Training, distinct_trainings
+from harness.work.reading import Reading
 
 LETTERS = {"abar": "α²", "alpha": "α", "beta": "β", "eps": "ε", "eta": "η", "sigma": "σ"}
 
@@ -70,11 +71,23 @@ def _data(study: Study) -> Facts:
     mirrored = f"{percent(fixed.FLIPPED, 1)} of the images of a batch are mirrored left to right"
     return {
         "images": data_of(study),
+        **_read(study),
         "sha256 of the pixels": study.quantity.data_fingerprint[:FINGERPRINT],
         "scale": "; ".join(map(scaled, sorted({t.scale for t in trainings}, key=str))),
         "augmentation": "as the data set says" if data.source else mirrored if flips else "none",
         "order": "passes over the training part, each in a new order",
     }
+
+
+def _read(study: Study) -> Facts:
+    """The classes of the images, and what became of their files, where a training recorded it."""
+    reading = next((one.reading for one in study.trainings if one.reading), Reading())
+    facts = {
+        "read": f"{reading.in_words()}; {reading.sizes_in_words()}" if reading.is_of_files else "",
+        "classes": "" if reading.is_of_files else reading.classes_in_words(),
+        "left out or altered": "; ".join(remark.what for remark in reading.remarks()),
+    }
+    return {name: value for name, value in facts.items() if value}
 
 
 def scaled(scale: Scaling) -> str:

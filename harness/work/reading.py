@@ -145,11 +145,11 @@ class Reading:
         return f"{len(self.classes):,} classes, {each} {_plural('image', most)} each"
 
     def sizes_in_words(self) -> str:
-        """`300x200 to 4000x3000 pixels`; empty where no files were read."""
+        """`files of 300x200 to 4000x3000 pixels`; empty where no files were read."""
         if not self.smallest or not self.largest:
             return ""
         sizes = dict.fromkeys(map(str, (self.smallest, self.largest)))
-        return f"{' to '.join(sizes)} pixels"
+        return f"files of {' to '.join(sizes)} pixels"
 
     def in_words(self) -> str:
         """`1,203 images of 64x64 pixels, out of 1,240 files; 17 classes, 80 to 258 images each`."""
@@ -163,7 +163,7 @@ class Reading:
         return found
 
     def to_json(self) -> str:
-        return _adapter().dump_json(self).decode()
+        return str(_adapter().dump_json(self), "utf-8")
 
     @classmethod
     def from_json(cls, text: str) -> Reading:
@@ -171,18 +171,19 @@ class Reading:
         return found
 
     def _of_unreadable(self) -> Iterator[Remark]:
+        reason = self.unreadable.reason
         if self.unreadable.count:
             yield Remark(
                 f"{counted(self.unreadable.count, 'file')} could not be read and left out",
-                self.unreadable.reason or "They are no images, or damaged",
-                "Replace them, or use on_bad: refuse to be stopped by the first",
+                f"Its reader says: {reason}" if reason else "No image, or a damaged one",
+                "Replace what is broken, or use on_bad: refuse to be stopped by it",
                 self.unreadable.example,
                 limits=True,
             )
 
     def _of_skipped(self) -> Iterator[Remark]:
         rest = self.skipped.keys() - set().union(*(group for group, _, _ in SKIPPED))
-        for group, why, use in [*SKIPPED, (rest, "They are no images by their suffix", "")]:
+        for group, why, use in [*SKIPPED, (rest, "No image by its suffix", "")]:
             files = {suffix: self.skipped[suffix] for suffix in self.skipped if suffix in group}
             if files:
                 number = counted(sum(each.count for each in files.values()), "file")
@@ -195,8 +196,8 @@ class Reading:
         if self.stray.count:
             yield Remark(
                 f"{counted(self.stray.count, 'name')} skipped (no file: a broken link, a pipe)",
-                "They lead to nothing that can be read",
-                "Copy what they should lead to into the folder",
+                "The name leads to nothing that can be read",
+                "Copy what is meant into the folder",
                 self.stray.example,
             )
 
@@ -216,14 +217,14 @@ class Reading:
             are = "is a copy" if self.duplicates.count == 1 else "are copies"
             yield Remark(
                 f"{counted(self.duplicates.count, 'image')} {are} of another, pixel by pixel",
-                "They count twice in training; all copies are on the same side of the split",
-                "Remove them, unless they are meant to count more",
+                "Copies count twice in training, and lie on the same side of the split",
+                "Take copies out, unless they are meant to count more",
                 self.duplicates.example,
                 limits=True,
             )
 
     def _of_grey(self) -> Iterator[Remark]:
-        if self.is_of_files and self.grey == self.used and not self.is_grey:
+        if 0 < self.used == self.grey and not self.is_grey:
             yield Remark(
                 "All images are grey, and are read as colour",
                 "A network of one channel learns the same from a third of the numbers",
@@ -264,7 +265,7 @@ ALTERED: Mapping[Alteration, tuple[str, str, str]] = {
         "",
     ),
     "rotated": (
-        "turned upright, as their EXIF data say",
+        "turned upright by EXIF data",
         "Cameras store an image as it was held, and beside it which side is up",
         "",
     ),
@@ -276,7 +277,7 @@ ALTERED: Mapping[Alteration, tuple[str, str, str]] = {
     "enlarged": (
         "smaller than {side} pixels, enlarged",
         "Enlarged images are blurred, and a network learns the blur",
-        "Use image_size: {smallest}, or leave them out",
+        "Use a smaller image_size ({smallest} enlarges none), or leave them out",
     ),
 }
 

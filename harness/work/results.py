@@ -21,6 +21,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from harness.errors import StoreError, say_once
 from harness.work.cells import Cell, Training
 from harness.work.looks import Look
+from harness.work.reading import Files, Measures, Reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -293,6 +294,7 @@ class TrainingResult:
     # The key of the training whose steps made this average too: their seconds are the same ones.
     shared_with: str = ""
     denoising: Denoising | None = None  # of earlier versions there is none
+    reading: Reading | None = None  # of its images, without names of files; likewise
     artifacts: Artifacts = field(default_factory=Artifacts)
 
     @property
@@ -360,7 +362,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 # A number that is not finite stays what it is, and a field that nobody knows is no result.
 _VALUES: tuple[Any, ...] = (
     Artifacts, Measurement, PixelSpread, SamplingPath, Cost, Provenance, CellResult, LossPoint,
-    LossBin, Mean, DenoisingError, Denoising, TrainingResult,
+    LossBin, Mean, DenoisingError, Denoising, Files, Measures, Reading, TrainingResult,
 )  # fmt: skip
 for _value in _VALUES:
     _value.__pydantic_config__ = ConfigDict(ser_json_inf_nan="constants", extra="forbid")
