@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.contracts.foreign import blaming_others, refuse_broken
+from harness.data.files import telling
 from harness.downloads import NotHereYet, no_downloads
 from harness.errors import DiskFull, HarnessError
 from harness.execute import machine
 from harness.execute.here import here
 from harness.execute.interrupt import OUT_OF_TIME, Interruption
-from harness.execute.progress import Stopped
+from harness.execute.progress import Progress, Stopped
 from harness.execute.ray import RayCluster
 from harness.execute.screen import Screen
 from harness.interim import LONG, InterimReport
@@ -60,8 +61,9 @@ def run_grid(
     interruption = Interruption(options.time_limit, screen.say)  # the time limit begins here
     recorder = recorder_of(grid.name, paths, screen.say)
     recorder.store.check_version()
-    cells = identified(expand(grid), paths.workplace)
-    with cluster_of(options) as cluster:
+    with shown_reading(screen):
+        cells = identified(expand(grid), paths.workplace)
+    with cluster_of(options) as cluster, shown_reading(screen):
         run = GridRun(
             grid, paths, options, screen, cluster or execute, interruption, recorder, cluster
         )
@@ -79,6 +81,11 @@ def cluster_of(options: Options) -> AbstractContextManager[RayCluster | None]:
     from harness.engine.courier import Courier
 
     return RayCluster(options.ray, Courier(options.ray_features))
+
+
+def shown_reading(screen: Screen) -> AbstractContextManager[None]:
+    """Show how far image files are read: a large folder takes minutes."""
+    return telling(lambda done, total: screen.update("reading images", Progress(done, total)))
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ _tell: ContextVar[Tell | None] = ContextVar("who is told how far reading is", de
 
 @contextmanager
 def telling(tell: Tell) -> Iterator[None]:
-    """Within, `tell` is called before each image file that is read: thousands take minutes."""
+    """Within, `tell` is called as image files are read, of which thousands take minutes."""
     before = _tell.set(tell)
     try:
         yield
@@ -99,6 +99,8 @@ def read_folder(
                         f"the image {told} cannot be used ({error.why}). {error.use}"
                     ) from error
                 tally.leave_out(name, error.why)
+        if tell := _tell.get():
+            tell(len(chosen), len(chosen))
     reading = tally.reading(stray_names(path))
     if not tally.images:
         raise DataError(_nothing_in(f"a folder '{part}' of {path}" if part else str(path), reading))

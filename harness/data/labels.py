@@ -47,7 +47,7 @@ def class_folders(names: Sequence[PurePosixPath]) -> list[str] | None:
     takes it: one level down, below folders that all share and below train or test. None where an
     image lies in none, and of a single class."""
     folders = [name.parts[:-1] for name in names]
-    while all(folders):
+    while folders and all(folders):
         first = {each[0] for each in folders}
         if len(first) > 1 and not {name.lower() for name in first} <= PARTS:
             return [legible(each[0], kept="") for each in folders]

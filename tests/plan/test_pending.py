@@ -14,6 +14,7 @@ from harness.store import FEATURES, Store, write_bytes
 from harness.work.cells import Part
 from harness.work.filters import Filter
 from harness.work.options import Options
+from harness.work.reading import Files, Reading
 from harness.work.speeds import Speeds
 
 
@@ -84,6 +85,19 @@ def test_at_first_everything_is_pending(grid, cells, store):
     assert plan.to_record == plan.to_redo == ()
     assert plan
     assert plan.is_work
+
+
+def test_a_plan_says_what_was_read(grid, cells, store):
+    reading = Reading(
+        90, 16, found=93, skipped={".heic": Files(3, "a.heic")}, classes={"cat": 50, "dog": 40},
+        altered={"cropped": Files(81, "b.png")},
+    )  # fmt: skip
+    plan = replace(pending(grid, cells, store, {}, Options()), images=reading)
+    assert "2 classes, 40 to 50 images each" in plan.text()
+    assert "harness[images]" in plan.text()
+    assert "81 images cropped" in plan.text()
+    images = json.loads(json.dumps(plan.as_json()))["images"]
+    assert images["skipped"][".heic"]["count"] == 3
 
 
 def test_what_is_recorded_is_finished_even_where_the_store_is_gone(grid, cells, store):

@@ -8,6 +8,8 @@ from harness.analysis.study import studies
 from harness.errors import PartFailed
 from harness.report import contents, page
 from harness.report.limitations import limitations, with_what_is_there
+from harness.report.recipe import recipe
+from harness.work.reading import Files, Reading
 from harness.work.results import PURE_NOISE, Run
 
 
@@ -42,6 +44,22 @@ def test_trainings_whose_batches_did_not_fit_into_memory_are_told(results):
     text = said(replace(results, trainings=(parts, *others)))
     assert "1 training added up gradients over as many as 4 parts of each batch" in text
     assert "parts of each batch" not in said(results)
+
+
+def test_what_became_of_files_is_a_limitation_where_it_matters_else_in_the_recipe(results):
+    reading = Reading(
+        90, 16, found=91, unreadable=Files(1), classes={"cat": 50, "dog": 40},
+        altered={"cropped": Files(81), "enlarged": Files(7)},
+    )  # fmt: skip
+    trainings = tuple(replace(one, reading=reading) for one in results.trainings)
+    read = replace(results, trainings=trainings)
+    assert "7 images smaller than 16 pixels, enlarged" in said(read)
+    assert "1 file could not be read" in said(read)
+    assert "cropped" not in said(read)
+    data = recipe(studies(read)[0])["Data"]
+    assert "2 classes, 40 to 50 images each" in data["read"]
+    assert "81 images cropped" in data["left out or altered"]
+    assert "read" not in recipe(studies(results)[0])["Data"]
 
 
 def test_what_fitting_steps_took_is_told_apart_from_what_cells_cost(results, change):
