@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from harness.data.datasets import DATASETS, load
 from harness.data.files import telling
@@ -21,7 +21,7 @@ from harness.errors import BadOption, DataError, HarnessError, at_most, legible,
 from harness.metrics.enough import Enough, purposes
 from harness.models.presets import MODELS
 from harness.work.cells import Part
-from harness.work.reading import BACKGROUNDS, Background, OnBad, Remark
+from harness.work.reading import Background, Remark
 
 WIDTH = 80  # letters of a line
 SIZE = 64  # pixels a side of a person's own images, where none is asked for
@@ -29,7 +29,9 @@ MOST_CLASSES = 24  # that are listed
 NETWORKS = ("tiny", "small", "base")
 KINDS = frozenset({".jpeg", ".jpg", ".png", ".webp"})  # of sheets
 NO_BREAK = "\N{NO-BREAK SPACE}"
-PLAIN = re.compile(r"[A-Za-z./][\w./-]*[./-][\w./-]*")  # a text that YAML takes for one unquoted
+# Texts that YAML takes for texts unquoted, and some that it takes for something else.
+PLAIN = re.compile(r"(?:[A-Za-z]|\.{0,2}/)[\w./-]*", re.ASCII)
+WORDS = frozenset({"false", "n", "no", "null", "off", "on", "true", "y", "yes"})
 
 Tell = Callable[[int, int], None]
 
@@ -148,12 +150,8 @@ class Preview:
         if remarks:
             yield "What was left out or altered"
         for remark in remarks:
-            yield from textwrap.wrap(
-                remark.what, WIDTH, initial_indent="  ", subsequent_indent="  "
-            )
-            example = f" For example {remark.example}." if remark.example else ""
-            use = f" {remark.use}." if remark.use else ""
-            yield from _indented(f"{remark.why}.{use}{example}", 6)
+            yield from _indented(f"{remark.what}{remark.such_as}")
+            yield from _indented(f"{remark.why}.{f' {remark.use}.' if remark.use else ''}", 6)
 
     def _enough(self) -> Iterator[str]:
         yield "Is that enough?"
@@ -253,11 +251,8 @@ def _unless(value: Any, default: Any) -> Any:
 
 def _in_yaml(value: Any) -> str:
     """A value in a flow mapping."""
-    return value if isinstance(value, str) and _is_plain(value) else json.dumps(value)
-
-
-def _is_plain(text: str) -> bool:
-    return bool(PLAIN.fullmatch(text)) or text in (*BACKGROUNDS, *get_args(OnBad))
+    is_plain = isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS
+    return value if is_plain else json.dumps(value)
 
 
 def _row(name: str, told: str) -> str:

@@ -18,7 +18,6 @@ Alteration = Literal[
 Background = Literal["white", "black", "grey"]  # what transparent pixels become
 OnBad = Literal["refuse", "skip"]  # what happens where a file cannot be used
 ALTERATIONS: tuple[Alteration, ...] = get_args(Alteration)
-BACKGROUNDS: tuple[Background, ...] = get_args(Background)
 
 MOST_SUFFIXES = 8  # that are told apart
 OTHERS = "others"  # the suffixes beyond these
@@ -84,6 +83,13 @@ class Remark:
     @property
     def sentence(self) -> str:
         return f"{self.what}. {self.use}" if self.use else self.what
+
+    @property
+    def such_as(self) -> str:
+        """How a line goes on that names the example; empty where there is none."""
+        if not self.example:
+            return ""
+        return f"{':' if self.what.startswith('1 ') else ', such as'} {self.example}"
 
 
 @dataclass(frozen=True)
