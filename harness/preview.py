@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.data.datasets import DATASETS, load
 from harness.data.files import telling
@@ -23,12 +22,13 @@ from harness.models.presets import MODELS
 from harness.work.cells import Part
 from harness.work.reading import Background, Remark
 
-WIDTH = 80  # letters of a line
+if TYPE_CHECKING:
+    from harness.work.outputs import DataOutput, EnoughOutput, RemarkOutput
+
 SIZE = 64  # pixels a side of a person's own images, where none is asked for
 MOST_CLASSES = 24  # that are listed
 NETWORKS = ("tiny", "small", "base")
 KINDS = frozenset({".jpeg", ".jpg", ".png", ".webp"})  # of sheets
-NO_BREAK = "\N{NO-BREAK SPACE}"
 # Texts that YAML takes for texts unquoted, and some that it takes for something else.
 PLAIN = re.compile(r"(?:[A-Za-z]|\.{0,2}/)[\w./-]*", re.ASCII)
 WORDS = frozenset({"false", "n", "no", "null", "off", "on", "true", "y", "yes"})
@@ -76,14 +76,14 @@ class Preview:
         return first | sized | self.data.keywords
 
     def as_text(self) -> str:
-        """For a person, in lines of 80 letters."""
+        """For a person."""
         blocks = [
             [*self._overview()], [*self._classes()], [*self._remarks()], [*self._enough()],
-            ["For a grid", *_indented(self.grid_line), *self._sheet()],
+            ["For a grid", f"  {self.grid_line}", "", self._sheet()],
         ]  # fmt: skip
         return "\n\n".join("\n".join(block) for block in blocks if block)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> DataOutput:
         images = self.images
         return {
             "data": {"name": self.data.name, **self._in_order},
@@ -93,8 +93,8 @@ class Preview:
             "channels": images.channels,
             "fingerprint": images.fingerprint,
             "images": images.as_read.as_json(),
-            "remarks": [asdict(remark) for remark in self.remarks],
-            "enough": [asdict(purpose) for purpose in self._purposes],
+            "remarks": [cast("RemarkOutput", asdict(remark)) for remark in self.remarks],
+            "enough": [cast("EnoughOutput", asdict(purpose)) for purpose in self._purposes],
             "networks": self._networks,
             "sheet": str(self.wanted.out) if self.wanted.out else None,
         }
@@ -120,7 +120,7 @@ class Preview:
 
     def _overview(self) -> Iterator[str]:
         images, read = self.images, self.images.as_read
-        yield from textwrap.wrap(legible(self.wanted.what, kept=""), WIDTH)
+        yield legible(self.wanted.what, kept="")
         if read.is_of_files:
             yield _row("files", f"{read.found:,} found, {read.used:,} used")
         parts = f"{len(images.train):,} to train on, {len(images.held_out):,} held out"
@@ -138,33 +138,27 @@ class Preview:
 
     def _classes(self) -> Iterator[str]:
         if classes := self.images.as_read.classes:
-            told = at_most(
-                [*classes.items()], MOST_CLASSES, lambda each: f"{each[0]} ({each[1]:,})"
-            )
-            unbroken = (each.replace(" ", NO_BREAK) for each in told)
+            told = [f"{name} ({count:,})" for name, count in classes.items()]
             yield "Classes, and how many images each has"
-            yield from (line.replace(NO_BREAK, " ") for line in _indented(", ".join(unbroken)))
+            yield f"  {', '.join(at_most(told, MOST_CLASSES))}"
 
     def _remarks(self) -> Iterator[str]:
         remarks = self.remarks
         if remarks:
             yield "What was left out or altered"
         for remark in remarks:
-            yield from _indented(f"{remark.what}{remark.such_as}")
-            yield from _indented(f"{remark.why}.{f' {remark.use}.' if remark.use else ''}", 6)
+            yield f"  {remark.what}{remark.such_as}"
+            yield f"      {remark.why}.{f' {remark.use}.' if remark.use else ''}"
 
     def _enough(self) -> Iterator[str]:
         yield "Is that enough?"
         for each in self._purposes:
             yield _row(each.purpose, each.told)
 
-    def _sheet(self) -> list[str]:
-        told = (
-            f"The sheet of what a network will see: {self.wanted.out}"
-            if self.wanted.out
-            else "Use --out sheet.png for a picture of what a network will see."
-        )
-        return ["", *textwrap.wrap(told, WIDTH, break_long_words=False)]
+    def _sheet(self) -> str:
+        if self.wanted.out:
+            return f"The sheet of what a network will see: {self.wanted.out}"
+        return "Use --out sheet.png for a picture of what a network will see."
 
 
 def preview(wanted: Wanted, tell: Tell) -> Preview:
@@ -256,14 +250,4 @@ def _in_yaml(value: Any) -> str:
 
 
 def _row(name: str, told: str) -> str:
-    return textwrap.fill(
-        told, WIDTH, initial_indent=f"  {name:10}", subsequent_indent=" " * 12,
-        break_on_hyphens=False,
-    )  # fmt: skip
-
-
-def _indented(text: str, by: int = 2) -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=" " * by, subsequent_indent=" " * by, break_on_hyphens=False,
-        break_long_words=False,
-    )  # fmt: skip
+    return f"  {name:10}  {told}"

@@ -23,6 +23,7 @@ FEW = ["samplers=[ddpm,ddim]", "schedules=[cosine]", "steps=[2]", "images=40", "
 ONE = "schedule=cosine,sampler=ddim"
 ALL = {
     "plan": ["small.yaml", *FEW, *AT],
+    "data": ["digits"],
     "report": ["small.yaml", *FEW, *AT[:2]],
     "status": ["--verify", *AT[:2]],
     "compare": ["sampler=ddim", "sampler=ddpm", *AT[:2]],

@@ -45,7 +45,8 @@ def test_a_folder_is_told_as_a_grid_would_read_it(harness, tmp_path):
     )
 
 
-def test_lines_fit_a_terminal_and_the_sheet_is_a_picture(harness, tmp_path):
+def test_lines_fit_a_terminal_and_the_sheet_is_a_picture(harness, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     found = harness("photos", "--size", "16", "--out", "sheet.png")
     assert found.exit_code == 0
     assert all(len(line) <= 80 for line in found.output.splitlines())

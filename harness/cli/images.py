@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from harness.cli.arguments import DATA_DIR, JSON, options, screen, show
+from harness.cli.arguments import DATA_DIR, JSON, QUIET, options, screen, show, show_json
 from harness.cli.group import main
 
 
@@ -27,8 +26,9 @@ from harness.cli.group import main
     "--out", type=click.Path(path_type=Path), help="A .png for a sheet of what a network will see."
 )
 @options(DATA_DIR)
+@QUIET
 @JSON
-def data(what: str, data_dir: Path | None, as_json: bool, **given: Any) -> None:
+def data(what: str, data_dir: Path | None, quiet: bool, as_json: bool, **given: Any) -> None:
     """Look at a folder or zip of images, or at the data set NAME, as a network will see them.
 
     Says what was read, left out and altered, why, and what would change it; whether there are
@@ -45,9 +45,12 @@ def data(what: str, data_dir: Path | None, as_json: bool, **given: Any) -> None:
     from harness.preview import Wanted, preview
     from harness.work.options import user_data
 
-    with screen(as_json) as shown:
+    with screen(as_json, quiet) as shown:
         found = preview(
             Wanted(what, data_dir or user_data(), **given),
             lambda done, total: shown.update("reading images", Progress(done, total)),
         )
-    show(json.dumps(found.as_json(), indent=1) if as_json else found.as_text())
+    if as_json:
+        show_json(found.as_json())
+    else:
+        show(found.as_text())

@@ -97,6 +97,95 @@ class ForecastOutput(OpenOutput):
     """What the speeds come from."""
 
 
+class FilesOutput(Output):
+    """Some of the files of a data set."""
+
+    count: int
+    example: str
+    """The name of one of them."""
+    reason: str
+    """Why that one could not be read."""
+
+
+class MeasuresOutput(Output):
+    """How large an image is, before anything was cut."""
+
+    width: int
+    height: int
+    example: str
+    """The name of its file."""
+
+
+class ImagesOutput(Output):
+    """How many images a data set has, and what became of their files."""
+
+    used: int
+    """Images, of both parts."""
+    side: int
+    """Pixels along a side, after preparation."""
+    found: int
+    """Files, hidden ones not counted; 0 where the images are not a person's own."""
+    skipped: dict[str, FilesOutput]
+    """By suffix."""
+    stray: FilesOutput
+    """Names that lead to no file."""
+    unreadable: FilesOutput
+    altered: dict[str, FilesOutput]
+    """By what was done with them."""
+    duplicates: FilesOutput
+    """Images that equal another once prepared."""
+    grey: int
+    """Images whose files have no colour."""
+    is_grey: bool
+    """Whether all are read as grey."""
+    background: str
+    """What transparent pixels became."""
+    smallest: MeasuresOutput | None
+    largest: MeasuresOutput | None
+    classes: dict[str, int]
+    """How many images of each."""
+
+
+class RemarkOutput(Output):
+    """What a person should know of some of the files."""
+
+    what: str
+    why: str
+    use: str
+    """What would change it; empty where nothing has to."""
+    example: str
+    limits: bool
+    """Whether it bears on what the results mean."""
+
+
+class EnoughOutput(Output):
+    """Whether there are enough images for a purpose."""
+
+    purpose: str
+    is_enough: bool
+    told: str
+
+
+class DataOutput(Output):
+    """What a folder of images, or a data set, is to a network."""
+
+    data: dict[str, Any]
+    """The data set in a grid, with its options."""
+    grid: str
+    """The same as a line of a grid file."""
+    train: int
+    held_out: int
+    channels: int
+    fingerprint: str
+    images: ImagesOutput
+    remarks: list[RemarkOutput]
+    enough: list[EnoughOutput]
+    networks: list[str]
+    """Those that take images of this size."""
+    sheet: str | None
+    """The picture, where one was written."""
+
+
 class PlanOutput(Output):
     """What a run would do and cost."""
 
@@ -105,6 +194,8 @@ class PlanOutput(Output):
     cells: list[PlannedCell]
     forecast: ForecastOutput | None
     """None where it is not known."""
+    images: ImagesOutput | None
+    """What was read; None where no pending work needs it."""
     warnings: list[str]
 
 
@@ -283,7 +374,8 @@ class BenchOutput(Output):
 
 
 OUTPUTS: dict[str, Any] = {
-    "run": RunOutput, "plan": PlanOutput, "report": ReportOutput, "status": StatusOutput,
+    "run": RunOutput, "plan": PlanOutput, "data": DataOutput, "report": ReportOutput,
+    "status": StatusOutput,
     "sample": SampleOutput, "compare": CompareOutput, "parts": PartsOutput,
     "verify": VerifyOutput, "doctor": DoctorOutput, "bench": BenchOutput, "error": ErrorOutput,
 }  # fmt: skip

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from harness.work.outputs import ImagesOutput
 
 Alteration = Literal[
     "faulty", "first_frame", "transparent", "deep", "cmyk", "palette", "rotated", "cropped",
@@ -164,8 +167,8 @@ class Reading:
             text += f", out of {counted(self.found, 'file')}"
         return "; ".join(filter(None, [text, self.classes_in_words()]))
 
-    def as_json(self) -> dict[str, Any]:
-        found: dict[str, Any] = _adapter().dump_python(self, mode="json")
+    def as_json(self) -> ImagesOutput:
+        found: ImagesOutput = _adapter().dump_python(self, mode="json")
         return found
 
     def to_json(self) -> str:
