@@ -203,7 +203,7 @@ def part_of(wanted: Wanted) -> Part:
     known = [option.name for option in DATASETS.options(name)]
     if stray := [key for key in options if key not in known]:
         option = stray[0].removeprefix("image_").replace("_", "-")
-        raise BadOption(f"the data set '{name}' has no choice of --{option}. Leave it out.")
+        raise BadOption(f"the data set '{name}' knows no --{option}. Use it without.")
     return Part.of(name, DATASETS.check_options(name, options), DATASETS.source(name))
 
 
