@@ -6,7 +6,7 @@ else in the program sees YAML.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,15 @@ from harness.errors import GridError, at_most
 from harness.plan.contradictions import contradictions
 from harness.plan.expand import MOST_CELLS, by_training, check_size, kept, multiplied
 from harness.plan.grid_fields import Axes, GridFields, RecipeAxes, TrainingFields
-from harness.plan.grid_file import MOST_PROBLEMS, changed, fields_of, read_text, words_of
+from harness.plan.grid_file import (
+    MOST_PROBLEMS,
+    as_override,
+    as_yaml,
+    changed,
+    fields_of,
+    read_text,
+    words_of,
+)
 from harness.work.cells import Cell
 from harness.work.filters import check_fields
 
@@ -27,12 +35,13 @@ class Grid(GridFields):
     """Every combination of the lists is one cell of the benchmark."""
 
     _text: str = PrivateAttr("")
+    _overrides: tuple[str, ...] = PrivateAttr(())
     _cells: tuple[Cell, ...] = PrivateAttr(())
 
     @property
     def text(self) -> str:
-        """The grid as it was written, with what the command line changed."""
-        return self._text
+        """The grid as it was written, with what was changed when it was read."""
+        return changed(self._overrides) + self._text
 
     @model_validator(mode="before")
     @classmethod
@@ -65,23 +74,44 @@ class Grid(GridFields):
         return self
 
 
-def load_grid(path: Path | str, overrides: Sequence[str] = ()) -> Grid:
-    """Read and check a grid file; `overrides` are `field=value` with YAML values, such as
-    `training.steps=200`. Raises GridError listing every problem."""
-    path = Path(path)
-    text = read_text(path)
-    fields = fields_of(text, path, overrides)
+def load_grid(
+    source: Grid | Path | str | Mapping[str, Any], overrides: Sequence[str] = (), **fields: Any
+) -> Grid:
+    """Read and check a grid: a file, its text (of several lines), its fields, or another grid.
+
+    `overrides` change fields as on the command line, `training.steps=200`, with YAML values;
+    `fields` do so in Python, `steps=[5, 10]` or `training={"steps": 200}`. Raises GridError
+    listing every problem.
+    """
+    text, where, before = _read(source)
+    changes = [*before, *overrides, *(o for one in fields.items() for o in as_override(*one))]
     try:
-        grid = Grid.model_validate(fields)
+        grid = Grid.model_validate(fields_of(text, where, changes))
     except ValidationError as error:
         within: dict[tuple[str, ...], type[BaseModel]] = {
             ("training",): TrainingFields,
             ("include",): Axes,
             ("include", "training"): RecipeAxes,
         }
-        raise GridError(words_of(error, path, Grid, within)) from None
-    grid._text = changed(overrides) + text
+        raise GridError(words_of(error, where, Grid, within)) from None
+    grid._text, grid._overrides = text, tuple(changes)
     return grid
+
+
+def _read(source: object) -> tuple[str, str, Sequence[str]]:
+    """The text of a grid, how a message calls it, and what is changed in it already."""
+    if isinstance(source, Grid):
+        return source._text, f"the grid '{source.name}'", source._overrides
+    if isinstance(source, Mapping):
+        return as_yaml(source), "what was given", ()
+    if isinstance(source, str) and "\n" in source:
+        return source, "the text", ()
+    if isinstance(source, str | Path):
+        return read_text(Path(source)), str(source), ()
+    raise GridError(
+        f"a value of type {type(source).__name__} is no grid. Use the path of a grid file, its "
+        "text or its fields as a dict."
+    )
 
 
 def expand(grid: Grid) -> list[Cell]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,11 @@ def read_text(path: Path) -> str:
         ) from None
 
 
-def fields_of(text: str, path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """The fields of a grid file with what the command line changes."""
-    fields = parsed(text, str(path))
+def fields_of(text: str, where: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The fields of a grid with what the command line changes; messages call it `where`."""
+    fields = parsed(text, where)
     if not isinstance(fields, dict):
-        raise GridError(f"{path} is not a valid grid. Use `field: value` lines.")
+        raise GridError(f"{where} is not a valid grid. Use `field: value` lines.")
     for override in overrides:
         apply(fields, override)
     return fields
@@ -117,6 +118,45 @@ def apply(fields: dict[str, Any], override: str) -> None:
         ) from None
 
 
+def as_override(name: str, value: object) -> Iterator[str]:
+    """What sets a field to a value of Python. Fields that belong to no named part are set one by
+    one, so that `training={"steps": 200}` leaves the rest of the training as it is."""
+    if isinstance(value, Mapping) and value and "name" not in value:
+        for field, inner in value.items():
+            yield from as_override(f"{name}.{field}", inner)
+    else:
+        yield f"{name}={as_yaml(value, in_one_line=True)}"
+
+
+def as_yaml(value: object, in_one_line: bool = False) -> str:
+    """A value of Python as a grid file has it. Raises GridError where YAML has no such value."""
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = True if in_one_line else None
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.width = 10 * LARGEST_FILE if in_one_line else 100
+    text = io.StringIO()
+    writer.dump(plain(value), text)
+    return text.getvalue().removesuffix("...\n").rstrip("\n") + "\n" * (not in_one_line)
+
+
+def plain(value: object) -> object:
+    """The value in lists, mappings, numbers and text. Raises GridError for any other."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # of numpy
+        return plain(value.tolist())
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [plain(inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise GridError(
+        f"a value of type {type(value).__name__} cannot stand in a grid. Use numbers, texts, lists "
+        "and dicts."
+    )
+
+
 def changed(overrides: Sequence[str]) -> str:
     """Comment lines that tell what the command line changed."""
     return "".join(
@@ -128,14 +168,14 @@ def changed(overrides: Sequence[str]) -> str:
 
 def words_of(
     error: ValidationError,
-    path: Path,
+    where: str,
     model: type[BaseModel],
     within: Mapping[tuple[str, ...], type[BaseModel]],
 ) -> str:
     """Every problem that was found with the fields of a model; some hold fields `within`."""
     found = error.errors(include_url=False)
     told = at_most(found, MOST_PROBLEMS, lambda each: in_words(each, model, within))
-    return "\n  ".join([f"{path} is not a valid grid:", *told])
+    return "\n  ".join([f"{where} is not a valid grid:", *told])
 
 
 PLAINLY = {

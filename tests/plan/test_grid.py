@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from installing import installer
 from ruamel.yaml import YAML
@@ -958,3 +959,23 @@ def test_a_large_grid_is_read_in_seconds(load):
     )
     assert len(expand(grid)) == 9_990
     assert time.monotonic() - began < 15
+
+
+def test_a_grid_is_the_same_from_a_file_its_text_its_fields_and_another_grid(grid_file):
+    of_file = load_grid(grid_file, ["training.steps=20", "steps=[5]"])
+    fields = read_yaml(grid_file.read_text())
+    others = [
+        load_grid(grid_file.read_text(), steps=np.array([5]), training={"steps": 20}),
+        load_grid(fields, steps=(5,), training={"steps": 20}),
+        load_grid(load_grid(grid_file, ["training.steps=20"]), steps=[5]),
+    ]
+    for one in others:
+        assert expand(one) == expand(of_file)
+        again = load_grid(one)  # as a run records it: what was changed goes with it
+        assert (expand(again), again.text) == (expand(one), one.text)
+
+
+@pytest.mark.parametrize("wrong", [3, None, {"name": object()}, "name: x\ndata: digits", {}])
+def test_what_is_no_grid_is_refused_in_words(wrong):
+    with pytest.raises(GridError, match="Use"):
+        load_grid(wrong)
