@@ -9,13 +9,15 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any
 
 from harness.errors import DiskFull, Ended, HarnessError, reason_of
@@ -186,7 +188,8 @@ class Worker:
         # Blocked until the process can ignore them: it takes seconds to load what it works with.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STATUSES)
         try:
-            self.process.start()
+            with without_main():
+                self.process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
@@ -221,6 +224,18 @@ class Worker:
         if self.process.is_alive():
             self.process.kill()
         self.pipe.close()
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """Processes that are started here do not run the program's main module again, as spawned ones
+    do: jobs need nothing of it, and it may be a script that starts a run as soon as it is read."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def do_jobs(

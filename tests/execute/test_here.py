@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from executor_contract import AT, ExecutorContract, ignore, lost_of, never, work
@@ -40,6 +43,19 @@ def test_a_process_that_exits_is_a_failure_and_is_replaced():
     assert "status 9" in outcomes["exit"].reason
     assert not lost_of(seen, "exit")
     assert [outcomes[job] for job in "abc"] == [f"{job} done at the store" for job in "abc"]
+
+
+def test_a_script_that_starts_a_run_as_soon_as_it_is_read_is_read_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from executor_contract import AT, ignore, never, work\n"
+        "from harness.execute.here import here\n"
+        "print(sorted(dict(here(work, ['a', 'b'], AT, ignore, never, workers=2))))\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": paths})  # fmt: skip
+    assert done.stdout == "['a', 'b']\n", done.stderr
 
 
 def leave(job, at, report):
