@@ -49,6 +49,7 @@ from harness.work.options import Options, Paths
 
 if TYPE_CHECKING:
     from harness.analysis.study import Study
+    from harness.work.results import Experiment
 
 
 def run_grid(
@@ -228,9 +229,23 @@ def report_grid(
     page.check_address(paths.ui_url)
     recorder = recorder_of(name, paths, screen.say)
     write = write_handout if for_handout else write_report
+    return write(recorder, asked_in(recorder, paths, cells), paths, screen)
+
+
+def recorded(
+    name: str, paths: Paths, say: Callable[[str], None], cells: Iterable[Cell] = ()
+) -> Experiment:
+    """What is recorded of these cells of an experiment, or of all that its grid stood for when it
+    was last run. Raises TrackingError where that is nothing."""
+    recorder = recorder_of(name, paths, say)
+    return recorder.read(asked_in(recorder, paths, cells))
+
+
+def asked_in(recorder: Recorder, paths: Paths, cells: Iterable[Cell]) -> Asked:
+    """These cells by the keys under which they are recorded, or all that were asked for last."""
     wanted = {anonymous(cell): cell for cell in cells}
     if not wanted:
-        return write(recorder, recorder.asked(), paths, screen)
+        return recorder.asked()
     found = []
     for one in recorder.cell_results():
         if (cell := wanted.get(anonymous(one.cell))) is not None:
@@ -239,8 +254,7 @@ def report_grid(
     missing = [cell for name, cell in wanted.items() if name not in there]
     with suppress(HarnessError), no_downloads():  # by the keys under which they may have failed
         missing = identified(missing, paths.workplace)
-    asked = Asked.of([*found, *missing]).after(recorder.asked())
-    return write(recorder, asked, paths, screen)
+    return Asked.of([*found, *missing]).after(recorder.asked())
 
 
 def write_report(recorder: Recorder, asked: Asked, paths: Paths, screen: Screen) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,11 @@ from harness.work.options import Workplace
 from harness.work.results import RESULT, CellResult, Experiment
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harness.engine.exact import ExactDenoiser
+    from harness.engine.network import Trained
     from harness.work.outputs import SampleOutput
 
 
@@ -75,18 +81,39 @@ def sample_cell(
     """Sample images as a finished cell does, or from the noise of another seed: one sheet where
     `out` has a suffix of a picture, else one PNG an image in a folder. Raises BadOption for another
     suffix, and StoreError where nothing can be written there."""
-    found = {one.cell: one.path for one in finished(at.store) if one.cell.weights == "final"}
+    from harness.engine.sample import draw, is_sheet
+
+    results = finished(at.store)
+    check_writable(out.parent if is_sheet(out) else out, "folder", "--out")
+    asked, with_times, denoiser = ready_to_sample(results, wanted, at, seed)
+    draw(with_times, denoiser, out, images, report, asked)
+    return Sampled(asked, images, out)
+
+
+def images_of(
+    results: Iterable[CellResult], wanted: str, at: Workplace, images: int, seed: int | None = None
+) -> NDArray[np.uint8]:
+    """Images uint8 [N, C, H, W], sampled as the one of these cells that a key or filter names, or
+    from the noise of another seed."""
+    asked, with_times, denoiser = ready_to_sample(results, wanted, at, seed)
+    from harness.engine.sample import sample
+
+    return sample(with_times, denoiser, lambda progress: None, images, asked=asked).images
+
+
+def ready_to_sample(
+    results: Iterable[CellResult], wanted: str, at: Workplace, seed: int | None
+) -> tuple[Cell, Cell, Trained | ExactDenoiser]:
+    """The one of these cells that a key or filter names, with the noise of this seed; the same with
+    fitted times written out in it; and its denoiser."""
+    found = {one.cell: one.path for one in results if one.cell.weights == "final"}
     cell = the_one(list(found), wanted)
     refuse_other_code(cell)
     from harness.engine.denoisers import denoiser_of
     from harness.engine.fitted import written_out
-    from harness.engine.sample import draw, is_sheet
 
-    check_writable(out.parent if is_sheet(out) else out, "folder", "--out")
     asked = cell if seed is None else replace(cell, sampling_seed=seed)
-    sampled = written_out(asked, found[cell].times)
-    draw(sampled, denoiser_of(cell, at), out, images, report, asked)
-    return Sampled(asked, images, out)
+    return asked, written_out(asked, found[cell].times), denoiser_of(cell, at)
 
 
 def refuse_other_code(cell: Cell) -> None:

@@ -113,16 +113,9 @@ def paths(
     ui_url: str | None = None,
     **others: Any,
 ) -> Paths:
-    from harness.work.options import Paths, user_data
+    from harness.work.options import Paths
 
-    return Paths(
-        store=store,
-        tracking_uri=tracking_uri or database(store),
-        report_dir=report_dir or Path("reports") / name,
-        data_dir=data_dir or user_data(),
-        device=device,
-        ui_url=ui_url or "",
-    )
+    return Paths.of(name, store, tracking_uri, report_dir, data_dir, device, ui_url)
 
 
 def options_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from harness.work.filters import Filter
 
@@ -41,6 +41,27 @@ class Paths:
     data_dir: Path
     device: str = "auto"
     ui_url: str = ""  # of the MLflow UI that a report's rows link to
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        store: Path,
+        tracking_uri: str | None = None,
+        report_dir: Path | None = None,
+        data_dir: Path | None = None,
+        device: str = "auto",
+        ui_url: str | None = None,
+    ) -> Self:
+        """Where everything of the grid of this name is, as far as nobody says otherwise."""
+        return cls(
+            store=store,
+            tracking_uri=tracking_uri or database_uri(store / "mlflow.db"),
+            report_dir=report_dir or Path("reports") / name,
+            data_dir=data_dir or user_data(),
+            device=device,
+            ui_url=ui_url or "",
+        )
 
     @property
     def workplace(self) -> Workplace:
