@@ -32,6 +32,10 @@ class HarnessError(Exception):
     def __init__(self, message: object = ""):
         super().__init__("\n".join(map(shortened, legible(str(message)).split("\n"))))
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: no traceback, as on the command line."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UnknownName(HarnessError, ValueError):
     """A name that no registered part has."""
@@ -89,6 +93,13 @@ class TrackerAway(TrackingError):
 def say_once(text: str) -> None:
     """A line about trouble that stops nothing, told once by a process."""
     logging.getLogger("harness").warning("%s", legible(text))
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or the interruption of a notebook's kernel, once what was under way is saved."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
 
 
 class Ended(SystemExit):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 SHOWN = 8  # cells listed where several are meant and one is wanted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GroupComparison:
     """What may be said of one group against another."""
 
@@ -42,6 +43,18 @@ class GroupComparison:
     effect: Effect
     question: str = ""  # of the grid that asks it, which judged it; empty for an exploratory one
     left_out: int = 0  # cells without a partner
+
+    def __repr__(self) -> str:
+        return self.as_text()
+
+    def _repr_html_(self) -> str:
+        verdict, *rest = map(escape, self.as_text().splitlines())
+        return f"<p><b>{verdict}</b><br>{'<br>'.join(rest)}</p>"
+
+    @property
+    def verdict(self) -> str:
+        """Of the first group against the second: `better`, `worse` or `inconclusive`."""
+        return self.effect.verdict
 
     def as_text(self) -> str:
         effect, change = self.effect, self.effect.change

@@ -33,7 +33,7 @@ Recorded = Mapping[str, frozenset[str]]  # by key, the names of a run's metrics
 Work = Training | Cell
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """The work of a grid: what of it is pending, and what that will cost."""
 
@@ -50,6 +50,9 @@ class Plan:
     forecast: Forecast | None = None
     warnings: tuple[str, ...] = ()
     images: Reading | None = None  # what was read, where the work needed it
+
+    def __repr__(self) -> str:
+        return self.text()
 
     def __bool__(self) -> bool:
         return bool(self.to_train or self.to_score or self.to_record or self.to_redo)

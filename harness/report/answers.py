@@ -26,7 +26,7 @@ MOST_WINNERS = 2  # named with where they win
 State = Literal["decided", "partly", "open"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """One question, answered in a glance."""
 
@@ -36,6 +36,9 @@ class Answer:
     sureness: str
     state: State
     is_incomplete: bool = False
+
+    def __repr__(self) -> str:
+        return self.as_line
 
     @property
     def as_line(self) -> str:

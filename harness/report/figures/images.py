@@ -40,7 +40,7 @@ MOST_LINES = 9  # of images in noise, or drawn while training
 GAP = 1 / 12  # between tiles, of their size
 
 
-class ImageFigure(Figure):
+class ImageFigure(style.ShownFigure):
     """A figure of images; `moving` is what it is a still of, to lie beside the page."""
 
     moving: bytes = b""

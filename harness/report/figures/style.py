@@ -32,6 +32,7 @@ Show = Callable[[float, Any], str]  # a number of an axis as text
 MOST_LINES = 6  # in one panel; beyond that there are several
 MOST_PANELS = 12
 PAGE_WIDTH = 6.2  # inches; with this size of type still readable on a telephone
+SAVED_DPI, SHOWN_DPI = 160, 110  # pixels to an inch, of a file and of a notebook's page
 SMALL = 9  # points: the smallest type
 LETTER = SMALL * 0.62 / 72, SMALL * 1.35 / 72  # inches: how wide and high one of them is
 LONGEST_LABEL = 20  # letters of a line of a label beside a panel
@@ -56,7 +57,15 @@ MARKERS = ["o", "s", "^", "D", "v", "P", "X", "<", ">"]
 DASHES: list[Any] = ["", (5, 2), (1, 1.3), (6, 2, 1, 2), (3, 1, 1, 1, 1, 1)]  # as in seaborn
 
 
-class Drawing(Figure):
+class ShownFigure(Figure):
+    """A figure that a notebook shows as the page does, whether or not pyplot is in use."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        png = saved(self, "png")
+        return png, {"width": int.from_bytes(png[16:20]) * SHOWN_DPI // SAVED_DPI}
+
+
+class Drawing(ShownFigure):
     """A figure that knows what is drawn in it. Lines of its function's docstring that begin with
     `[bands]` belong to its caption where `drawn` has that name; `{bands}` there is its value."""
 
@@ -280,7 +289,7 @@ def saved(figure: Figure, kind: str) -> bytes:
         metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         # The height of a sheet of images follows from its width, so what is over is cut off.
         box = "tight" if is_raster(figure) else None
-        figure.savefig(file, format=kind, dpi=160, metadata=metadata, bbox_inches=box)
+        figure.savefig(file, format=kind, dpi=SAVED_DPI, metadata=metadata, bbox_inches=box)
     return file.getvalue()
 
 
