@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from harness import __version__
 from harness.cli.arguments import show_json
 from harness.errors import Ended, HarnessError
 from harness.lines import fitted, width_of
@@ -91,7 +92,7 @@ def explained(as_json: bool) -> Iterator[None]:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="harness", prog_name="harness")
+@click.version_option(__version__, prog_name="harness")
 def main() -> None:
     """Compare diffusion noise schedules and samplers.
 

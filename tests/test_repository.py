@@ -1,0 +1,41 @@
+"""The repository's own files agree with each other and with the program."""
+
+import re
+from configparser import ConfigParser
+from pathlib import Path
+
+import harness
+from harness.plan.grid_file import parsed
+
+ROOT = Path(__file__).parent.parent
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_version_is_the_same_everywhere():
+    [version, date] = re.search(
+        r"^## (\d[\d.]*) - (\d{4}-\d\d-\d\d)$", read("CHANGELOG.md"), re.M
+    ).groups()
+    cited = parsed(read("CITATION.cff"), "CITATION.cff")
+    assert version == harness.__version__ == cited["version"]
+    assert date == str(cited["date-released"])
+
+
+def test_the_workflow_asks_for_environments_that_there_are():
+    workflow = parsed(read(".github/workflows/ci.yml"), "ci.yml")["jobs"]
+    tox = ConfigParser()
+    tox.read_string(read("tox.ini"))
+    there = {name.removeprefix("testenv:") for name in tox.sections()}
+    matrix = workflow["environment"]["strategy"]["matrix"]["include"]
+    asked = {one["environment"] for one in matrix}
+    asked |= {name for job in workflow.values() for step in job["steps"]
+              for name in re.findall(r"tox -e (\w+)", step.get("run", ""))}  # fmt: skip
+    assert asked <= there
+
+
+def test_hooks_use_the_versions_that_are_tested():
+    hooks = parsed(read(".pre-commit-config.yaml"), ".pre-commit-config.yaml")["repos"][0]["hooks"]
+    needed = {one for hook in hooks for one in hook.get("additional_dependencies", ())}
+    assert needed <= {*read("constraints.txt").splitlines()}
