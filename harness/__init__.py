@@ -27,8 +27,13 @@ BOTH = ("plan", "run")  # modules that are called, too
 
 
 class CalledModule(ModuleType):
-    """A module that is also the function of its name: `harness.run` holds the story of a run, and
-    `harness.run(grid)` is one."""
+    # A module that is also the function of its name: `harness.run` holds the story of a run, and
+    # `harness.run(grid)` is one. What `help` and notebooks tell of it is that of the function.
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        doc: str | None = self._function.__doc__
+        return doc
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         return self._function(*arguments, **keywords)
