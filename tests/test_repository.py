@@ -27,12 +27,19 @@ def test_the_workflow_asks_for_environments_that_there_are():
     workflow = parsed(read(".github/workflows/ci.yml"), "ci.yml")["jobs"]
     tox = ConfigParser()
     tox.read_string(read("tox.ini"))
-    there = {name.removeprefix("testenv:") for name in tox.sections()}
+    there = {each for name in tox.sections() for each in written_out(name.removeprefix("testenv:"))}
     matrix = workflow["environment"]["strategy"]["matrix"]["include"]
     asked = {one["environment"] for one in matrix}
     asked |= {name for job in workflow.values() for step in job["steps"]
               for name in re.findall(r"tox -e (\w+)", step.get("run", ""))}  # fmt: skip
     assert asked <= there
+
+
+def written_out(name):
+    """The environments that tox takes a name for: of `py3{11,12}` two."""
+    before, brace, rest = name.partition("{")
+    values, _, after = rest.partition("}")
+    return [f"{before}{value}{after}" for value in values.split(",")] if brace else [name]
 
 
 def test_hooks_use_the_versions_that_are_tested():
