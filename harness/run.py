@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from harness.contracts.foreign import blaming_others, refuse_broken
 from harness.data.files import telling
 from harness.downloads import NotHereYet, no_downloads
+from harness.engine.pretrained import keep_networks
 from harness.errors import DiskFull, HarnessError
 from harness.execute import machine
 from harness.execute.here import here
@@ -124,6 +125,7 @@ class GridRun:
                 self.store.keep_grid(grid.name, asked, grid.text)
                 plan = self.pending(cells)  # again, now that nobody else works: it is what is done
                 if plan.is_work:
+                    keep_networks(plan.to_sample, self.paths.workplace)
                     with blaming_others(plan.cells, grid.metrics):
                         plan = forecast(grid, plan, site)
                     if cost := plan.cost():
@@ -304,8 +306,7 @@ def recorder_of(name: str, paths: Paths, say: Callable[[str], None]) -> Recorder
 
 def anonymous(cell: Cell) -> Cell:
     """The cell as a grid names it, before its data and weights have been looked at."""
-    training = replace(cell.training, data_fingerprint="")
-    return replace(cell, training=training, extractor_fingerprint="")
+    return replace(cell, training=cell.training.as_written(), extractor_fingerprint="")
 
 
 def origin(command: str) -> dict[str, str]:

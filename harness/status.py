@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,8 @@ def files_of(store: Store) -> Iterator[tuple[Path, bool]]:
         for path in sorted(store.root.glob(f"{pattern}/{RESULT}")):
             if DAMAGED not in path.parent.name:
                 yield from files_of_result(path)
-    for path in sorted(store.root.glob("features/*.npy")):
+    beside = chain(store.root.glob("features/*.npy"), store.root.glob("networks/*/*.safetensors"))
+    for path in sorted(beside):
         if (known := kept_checksum(path)) is not None:
             yield path, is_whole(path, known)
 

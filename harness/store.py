@@ -10,6 +10,7 @@
     cells/<key>/result.json ...         likewise of a cell, with its pictures and features
     features/<key>.npy                  features of a reference set, with <key>.npy.sha256
     images/<fingerprint>.npz            images that were sent to this node of a cluster
+    networks/<fingerprint>/...          a network that was trained elsewhere, as it came
     grids/<name>.yaml, <name>.json      a grid as it was last run, and what it stood for
     owed/<name>-<tracker>.json          what is still to be recorded where MLflow was away
     fingerprints.json                   of data and weights, by the sizes and times of their files
@@ -63,7 +64,7 @@ FROM_SAMPLES = (FEATURES, *DRAWN_FILES)  # what of a cell only its network can m
 GRIDS, OWED = "grids", "owed"
 # What a store may share a folder with is not ours to clear up.
 OWN_FILES = ("store.json", "fingerprints.json", "mlflow.db")
-OWN_FOLDERS = ("models", "cells", "features", "images", "artifacts", GRIDS, OWED)
+OWN_FOLDERS = ("models", "cells", "features", "images", "networks", "artifacts", GRIDS, OWED)
 CELLS, GRID = "cells.json", "grid.yaml"  # what a grid stands for, and its text
 DAMAGED = ".damaged"  # after the key of what is set aside
 TEMPORARY = re.compile(r"\..+\.(\d{1,9})(-journal)?")  # the name of a file that is being written
@@ -120,6 +121,10 @@ class Store:
     def reference(self, key: str) -> Path:
         """The features of a set of real images."""
         return self.root / "features" / f"{key}.npy"
+
+    def network(self, fingerprint: str) -> Path:
+        """The folder of a network that was trained elsewhere."""
+        return self.root / "networks" / fingerprint
 
     def images(self, fingerprint: str) -> Path:
         """A set of images that came from another machine."""

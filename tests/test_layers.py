@@ -35,6 +35,7 @@ ONLY_HOMES = {
     "torch_fidelity": {"metrics"},
     "torchvision": {"data"},
     "timm": {"metrics"},
+    "diffusers": {"models"},
     "pooch": {"downloads"},
     "rich": {"execute.screen", "execute.notebook", "cli", "bench"},
     "filelock": {"lock"},

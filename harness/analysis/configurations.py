@@ -72,8 +72,13 @@ class Configuration(Labels):
         return self.metric.lower_is_better
 
     @property
+    def is_trained(self) -> bool:
+        """Whether a network is trained: else there is no between-seed variance."""
+        return self.cells[0].cell.training.is_trained
+
+    @property
     def is_exact(self) -> bool:
-        """Whether no network is trained: then there is no between-seed variance."""
+        """Whether there is no network at all."""
         return self.cells[0].cell.training.is_exact
 
     @property
@@ -165,7 +170,7 @@ class Configuration(Labels):
             one
             for one in self.cells
             if one.cell.sampling_seed in look.sampling_seeds
-            and (self.is_exact or one.cell.training.seed in look.seeds)
+            and (not self.is_trained or one.cell.training.seed in look.seeds)
         )
         return replace(self, cells=cells) if cells else None
 

@@ -94,11 +94,11 @@ def effects_of(
     training seeds for what retrains, else image by image on the networks at hand."""
     everything = [one for row in rows for one in row.values()]
     lower = all(one.lower_is_better for one in everything)
-    is_exact = all(one.is_exact for one in everything)
-    if everything and (is_exact or not retrains):
-        main, details = _sampling_effects(rows, rests, pairs, is_exact)
+    is_untrained = not any(one.is_trained for one in everything)
+    if everything and (is_untrained or not retrains):
+        main, details = _sampling_effects(rows, rests, pairs, is_untrained)
         found = [one for effects in details.values() for one in effects if one.n]
-        if is_exact or any(one.reason != UNMEASURED for one in found):
+        if is_untrained or any(one.reason != UNMEASURED for one in found):
             return main, details
     seeds = sorted({seed for one in everything for seed in one.corrected})
     values = np.full((len(rows), len(seeds), len(rests)), np.nan)
@@ -114,7 +114,7 @@ def _sampling_effects(
     rows: Sequence[Mapping[Rest, Configuration]],
     rests: Sequence[Rest],
     pairs: Sequence[Pair],
-    is_exact: bool,
+    is_untrained: bool,
 ) -> Effects:
     sizes = [mean_size([row[rest].mean for row in rows if rest in row]) for rest in rests]
     main, details = {}, {}
@@ -122,7 +122,7 @@ def _sampling_effects(
     for pair in pairs:
         one, other = rows[pair[0]], rows[pair[1]]
         groups = [
-            cell_pairs(one[rest].cells, other[rest].cells, is_exact)
+            cell_pairs(one[rest].cells, other[rest].cells, is_untrained)
             if rest in one and rest in other
             else []
             for rest in rests
@@ -141,12 +141,12 @@ def _sampling_effects(
 
 
 def cell_pairs(
-    first: Iterable[CellResult], second: Iterable[CellResult], is_exact: bool = False
+    first: Iterable[CellResult], second: Iterable[CellResult], is_untrained: bool = False
 ) -> Group:
-    """The cells of one network, or of exact denoisers, that start from the same noise."""
+    """The cells of one training, or of none, that start from the same noise."""
 
     def place(one: CellResult) -> tuple[object, int]:
-        return None if is_exact else one.cell.training, one.cell.sampling_seed
+        return None if is_untrained else one.cell.training, one.cell.sampling_seed
 
     partner = {place(one): one for one in second}
     return [(one, partner[place(one)]) for one in first if place(one) in partner]

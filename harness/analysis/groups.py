@@ -21,7 +21,7 @@ from harness.analysis.questions import judged_pair
 from harness.analysis.study import Quantity, Study, differences
 from harness.errors import NotComparable, StoreError, at_most
 from harness.metrics.distances import METRICS
-from harness.work.cells import FINGERPRINT, Cell, Param, titles
+from harness.work.cells import FINGERPRINT, Cell, Param, denoiser_name, titles
 from harness.work.filters import Filter
 from harness.work.results import CellResult
 
@@ -81,10 +81,11 @@ class GroupComparison:
         cells = "1 pair of cells" if pairs == 1 else f"{pairs} pairs of cells"
         if self.effect.covers == SAMPLING:
             how = "paired image by image" if self.effect.is_paired else "errors as independent"
-            is_exact = all(one.cell.training.is_exact for pair in self.pairs for one in pair)
+            trainings = [one.cell.training for pair in self.pairs for one in pair]
             models = "1 trained model" if n == 1 else f"{n} trained models"
-            of = "the exact denoiser" if is_exact else models
-            covers = f"sampling only, on {of}, {how}"
+            if not any(one.is_trained for one in trainings):
+                models = " and ".join(sorted({denoiser_name(one) for one in trainings}))
+            covers = f"sampling only, on {models}, {how}"
         else:
             covers = f"training and sampling, over {n} training seed{'' if n == 1 else 's'}"
         judged = (
@@ -170,14 +171,14 @@ def effect_of(pairs: Sequence[Pair], metric: MetricInfo) -> Effect:
     groups: dict[object, list[Pair]] = {}
     for pair in pairs:
         groups.setdefault(_beside_seeds(pair), []).append(pair)
-    is_exact = all(one.cell.training.is_exact for pair in pairs for one in pair)
-    if is_exact or all(a.cell.training == b.cell.training for a, b in pairs):
+    is_untrained = not any(one.cell.training.is_trained for pair in pairs for one in pair)
+    if is_untrained or all(a.cell.training == b.cell.training for a, b in pairs):
         sizes = [
             mean_size([_mean(group, side, metric.key) for side in (0, 1)])
             for group in groups.values()
         ]
         effect = sampling_effect(list(groups.values()), metric, sizes)
-        if is_exact or effect.reason != UNMEASURED:
+        if is_untrained or effect.reason != UNMEASURED:
             return effect
     seeds = sorted({a.cell.training.seed for a, _ in pairs})
     values = np.full((2, len(seeds), len(groups)), np.nan)
@@ -290,7 +291,8 @@ def paired(
     Raises NotComparable where there is none, or several would do."""
     if len(first) == len(second) == 1:
         trainings = [group[0].cell.training for group in (first, second)]
-        if trainings[0].is_exact != trainings[1].is_exact:  # one of which was never trained
+        # One of which was not trained here.
+        if trainings[0].is_trained != trainings[1].is_trained:
             of_training = {name for training in trainings for name in training.params()}
             free = free | {n for n in of_training if not n.startswith(("data", "schedule"))}
         if "*" in free:

@@ -45,7 +45,7 @@ class Learning:
 def learned(study: Study) -> Learning | None:
     """What the trainings of a study reached; None where no network is in it, the metric that
     decides is no distance, or it was not measured of real images and of pure noise."""
-    everything = [one for one in study.configurations() if not one.is_exact]
+    everything = [one for one in study.configurations() if one.is_trained]
     if not (everything and study.metric.is_distance and study.metric.lower_is_better):
         return None
     found = [

@@ -39,7 +39,7 @@ class Schedule:
         """Of the cells of a grid: its own seeds come first, then those that it does not name. No
         look has more training seeds, or more images of a cell, than this."""
         cells = list(cells)
-        trained = [cell.training.seed for cell in cells if not cell.training.is_exact]
+        trained = [cell.training.seed for cell in cells if cell.training.is_trained]
         seeds, noises = [*dict.fromkeys(trained)], [*dict.fromkeys(c.sampling_seed for c in cells)]
         images = max(cell.images for cell in cells)
         is_asked_of_seeds = len({replace(c.training, seed=0) for c in cells}) > 1 and bool(seeds)
@@ -67,7 +67,7 @@ def cells_at_first(cells: Iterable[Cell], look: Look) -> list[Cell]:
     """What a grid has at its first look."""
     found: dict[Cell, None] = {}
     for cell in cells:
-        seeds = (cell.training.seed,) if cell.training.is_exact else look.seeds
+        seeds = look.seeds if cell.training.is_trained else (cell.training.seed,)
         for seed in seeds:
             found[replace(cell, training=replace(cell.training, seed=seed))] = None
     return list(found)
@@ -113,7 +113,7 @@ def added_by(study: Study, look: Look) -> list[Cell]:
 
 
 def _more(cell: Cell, retrains: bool, look: Look) -> Iterable[Cell]:
-    if retrains and not cell.training.is_exact:
+    if retrains and cell.training.is_trained:
         if cell.sampling_seed != look.sampling_seeds[0]:
             return
         for seed in look.seeds:

@@ -26,6 +26,7 @@ OF_THE_TRAINING = {
     "times": "times ", "loss": "", "training_steps": "training steps ", "batch_size": "batch size ",
     "learning_rate": "learning rate ", "ema": "ema ",
 }  # fmt: skip
+OF_THE_GIVEN = ("model", "scale", "target")  # of those, what a network has that comes trained
 OF_THE_SAMPLING = {"spacing": "", "clip": "clip "}
 
 
@@ -230,8 +231,13 @@ class Study:
     def _differing_in_training(self) -> list[str]:
         # Of its cells, too: the record of a training may be lost.
         known = {*(one.training for one in self.trainings), *(c.cell.training for c in self.cells)}
-        networks = [training for training in known if not training.is_exact]
-        return _differing(networks or known, OF_THE_TRAINING)
+        networks = [training for training in known if not training.is_exact] or [*known]
+        trained = [training for training in networks if training.is_trained] or networks
+        return [
+            name
+            for name in OF_THE_TRAINING
+            if _differing(networks if name in OF_THE_GIVEN else trained, [name])
+        ]
 
     @cached_property
     def _differing_in_sampling(self) -> list[str]:
@@ -240,8 +246,9 @@ class Study:
 
     def _suffix(self, training: Training, but: str = "") -> str:
         names = [name for name in self._differing_in_training if name != but]
-        if training.is_exact:  # of which nothing else is a choice
-            names = [name for name in names if name == "scale"]
+        if not training.is_trained:  # of which nothing else is a choice
+            own = ("scale",) if training.is_exact else OF_THE_GIVEN
+            names = [name for name in names if name in own]
         return _varying(training, OF_THE_TRAINING, names)
 
 

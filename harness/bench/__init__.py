@@ -70,7 +70,7 @@ def subject_of(grid_file: Path | None, at: Workplace) -> Subject:
     """The first cell of a grid that trains. Raises BadOption where there is none."""
     with tempfile.TemporaryDirectory() as folder:
         grid = load_grid(grid_file) if grid_file else grid_of(DIGITS_GRID, Path(folder))
-    cell = next((cell for cell in expand(grid) if not cell.training.is_exact), None)
+    cell = next((cell for cell in expand(grid) if cell.training.is_trained), None)
     if cell is None:
         raise BadOption(
             "the grid has no network to measure: model 'exact' needs none. Use a grid that trains, "

@@ -11,7 +11,7 @@ from harness.contracts.check import Bench, CannotCheck, Claims, check, refuses
 from harness.errors import BadOption, Fault
 from harness.lazy import torch
 from harness.models.presets import MODELS
-from harness.work.cells import EXACT
+from harness.work.cells import UNTRAINED
 
 SIDES = (8, 16, 32, 64, 28, 128, 256)  # pixels: the first that suits is taken
 ODD = 7  # pixels, which can seldom be halved
@@ -20,7 +20,7 @@ ODD = 7  # pixels, which can seldom be halved
 def of_model(name: str, bench: Bench) -> Claims:
     about = partial(check, bench, f"model {name}")
     model = MODELS.make(name, bench.options)
-    if name == EXACT:
+    if name in UNTRAINED:
         refused = partial(refuses, BadOption, model.build, 1, 8)
         yield about("refuses to be built (1 if so)", 0, refused, 1.0)
         return

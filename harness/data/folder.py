@@ -49,7 +49,7 @@ def folder(
     )  # fmt: skip
 
 
-def existing_path(path: str, data_dir: Path) -> Path:
+def existing_path(path: str, data_dir: Path, what: str = "folder or zip of images") -> Path:
     """Where a path that a person wrote is. Raises DataError, naming the places, if nowhere."""
     given = Path(path)
     with suppress(RuntimeError):  # `~somebody` whom this machine does not know
@@ -61,5 +61,5 @@ def existing_path(path: str, data_dir: Path) -> Path:
                 return place
     raise DataError(
         f"'{path}' does not exist: neither {' nor '.join(map(str, places))}. "
-        "Give the folder or zip of images as 'path'."
+        f"Give the {what} as 'path'."
     )

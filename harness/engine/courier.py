@@ -23,6 +23,7 @@ from harness.execute import machine
 from harness.execute.progress import Progress, Report, Stopped
 from harness.execute.ray_node import Node, Put, Sent
 from harness.metrics.features import EXTRACTORS
+from harness.models.pretrained import NETWORK_FILES
 from harness.store import (
     CHECKPOINT,
     DAMAGED,
@@ -142,9 +143,12 @@ def files_of(job: Job, store: Store) -> Iterator[Path]:
         kept = sorted(store.folder(job.cell).glob("[!.]*"))
         wanted = [path for path in kept if DAMAGED not in path.name]
         has_features = store.cell(job.cell.key, FEATURES).exists()
-        if not job.cell.training.is_exact and (job.retime or not has_features):
+        training, is_sampled = job.cell.training, job.retime or not has_features
+        if training.is_given and is_sampled:
+            wanted += [store.network(training.model_fingerprint) / name for name in NETWORK_FILES]
+        elif training.is_trained and is_sampled:
             name = WEIGHTS if job.cell.weights == "final" else CHECKPOINT
-            wanted += [store.model(job.cell.training.key, each) for each in (RESULT, name)]
+            wanted += [store.model(training.key, each) for each in (RESULT, name)]
         wanted += fit_of(job, store)
     return (path for path in wanted if path.is_file())
 
@@ -173,7 +177,10 @@ def unpacked(packed: Luggage, job: Job, at: Workplace, node: Node) -> Workplace:
     store, own = Store(node.folder / STORE), node.folder / DATA
     for name, sent in packed.files.items():
         # Weights never change under one key, and cells of one training come together.
-        if Path(name).name not in (WEIGHTS, CHECKPOINT) or not (store.root / name).exists():
+        if (
+            Path(name).name not in (WEIGHTS, CHECKPOINT, *NETWORK_FILES)
+            or not (store.root / name).exists()
+        ):
             write_bytes(store.root / name, sent.get())
     training, places = training_of(job.work), [at.data_dir, user_data()]
     if isinstance(job, ScoreJob):

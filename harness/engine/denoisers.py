@@ -13,7 +13,7 @@ from harness.engine.compiled import compiled
 from harness.engine.exact import ExactDenoiser
 from harness.engine.inputs import images_of
 from harness.engine.memory import half_of, tried
-from harness.engine.network import Trained, load_trained
+from harness.engine.network import Trained, load_pretrained, load_trained
 from harness.engine.sample import batches_of
 from harness.errors import DataError
 from harness.execute import machine
@@ -40,6 +40,8 @@ def final_denoiser(training: Training, at: Workplace) -> Trained | ExactDenoiser
     images, device = images_of(training, at), machine.find_device(at.device)
     if training.is_exact:
         return ExactDenoiser(training, images, device)
+    if training.is_given:
+        return load_pretrained(training, at, images, device)
     return load_trained(training, Store(at.store), images, device)
 
 

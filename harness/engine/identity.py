@@ -12,19 +12,24 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from harness.data.datasets import DATASETS
+from harness.diffusion.objective import check_target
+from harness.diffusion.schedules import SCHEDULES
 from harness.engine.inputs import image_set, new_extractor
-from harness.errors import StoreError
+from harness.engine.pretrained import folder_of, network_at, remember
+from harness.errors import BadOption, StoreError
 from harness.metrics.features import EXTRACTORS
+from harness.models.presets import MODELS
+from harness.models.pretrained import files_of
 from harness.registry import Registry
 from harness.store import Store, read_json, write_json
-from harness.work.cells import Part
+from harness.work.cells import Part, Training, by_name
 from harness.work.options import Workplace
 
 FINGERPRINTS = "fingerprints.json"
@@ -47,12 +52,47 @@ def extractor_fingerprint(part: Part, at: Workplace) -> str:
     )
 
 
+def with_network(training: Training, at: Workplace) -> Training:
+    """The training with the fingerprint of its network, where that was trained elsewhere, under its
+    folder's name and with what it predicts. Raises DataError where the folder cannot be read, and
+    BadOption where the network was trained under another schedule or in another scale."""
+    if not training.is_given:
+        return training
+    found = network_at(training.model, at)
+    schedule = Part.of(found.schedule, SCHEDULES.check_options(found.schedule, found.options))
+    if training.schedule != schedule:
+        written = f"{{name: {schedule.name}, {schedule.settings.replace('=', ': ')}}}"
+        raise BadOption(
+            f"schedules: the network '{found.name}' was trained under {schedule}, not "
+            f"{training.schedule}. Use schedules: [{written if schedule.options else schedule}], "
+            "and sample_schedules for others to sample it under."
+        )
+    if training.scale != "range":
+        raise BadOption(
+            f"scale: the network '{found.name}' knows pixels from -1 to 1, not scale "
+            f"{training.scale}. Use scale: range."
+        )
+    check_target(found.target, SCHEDULES.make(schedule.name, schedule.keywords))
+    fingerprint = _fingerprint(
+        MODELS, training.model, at, lambda: found.fingerprint,
+        lambda data_dir, **options: files_of(folder_of(training.model, at)),
+    )  # fmt: skip
+    remember(fingerprint, found)
+    model = by_name(training.model)
+    return replace(training, model=model, target=found.target, model_fingerprint=fingerprint)
+
+
 def _fingerprint(
-    registry: Registry[Any], part: Part, at: Workplace, look: Callable[[], str]
+    registry: Registry[Any],
+    part: Part,
+    at: Workplace,
+    look: Callable[[], str],
+    sources: Callable[..., Iterable[Path] | None] | None = None,
 ) -> str:
     """What was found before, where the part's sources have not changed since; else what `look`
-    finds, kept in the store where there is one."""
-    sources = getattr(registry[part.name], "sources", None)
+    finds, kept in the store where there is one. A part tells its sources itself, unless they are
+    given."""
+    sources = sources or getattr(registry[part.name], "sources", None)
 
     def stamp(settled_by: float) -> str:
         if not sources:

@@ -1,4 +1,5 @@
-"""A network at work: its first weights, its precision, and reading back what was trained."""
+"""A network at work: its first weights, its precision, and reading back what was trained, here or
+elsewhere."""
 
 from __future__ import annotations
 
@@ -13,14 +14,18 @@ from harness.data.images import ImageSet
 from harness.diffusion.objective import LOG_SNR_LIMIT, TARGETS, Clip, Denoiser, Estimate, Network
 from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.engine.noise import Purpose, generator
+from harness.engine.pretrained import network_of
 from harness.engine.scale import Scale
 from harness.engine.side_by_side import SideBySide
 from harness.errors import Fault, PartFailed, StoreError, is_out_of_memory
 from harness.execute import machine
 from harness.models.presets import MODELS
+from harness.models.pretrained import WEIGHTS as PRETRAINED_WEIGHTS
+from harness.models.timesteps import AtTimesteps
 from harness.registry.signature import shown
 from harness.store import WEIGHTS, Store, set_aside
 from harness.work.cells import Part, Training
+from harness.work.options import Workplace
 
 
 def build(training: Training, channels: int, size: int, device: torch.device) -> nn.Module:
@@ -152,6 +157,40 @@ def load_trained(
             f"{path} does not hold the weights of training {training.key} "
             f"({str(error).splitlines()[0]}). Use harness run with its grid, which makes it again."
         ) from error
+
+
+def load_pretrained(
+    training: Training, at: Workplace, images: ImageSet, device: torch.device
+) -> Trained:
+    """A network that was trained elsewhere, ready to be sampled. Raises StoreError where it is not
+    the one that the training names."""
+    found = network_of(training, at)
+    if found.fingerprint != training.model_fingerprint:
+        raise StoreError(
+            f"{found.folder / PRETRAINED_WEIGHTS} does not hold the network '{training.origin}' "
+            "that was looked at. Use harness run with its grid, which copies it again."
+        )
+    found.check(images.channels, images.size)
+    network = AtTimesteps(found.build(), table_log_snr(make_schedule(training.schedule)))
+    precision = machine.find_precision(training.precision, device)
+    layout = memory_format(images.size, precision, device)
+    network = network.to(device).to(memory_format=layout).eval().requires_grad_(False)
+    return Trained(
+        training,
+        rounded_once(network, precision),
+        precision,
+        (images.channels, images.size, images.size),
+        device,
+        Scale.of(training.scale, images),
+    )
+
+
+def table_log_snr(schedule: Schedule) -> torch.Tensor:
+    """The log SNR at each step of a schedule's table, [T] float64, falling; within the limits of
+    what a network is asked."""
+    steps = schedule.table_steps or 0
+    t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+    return schedule.log_snr(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
 
 
 def make_schedule(part: Part) -> Schedule:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.engine.compiled import pays
-from harness.engine.denoisers import compiled_once
-from harness.engine.exact import ExactDenoiser
+from harness.engine.denoisers import compiled_once, final_denoiser
 from harness.engine.inputs import extractor_of, images_of
 from harness.engine.memory import in_halves, said_in_one_line
 from harness.engine.network import make_schedule, with_weights
@@ -38,9 +37,9 @@ def probe(cell: Cell, at: Workplace, workers: int = 1) -> Speeds:
     with said_in_one_line("the speed of this machine was measured", at.device):
         training, images = cell.training, images_of(cell.training, at)
         device = machine.find_device(at.device)
-        if training.is_exact:
+        if not training.is_trained:
             schedule = make_schedule(cell.sample_schedule)
-            denoise = ExactDenoiser(training, images, device).denoiser(schedule)
+            denoise = final_denoiser(training, at).denoiser(schedule)
             return _probed(cell, at, lambda x: denoise(x, torch.tensor(1.0)))
         if device.type == "cpu":
             torch.set_num_threads(machine.threads_for(images.train[0].size, workers))
@@ -70,7 +69,7 @@ def probe(cell: Cell, at: Workplace, workers: int = 1) -> Speeds:
 def _probed(
     cell: Cell, at: Workplace, evaluate: Callable[[Tensor], Tensor], is_compiled: bool = False
 ) -> Speeds:
-    """The speeds of evaluations and features: what an exact denoiser has, too."""
+    """The speeds of evaluations and features: what is not trained here has, too."""
     device, images = machine.find_device(at.device), images_of(cell.training, at)
 
     def an_evaluation(batch: int) -> Callable[[], object]:

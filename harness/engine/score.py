@@ -161,9 +161,9 @@ def curves(cell: Cell, real: ImageSet, scale: Scale) -> dict[str, bytes]:
     is no training, also that schedule at work."""
     schedule, times = path_of(cell)
     files = {PATH_CURVE: path_csv(schedule, times)}
-    if cell.training.is_exact or not cell.is_matched:
+    if not (cell.training.is_trained and cell.is_matched):
         files[SCHEDULE_CURVE] = schedule_csv(schedule)
-    if cell.training.is_exact:
+    if not cell.training.is_trained:
         files[FORWARD] = forward(real, schedule, scale)
     return files
 

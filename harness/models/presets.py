@@ -8,7 +8,7 @@ which it attends. Nothing here imports torch: a grid file is checked without it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.errors import BadOption
 from harness.registry import Registry, about
@@ -93,7 +93,7 @@ class NoNetwork:
         """Any side will do."""
 
     def build(self, channels: int, size: int) -> UNet:
-        raise BadOption("model 'exact' has no network to train. Use another model.")
+        raise BadOption("this model has no network to train. Use tiny, small or base.")
 
 
 @about(
@@ -109,9 +109,33 @@ def exact() -> NoNetwork:
     return NoNetwork()
 
 
+@dataclass(frozen=True)
+class Elsewhere(NoNetwork):
+    """A network that was trained elsewhere: what it takes is known once its folder is looked at."""
+
+
+@about(
+    formula="no training here: a UNet2DModel of diffusers with the weights, the schedule and the "
+    "target that its folder says, asked at the step of its table whose log SNR is that of the "
+    "sampler's time, between two steps by interpolation (von Platen et al. 2022, diffusers)"
+)
+def diffusers(
+    *,
+    path: str,
+    schedule: Literal["linear", "scaled_linear", "cosine_discrete"] | None = None,
+    target: Literal["noise", "velocity", "image"] | None = None,
+) -> Elsewhere:
+    """A network of diffusers, trained elsewhere: a folder with a UNet2DModel in safetensors.
+
+    A relative `path` is looked for from the working directory, then in the data folder. `schedule`
+    and `target` say how it was trained where the folder has no scheduler_config.json.
+    """
+    return Elsewhere()
+
+
 MODELS = Registry(
     "model",
-    {"tiny": tiny, "small": small, "base": base, "exact": exact},
+    {"tiny": tiny, "small": small, "base": base, "exact": exact, "diffusers": diffusers},
     contract="""A function, called with its options by keyword, whose result has two methods:
 
     check(size) raises BadOption where it cannot take square images of this side

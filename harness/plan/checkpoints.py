@@ -19,7 +19,7 @@ def checkpoint_cells(cells: Iterable[Cell]) -> list[Cell]:
     """Select one cell per training to score again with its weights at 90 % of the training: matched
     schedule, the sampler configuration that most trainings share, the smallest NFE of at least 20,
     else the largest."""
-    matched = [cell for cell in cells if not cell.training.is_exact and cell.is_matched]
+    matched = [cell for cell in cells if cell.training.is_trained and cell.is_matched]
     sharing: dict[tuple[object, ...], set[str]] = {}
     for cell in matched:
         sharing.setdefault(_configuration(cell), set()).add(cell.training.key)

@@ -30,7 +30,7 @@ def contradictions(
     under = {
         (cell.training.target, schedule)
         for cell in cells
-        if not cell.training.is_exact
+        if cell.training.is_trained
         for schedule in (cell.training.schedule, cell.sample_schedule)
     }
     for target, schedule in sorted(under, key=str):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.diffusion.objective import LOSSES, TARGETS
 from harness.diffusion.samplers import steps_within
 from harness.plan.grid_fields import LONGEST_LIST, Axes, GridFields, RecipeAxes, TrainingFields
-from harness.work.cells import EXACT, Cell, Param, Part, Scaling, Training
+from harness.work.cells import EXACT, UNTRAINED, Cell, Param, Part, Scaling, Training
 from harness.work.filters import equals
 
 MOST_CELLS = 100_000
@@ -141,10 +141,11 @@ def multiplied(grid: GridFields) -> list[Cell]:
 
 def trainers(grid: GridFields, block: Block) -> Iterator[Trainer]:
     """For each scale of the data, network and recipe of a block, what makes a training of them. No
-    recipe multiplies an exact denoiser."""
+    recipe multiplies what is not trained here."""
     for scale, model in product(block.scale, block.model):
-        if model.name == EXACT:
-            [untrained] = recipes(TrainingFields.model_validate({"precision": "float32"}))
+        if model.name in UNTRAINED:
+            precision = "float32" if model.name == EXACT else block.training.precision
+            [untrained] = recipes(TrainingFields.model_validate({"precision": precision}))
             yield trainer(grid, model, untrained | {"training_steps": 0, "scale": scale})
         else:
             for recipe in recipes(block.training):
@@ -159,9 +160,9 @@ def recipes(fields: TrainingFields) -> Iterator[dict[str, Any]]:
 
 
 def trainer(grid: GridFields, model: Part, recipe: Mapping[str, Any]) -> Trainer:
-    """Gives the training of a schedule, the schedule sampled under, and a seed. An exact denoiser
-    is the same whatever the grid says of seeds and schedules to train under, so that it is sampled
-    once."""
+    """Gives the training of a schedule, the schedule sampled under, and a seed. What is not trained
+    here is the same whatever the grid says of seeds, and an exact denoiser whatever it says of
+    schedules to train under, so that it is sampled once."""
     sources = TARGETS.source(recipe["target"]), LOSSES.source(recipe["loss"])
 
     @cache
@@ -177,6 +178,8 @@ def trainer(grid: GridFields, model: Part, recipe: Mapping[str, Any]) -> Trainer
 
     if model.name == EXACT:
         return lambda schedule, sampled_under, seed: training(sampled_under, 0)
+    if model.name in UNTRAINED:
+        return lambda schedule, sampled_under, seed: training(schedule, 0)
     return lambda schedule, sampled_under, seed: training(schedule, seed)
 
 

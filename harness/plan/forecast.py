@@ -183,7 +183,7 @@ def measured_speeds(
         for one in store.cell_results()
         if one.provenance.machine == machine and is_alike(one.cell.training)
     ]
-    if not same or not (trains or like.is_exact):
+    if not same or not (trains or not like.is_trained):
         return None
     return Speeds(
         median(trains) if trains else 0.0,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from harness.data.images import ImageSet
+from harness.diffusion.objective import check_target
 from harness.downloads import NotHereYet, no_downloads
 from harness.errors import MachineError
 from harness.execute import machine
@@ -39,19 +41,20 @@ class Site:
 
 
 def identified(cells: Iterable[Cell], at: Workplace) -> list[Cell]:
-    """The cells with the fingerprints of their data and of their extractors' weights, which are
-    part of their keys: other images under the same name are other work.
+    """The cells with the fingerprints of their data, of their extractors' weights and of networks
+    that were trained elsewhere, which are part of their keys: other images under the same name are
+    other work.
 
     Raises DataError where data or weights cannot be had, NotHereYet where they would have to be
-    downloaded and may not be.
+    downloaded and may not be, and BadOption where a grid does not fit such a network.
     """
-    from harness.engine.identity import data_fingerprint, extractor_fingerprint
+    from harness.engine.identity import data_fingerprint, extractor_fingerprint, with_network
 
     cells = list(cells)
     data = {part: data_fingerprint(part, at) for part in {cell.training.data for cell in cells}}
     weights = {part: extractor_fingerprint(part, at) for part in {cell.extractor for cell in cells}}
     trainings: dict[Training, Training] = {
-        training: replace(training, data_fingerprint=data[training.data])
+        training: replace(with_network(training, at), data_fingerprint=data[training.data])
         for training in {cell.training for cell in cells}
     }
     return [
@@ -79,6 +82,8 @@ def preflight(grid: Grid, plan: Plan, paths: Paths, cluster: RayCluster | None =
     for model in {cell.training.model for cell in plan.cells}:
         with MODELS.blamed(model.name, "cannot say which images it takes"):
             MODELS.make(model.name, model.keywords).check(images.size)
+    said = () if images.reading else images.notes  # what was read says more
+    notes = said + networks_checked(plan.cells, images, at)
     extract = extractor(at.data_dir, "cpu" if cluster else device, grid.extractor)
     extract.check(images.channels, images.size)
     if any("logits" in METRICS[name].needs for name in grid.metrics):
@@ -91,13 +96,31 @@ def preflight(grid: Grid, plan: Plan, paths: Paths, cluster: RayCluster | None =
             f"only {free / 1e6:.0f} MB are free where the store {paths.store} is; at least "
             f"{LEAST_DISK / 1e6:.0f} MB are needed. Make room, or use another --store."
         )
-    notes = () if images.reading else images.notes
     site = Site(at, int(images.train[0].size), images.as_read, notes, cluster)
     if plan.to_train:
         trained_at_once(grid, plan, site)
     if plan.to_score:
         scored_at_once(plan, site)
     return site
+
+
+def networks_checked(cells: Iterable[Cell], images: ImageSet, at: Workplace) -> tuple[str, ...]:
+    """What should be known of networks that were trained elsewhere. Raises BadOption where one does
+    not take these images, or cannot be sampled under a schedule."""
+    from harness.engine.network import make_schedule
+    from harness.engine.pretrained import network_of
+
+    notes: dict[str, None] = {}
+    given = [cell for cell in cells if cell.training.is_given]
+    for training, under in dict.fromkeys((one.training, one.sample_schedule) for one in given):
+        check_target(training.target, make_schedule(under))
+        network = network_of(training, at)
+        network.check(images.channels, images.size)
+        if network.has_variance:
+            notes[f"the network '{network.name}' predicts a variance, too, which is left out"] = (
+                None
+            )
+    return tuple(notes)
 
 
 def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:

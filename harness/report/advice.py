@@ -125,7 +125,7 @@ def _longer(study: Study, command: str, times: int, why: str) -> Next:
 def _until_decided(study: Study, command: str) -> list[Next]:
     """More seeds and images for what is open, by looks that keep the error rate. Of a grid with one
     training seed no verdict has been looked at, so that it may simply name more."""
-    trained = {one.cell.training for one in study.cells if not one.cell.training.is_exact}
+    trained = {one.cell.training for one in study.cells if one.cell.training.is_trained}
     seeds = sorted({training.seed for training in trained})
     noises = len({one.cell.sampling_seed for one in study.cells})
     asked = [one for one in questions(study) if not one.is_decided and not one.factor.is_ordered]

@@ -183,7 +183,7 @@ def _scope(study: Study) -> str:
 
 def _caption(study: Study) -> str:
     """Of a table by steps: the metric, what is in brackets, and what real images reach."""
-    seeds = len({one.cell.training.seed for one in study.cells if not one.cell.training.is_exact})
+    seeds = len({one.cell.training.seed for one in study.cells if one.cell.training.is_trained})
     over = f" over {count(seeds, 'training seed')}" if seeds > 1 else ", of the sampling alone"
     real, images = study.baseline(), study.baseline_images
     baseline = f" {images:,} real held-out images reach {number(real, 2)}." if images else ""

@@ -92,7 +92,7 @@ def _compared(study: Study) -> str:
         ({str(c.training.schedule) for c in cells}, "schedule"),
         ({str(c.sampler) for c in cells}, "sampler"),
         ({c.budget or c.steps for c in cells}, f"{study.unit} count"),
-        ({c.training.seed for c in cells if not c.training.is_exact}, "training seed"),
+        ({c.training.seed for c in cells if c.training.is_trained}, "training seed"),
     ]
     first, *rest = [say.count(len(values), name) for values, name in counts if values]
     product = " × ".join([first, *recipes, *rest])

@@ -23,7 +23,7 @@ from harness.report.study_tables import by_steps
 from harness.report.tables import Table
 from harness.report.wording import count, described, estimate, listed
 from harness.store import write_bytes
-from harness.work.cells import distinct_trainings
+from harness.work.cells import denoiser_name, distinct_trainings
 from harness.work.results import Experiment
 
 MOST_ROWS, MOST_STEPS = 8, 6  # of the table
@@ -116,7 +116,9 @@ def _done(study: Study) -> str:
             f"{len(networks):,} trainings in all, on {data}."
         )
     else:
-        trained = f"The exact denoiser took a network's place, under {under}, on {data}."
+        names = sorted({denoiser_name(cell.training) for cell in cells})
+        told = f"{listed(names)}, not trained here, made the images, under {under}, on {data}."
+        trained = told[0].upper() + told[1:]
     samplers = sorted({str(cell.sampler) for cell in cells})
     steps = listed(f"{n:,}" for n in sorted({cell.budget or cell.steps for cell in cells}))
     most = len({cell.sampling_seed for cell in cells})

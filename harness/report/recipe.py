@@ -42,6 +42,8 @@ def recipe(study: Study) -> dict[str, Facts]:
             "Network": _network(study, trained), "Objective": _objective(trained),
             "Optimisation": _optimisation(study, trained),
         }  # fmt: skip
+    if given := {one.cell.training for one in study.cells if one.cell.training.is_given}:
+        found["Network from elsewhere"] = _given(given)
     return found | {"Sampling": _sampling(study), "Evaluation": _evaluation(study)}
 
 
@@ -96,6 +98,17 @@ def scaled(scale: Scaling) -> str:
         return "unit: each channel of the training images to mean 0 and variance 1"
     reach = 1.0 if scale == "range" else scale
     return f"{scale}: 0 to 255 becomes −{reach:g} to {reach:g}"
+
+
+def _given(given: Iterable[Training]) -> Facts:
+    """What is known of networks that were trained elsewhere: how they were trained is not."""
+    ordered = sorted(given, key=lambda one: (one.origin, str(one.schedule)))
+    return {
+        one.origin: "a UNet2DModel of diffusers with sha256 "
+        f"{one.model_fingerprint[:FINGERPRINT]}, trained under {one.schedule} to predict "
+        f"{one.target}; how is not known here"
+        for one in ordered
+    }
 
 
 def _network(study: Study, trained: list[Training]) -> Facts:

@@ -78,7 +78,7 @@ def every_cell(study: Study) -> Table:
     final = tuple(one for one in study.results if one.cell.weights == "final")
     study = replace(study, results=final)
     cells = [one.cell for one in final]
-    seeds = [None if cell.training.is_exact else cell.training.seed for cell in cells]
+    seeds = [cell.training.seed if cell.training.is_trained else None for cell in cells]
     columns = [words("schedule", [cell.training.schedule for cell in cells])]
     if not all(cell.is_matched for cell in cells):
         columns.append(words("sampled under", [cell.sample_schedule for cell in cells]))

@@ -10,7 +10,7 @@ import numpy as np
 from harness.analysis.configurations import MetricInfo
 from harness.analysis.study import Study
 from harness.report.wording import number
-from harness.work.cells import EXACT, Cell
+from harness.work.cells import Cell
 from harness.work.results import Run
 
 NOTHING = "–"
@@ -55,7 +55,7 @@ class Row:
     def seeds(self) -> str:
         """How many trainings it rests on."""
         seeds = {run.seed for run in self.runs}
-        return NOTHING if seeds == {EXACT} else str(len(seeds))
+        return NOTHING if not any(map(str.isdecimal, seeds)) else str(len(seeds))
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def sources(study: Study) -> dict[str, Source]:
     several = len({one.cell.sampling_seed for one in study.results}) > 1
     found = {}
     for cell in (one.cell for one in study.results):
-        seed = EXACT if cell.training.is_exact else f"{cell.training.seed}"
+        training = cell.training
+        seed = f"{training.seed}" if training.is_trained else training.origin
         name = f"{seed}/{cell.sampling_seed}" if several else seed
         found[cell.key] = Source(study.runs.get(cell.key, Run()).id, name, seed)
     return found

@@ -13,6 +13,7 @@ from harness.analysis.looks import is_tie
 from harness.analysis.questions import EXPLORATORY, Comparison, MainEffect
 from harness.analysis.statistics import Interval
 from harness.analysis.study import OF_THE_SAMPLING, OF_THE_TRAINING
+from harness.work.cells import denoiser_name
 
 MOST_COUNTS = 6  # in one list
 SMALLEST_P = 0.001
@@ -171,8 +172,9 @@ def means(made: Comparison | MainEffect) -> tuple[float, float]:
 
 def basis(made: MainEffect) -> str:
     """`3 training seeds`, `6 networks`: what an effect was measured over."""
-    if made.comparisons[0].first.is_exact:
-        return "the exact denoiser"
+    first = made.comparisons[0].first
+    if not first.is_trained:
+        return denoiser_name(first.cells[0].cell.training)
     noun = "training seed" if made.effect.covers == TRAINING else "network"
     return count(made.effect.n, noun) + (" (Welch)" if made.effect.is_welch else "")
 

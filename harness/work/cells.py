@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,7 +17,9 @@ from typing import Any, Literal, Self
 
 from harness.work.looks import Look
 
-EXACT = "exact"  # the model that is no network and needs no training
+EXACT = "exact"  # the model that is no network
+GIVEN = "diffusers"  # the model whose network was trained elsewhere and comes as a folder
+UNTRAINED = frozenset({EXACT, GIVEN})  # models that need no training here
 RESULT_VERSION = 2  # raise it when a change to the code changes the results of the same work
 
 FINGERPRINT = 12  # letters of a fingerprint
@@ -74,7 +77,9 @@ class Part:
 
 # Fields that came later, with what was done before: with that value they are not in the key, so
 # that earlier results stay those of the same work.
-ADDED: Mapping[str, object] = {"scale": "range", "times": asdict(Part(UNIFORM))}
+ADDED: Mapping[str, object] = {
+    "scale": "range", "times": asdict(Part(UNIFORM)), "model_fingerprint": "",
+}  # fmt: skip
 
 STATIC = Part("static")  # the clip that `true` stands for
 
@@ -115,16 +120,40 @@ class Training(Work):
     named_sources: str = ""  # as Part.source, of a target and a loss of other packages
     data_fingerprint: str = ""  # sha256 of the images, once they have been looked at
     scale: Scaling = "range"  # in which units the network sees the images
+    # sha256 of a network that was trained elsewhere, once it has been looked at
+    model_fingerprint: str = ""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a network is trained here: else there is no recipe and no training seed."""
+        return self.model.name not in UNTRAINED
 
     @property
     def is_exact(self) -> bool:
-        """Whether there is nothing to train: the exact denoiser takes a network's place."""
+        """Whether the exact denoiser takes a network's place."""
         return self.model.name == EXACT
+
+    @property
+    def is_given(self) -> bool:
+        """Whether its network was trained elsewhere."""
+        return self.model.name == GIVEN
+
+    @property
+    def origin(self) -> str:
+        """Which of the denoisers under one schedule it is: `seed 0`, `exact`, or the name of the
+        folder that a network came in."""
+        return f"seed {self.seed}" if self.is_trained else folder_of(self.model) or self.model.name
 
     @property
     def title(self) -> str:
         """Names the training for a person: `linear, seed 0`."""
-        return f"{self.schedule}, {'exact' if self.is_exact else f'seed {self.seed}'}"
+        return f"{self.schedule}, {self.origin}"
+
+    def as_written(self) -> Self:
+        """The training as a grid names it, before its images and network have been looked at: a
+        network that was trained elsewhere says itself what it predicts."""
+        plain = replace(self, data_fingerprint="", model_fingerprint="")
+        return replace(plain, model=by_name(self.model), target="") if self.is_given else plain
 
     def identity(self) -> dict[str, Param]:
         """What tells it from other work of the same names: the fingerprint of its images, and the
@@ -133,6 +162,7 @@ class Training(Work):
                  "weighting": self.weighting, "times": self.times}  # fmt: skip
         found = _sources(parts) | {
             "data_fingerprint": self.data_fingerprint[:FINGERPRINT],
+            "model_fingerprint": self.model_fingerprint[:FINGERPRINT],
             "named_sources": self.named_sources,
         }
         return {name: value for name, value in found.items() if value}
@@ -199,7 +229,7 @@ class Cell(Work):
             + ("" if self.is_matched else f" sampled as {self.sample_schedule}"),
             str(self.sampler),
             f"{self.steps:,} step{'' if self.steps == 1 else 's'}",
-            EXACT if training.is_exact else f"seed {training.seed}",
+            training.origin,
         ]
         parts += [f"sampling seed {self.sampling_seed}"] * bool(self.sampling_seed)
         parts += ["weights at 0.9 of the training"] * (self.weights != "final")
@@ -229,7 +259,7 @@ class Cell(Work):
         training = self.training.params()
         shared = ["data", "scale", "model", "schedule", "schedule_options", "seed", "target",
                   "precision"]  # fmt: skip
-        if not self.training.is_exact:
+        if self.training.is_trained:
             shared += ["weighting", "times", "loss_function", "training_steps", "batch_size",
                        "learning_rate", "ema"]  # fmt: skip
         eta = {"eta": self.sampler.keywords.get("eta", 0.0)} if self.sampler.name == "ddim" else {}
@@ -253,11 +283,34 @@ class Cell(Work):
         return self.training.params() | self.params() | self.identity()
 
     def chosen_by(self) -> dict[str, Param]:
-        """What a filter goes by: of an exact denoiser no recipe, of which it has none."""
-        if not self.training.is_exact:
+        """What a filter goes by: no recipe of what is not trained, and no target of an exact
+        denoiser."""
+        if self.training.is_trained:
             return self.fields()
         own = self.params() | self.identity()
-        return {name: value for name, value in own.items() if name != "target"}
+        if self.training.is_exact:
+            del own["target"]
+        return own
+
+
+def folder_of(model: Part) -> str:
+    """The name of the folder that a model comes in, without where it is; empty where it comes in
+    none."""
+    path = model.keywords.get("path")
+    return os.path.basename(os.path.abspath(path)) if path else ""
+
+
+def by_name(model: Part) -> Part:
+    """The model with the name of its folder in the place of the path: where that lies is no part of
+    the work."""
+    if not (name := folder_of(model)):
+        return model
+    return Part.of(model.name, model.keywords | {"path": name}, model.source)
+
+
+def denoiser_name(training: Training) -> str:
+    """What estimates images where nothing is trained: `the exact denoiser`, `the network NAME`."""
+    return "the exact denoiser" if training.is_exact else f"the network {training.origin}"
 
 
 def training_of(work: Training | Cell) -> Training:
@@ -265,8 +318,9 @@ def training_of(work: Training | Cell) -> Training:
 
 
 def distinct_trainings(cells: Iterable[Cell]) -> list[Training]:
-    """Each training once, in the order of the cells that need it; an exact denoiser needs none."""
-    return list(dict.fromkeys(cell.training for cell in cells if not cell.training.is_exact))
+    """Each training once, in the order of the cells that need it; what is not trained here needs
+    none."""
+    return list(dict.fromkeys(cell.training for cell in cells if cell.training.is_trained))
 
 
 def trained_together(trainings: Iterable[Training]) -> list[tuple[Training, ...]]:
@@ -280,14 +334,14 @@ def trained_together(trainings: Iterable[Training]) -> list[tuple[Training, ...]
 
 def titles(works: Iterable[Training | Cell]) -> dict[str, str]:
     """A title for each cell, or for each training, by its key that tells it from the others: what
-    differs beyond the usual is added, such as the learning rate. No recipe made an exact denoiser.
-    """
+    differs beyond the usual is added, such as the learning rate: of what is not trained here, no
+    recipe."""
     works = list(works)
     fields = {work.key: work.fields() for work in works}
     names = dict.fromkeys(name for each in fields.values() for name in each)
     told = {"schedule", "schedule_options", "sample_schedule", "sample_schedule_options", "sampler",
             "sampler_options", "eta", "steps", "seed", "sampling_seed", "weights"}  # fmt: skip
-    networks = [fields[work.key] for work in works if not training_of(work).is_exact]
+    networks = [fields[work.key] for work in works if training_of(work).is_trained]
     more = [
         name for name in names
         if name not in told and len({each.get(name) for each in networks or fields.values()}) > 1
@@ -295,7 +349,7 @@ def titles(works: Iterable[Training | Cell]) -> dict[str, str]:
 
     def title(work: Training | Cell) -> str:
         training = training_of(work)
-        recipe = training.fields().keys() if networks and training.is_exact else ()
+        recipe = () if training.is_trained or not networks else training.fields().keys()
         added = [name for name in more if name not in recipe]
         values = fields[work.key]
         return ", ".join(
@@ -323,7 +377,7 @@ class Asked:
             {cell.key: cell.budget for cell in cells},
             tuple(sorted(training.key for training in distinct_trainings(cells))),
             tuple(looks),
-            len({cell.training.seed for cell in cells if not cell.training.is_exact}),
+            len({cell.training.seed for cell in cells if cell.training.is_trained}),
         )
 
     def after(self, before: Asked) -> Self:

@@ -11,8 +11,8 @@ from harness.contracts.verify import CONTRACTS, of_part
 from harness.parts import REGISTRIES
 
 EVERY = [(kind, name) for kind, contract in CONTRACTS.items() for name in contract.registry]
-NEEDS_FILES = {"cifar10", "fashion_mnist", "flowers102", "folder", "mnist", "clip", "dinov2",
-               "inception"}  # fmt: skip
+NEEDS_FILES = {"cifar10", "diffusers", "fashion_mnist", "flowers102", "folder", "mnist", "clip",
+               "dinov2", "inception"}  # fmt: skip
 PRECISIONS = [torch.float64, torch.float32]
 
 

@@ -64,6 +64,7 @@ OTHER_TRAINING = {
     "named_sources": "another package",
     "data_fingerprint": "other images",
     "scale": "unit",
+    "model_fingerprint": "another network",
 }
 OTHER_CELL = {
     "training": replace(TRAINING, seed=1),
@@ -135,7 +136,9 @@ def test_the_examples_of_other_work_name_every_field():
 
 def test_a_field_that_came_later_leaves_the_keys_of_what_was_done_before():
     content = {"result_version": 2, **asdict(CELL)}
-    del content["budget"], content["training"]["scale"], content["training"]["times"]
+    del content["budget"]
+    for field in ("scale", "times", "model_fingerprint"):
+        del content["training"][field]
     earlier = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
     assert CELL.training.scale == "range"
     assert CELL.key == earlier
@@ -234,9 +237,8 @@ def test_eta_is_shown_for_ddim_also_where_it_is_the_default_and_for_no_other_sam
 def test_the_params_of_a_training_name_all_its_fields():
     params = replace(TRAINING, schedule=Part.of("linear", {"beta_end": 0.03})).params()
     # `loss` is the name of what it came to.
-    fields = OTHER_TRAINING.keys() - {"loss", "named_sources", "data_fingerprint"} | {
-        "loss_function"
-    }
+    identity = {"named_sources", "data_fingerprint", "model_fingerprint"}
+    fields = OTHER_TRAINING.keys() - identity - {"loss"} | {"loss_function"}
     assert params.keys() == fields | {"schedule_options"}
     assert (params["schedule"], params["schedule_options"]) == ("linear", "beta_end=0.03")
     assert params["model"] == "unet(attention=(8, 16), width=32)"

@@ -36,7 +36,7 @@ def has_it_learned(study: Study) -> Finding | None:
         words += f"than to real ones. Elsewhere {best_has}"
     else:
         words = f"Nothing learned yet: {best_has}. Train longer"
-    trained = [one for one in study.configurations() if not one.is_exact]
+    trained = [one for one in study.configurations() if one.is_trained]
     rows = [(name, say.number(value), "not yet" if name in found.not_learned else "yes")
                for name, value in found.reached.items()]  # fmt: skip
     return finding(

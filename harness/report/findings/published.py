@@ -95,7 +95,7 @@ def _linear_against_cosine(study: Study) -> MainEffect | None:
     for made in question.main if question else ():
         both = made.comparisons[0].first, made.comparisons[0].second
         if {*map(_family, both)} == {*WHERE_AHEAD}:
-            return None if any(one.is_exact or not one.is_matched for one in both) else made
+            return made if all(one.is_trained and one.is_matched for one in both) else None
     return None
 
 
@@ -110,7 +110,7 @@ def _held(study: Study, published: Published) -> Iterator[Held]:
     for made in comparisons(study, "sampler"):
         one, kinds = made.first, {made.first.kind, made.second.kind}
         pair = next((pair for pair in PAIRS if {*pair} == kinds), None)
-        is_alike = one.schedule == published.schedule and one.is_matched and not one.is_exact
+        is_alike = one.schedule == published.schedule and one.is_matched and one.is_trained
         if pair and is_alike and (order := published.ahead(*pair, made.steps)):
             yield Held(*order, made)
 

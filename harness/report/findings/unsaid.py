@@ -19,7 +19,7 @@ def unsaid(study: Study) -> list[str]:
 
 
 def _unsaid(study: Study) -> Iterator[str]:
-    trained = [one for one in study.configurations() if not one.is_exact]
+    trained = [one for one in study.configurations() if one.is_trained]
     if improving := still_improving(study):
         yield (
             f"{say.listed(improving)} still improved when training ended: what is said of what is "

@@ -15,7 +15,7 @@ from harness.report.findings.finding import Finding, finding
 
 def between_seed_variance(study: Study) -> Finding | None:
     """How much does another training seed change?"""
-    several = [one for one in study.configurations() if one.seeds > 1 and not one.is_exact]
+    several = [one for one in study.configurations() if one.seeds > 1 and one.is_trained]
     if not several:
         return None
     seeds, (between, sampling) = max(one.seeds for one in several), spread(several)
