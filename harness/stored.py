@@ -1,4 +1,5 @@
-"""Finished cells of a store: what `harness compare` and `harness sample` do."""
+"""Finished cells of a store: what `harness compare`, `harness sample` and
+`harness export` do."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.groups import GroupComparison, compare, the_one
+from harness.analysis.groups import GroupComparison, compare, named, the_one
 from harness.analysis.sources import of_one_source
 from harness.analysis.study import studies
 from harness.data.datasets import DATASETS
@@ -114,6 +115,18 @@ def ready_to_sample(
 
     asked = cell if seed is None else replace(cell, sampling_seed=seed)
     return asked, written_out(asked, found[cell].times), denoiser_of(cell, at)
+
+
+def export_network(wanted: str, at: Workplace, out: Path) -> Path:
+    """Write the network of finished cells as a folder of diffusers. Returns that folder. Raises
+    StoreError where cells of several trainings are meant, and BadOption where it cannot be."""
+    cells = [one.cell for one in finished(at.store) if one.cell.weights == "final"]
+    found = named(cells, wanted)
+    cell = found[0] if len({one.training for one in found}) == 1 else the_one(cells, wanted)
+    refuse_other_code(cell)
+    from harness.engine.export import export_kept
+
+    return export_kept(cell, at, out)
 
 
 def refuse_other_code(cell: Cell) -> None:

@@ -106,6 +106,30 @@ def sample(
 
 
 @main.command()
+@click.argument("cell", metavar="KEY|FILTER")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="A folder that is not there yet."
+)
+@options(STORE, DATA_DIR)
+def export(cell: str, out: Path, store: Path, data_dir: Path | None) -> None:
+    """Write a trained network as a folder of diffusers: weights in safetensors, the scheduler that
+    it was trained with, and its code.
+
+    The network is named by a finished cell of it: the beginning of its key, or a filter that only
+    cells of one training match.
+
+    \b
+    Example:
+        harness export schedule=cosine,seed=0 --out digits-cosine
+        harness export 39fbf463 --out digits-cosine
+    """
+    from harness.stored import export_network
+    from harness.work.options import Workplace, user_data
+
+    show(f"{export_network(cell, Workplace(store, data_dir or user_data()), out)}")
+
+
+@main.command()
 @click.argument("first", metavar="KEY|FILTER")
 @click.argument("second", metavar="KEY|FILTER")
 @click.option("--metric", default="kid", show_default=True, help="What is compared.")

@@ -20,6 +20,7 @@ from harness.engine.side_by_side import SideBySide
 from harness.errors import Fault, PartFailed, StoreError, is_out_of_memory
 from harness.execute import machine
 from harness.models.presets import MODELS
+from harness.models.pretrained import DEFAULT_STEPS
 from harness.models.pretrained import WEIGHTS as PRETRAINED_WEIGHTS
 from harness.models.timesteps import AtTimesteps
 from harness.registry.signature import shown
@@ -186,9 +187,9 @@ def load_pretrained(
 
 
 def table_log_snr(schedule: Schedule) -> torch.Tensor:
-    """The log SNR at each step of a schedule's table, [T] float64, falling; within the limits of
-    what a network is asked."""
-    steps = schedule.table_steps or 0
+    """The log SNR at each step of a schedule's table, or of as many as diffusers has where it is
+    none, [T] float64, falling; within the limits of what a network is asked."""
+    steps = schedule.table_steps or DEFAULT_STEPS
     t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
     return schedule.log_snr(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
 
