@@ -1,7 +1,10 @@
 """What MLflow is told, and what comes back."""
 
+import json
 import math
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import made
@@ -91,6 +94,31 @@ def test_plain_clients_read_params_metrics_and_tags(keep, uri, cells):
     assert data.tags["harness.kind"] == "cell"
     assert data.tags["harness.key"] == cells[2].key
     assert data.tags["harness.resolved.result_version"] == str(RESULT_VERSION)
+
+
+PLAIN_CLIENT = """
+import json, sys
+from mlflow import MlflowClient
+client = MlflowClient(sys.argv[1])
+[run] = client.search_runs(
+    [client.get_experiment_by_name("small").experiment_id], "tags.`harness.kind` = 'cell'"
+)
+files = {file.path for file in client.list_artifacts(run.info.run_id)}
+text = open(client.download_artifacts(run.info.run_id, "result.json")).read()
+told = [run.data.params["sampler"], run.data.metrics["kid"], json.loads(text)["feature_width"]]
+print(json.dumps([told, sorted(files), any("harness" in name for name in sys.modules)]))
+"""
+
+
+@pytest.mark.slow
+def test_a_program_without_harness_reads_params_metrics_and_files(keep, uri, cells, tmp_path):
+    keep(cells[2], kid=0.1, files={"samples.png": b"png"})
+    command = [sys.executable, "-c", PLAIN_CLIENT, uri]
+    output = subprocess.check_output(command, text=True, cwd=tmp_path)
+    told, files, is_imported = json.loads(output.splitlines()[-1])
+    assert told == ["ddim", 0.1, 64]
+    assert {"result.json", "samples.png"} <= {*files}
+    assert not is_imported
 
 
 def test_what_comes_back_is_the_result_itself(tracker, keep, uri, cells):
