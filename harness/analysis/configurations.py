@@ -65,10 +65,12 @@ class Configuration(Labels):
 
     @property
     def label(self) -> str:
+        """`linear with ddim`: all that differs, but for the number of steps."""
         return f"{self.schedule} with {self.sampler}"
 
     @property
     def lower_is_better(self) -> bool:
+        """Whether smaller values of its metric are better."""
         return self.metric.lower_is_better
 
     @property
@@ -83,10 +85,12 @@ class Configuration(Labels):
 
     @property
     def is_matched(self) -> bool:
+        """Whether it is sampled under the schedule that its network was trained under."""
         return self.cells[0].cell.is_matched
 
     @property
     def spacing(self) -> str:
+        """The spacing of its steps, with its options."""
         return str(self.cells[0].cell.spacing)
 
     @property
@@ -97,10 +101,12 @@ class Configuration(Labels):
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
+        """The keys of its cells, sorted."""
         return tuple(sorted(cell.cell.key for cell in self.cells))
 
     @cached_property
     def nfe(self) -> float:
+        """Network evaluations for an image, the mean over its cells."""
         return fmean(cell.cost.nfe for cell in self.cells)
 
     @cached_property
@@ -112,6 +118,7 @@ class Configuration(Labels):
         return found
 
     def measurement(self, cell: CellResult) -> Measurement:
+        """Its metric of one of its cells."""
         return cell.measurements[self.metric.key]
 
     @cached_property
@@ -135,10 +142,12 @@ class Configuration(Labels):
 
     @property
     def seeds(self) -> int:
+        """How many training seeds it has."""
         return len(self.by_seed)
 
     @cached_property
     def mean(self) -> float:
+        """The mean over training seeds, less the bias."""
         return float(np.mean(list(self.corrected.values())))
 
     @cached_property

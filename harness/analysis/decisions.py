@@ -157,6 +157,7 @@ class Decision:
 
     @property
     def by_configuration(self) -> dict[Pair, list[Verdict]]:
+        """By pair of levels, the verdict in each configuration, in their order."""
         return {pair: [one.verdict for one in effects] for pair, effects in self.details.items()}
 
 
@@ -227,7 +228,8 @@ def _mean_size(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def complete_block(there: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The seeds and configurations of a table without gaps: of the seeds that have everything, or
-    of the configurations that every seed has, whichever keeps more cells."""
+    of the configurations that every seed has, whichever keeps more cells. `there` says of each
+    of [seeds, configurations] whether it is; the answers are indices, [S] and [C]."""
     seeds, configurations = there.any(axis=1), there.any(axis=0)
     whole_seeds = seeds & there[:, configurations].all(axis=1)
     whole_configurations = configurations & there[seeds].all(axis=0)
@@ -289,7 +291,8 @@ def graphical(main: NDArray[np.float64], details: NDArray[np.float64]) -> NDArra
     and what could not be tested does not make the others pay.
 
     Each of the two families has half of the error rate, by Holm's procedure; the whole once the
-    other has no hypothesis left (Bretz et al. 2009).
+    other has no hypothesis left (Bretz et al. 2009). Of p-values [M] and [D] it
+    gives [M + D].
     """
     p = np.concatenate([main, details])
     adjusted = np.full(len(p), np.nan)
@@ -315,7 +318,7 @@ def opposed(effect: Effect, details: Sequence[Effect]) -> bool:
 
 
 def quantile(degrees: ArrayLike, level: float) -> NDArray[np.float64]:
-    """Of Student's distribution: beyond it, on both sides, lies this share."""
+    """Of Student's distribution: beyond it, on both sides, lies this share; in any shape."""
     return np.asarray(special.stdtrit(np.minimum(degrees, 1e9), 1 - level / 2), np.float64)
 
 
@@ -362,7 +365,7 @@ def _seed_effect(means: NDArray[np.float64], pair: Pair, lower_is_better: bool) 
 
 
 def are_unequal(variances: NDArray[np.float64], degrees: NDArray[np.intp]) -> bool:
-    """Whether Bartlett's test (1937) rejects that these variances are equal."""
+    """Whether Bartlett's test (1937) rejects that these variances [levels] are equal."""
     total, k = degrees.sum(), len(variances)
     pooled = (variances * degrees).sum() / total
     if variances.min() <= 0:

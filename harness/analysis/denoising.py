@@ -39,14 +39,16 @@ class Learned:
 
     @property
     def first(self) -> Denoising:
+        """The denoising error of the first seed, for what all seeds share: the levels."""
         return next(iter(self.by_seed.values()))
 
     @cached_property
     def inside(self) -> NDArray[np.bool_]:
-        """At which levels they were trained."""
+        """At which of the levels they were trained, [levels]."""
         return np.array([not one.is_outside for one in self.first.levels])
 
     def each(self, value: Of) -> Array:
+        """A value at each level of each seed, [seeds, levels]; NaN where there is none."""
         rows = [[value(one) for one in found.levels] for found in self.by_seed.values()]
         return np.array(rows, dtype=np.float64)  # NaN where there is none
 
@@ -80,7 +82,7 @@ class Levels:
 
     @property
     def common(self) -> NDArray[np.bool_]:
-        """The levels that all networks were trained on."""
+        """Which levels all networks were trained on, [levels]."""
         found: NDArray[np.bool_] = np.all([one.inside for one in self.learned], axis=0)
         return found
 
@@ -120,13 +122,14 @@ class Levels:
 
     def is_lowest(self, label: str) -> NDArray[np.bool_]:
         """At which common levels these networks have the lowest error by the mean, significant or
-        not."""
+        not; [levels]."""
         means = {one.trained: one.held_out.mean(0) for one in self.learned}
         least: NDArray[np.bool_] = means[label] == np.min([*means.values()], axis=0)
         return least & self.common
 
     def against_all(self, label: str, verdict: Verdict) -> NDArray[np.bool_]:
-        """At which levels these networks are "better" than all others, or "worse" than one."""
+        """At which levels these networks are "better" than all others, or "worse" than one;
+        [levels]."""
         found = np.zeros(len(self.log_snr), dtype=bool)
         if self.decision is None:
             return found

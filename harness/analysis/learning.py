@@ -24,6 +24,7 @@ class Learning:
 
     @property
     def best(self) -> float:
+        """The best mean that any training reached."""
         return min(self.reached.values())
 
     @property
@@ -39,6 +40,7 @@ class Learning:
 
     @property
     def any_has_learned(self) -> bool:
+        """Whether some training came nearer to real images than to pure noise."""
         return len(self.not_learned) < len(self.reached)
 
 

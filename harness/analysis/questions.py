@@ -57,10 +57,12 @@ class Comparison:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """The keys of the cells of both sides."""
         return self.first.keys + self.second.keys
 
     @property
     def steps(self) -> int:
+        """The number of steps, or of evaluations allowed, of its first side."""
         return self.first.steps
 
     @property
@@ -72,6 +74,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
+        """Whether its first side is better, worse, or neither is shown."""
         return self.effect.verdict
 
     @property
@@ -111,14 +114,17 @@ class MainEffect:
 
     @property
     def verdict(self) -> Verdict:
+        """Of the first level against the second; inconclusive where networks contradict it."""
         return "inconclusive" if self.is_opposed else self.effect.verdict
 
     @property
     def winner(self) -> Level | None:
+        """The level that is better by a verdict; None without one."""
         return {"better": self.first, "worse": self.second}.get(self.verdict)
 
     @property
     def ahead(self) -> Level:
+        """The level that is ahead by the mean, significant or not."""
         return self.first if self.effect.is_first_ahead else self.second
 
     @property
@@ -143,10 +149,12 @@ class MainEffect:
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """The keys of all cells that were compared, each once."""
         return tuple(dict.fromkeys(key for one in self.comparisons for key in one.keys))
 
     @property
     def pairs(self) -> frozenset[tuple[str, str]]:
+        """The keys of each pair of cells that was compared."""
         return frozenset(pair for one in self.comparisons for pair in one.pairs)
 
 
@@ -161,14 +169,17 @@ class Question:
 
     @property
     def name(self) -> str:
+        """The name of the factor that is asked about."""
         return self.factor.name
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
+        """All comparisons in single configurations, pair of levels by pair."""
         return tuple(one for each in self.main for one in each.comparisons)
 
     @property
     def covers_training(self) -> bool:
+        """Whether some interval covers the variance between training seeds."""
         return any(one.effect.covers == TRAINING for one in self.main)
 
     def better_than(self, level: Level) -> list[Level]:
@@ -206,6 +217,7 @@ class Question:
 
     @property
     def is_decided(self) -> bool:
+        """Whether one level is left as the best."""
         return len(self.best) == 1
 
     @property
@@ -241,6 +253,7 @@ def questions(study: Study, metric: str = "") -> tuple[Question, ...]:
 
 
 def question_named(study: Study, name: str) -> Question | None:
+    """The question about this factor; None where the study does not ask it."""
     return next((one for one in questions(study) if one.name == name), None)
 
 

@@ -28,6 +28,7 @@ class Shortfall:
 
     @cached_property
     def seeds(self) -> list[int]:
+        """The training seeds that have both numbers of steps."""
         return sorted(self.few.corrected.keys() & self.many.corrected.keys())
 
     @property
@@ -41,6 +42,7 @@ class Shortfall:
         return self.exact - self.baseline
 
     def of_the_steps(self, seed: int) -> float:
+        """How much of the metric more steps remove, of the network of this training seed."""
         return self.few.corrected[seed] - self.many.corrected[seed]
 
     @cached_property

@@ -57,7 +57,7 @@ def paired_error(one: ArrayLike, other: ArrayLike) -> float:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Holm's adjusted p-values, in the order given: below 5 % for none of the true nulls of the
+    """Holm's adjusted p-values [N], in the order given: below 5 % for none of the true nulls of the
     family in 95 of 100 families (Holm 1979)."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")

@@ -47,6 +47,7 @@ class Quantity:
 
     @classmethod
     def of(cls, result: CellResult) -> Quantity:
+        """The quantity that the metrics of a cell measure."""
         cell, made = result.cell, result.provenance
         return cls(
             str(cell.training.data), made.data, made.extractor or str(cell.extractor),
@@ -102,6 +103,7 @@ class Study:
 
     @cached_property
     def quantity(self) -> Quantity:
+        """The quantity that all of its cells measure."""
         return Quantity.of(self.cells[0])
 
     @cached_property
@@ -124,6 +126,7 @@ class Study:
         return "evaluation" if any(one.cell.budget for one in self.cells) else "step"
 
     def labels(self, cell: Cell) -> Labels:
+        """What a cell is called among the cells of this study."""
         training = self._suffix(cell.training)
         schedule, sampled = str(cell.training.schedule), str(cell.sample_schedule)
         setting = _varying(cell, OF_THE_SAMPLING, self._differing_in_sampling)
@@ -197,6 +200,7 @@ class Study:
 
     @property
     def baseline_images(self) -> int | None:
+        """How many real held-out images the baseline has; None where it was not measured."""
         return next((one.baseline_images for one in self.cells if one.baseline_images), None)
 
     def exact_twin(self, result: CellResult) -> CellResult | None:

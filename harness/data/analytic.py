@@ -57,6 +57,7 @@ def mixture(
     """Waves of several lengths and directions in noise; the exact denoiser is known.
 
     A mixture of `components` Gaussians, the k-th as often as 1 / k, so that wrong proportions show.
+    Raises BadOption where so small images hold fewer waves than components.
     """
     if components > size**2 - 1:
         raise BadOption(
@@ -92,6 +93,7 @@ def _check_finite(*, of: str = "digits", **options: object) -> None:
 def sources_of_finite(
     data_dir: Path, *, of: str = "digits", **options: object
 ) -> Sequence[Path] | None:
+    """The files of the data set that its images are of; None where that has none."""
     sources: Callable[[Path], Sequence[Path] | None] = getattr(
         _other_set(of), "sources", lambda data_dir: None
     )

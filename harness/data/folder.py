@@ -16,6 +16,7 @@ from harness.work.reading import Background, OnBad
 
 
 def files_of_folder(data_dir: Path, *, path: str, **options: object) -> list[Path]:
+    """The files that the images come from. Raises DataError where they are not there."""
     return image_files(existing_path(path, data_dir))
 
 

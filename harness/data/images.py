@@ -118,6 +118,7 @@ class ImageSet:
 
     @property
     def channels(self) -> int:
+        """Channels of an image: 1 where it is grey, 3 in colour."""
         return int(self.train.shape[1])
 
     @property
@@ -153,6 +154,7 @@ class ImageSet:
 
     @classmethod
     def from_npz(cls, path: Path) -> Self:
+        """The images that `as_npz` wrote, with what is known of them."""
         with np.load(path, allow_pickle=False) as file:
             known = [file[name] for name in ("means", "variances", "weights") if name in file]
             return cls(
@@ -173,7 +175,7 @@ class ImageSet:
 
 
 def in_parts(images: Images) -> Iterator[NDArray[np.float64]]:
-    """The images in order, in float64, a few at a time."""
+    """The images in order, a few at a time: float64 [n, C, H, W] from 0 to 255."""
     for start in range(0, len(images), PIXEL_CHUNK):
         yield images[start : start + PIXEL_CHUNK].astype(np.float64)
 

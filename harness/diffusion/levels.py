@@ -49,6 +49,6 @@ def levels_at(schedule: Schedule, log_snrs: Mapping[float, float]) -> dict[float
 
 
 def rates(schedule: Schedule, t: torch.Tensor) -> tuple[float, float]:
-    """alpha and sigma at one time, as the numbers of its Level."""
+    """alpha and sigma at one time (0-d), as the numbers of its Level."""
     t = t.double()
     return float(schedule.alpha(t)), float(schedule.sigma(t))

@@ -2,6 +2,8 @@
 
 Those of several steps remember earlier estimates of x_0, at no further cost. Their first step has
 nothing to remember and is DDIM's (or DDPM's). The step to time 0 is DDIM's in all of them.
+
+Shapes: x and estimates x_0 are shaped alike, [N, ...], batch first.
 """
 
 from __future__ import annotations

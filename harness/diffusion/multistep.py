@@ -1,6 +1,8 @@
 """Adams-Bashforth methods: they carry on the noise that earlier steps found, at no further cost.
 
 Their first step has nothing to remember and is DDIM's; the step to time 0 is too.
+
+Shapes: x and estimates x_0 are shaped alike, [N, ...], batch first; integrands are [NODES].
 """
 
 from __future__ import annotations

@@ -330,8 +330,8 @@ bounds         the ends of the range: numbers, or tensors that broadcast to one 
 
 
 def outside(log_snr: torch.Tensor, trained: tuple[float, float]) -> int:
-    """How many of these log SNRs a network has not been trained on; it is asked about the nearest
-    that it has. What lies beyond the limit of its input is no different to it."""
+    """How many of these log SNRs (of any shape) a network has not been trained on; it is asked
+    about the nearest that it has. What lies beyond the limit of its input is no different to it."""
     low, high = trained
     asked = log_snr.double().clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
     slack = 1e-9  # of rounding, at the ends themselves

@@ -1,6 +1,8 @@
 """What samplers are made of: the walk over the times, and the formulae of a step.
 
 A step goes from level t to the earlier level s.
+
+Shapes: x, estimates x_0 and noise are shaped alike, [N, ...], batch first; times are [steps + 1].
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def euler_ancestral(
     *,
     eta: Annotated[float, Between(0, 1)] = 1.0,
 ) -> Tensor:
-    """Ancestral sampling by Euler's method (k-diffusion, `sample_euler_ancestral`).
+    """Ancestral sampling by Euler's method (Crowson 2022, k-diffusion).
 
     DDIM in other variables, with the same eta.
     """

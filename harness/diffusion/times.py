@@ -131,7 +131,7 @@ def uniform(schedule: Schedule, steps: int) -> Sequence[float]:
     from_table=True,
 )
 def leading(schedule: Schedule, steps: int) -> Sequence[float]:
-    """Every floor(T/N)-th table entry from the first: the DDPM and DDIM code; never starts at T.
+    """Every floor(T/N)-th table entry from the first, never from T (Lin et al. 2024, table 2).
 
     From N = T/2 + 1 on it starts below t = 0.5.
     """
@@ -149,7 +149,7 @@ def trailing(schedule: Schedule, steps: int) -> Sequence[float]:
 
 @spacing(formula="N even values from T to 1, rounded, over T", from_table=True)
 def linspace(schedule: Schedule, steps: int) -> Sequence[float]:
-    """Even steps from the last table entry to the first, both included, rounded."""
+    """Even steps from the last table entry to the first, rounded (Lin et al. 2024, table 2)."""
     if steps == 1:
         return [1.0]
     size = table_of(schedule)
@@ -290,7 +290,7 @@ def fitted(
     """Fitted to each network by dynamic programming over its own sampling paths (GITS).
 
     `candidates` times are chosen from, on the paths of so many `images`. The times that came of it
-    are recorded with each cell.
+    are recorded with each cell. Raises BadOption: without a network there are no times.
     """
     raise BadOption(
         "spacing 'fitted' has no times without a denoiser, to which they are fitted when a cell is "

@@ -240,6 +240,7 @@ class Shipping:
         self._report(progress)
 
     def send_rest(self) -> None:
+        """Send the state that was saved last, where that has not been sent."""
         with suppress(Stopped):
             self(self._last)
 

@@ -18,7 +18,8 @@ def schedule_csv(schedule: Schedule) -> bytes:
 
 
 def path_csv(schedule: Schedule, times: torch.Tensor) -> bytes:
-    """The times that a cell is sampled along, from noise to image, and the log SNR at each."""
+    """The times [steps + 1] that a cell is sampled along, from noise to image, and the log SNR at
+    each."""
     t = times.double()
     return _csv(["t", "log_snr"], [t, schedule.log_snr(t)])
 

@@ -127,6 +127,7 @@ def network_evaluations(values: int) -> int:
 
 
 def chosen(part: Images) -> Chosen:
+    """Evenly spaced images of a part of a data set, and how many noises each is given."""
     wanted = noisy_images(math.prod(part.shape[1:]))
     count = min(wanted, len(part))
     places = np.linspace(0, len(part) - 1, count).round().astype(int)
@@ -180,6 +181,7 @@ def errors(
 
 
 def mean(values: Errors) -> Mean:
+    """The mean of these errors [N], with its standard error; None for that of one."""
     error = float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
     return Mean(float(values.mean()), error)
 
@@ -212,7 +214,7 @@ def channels_of(scale: Scale) -> Iterator[tuple[slice, float]]:
 
 
 def shares(images: Images) -> Tensor:
-    """How often each of 256 grey levels occurs."""
+    """The share of each of 256 grey levels, [256]."""
     return torch.from_numpy(np.bincount(images.ravel(), minlength=256) / images.size)
 
 

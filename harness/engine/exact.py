@@ -33,10 +33,12 @@ class ExactDenoiser:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Of one image: channels, height, width."""
         return self.images.channels, self.images.size, self.images.size
 
     @cached_property
     def scale(self) -> Scale:
+        """The units in which it sees images."""
         return Scale.of(self.training.scale, self.images)
 
     def denoiser(self, schedule: Schedule, clip: Clip | None = None) -> Denoiser:

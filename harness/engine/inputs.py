@@ -94,6 +94,8 @@ class Checked:
         return getattr(self._made, name)
 
     def check(self, channels: int, size: int) -> None:
+        """Raises DataError where images of this kind do not suit, and PartFailed where the
+        extractor cannot say."""
         with EXTRACTORS.blamed(self._name, "cannot say whether it takes such images"):
             self._made.check(channels, size)
 
@@ -117,6 +119,8 @@ class Checked:
 
 
 def extractor_of(cell: Cell, at: Workplace) -> Extractor:
+    """The extractor of a cell on the device of this workplace. Raises DataError where its weights
+    are not those that the cell names."""
     device = str(machine.find_device(at.device))
     return extractor(at.data_dir, device, cell.extractor, cell.extractor_fingerprint)
 

@@ -69,8 +69,9 @@ def measured(
 
 
 def kept_influences(result: CellResult) -> dict[str, NDArray[Any]] | None:
-    """The arrays beside a result; None where they are gone, or of another moment, as a kill may
-    leave them: then all that is measured is measured again."""
+    """The arrays beside a result, [N] of its images or [M] of the reference; None where they are
+    gone, or of another moment, as a kill may leave them: then all that is measured is measured
+    again."""
     try:
         content = result.artifacts.read(INFLUENCES)
     except StoreError:
@@ -108,6 +109,7 @@ def evaluation(
 
 
 def without(named: Mapping[str, Named], names: Iterable[str]) -> dict[str, Named]:
+    """The mapping without these names."""
     return {name: value for name, value in named.items() if name not in names}
 
 
@@ -162,6 +164,7 @@ def with_files(artifacts: Artifacts, more: Mapping[str, bytes]) -> Artifacts:
 
 
 def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays of any shape as the bytes of a compressed npz file."""
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)
     return file.getvalue()

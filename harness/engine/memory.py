@@ -89,7 +89,7 @@ def needed_by_a_step(network: nn.Module, precision: str, images: tuple[int, ...]
 
 
 def storage_of(tensor: torch.Tensor) -> int:
-    """What views of one tensor have in common."""
+    """What views of one tensor have in common, whatever its shape."""
     reference = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
     return int(reference.cdata)
 
@@ -114,5 +114,6 @@ def said_in_one_line(doing: str, device: torch.device | str) -> Iterator[None]:
 
 
 def free_on(device: torch.device | str) -> str:
+    """`3.2 GB are free on cuda`: for a message."""
     found = machine.find_device(str(device))
     return f"{machine.size(machine.free_memory(found))} are free on {found}"

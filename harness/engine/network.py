@@ -111,7 +111,8 @@ class Trained:
 def with_weights(
     training: Training, weights: dict[str, Tensor], images: ImageSet, device: torch.device
 ) -> Trained:
-    """The training's network with these weights, ready to be sampled."""
+    """The training's network with these weights, by name and each shaped like the network's own,
+    ready to be sampled."""
     network = build(training, images.channels, images.size, device)
     network.load_state_dict(weights)
     precision = machine.find_precision(training.precision, device)
@@ -195,6 +196,7 @@ def table_log_snr(schedule: Schedule) -> torch.Tensor:
 
 
 def make_schedule(part: Part) -> Schedule:
+    """The schedule that a part names. Raises PartFailed where it cannot be made."""
     schedule: Schedule = SCHEDULES.make(part.name, part.keywords)
     return schedule
 

@@ -42,7 +42,8 @@ def generator(purpose: Purpose, *position: int) -> Generator:
 def normal(
     shape: tuple[int, ...], device: torch.device, purpose: Purpose, *position: int
 ) -> torch.Tensor:
-    """Standard normal float32 noise of this stream, made on the device where that is faster."""
+    """Standard normal float32 noise of this stream, in any shape, made on the device where that is
+    faster."""
     drawn_by = generator(purpose, *position)
     if device.type == "cuda":
         seeded = torch.Generator(device).manual_seed(int(drawn_by.integers(2**63)))

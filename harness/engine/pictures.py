@@ -46,7 +46,8 @@ class Film:
         self._columns: dict[int, torch.Tensor] = {}  # each [images, 2, C, H, W]: held, estimated
 
     def look(self, x: torch.Tensor, estimate: torch.Tensor) -> None:
-        """One evaluation: what the sampler holds, and what the network takes the image to be."""
+        """One evaluation: what the sampler holds [N, C, H, W], and what the network takes the
+        image to be."""
         self._seen += 1
         if self._seen in self._kept:
             both = [x[:FILM_IMAGES], estimate[:FILM_IMAGES]]
@@ -134,6 +135,7 @@ def sheet(images: Images, columns: int = COLUMNS) -> Image.Image:
 
 
 def png(picture: Image.Image, **texts: str) -> bytes:
+    """A picture as the bytes of a PNG, with texts by name in its metadata."""
     buffer, info = io.BytesIO(), PngInfo()
     for name, text in texts.items():
         info.add_text(name, text)

@@ -69,9 +69,9 @@ def predicted_spread(cell: Cell, real: ImageSet) -> float | None:
 
 @lru_cache(maxsize=4)
 def spectrum(real: ImageSet, scale: Scale) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The variances of the training images along their principal directions, in these units per
-    pixel, the largest first; and what each adds to the variance of pixels in -1..1, where it is
-    measured. Both are empty where all images are the same."""
+    """The variances [directions] of the training images along their principal directions, in these
+    units per pixel, the largest first; and what each adds to the variance of pixels in -1..1, where
+    it is measured. Both are empty where all images are the same."""
     images = real.train[:SPECTRUM_IMAGES]
     if real.flip:
         images = np.concatenate([images, images[..., ::-1]])

@@ -111,6 +111,7 @@ def seconds_per_image(
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The seconds that this work takes, until the device has done it."""
     machine.wait_for(device)
     began = time.perf_counter()
     work()

@@ -45,14 +45,17 @@ class RealImages:
 
     @property
     def images(self) -> ImageSet:
+        """The data set of the cell. Raises DataError where it has changed."""
         return images_of(self.cell.training, self.at)
 
     @property
     def extract(self) -> Extractor:
+        """The extractor of the cell."""
         return extractor_of(self.cell, self.at)
 
     @property
     def device(self) -> str:
+        """The device that features are taken on, by name."""
         return str(machine.find_device(self.at.device))
 
     def key(self, which: str, count: int | None = None, degradation: str = "") -> str:
@@ -74,6 +77,7 @@ class RealImages:
         return key
 
     def features(self, key: str) -> Features:
+        """The kept features of this key, [N, d]."""
         return read_once(Store(self.at.store).reference(key))
 
     def needed_by(self, name: str, features: Features) -> dict[str, Features]:

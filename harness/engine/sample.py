@@ -108,6 +108,7 @@ class Batches:
         self.warm: set[int] = set()  # sizes of batches that were tried before the clock ran
 
     def warm_up(self, size: int) -> None:
+        """Evaluate the network once on a batch of this size, before the clock runs."""
         if size not in self.warm:
             x = torch.zeros(size, *self.trained.shape, device=self.trained.device)
             self.denoise.estimate(x, self.times[0])
@@ -164,7 +165,7 @@ def clip_of(cell: Cell) -> Clip | None:
 
 
 def path_of(cell: Cell) -> tuple[Schedule, torch.Tensor]:
-    """The schedule a cell is sampled under, and its times."""
+    """The schedule a cell is sampled under, and its times [steps + 1], which fall to 0."""
     return _scheduled_times(cell.sample_schedule, cell.spacing, cell.steps)
 
 

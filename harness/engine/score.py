@@ -146,6 +146,7 @@ def sampled_images(
 
 
 def cost_of(samples: Samples, denoiser: Trained | ExactDenoiser, feature_seconds: float) -> Cost:
+    """What these samples cost; features take so many seconds an image."""
     return Cost(
         nfe=samples.nfe,
         seconds_per_image=samples.seconds_per_image,

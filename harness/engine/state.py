@@ -32,7 +32,8 @@ class LacksAverage(Exception):
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors as safetensors, which holds them row by row whatever their memory format."""
+    """Write tensors of any shape as safetensors, which holds them row by row whatever their memory
+    format."""
     # One by one, so that a device that is full of them does not have to hold copies.
     packed = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
@@ -44,7 +45,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def digest_of(key: str, tensors: Mapping[str, Tensor], kept: Mapping[str, str]) -> str:
-    """sha256 of the tensors of a training and of what is kept with them."""
+    """sha256 of the tensors of a training, of any shape, and of what is kept with them."""
     digest = hashlib.sha256(json.dumps([key, dict(kept)], sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
@@ -80,7 +81,8 @@ class State:
             torch._foreach_lerp_(list(self.averages[decay].values()), weights, 1 - now)
 
     def keep_losses(self, t: Tensor, losses: Tensor) -> None:
-        """Note the losses of the step that was just made, without waiting for the device."""
+        """Note the losses [N] of the step that was just made, at the times t [N], without waiting
+        for the device."""
         self.losses[self.step] = losses.mean()
         if self.step >= 0.9 * len(self.losses):
             bins = (t * TIME_BINS).ceil().long().clamp(1, TIME_BINS) - 1

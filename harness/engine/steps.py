@@ -52,6 +52,8 @@ class Setting:
 
     @classmethod
     def of(cls, training: Training, at: Workplace, siblings: tuple[Training, ...] = ()) -> Self:
+        """The setting of a training at this workplace, with those that the same steps make. Raises
+        DataError where its images are not there, and MachineError for a device that is not."""
         device = machine.find_device(at.device)
         images = images_of(training, at)
         return cls(
@@ -66,9 +68,11 @@ class Setting:
 
     @property
     def trainings(self) -> tuple[Training, ...]:
+        """All trainings that its steps make."""
         return self.training, *self.siblings
 
     def first_state(self, threads: int, is_compiled: bool = False) -> State:
+        """The state before the first step, with an average of the weights for each decay."""
         network = build(self.training, self.images.channels, self.images.size, self.device)
         first = network.state_dict()
         return State(
@@ -170,7 +174,7 @@ def step_of(
     share: Share = ALONE,
 ) -> Callable[[State], tuple[Tensor, Tensor]]:
     """The function that makes the state's next step, by `network` in the place of the state's own:
-    returns its times and losses, one an image. Where the gradients do not fit into the memory of
+    returns its times and losses, [N] each. Where the gradients do not fit into the memory of
     one process, it changes nothing in any of them and raises BatchTooLarge."""
     training, images, device = setting.training, setting.images, setting.device
     data = torch.from_numpy(images.train).to(device)

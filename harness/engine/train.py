@@ -156,6 +156,7 @@ def with_others(setting: Setting, state: State, store: Store) -> Setting:
 
 
 def first_state(job: TrainJob, setting: Setting, share: Share) -> State:
+    """The state before the first step of a job that so many processes share."""
     state = setting.first_state(job.threads, job.compile)
     state.processes = share.size
     return state

@@ -23,6 +23,7 @@ def nearest(features: Matrix, reference: Matrix) -> tuple[Indices, Vector]:
 
 @remembered
 def found_nearest(features: Matrix, reference: Matrix) -> tuple[Indices, Vector]:
+    """The index of the reference image nearest to each image and its distance, [N] each."""
     indices, distances = np.empty(len(features), np.intp), np.empty(len(features))
     for rows, squares in squared_distances(features, reference):
         indices[rows] = squares.argmin(axis=1)
@@ -44,7 +45,8 @@ def memorisation(features: Matrix, reference: Matrix, *, held_out: Matrix) -> fl
 
 
 def memorisation_influence(features: Matrix, reference: Matrix, *, held_out: Matrix) -> Vector:
-    """1 for each image that is nearer than 95 % of those held out, else 0; [N]."""
+    """1 for each image that is nearer than 95 % of those held out, else 0; [N]. Raises NotDefined
+    for too few held-out images."""
     _, distances = nearest(features, reference)
     least = round(1 / HELD_OUT_NEARER) - 1
     if len(held_out) < least:

@@ -72,8 +72,9 @@ METRICS = Registry(
             reference_variance=uncertainty.kid_reference_variance,
             reference_influence=uncertainty.kid_reference_influence,
             explanation="KID is the unbiased squared maximum mean discrepancy between generated "
-            "and reference features, with the kernel (x·y/d + 1)³, over all images at once and "
-            "not over subsets. Being unbiased it may be below zero when two sets are alike.",
+            "and reference features, with the kernel (x·y/d + 1)³ (Bińkowski et al. 2018), over "
+            "all images at once and not over subsets. Being unbiased it may be below zero when two "
+            "sets are alike.",
         ),
         "fid": Metric(
             name="FID",
@@ -88,8 +89,9 @@ METRICS = Registry(
             reference_variance=uncertainty.fid_reference_variance,
             reference_influence=uncertainty.fid_reference_influence,
             explanation="FID is the Fréchet distance between two Gaussians fitted to the "
-            "features, |m − m_r|² + tr(S + S_r − 2√(S S_r)). It is biased upwards by few images, "
-            "so it is stated with their number and never compared across numbers.",
+            "features, |m − m_r|² + tr(S + S_r − 2√(S S_r)) (Heusel et al. 2017). It is biased "
+            "upwards by few images, so it is stated with their number and never compared across "
+            "numbers.",
         ),
         "fid_infinity": Metric(
             name="FID at infinity",

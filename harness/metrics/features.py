@@ -29,6 +29,8 @@ __all__ = ["EXTRACTORS", "Classifier", "Extractor", "Features", "Images", "Logit
 
 
 class Extractor(Protocol):
+    """What gives the features of images, in whose space they are compared."""
+
     label: str  # names the quantity, in tables and plots
 
     @property
@@ -80,9 +82,11 @@ class DigitsFeatures:
 
     @cached_property
     def fingerprint(self) -> str:
+        """sha256 of the file of the weights; hexadecimal."""
         return hashlib.sha256(self._content).hexdigest()
 
     def check(self, channels: int, size: int) -> None:
+        """Raises DataError for anything but 8x8 grey images."""
         if (channels, size) != (1, 8):
             raise DataError(
                 f"the extractor 'digits' knows 8x8 grey images only, not {size}x{size} with "
@@ -94,9 +98,11 @@ class DigitsFeatures:
         return in_batches(self._extract, images, batch_size, self._device)
 
     def logits(self, images: Images, batch_size: int = 1024) -> Logits:
+        """[N, 10] of images uint8 [N, 1, 8, 8]."""
         return self.logits_from(self(images, batch_size))
 
     def logits_from(self, features: Features) -> Logits:
+        """The same from the features [N, 64] of these images."""
         from safetensors.numpy import load
 
         weights = load(self._content) | load(_shipped("digits-head.safetensors"))

@@ -23,11 +23,14 @@ from harness.metrics.arrays import Matrix, Vector, checked, remembered
 
 @dataclass(frozen=True)
 class Moments:
+    """The mean and covariance of features."""
+
     mean: Vector  # [d]
     covariance: Matrix  # [d, d]
 
     @cached_property
     def root(self) -> Matrix:
+        """The symmetric square root of the covariance, [d, d]."""
         variances, axes = linalg.eigh(self.covariance)
         root: Matrix = (axes * np.sqrt(variances.clip(min=0))) @ axes.T
         return root
@@ -35,6 +38,7 @@ class Moments:
 
 @remembered
 def moments(features: Matrix) -> Moments:
+    """The moments of features [N, d], the covariance divided by N - 1."""
     rows = centred(features)
     return Moments(features.mean(axis=0), rows.T @ rows)
 
@@ -231,7 +235,8 @@ def fid_infinity_left_out(features: Matrix, reference: Matrix, *, groups: int = 
 
 
 def prefix_sizes(n: int, d: int) -> NDArray[np.int64]:
-    """As even in 1/n as whole numbers allow, rising."""
+    """Numbers of images [sizes], as even in 1/n as whole numbers allow, rising. Raises NotDefined
+    for fewer than 16 images a feature."""
     if n < 16 * d:
         raise NotDefined(
             f"FID at infinitely many images needs 16 images for each of {d} features, {16 * d:,} "

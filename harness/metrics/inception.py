@@ -64,6 +64,7 @@ class InceptionFeatures(Pretrained):
 
     @cached_property
     def classes(self) -> int:
+        """1,008 where the classifier stands upon these features, else 0."""
         stands = self._layer == 2048 and (
             self._file.suffix != ".safetensors" or "fc.weight" in names_in(self._file)
         )

@@ -63,6 +63,7 @@ def kernel_sums(x: Matrix, *, less: Matrix | None = None) -> KernelSums:
 
 @remembered
 def within(x: Matrix) -> KernelSums:
+    """The kernel sums over pairs of different rows of x [N, d]."""
     return kernel_sums(x)
 
 
@@ -73,6 +74,7 @@ def across(x: Matrix, y: Matrix) -> Vector:
 
 
 def mean_over_pairs(sums: KernelSums) -> float:
+    """The mean of the kernel over pairs of different rows."""
     n = len(sums.rows)
     return float(sums.rows.sum() / (n * (n - 1)))
 

@@ -64,7 +64,8 @@ def log_probabilities(logits: Matrix) -> Iterator[tuple[slice, Matrix]]:
 
 
 def checked_logits(features: Matrix, reference: Matrix, logits: Matrix) -> Matrix:
-    """The logits in float64. Raises ValueError for sets that are none, and logits of others."""
+    """The logits in float64. Raises ValueError for sets that are none, and logits of others,
+    and NotDefined for fewer than two classes."""
     features, _ = checked(features, reference)
     logits = np.asarray(logits, np.float64)
     if logits.ndim != 2 or len(logits) != len(features):

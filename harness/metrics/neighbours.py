@@ -130,6 +130,8 @@ class Meeting:
 
 @remembered
 def meeting(features: Matrix, reference: Matrix, groups: Vector) -> Meeting:
+    """How the manifolds of features [N, d] and reference [M, d] meet, with and without each group
+    of images."""
     n, count = len(features), int(groups[0])
     ours, theirs = balls(features, groups), radii(reference)
     one_hot = np.eye(count, dtype=np.float32)
@@ -164,6 +166,7 @@ def counts_by_group(marks: Marks, of: Squares) -> Squares:
 
 
 def met(features: Matrix, reference: Matrix, groups: int = GROUPS) -> Meeting:
+    """The same for so many groups."""
     return meeting(features, reference, np.array([groups], np.float64))
 
 
@@ -248,6 +251,7 @@ def coverage_left_out(features: Matrix, reference: Matrix, *, groups: int = GROU
 
 
 def refuse_few(metric: str, which: str, images: Matrix, neighbours: int) -> None:
+    """Raises NotDefined where images have fewer others than neighbours are needed."""
     if len(images) <= neighbours:
         raise NotDefined(
             f"{metric} needs the {neighbours} nearest others of each {which} image, and there are "
@@ -256,7 +260,8 @@ def refuse_few(metric: str, which: str, images: Matrix, neighbours: int) -> None
 
 
 def refuse_groups(metric: str, features: Matrix, groups: int, neighbours: int) -> None:
-    """More than `neighbours` evaluated images must remain without the largest group."""
+    """More than `neighbours` evaluated images must remain without the largest group. Raises
+    NotDefined where they do not."""
     n = len(features)
     if groups < 2 or groups > n or n - -(-n // groups) <= neighbours:
         raise NotDefined(

@@ -41,10 +41,12 @@ class Pretrained:
 
     @cached_property
     def fingerprint(self) -> str:
+        """sha256 of the file of the weights; hexadecimal."""
         with self._file.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def check(self, channels: int, size: int) -> None:
+        """Raises DataError for images that are neither grey nor RGB."""
         if channels not in (1, 3):
             raise DataError(
                 f"the extractor '{self.label}' takes grey or RGB images, not {channels} channels. "
@@ -63,7 +65,7 @@ class Pretrained:
 def in_batches(
     extract: Callable[[torch.Tensor], torch.Tensor], images: Images, batch_size: int, device: str
 ) -> Features:
-    """The features of all images, in float64."""
+    """The features [N, d] of all images uint8 [N, C, H, W], in float64."""
     # TensorFloat-32, the default for convolutions on a GPU, keeps 3 digits: distances would then
     # differ between machines by more than they differ between samplers.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -85,6 +87,7 @@ def channels_and_size(images: Images) -> tuple[int, int]:
 
 
 def refuse_unknown(extractor: str, model: str, known: Collection[str]) -> None:
+    """Raises BadOption for a model that is none of those known."""
     if model not in known:
         raise BadOption(
             f"extractor '{extractor}': model must be one of {', '.join(known)}, not '{model}'. "
@@ -109,6 +112,7 @@ def weights_file(
 
 
 def given_file(weights: str, data_dir: Path) -> Path:
+    """The file of weights that a person named. Raises DataError, naming the places, if nowhere."""
     given = Path(weights).expanduser()
     for place in (given, data_dir / given):
         if place.is_file():
@@ -120,7 +124,8 @@ def given_file(weights: str, data_dir: Path) -> Path:
 
 
 def weights_in(file: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a .safetensors or .pth file, in float32."""
+    """All tensors of a .safetensors or .pth file, of any shape, in float32. Raises DataError where
+    it holds no weights."""
     from safetensors.torch import load_file
 
     try:
@@ -138,7 +143,8 @@ def weights_in(file: Path) -> dict[str, torch.Tensor]:
 
 
 def names_in(file: Path) -> Collection[str]:
-    """The names of the tensors in a safetensors file, from its header alone."""
+    """The names of the tensors in a safetensors file, from its header alone. Raises DataError where
+    it cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -149,6 +155,7 @@ def names_in(file: Path) -> Collection[str]:
 
 
 def short(error: Exception) -> str:
+    """The text of an error in one line of at most 300 letters."""
     return " ".join(str(error).split())[:300]  # torch lists every layer that differs
 
 

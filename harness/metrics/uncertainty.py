@@ -138,6 +138,8 @@ class CrossSums:
 
 @remembered
 def crossing(features: Matrix, reference: Matrix) -> CrossSums:
+    """The sums over the kernel between features [N, d] and reference [M, d] that its variance
+    takes."""
     n, m, means = len(features), len(reference), across(features, reference)
     columns, squares = np.zeros(m), 0.0
     for rows, block in kernel_rows(features, reference):

@@ -60,6 +60,8 @@ class UNetShape:
             )
 
     def build(self, channels: int, size: int) -> UNet:
+        """The untrained network for images of these channels and this side. Raises BadOption where
+        the side cannot be halved so often."""
         from harness.models.unet import UNet
 
         self.check(size)
@@ -93,6 +95,7 @@ class NoNetwork:
         """Any side will do."""
 
     def build(self, channels: int, size: int) -> UNet:
+        """Raises BadOption: there is nothing to build."""
         raise BadOption("this model has no network to train. Use tiny, small or base.")
 
 

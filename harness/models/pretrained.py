@@ -59,6 +59,7 @@ class PretrainedNetwork:
 
     @property
     def channels(self) -> int:
+        """Channels of the images that it takes."""
         return int(self.config.get("in_channels", 3))
 
     @property

@@ -72,7 +72,7 @@ class UNet(nn.Module):
 
 
 class LogSNREmbedding(nn.Module):
-    """Sines and cosines of log SNR, then a small network."""
+    """Sines and cosines of log SNR [N], then a small network: [N, width]."""
 
     frequencies: Tensor
 
@@ -92,7 +92,8 @@ class LogSNREmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """A residual block, followed by attention where asked for."""
+    """A residual block from [N, wide_in, H, W] to [N, wide_out, H, W], scaled and shifted by
+    conditions [N, conditions]; followed by attention where asked for."""
 
     def __init__(self, wide_in: int, wide_out: int, conditions: int, attends: bool):
         super().__init__()
@@ -113,7 +114,8 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels, with heads of HEAD_CHANNELS or of all there are."""
+    """Self-attention over the pixels of [N, width, H, W], with heads of HEAD_CHANNELS or of all
+    there are."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -40,7 +40,8 @@ class Cosine(BetweenSignalRates):
 
     formula = (
         "θ(t) = (1 − t) arccos(max_signal) + t arccos(min_signal), α = cos θ, σ = sin θ, with "
-        "max_signal = 0.95 and min_signal = 0.02 unless said otherwise (the Keras DDIM example)"
+        "max_signal = 0.95 and min_signal = 0.02 unless said otherwise (the Keras DDIM "
+        "example, Béres 2022)"
     )
     abar_at_1 = 0.02**2
 
