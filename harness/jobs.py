@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,8 @@ class Summary:
         if self.status > 1:
             without = " without --redo" if self.is_redone else ""
             lines.append(f"The same command{without} goes on from here.")
+        if self.report:
+            lines.append(f"Report: {self.report}")
         return "\n".join(lines)
 
     def as_json(self) -> RunOutput:
@@ -284,4 +287,9 @@ def in_short(result: Result, metrics: Iterable[str]) -> str:
     """The numbers of a result that a person watches."""
     numbers = numbers_of(result)
     shown = ["loss"] if isinstance(result.work, Training) else list(metrics)
-    return "  ".join(f"{name} {numbers[name]:.4g}" for name in shown if name in numbers)
+    told = {name: f"{numbers[name]:.4g}" for name in shown if isfinite(numbers.get(name, nan))}
+    return "  ".join(
+        f"{name} {told.get(name, 'not defined')}"
+        for name in shown
+        if name in numbers or name in getattr(result, "undefined", ())
+    )

@@ -276,7 +276,6 @@ def write_report(recorder: Recorder, asked: Asked, paths: Paths, screen: Screen)
         raise
     except HarnessError as error:  # a store that may only be read, or another machine's
         screen.say(f"The report is not kept with its run: {error}")
-    screen.say(f"Report: {written}")
     return written
 
 
@@ -288,8 +287,7 @@ def write_handout(recorder: Recorder, asked: Asked, paths: Paths, screen: Screen
     write_report(recorder, asked, paths, screen)
     experiment = replace(recorder.read(asked), ui_url=paths.ui_url)
     printed, *files = handout.write(experiment, paths.report_dir)
-    screen.say(f"Handout, to be printed: {printed}")
-    screen.say(f"Beside it: {', '.join(file.name for file in files)}")
+    screen.say(f"To be printed; beside it: {', '.join(file.name for file in files)}")
     return printed
 
 

@@ -3,8 +3,13 @@
 import ast
 import re
 
+import made
 import pytest
 from test_layers import MODULES, name_of
+
+from harness.errors import GridError
+from harness.jobs import in_short
+from harness.plan.grid import load_grid
 
 VERBS = (
     "Use|Get|Give|Copy|Put|Set|Take|Draw|Hold|Make|Delete|Remove|Replace|Restore|Run|Start|See|Name"
@@ -82,3 +87,17 @@ def test_nothing_is_said_in_words_of_our_own(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             is_sentence = " " in node.value and id(node) not in docstrings
             assert not (is_sentence and PRIVATE.search(node.value)), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(".nan", "nan is not a number"), (".inf", "inf is too high. Use less than 10.")],
+)
+def test_a_number_out_of_bounds_is_told_with_the_bound(grid_file, value, told):
+    with pytest.raises(GridError, match=re.escape(told)):
+        load_grid(grid_file, [f"training.learning_rate={value}"])
+
+
+def test_a_metric_without_a_value_is_told_as_not_defined():
+    found = made.result(kid=0.25, mine=float("nan"), undefined={"fid": "too few"})
+    assert in_short(found, ["kid", "fid", "mine"]) == "kid 0.25  fid not defined  mine not defined"

@@ -173,8 +173,8 @@ def report(
         written = report_grid(name, paths(name, **given), shown, cells, wanted == "handout")
     if as_json:
         show_json({"report": str(written)})
-    elif quiet:
-        show(f"{written}")
+    else:
+        show(f"{'Handout' if wanted == 'handout' else 'Report'}: {written}")
 
 
 @main.command()

@@ -13,12 +13,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
 from rich.table import Column
+from rich.text import Text
 
 from harness.errors import legible
 from harness.execute.progress import Progress
@@ -28,20 +30,32 @@ COUNTS, TIME, NOTE = 11, 5, 12  # columns of a bar: 12000/20000, 12:34 and loss 
 QUIET_SECONDS = 15.0  # between two plain lines about the same piece of work
 
 
+class Counts(MofNCompleteColumn):
+    """How many of how many; nothing where that is not known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else super().render(task)
+
+
+def note_width(width: int) -> int:
+    """Of the numbers beside a bar."""
+    return max(NOTE, width // 4)
+
+
 def columns_of(width: int) -> tuple[ProgressColumn, ...]:
     """The columns of a bar that is at most so wide: a name that is too long is cut."""
     bar = max(8, width // 6)
-    left = max(8, width - bar - COUNTS - TIME - NOTE - 4)  # one space between two columns
+    others = bar + COUNTS + TIME + note_width(width) + 4  # one space between two columns
 
     def cut(most: int) -> Column:
         return Column(no_wrap=True, overflow="ellipsis", max_width=most)
 
     return (
-        TextColumn("{task.description}", table_column=cut(left)),
+        TextColumn("{task.description}", table_column=cut(max(8, width - others))),
         BarColumn(bar),
-        MofNCompleteColumn(),
+        Counts(),
         TimeRemainingColumn(compact=True),
-        TextColumn("[dim]{task.fields[note]}", table_column=cut(max(NOTE, width // 4))),
+        TextColumn("[dim]{task.fields[note]}", table_column=cut(note_width(width))),
     )
 
 
@@ -86,6 +100,7 @@ class Screen:
         width = self._console.width
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bars = Bars(*columns_of(width), console=self._console, transient=True)
+            self._bars.add_task("[dim]working", total=None, note="")
             self._bars.start()
         return self
 
@@ -128,8 +143,11 @@ class Screen:
 
     def update(self, piece: str, progress: Progress) -> None:
         """A piece of work got this far."""
-        note = "  ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
+        told = [f"{name} {value:.4g}" for name, value in progress.values.items()]
+        note = "  ".join(told)
         if self._bars:
+            while len(note) > note_width(self._console.width) and len(told) > 1:
+                note = "  ".join(told := told[:-1])
             if piece not in self._tasks:
                 shown = escape(legible(piece))
                 self._tasks[piece] = self._bars.add_task(shown, total=progress.total, note=note)

@@ -220,10 +220,14 @@ def in_words(
             return f"{place} is missing: {MISSING[place]}"
         [example, *_] = model.model_fields[last].examples or ["..."]
         return f"{place} is missing. Use such as {place}: {written(example)}."
+    if error.get("input") != error.get("input"):  # NaN, which is neither too low nor too high
+        return f"{place}: nan is not a number. Use one."
     if error["type"] in PLAINLY:
-        words = PLAINLY[error["type"]].format(
-            **error.get("ctx", {}), given=shown(error.get("input"))
-        )
+        bounds = {
+            name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+            for name, bound in error.get("ctx", {}).items()
+        }
+        words = PLAINLY[error["type"]].format(**bounds, given=shown(error.get("input")))
         return f"{place}: {words}"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] != "value_error":
