@@ -21,6 +21,7 @@ from PIL import Image
 from rich.console import Console
 
 from harness.cli import main
+from harness.cli.group import home_of_a_stranger
 from harness.execute.progress import Progress
 from harness.execute.screen import Screen, Unbroken
 from harness.parts import REGISTRIES, every_part, registries
@@ -563,3 +564,28 @@ def test_any_name_is_shown_where_only_ascii_is(tmp_path):
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
     )
     assert told.stdout.splitlines() == [r"Report: \xe4", r"caf\xe9"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("harness sta", "status"),
+        ("harness parts ddi", "ddim"),
+        ("harness run x.yaml samp", "samplers="),
+    ],
+)
+def test_a_shell_completes_commands_parts_and_fields(words, found):
+    environment = {"_HARNESS_COMPLETE": "bash_complete", "COMP_WORDS": words}
+    environment["COMP_CWORD"] = str(len(words.split()) - 1)
+    told = CliRunner().invoke(main, [], env=environment, prog_name="harness")
+    assert f"plain,{found}" in told.output.split()
+
+
+def test_the_home_of_a_user_without_one_is_nobody_elses(tmp_path):
+    wanted = tmp_path / "harness-0"
+    assert home_of_a_stranger(wanted) == wanted
+    assert wanted.stat().st_mode & 0o777 == 0o700
+    wanted.chmod(0o777)  # as if another had made it
+    other = home_of_a_stranger(wanted)
+    assert other != wanted
+    assert other.stat().st_mode & 0o777 == 0o700

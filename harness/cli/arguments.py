@@ -34,8 +34,26 @@ def options(*wanted: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
+def fields_beginning(context: click.Context, argument: click.Parameter, begun: str) -> list[str]:
+    """The fields of a grid that a half-typed override may mean, for the shell's completion."""
+    from harness.plan.grid import Grid
+    from harness.plan.grid_fields import TrainingFields
+
+    fields = [*Grid.model_fields, *(f"training.{name}" for name in TrainingFields.model_fields)]
+    return [f"{name}=" for name in fields if name.startswith(begun)]
+
+
+def parts_beginning(context: click.Context, argument: click.Parameter, begun: str) -> list[str]:
+    """The names of parts that a half-typed one may mean."""
+    from harness.parts import REGISTRIES
+
+    return sorted({name for each in REGISTRIES for name in each if name.startswith(begun)})
+
+
 GRID = click.argument("grid", type=click.Path(path_type=Path))
-OVERRIDES = click.argument("overrides", nargs=-1, metavar="[FIELD=VALUE]...")
+OVERRIDES = click.argument(
+    "overrides", nargs=-1, metavar="[FIELD=VALUE]...", shell_complete=fields_beginning
+)
 STORE = click.option(
     "--store", type=click.Path(path_type=Path), default=Path("runs/store"), show_default=True,
     help="Folder of models, features and MLflow's database.",

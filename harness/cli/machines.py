@@ -17,6 +17,7 @@ from harness.cli.arguments import (
     STORE,
     TRACKING,
     options,
+    parts_beginning,
     paths,
     screen,
     show,
@@ -27,7 +28,7 @@ from harness.lines import width_of
 
 
 @main.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=parts_beginning)
 @JSON
 def parts(name: str | None, as_json: bool) -> None:
     """List everything that a grid file can name, or tell all of NAME.
