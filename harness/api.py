@@ -258,6 +258,8 @@ class RecordedStudy:
         or the store does not have the network."""
         from harness.stored import images_of
 
+        if images < 1:
+            raise BadOption(f"images cannot be {images!r}. Use 1 or more.")
         return images_of(self.study.results, _text(cell), self.paths.workplace, images, seed)
 
     @cached_property

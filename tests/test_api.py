@@ -122,6 +122,7 @@ def test_a_study_is_known_by_its_name_and_by_its_grid(done):
         (lambda done: done.study.plot("qualty_by_steps"), UnknownName),
         (lambda done: done.study.plot("train_by_sample"), NotDefined),
         (lambda done: done.study.compare("sampler=ddim", 3), BadOption),
+        (lambda done: done.study.sample("steps=2", images=0), BadOption),
         (lambda done: study("nothing", store=done.paths.store), HarnessError),
         (lambda done: plan(done.grid, store=done.paths.store, only="steps=9"), BadOption),
         (lambda done: run(done.grid, until="forever"), BadOption),
