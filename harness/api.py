@@ -83,7 +83,7 @@ def run(
     stops the work cleanly. Raises HarnessError before any work where something that it needs is
     missing, and KeyboardInterrupt once what was under way is saved.
     """
-    grid = load_grid(_source(grid))
+    grid = load_grid(grid)
     paths = _paths(grid.name, store, report_dir, data_dir, tracking_uri, ui_url, device)
     options = Options(
         only=_filter(only),
@@ -116,7 +116,7 @@ def plan(
 ) -> Plan:
     """What a run of a grid would do and cost, without doing it: `harness plan`. `.predicted` is in
     seconds, None where it is not known. Raises HarnessError."""
-    grid = load_grid(_source(grid))
+    grid = load_grid(grid)
     paths = _paths(grid.name, store, None, data_dir, tracking_uri, None, device)
     return plan_grid(grid, paths, Options(_filter(only), _filter(redo), retime))
 
@@ -137,7 +137,7 @@ def study(
     is_name = isinstance(name, str) and not (
         name.endswith((".yaml", ".yml")) or "\n" in name or Path(name).is_file()
     )
-    grid = None if is_name else load_grid(_source(name))
+    grid = None if is_name else load_grid(name)
     of = grid.name if grid else str(name)
     paths = _paths(of, store, report_dir, data_dir, tracking_uri, ui_url, device)
     with screen_here() as screen:
@@ -292,10 +292,6 @@ def _study(name: str, paths: Paths, screen: Screen, grid: Grid | None = None) ->
 
 def _as_html(text: str) -> str:
     return f'<div style="white-space:pre-wrap">{escape(text)}</div>'
-
-
-def _source(grid: AnyGrid) -> Grid | Path | str | Mapping[str, Any]:
-    return Path(grid) if isinstance(grid, PathLike) else grid
 
 
 def _paths(

@@ -7,6 +7,7 @@ else in the program sees YAML.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ class Grid(GridFields):
 
 
 def load_grid(
-    source: Grid | Path | str | Mapping[str, Any], overrides: Sequence[str] = (), **fields: Any
+    source: Grid | str | PathLike[str] | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    **fields: Any,
 ) -> Grid:
     """Read and check a grid: a file, its text (of several lines), its fields, or another grid.
 
@@ -106,7 +109,7 @@ def _read(source: object) -> tuple[str, str, Sequence[str]]:
         return as_yaml(source), "what was given", ()
     if isinstance(source, str) and "\n" in source:
         return source, "the text", ()
-    if isinstance(source, str | Path):
+    if isinstance(source, str | PathLike):
         return read_text(Path(source)), str(source), ()
     raise GridError(
         f"a value of type {type(source).__name__} is no grid. Use the path of a grid file, its "
