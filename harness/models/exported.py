@@ -3,8 +3,8 @@
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor
 
@@ -33,7 +33,7 @@ class HarnessUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         shift: list[float] | None = None,
         factor: list[float] | None = None,
     ):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.unet = UNet(in_channels, sample_size, widths, blocks, attention)
         self.levels = torch.tensor(log_snr)  # no buffer: half precision would round it
 
@@ -47,9 +47,9 @@ class HarnessUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         above = (below + 1).clamp(max=last)
         log_snr = torch.lerp(self.levels[below], self.levels[above], steps - below)
         output = self.unet(sample, log_snr.to(sample.dtype))
-        if self.config.predicts == "edm":
+        if self.config["predicts"] == "edm":
             output = -output
-        if self.config.predicts == "flow":
+        if self.config["predicts"] == "flow":
             alpha, sigma = (
                 torch.sigmoid(each).sqrt().to(sample.dtype)[:, None, None, None]
                 for each in (log_snr, -log_snr)
@@ -62,6 +62,6 @@ class HarnessUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         the network was trained in."""
         shift, factor = (
             sample.new_tensor(values)[:, None, None]
-            for values in (self.config.shift or [0.0], self.config.factor or [1.0])
+            for values in (self.config["shift"] or [0.0], self.config["factor"] or [1.0])
         )
         return ((sample / factor + shift) / 2 + 0.5).clamp(0, 1)

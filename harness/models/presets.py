@@ -120,7 +120,7 @@ class Elsewhere(NoNetwork):
 @about(
     formula="no training here: a UNet2DModel of diffusers with the weights, the schedule and the "
     "target that its folder says, asked at the step of its table whose log SNR is that of the "
-    "sampler's time, between two steps by interpolation (von Platen et al. 2022, diffusers)"
+    "sampler's time, between two steps by interpolation"
 )
 def diffusers(
     *,
