@@ -18,7 +18,8 @@ LARGEST_FILE = 2**30  # bytes; what it holds would be refused for its pixels
 
 @contextmanager
 def files(path: Path) -> Iterator[dict[PurePosixPath, Callable[[], bytes]]]:
-    """The files below a folder or in a zip: the name of each, and how to read it."""
+    """The files below a folder or in a zip: the name of each, and how to read it. Raises DataError
+    where it is neither."""
     if path.is_dir():
         found = below(path)
         yield {
@@ -68,16 +69,19 @@ def printable(name: object) -> str:
 
 
 def read_file(file: Path) -> bytes:
+    """The content of a file. Raises ValueError where it is too long for an image."""
     check_length(file.stat().st_size)
     return file.read_bytes()
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The content of a file in a zip. Raises ValueError where it is too long for an image."""
     check_length(member.file_size)  # no more than this is unpacked
     return archive.read(member)
 
 
 def check_length(length: int) -> None:
+    """Raises ValueError where so many bytes are no image."""
     if length > LARGEST_FILE:
         raise ValueError(f"it has {length:,} bytes, and more than {LARGEST_FILE:,} are no image")
 

@@ -134,13 +134,16 @@ class Tally:
     _grey: int = 0
 
     def skip(self, name: PurePosixPath) -> None:
+        """Note a file that is no image by its suffix."""
         suffix = printable(name.suffix.lower()) or NO_SUFFIX
         self._skipped.setdefault(suffix, []).append(name)
 
     def leave_out(self, name: PurePosixPath, why: str) -> None:
+        """Note an image that is not used, and why."""
         self._bad.append((name, why))
 
     def add(self, name: PurePosixPath, image: Prepared) -> None:
+        """Take an image, and note whether another has the same pixels."""
         digest = hashlib.sha256(image.pixels.tobytes()).hexdigest()
         if digest in self._first:
             self._copies.append(f"{name}, as {self._first[digest]}")

@@ -20,6 +20,7 @@ PHOTOGRAPHS = 8189
 
 
 def files_of_flowers(data_dir: Path, *, image_size: int = 64) -> list[Path]:
+    """The files that the images come from."""
     return image_files(archive_of(data_dir, image_size) or photographs_in(data_dir))
 
 

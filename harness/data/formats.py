@@ -24,10 +24,12 @@ def readable_suffixes() -> frozenset[str]:
 
 
 def is_image(name: PurePosixPath) -> bool:
+    """Whether the name of a file is that of an image."""
     return name.suffix.lower() in readable_suffixes() and not is_hidden(name)
 
 
 def is_hidden(name: PurePosixPath) -> bool:
+    """Whether a file, or a folder that it is in, is one of the system and no image of anybody."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
 
 
