@@ -30,7 +30,7 @@ def wheel(tmp_path_factory):
     """The package, built as an installer does from a copy of its folder."""
     pytest.importorskip("setuptools")
     copy, out = tmp_path_factory.mktemp("copy") / "package", tmp_path_factory.mktemp("wheel")
-    shutil.copytree(PACKAGE, copy)
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("build", "*.egg-info"))
     subprocess.run([sys.executable, "-c", BUILD, out], cwd=copy, check=True, capture_output=True)
     return next(out.glob("*.whl"))
 
