@@ -4,6 +4,7 @@ tables name what there is, and the tutorial can be followed."""
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import click
@@ -35,6 +36,9 @@ IN_SMALL = {"model": {"name": "tiny", "widths": [8], "attention": []}, "images":
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "reports" / "examples").exists(), reason="the pages are read in a checkout"
+)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 every_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -191,22 +195,43 @@ def test_every_paper_that_a_part_names_is_listed():
             assert listed or part.origin != "built in", f"{author} {year}"
 
 
-@pytest.mark.slow
-def test_the_site_loads_nothing_from_elsewhere(tmp_path):
-    """MkDocs warns of nothing, and no page asks for a script, a style or a picture of another
-    host."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the built site. MkDocs may warn of nothing."""
     pytest.importorskip("material")
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
-    config = load_config(str(ROOT / "docs/mkdocs.yml"), strict=True, site_dir=str(tmp_path))
-    build(config)
-    pages = [*tmp_path.glob("*.html")]
+    folder = tmp_path_factory.mktemp("site")
+    build(load_config(str(ROOT / "docs/mkdocs.yml"), strict=True, site_dir=str(folder)))
+    return folder
+
+
+@pytest.mark.slow
+def test_no_page_of_the_site_loads_anything_from_elsewhere(site):
+    pages = [*site.glob("*.html")]
     assert len(pages) > len(PAGES)
     for page in pages:
-        assert not re.findall(
-            r'<(?:script|link|img|iframe)[^>]+(?:src|href)="?(?:https?:)?//', page.read_text()
+        loaded = re.findall(
+            r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[^>]+>", page.read_text()
         )
+        assert [tag for tag in loaded if re.search(r'="?(?:https?:)?//', tag)] == [], page.name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome is installed")
+def test_the_site_can_be_searched_without_a_server(site):
+    playwright = pytest.importorskip("playwright.sync_api")
+    asked = []
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((site / "index.html").as_uri())
+        page.locator(".md-search__input").fill("rectified flow")
+        page.locator(".md-search-result__item").first.wait_for(timeout=30_000)
+        browser.close()
+    assert [url for url in asked if not url.startswith("file:")] == []
 
 
 def in_small(fields):
