@@ -22,7 +22,7 @@ from harness.engine.network import Trained, log_snr_range, make_schedule
 from harness.engine.noise import NOISE_BLOCK, FreshNoise, starting_noise
 from harness.engine.pictures import COLUMNS, Film, encoded, png, sheet
 from harness.errors import BadOption, Fault, HarnessError
-from harness.execute import machine
+from harness.execute import energy, machine
 from harness.execute.progress import Progress, Report
 from harness.registry.signature import shown
 from harness.store import write_bytes
@@ -76,9 +76,9 @@ def sample(
     with torch.inference_mode():
         for size in {len(batch) for batch in batches}:
             tried(run.warm_up, size)  # batches that do not fit will be halved
-        before = machine.joules(device)
+        before = energy.joules(device)
         drawn, timings, nfe = zip(*in_halves(batches, run, device), strict=True)
-        joules = machine.joules(device) - before
+        joules = energy.joules(device) - before
         seconds, first = list(timings), range(len(drawn[0]))
         while len(seconds) < repeats and seconds[0] * len(first) < PATIENCE_SECONDS:
             seconds.append(run(first)[1])

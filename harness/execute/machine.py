@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import shutil
@@ -21,7 +20,6 @@ from harness.errors import MachineError
 from harness.lazy import torch
 
 SMALL_MATRIX = 200_000  # numbers
-POWERCAP = Path("/sys/class/powercap")
 PRECISIONS = ("auto", "float32", "bfloat16")
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -179,41 +177,6 @@ def free_spare_memory() -> None:
     """Give back what torch holds in reserve, after it did not suffice."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def joules(device: torch.device) -> float:
-    """The energy this device has used since some moment in the past; NaN where that cannot be read.
-
-    Of a GPU by its own counter (NVML, with the package nvidia-ml-py), of a processor by RAPL, which
-    most systems let only root read. A GPU's counter goes on while others use it.
-    """
-    return _joules_of_gpu(device) if device.type == "cuda" else _joules_of_processor()
-
-
-def _joules_of_gpu(device: torch.device) -> float:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        place = torch.cuda.current_device() if device.index is None else device.index
-        uuid = torch.cuda.get_device_properties(place).uuid
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
-    except Exception:  # not installed, not this driver's, or not this card's
-        return math.nan
-
-
-def _joules_of_processor() -> float:
-    try:
-        counted = [
-            int((zone / "energy_uj").read_text())
-            for zone in POWERCAP.glob("intel-rapl:*")
-            # Zones of a package's parts and of the whole platform would count it twice.
-            if (zone / "name").read_text().startswith("package")
-        ]
-    except (OSError, ValueError):
-        return math.nan
-    return sum(counted) / 1e6 if counted else math.nan
 
 
 def wait_for(device: torch.device) -> None:
