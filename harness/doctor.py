@@ -28,7 +28,6 @@ import psutil
 
 from harness.errors import HarnessError, legible, reason_of
 from harness.execute import machine
-from harness.lazy import torch
 from harness.parts import registries, shadowing_of
 from harness.plan.preflight import LEAST_DISK
 from harness.registry import BUILT_IN, unreadable_packages
@@ -86,11 +85,7 @@ def _lines(check: Callable[[Paths], Iterator[Line]], paths: Paths) -> list[Line]
 
 def device(paths: Paths) -> Iterator[Line]:
     found = machine.find_device(paths.device)
-    if found.type == "cuda":
-        free, whole = torch.cuda.mem_get_info(found)
-    else:
-        memory = psutil.virtual_memory()
-        free, whole = memory.available, memory.total
+    free, whole = machine.memory(found)
     told = f"{machine.name(found)}; {free / 1e9:.1f} of {whole / 1e9:.1f} GB of memory are free"
     yield Line("ok", "device", told)
 

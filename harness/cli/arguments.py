@@ -71,7 +71,7 @@ DATA_DIR = click.option(
     help="Folder of data sets and weights.  [default: the user's data folder]",
 )  # fmt: skip
 DEVICE = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, xpu."
 )
 UI_URL = click.option(
     "--ui-url", metavar="URL",

@@ -230,7 +230,8 @@ def training_losses(
     weight = loss.weight(weighting(log_snr) / target.error_ratio(log_snr.exp()))
 
     def beside_images(value: torch.Tensor) -> torch.Tensor:
-        return value.to(images.device, images.dtype, non_blocking=True)
+        # Rounded here: there are devices without float64.
+        return value.to(images.dtype).to(images.device, non_blocking=True)
 
     alpha, sigma = (
         beside_images(rate).view(-1, *[1] * (images.ndim - 1))

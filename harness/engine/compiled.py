@@ -23,6 +23,8 @@ COST = 90.0  # ... seconds that compiling takes there (measured: 8 % to 12 %, 20
 
 def pays(seconds: float, device: torch.device) -> bool:
     """Whether work that takes so long uncompiled is done sooner with a compiled network."""
+    if device.type == "mps":  # for which torch's compiler is a prototype
+        return False
     return device.type == "cuda" or GAIN * seconds > COST
 
 

@@ -33,8 +33,9 @@ from harness.engine.memory import in_halves
 from harness.engine.network import Trained, log_snr_range, make_schedule
 from harness.engine.noise import Purpose, generator
 from harness.engine.pixel_spread import SMALLEST, SPECTRUM_IMAGES
-from harness.engine.sample import batches_of
+from harness.engine.sample import NotFinite, batches_of
 from harness.engine.scale import Scale
+from harness.execute import machine
 from harness.work.results import Denoising, DenoisingError, Mean
 
 LEVELS = 20
@@ -171,12 +172,20 @@ def errors(
 
         def of_batch(batch: range, x_t: Tensor = x_t, t: Tensor = t) -> Tensor:
             part = slice(batch.start, batch.stop)
-            return (denoise(x_t[part], t) - x_0[part]).double().square().flatten(1).mean(1)
+            error = machine.in_float64(denoise(x_t[part], t) - x_0[part])
+            return error.square().flatten(1).mean(1)
 
         with torch.inference_mode():
             squares = torch.cat(list(in_halves(batches, of_batch, denoiser.device)))
         by_image = (squares * math.exp(log_snr[place])).reshape(-1, of.noises).mean(1)
         found[place] = by_image.numpy(force=True)
+        if not np.isfinite(found[place]).all():
+            half = "training.precision: float32, or " if denoiser.precision == "float16" else ""
+            raise NotFinite(
+                f"the denoising error of training {denoiser.training.key} is no number at log SNR "
+                f"{log_snr[place]:.1f}, and is left out. Use {half}a smaller "
+                "training.learning_rate."
+            )
     return found
 
 

@@ -138,6 +138,12 @@ class Batches:
                 raise Fault(f"evaluates the network {found} times, and declares {self.each}")
         if not x_0.isfinite().all():
             left = sampling_path(cell).first_abar
+            if self.trained.precision == "float16":
+                raise NotFinite(
+                    f"the images of cell {self.asked.key} ({self.asked.title}) are not finite: a "
+                    "value in the network or of its sampler is too large for float16, which ends "
+                    "at 65,504. Use training.precision: float32."
+                )
             raise NotFinite(
                 f"the images of cell {self.asked.key} ({self.asked.title}) are not finite: its "
                 f"sampler overflows, starting where {left:.3g} of the signal's variance is left. "
@@ -242,6 +248,7 @@ def is_sheet(out: Path) -> bool:
 def batches_of(images: int, device: torch.device) -> Iterator[range]:
     """Whole blocks of images: on a GPU as many as there are, within reason, since what does not fit
     is halved; on a processor as many as its caches do well with."""
-    size = NOISE_BLOCK * (16 if device.type == "cuda" else 2)
+    blocks = {"cpu": 2, "mps": 4}  # Apple's GPU shares its memory with all other programs
+    size = NOISE_BLOCK * blocks.get(device.type, 16)
     for first in range(0, images, size):
         yield range(first, min(first + size, images))

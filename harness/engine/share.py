@@ -167,6 +167,11 @@ def in_processes(count: int, device: str, report: Report, function: Callable[...
 def check_devices(count: int, device: str) -> None:
     """Raises MachineError where so many processes cannot have a device each."""
     found = machine.find_device(device)
+    if found.type not in ("cpu", "cuda"):
+        raise MachineError(
+            f"processes on '{found}' cannot train together. Use training.devices: 1, or --device "
+            "cpu."
+        )
     if found.type == "cuda" and found.index is not None:
         raise MachineError(
             f"each of {count} processes that train together takes a GPU of its own. Use --device "

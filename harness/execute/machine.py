@@ -6,6 +6,8 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -20,7 +22,7 @@ from harness.errors import MachineError
 from harness.lazy import torch
 
 SMALL_MATRIX = 200_000  # numbers
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -33,14 +35,20 @@ def cores() -> int:
 
 def find_device(wanted: str) -> torch.device:
     """The device of this name; `auto` is a GPU where there is one. Raises MachineError."""
+    kinds = [kind for kind in ("cuda", "mps", "xpu") if _is_there(kind)]
     if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(kinds[0] if kinds else "cpu")
     if wanted.split(":", maxsplit=1)[0] in DEVICES:
         with suppress(Exception):  # of many kinds, and long: each back end has its own
             torch.empty(1, device=wanted)
             return torch.device(wanted)
-    available = "auto, cpu, cuda" if torch.cuda.is_available() else "auto, cpu"
+    available = ", ".join(["auto", "cpu", *kinds])
     raise MachineError(f"device '{wanted}' cannot be used here. Use one of {available}.")
+
+
+def _is_there(kind: str) -> bool:
+    found = torch.backends.mps if kind == "mps" else getattr(torch, kind)
+    return bool(found.is_available())
 
 
 def gpus() -> list[str]:
@@ -54,14 +62,40 @@ def gpus() -> list[str]:
 
 
 def find_precision(wanted: str, device: torch.device) -> str:
-    """`auto` is bfloat16 where the hardware computes in it, float32 elsewhere."""
+    """The precision in which a network computes; `auto` is the fastest that is safe: bfloat16 where
+    the hardware computes in it, float16 on GPUs that compute in that alone, float32 elsewhere.
+    Raises MachineError where this device cannot compute in the one that was asked for."""
     if wanted != "auto":
+        _check_precision(wanted, device)
         return wanted
     if device.type == "cuda":
-        # Emulated bfloat16 (before Ampere) is slower than float32.
-        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+        capability = torch.cuda.get_device_capability(device)
+        if capability >= (8, 0):
+            return "bfloat16"  # emulated before, and slower than float32
+        # Those below 7 have no tensor cores, and of the GTX 16xx float16 is known to give NaN.
+        has_tensor_cores = capability >= (7, 0) and "GTX 16" not in name(device)
+        return "float16" if has_tensor_cores else "float32"
     is_native = device.type == "cpu" and (_cpu_can("amx_tile") or _cpu_can("avx512_bf16"))
     return "bfloat16" if is_native else "float32"
+
+
+@cache
+def _check_precision(precision: str, device: torch.device) -> None:
+    if precision == "float32":
+        return
+    with suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where it cannot, it warns and computes in float32
+        with torch.autocast(device.type, dtype=getattr(torch, precision)):
+            if torch.is_autocast_enabled(device.type):
+                return
+    raise MachineError(
+        f"{name(device)} does not compute in {precision} here. Use training.precision: float32."
+    )
+
+
+def in_float64(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in float64: where it is, or on the processor where its device has none."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 @contextmanager
@@ -112,15 +146,22 @@ def use_threads(count: int) -> None:
 
 def name(device: torch.device) -> str:
     """What the machine is called in results: its GPU, or its processor and cores."""
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
+    if device.type in ("cuda", "xpu"):
+        return str(getattr(torch, device.type).get_device_name(device))
+    if device.type == "mps":
+        return f"{_processor()} (MPS)"
     plural = "" if cores() == 1 else "s"
     return f"{_processor()}, {cores()} core{plural}"
 
 
 @cache
 def _processor() -> str:
-    with suppress(OSError):
+    with suppress(OSError, subprocess.SubprocessError):
+        if sys.platform == "darwin":  # where `platform` knows no more than "arm"
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(
+                command, capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
@@ -145,22 +186,37 @@ def free_disk(folder: Path) -> int:
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Bytes: allocated on a GPU at most since the last `forget_peak`, else held by this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+    """Bytes: allocated on a GPU, at most since the last `forget_peak` where it keeps count; else
+    held by this process."""
+    if device.type in ("cuda", "xpu"):
+        return int(getattr(torch, device.type).max_memory_allocated(device))
+    if device.type == "mps":
+        return int(torch.mps.driver_allocated_memory())
     return int(psutil.Process().memory_info().rss)
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that are left: on a GPU, else for this process within the limit set for it."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    free, process = int(psutil.virtual_memory().available), psutil.Process()
-    if hasattr(process, "rlimit"):  # not on macOS
+def memory(device: torch.device) -> tuple[int, int]:
+    """Bytes that are left and bytes that there are: on a GPU, else for this process within the
+    limit set for it. Of Apple's, which shares its memory, as many as Metal recommends."""
+    if device.type in ("cuda", "xpu"):
+        free, whole = getattr(torch, device.type).mem_get_info(device)
+        return int(free), int(whole)
+    shared, process = psutil.virtual_memory(), psutil.Process()
+    free, whole = int(shared.available), int(shared.total)
+    if device.type == "mps":
+        most = int(torch.mps.recommended_max_memory())
+        left = most - int(torch.mps.driver_allocated_memory())
+        return max(0, min(free, left)), min(whole, most)
+    if hasattr(process, "rlimit"):  # on Linux
         limit, _ = process.rlimit(psutil.RLIMIT_AS)
         if limit != psutil.RLIM_INFINITY:
             free = min(free, max(0, limit - int(process.memory_info().vms)))
-    return free
+    return free, whole
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are left, as `memory` has them."""
+    return memory(device)[0]
 
 
 def size(amount: float) -> str:
@@ -169,20 +225,23 @@ def size(amount: float) -> str:
 
 
 def forget_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    if device.type in ("cuda", "xpu"):
+        getattr(torch, device.type).reset_peak_memory_stats(device)
 
 
 def free_spare_memory() -> None:
     """Give back what torch holds in reserve, after it did not suffice."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    for kind in ("cuda", "mps", "xpu"):
+        if _is_there(kind):
+            getattr(torch, kind).empty_cache()
 
 
 def wait_for(device: torch.device) -> None:
     """Return when the device has done what it was given, so that a clock read now is true."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type == "mps":  # there is one alone
+        torch.mps.synchronize()
+    elif device.type != "cpu":
+        getattr(torch, device.type).synchronize(device)
 
 
 def commit() -> str:

@@ -81,7 +81,7 @@ class InceptionFeatures(Pretrained):
                 f"extractor 'inception': {self._file} gives no logits of layer {self._layer}. "
                 f"Set 'layer' to 2048, with the weights {TORCH_FIDELITY}."
             )
-        logits: Logits = features @ self._network.fc.weight.double().cpu().numpy().T
+        logits: Logits = features @ self._network.fc.weight.cpu().double().numpy().T
         return logits
 
     @cached_property
