@@ -3,6 +3,7 @@ elsewhere."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +66,11 @@ class Predictor:
                 f"the network answers {found} for images {list(x.shape)}. Use a model whose "
                 "answers have the shape of its images."
             )
-        return answer.float()
+        answer = answer.float()
+        if self.precision == "float16":
+            # What float16 cannot hold is no number, which no clipping makes look like an image.
+            answer = answer.masked_fill(answer.isinf(), math.nan)
+        return answer
 
     def _answer(self, x: Tensor, log_snr: Tensor) -> object:
         layout = memory_format(x.shape[-1], self.precision, x.device)

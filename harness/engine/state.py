@@ -23,6 +23,7 @@ from harness.work.results import LossBin, LossPoint
 TIME_BINS = 20
 CURVE_POINTS = 200
 DIGEST = "sha256"  # among the metadata of a saved state
+LOSS_SCALE = "loss_scale"  # too, of one in float16
 AVERAGE = "average"  # how the names of its tensors begin in a saved state
 KEPT_FIELDS = ("step", "seconds", "threads", "data", "at_once", "is_compiled", "processes")
 
@@ -66,6 +67,9 @@ class State:
     threads: int  # on a CPU, sums depend on it in their last bits
     data: str  # fingerprint of the images
     at_once: int  # images at most that go through the network together: what fits into memory
+    # Multiplies the loss in float16, so that small gradients are not rounded to 0, and leaves a
+    # step out whose gradients are too large for it. In other precisions it is off.
+    scaler: torch.amp.GradScaler
     step: int = 0
     seconds: float = 0.0
     is_compiled: bool = False  # as the threads: a resumed training ends in the same bits
@@ -73,12 +77,20 @@ class State:
     # By decay, pictures of samples drawn on the way, as `pictures.with_look` makes them.
     looks: dict[float, bytes] = field(default_factory=dict)
 
-    def follow(self, decays: Mapping[float, float]) -> None:
+    def follow(self, decays: Mapping[float, float], is_made: Tensor | None = None) -> None:
         """Move each average towards the weights: average = decay average + (1 - decay) weights,
-        with what its decay is at this step."""
+        with what its decay is at this step; not at all where the optimiser made none (`is_made`,
+        a 0-d tensor, is false)."""
         weights = [value.detach() for value in self.network.state_dict().values()]
         for decay, now in decays.items():
-            torch._foreach_lerp_(list(self.averages[decay].values()), weights, 1 - now)
+            average = list(self.averages[decay].values())
+            if is_made is None:
+                torch._foreach_lerp_(average, weights, 1 - now)
+                continue
+            # The same without waiting for the device to tell whether it was made.
+            apart = torch._foreach_sub(weights, average)
+            torch._foreach_mul_(apart, (1 - now) * is_made.float())
+            torch._foreach_add_(average, apart)
 
     def keep_losses(self, t: Tensor, losses: Tensor) -> None:
         """Note the losses [N] of the step that was just made, at the times t [N], without waiting
@@ -116,6 +128,8 @@ class State:
         tensors = self._tensors() | pictures
         kept = {name: json.dumps(getattr(self, name)) for name in KEPT_FIELDS}
         kept[DECAYS] = json.dumps([*self.averages])
+        if self.scaler.is_enabled():
+            kept[LOSS_SCALE] = json.dumps(self.scaler.state_dict())
         write_tensors(path, tensors, kept | {DIGEST: digest_of(path.parent.name, tensors, kept)})
 
     def restore(self, path: Path, nameless: float | None = None) -> None:
@@ -153,6 +167,8 @@ class State:
                 tensor.copy_(saved[name])
         for name in KEPT_FIELDS:
             setattr(self, name, json.loads(kept[name]))
+        if LOSS_SCALE in kept:  # else it was saved on a device that computed in another precision
+            self.scaler.load_state_dict(json.loads(kept[LOSS_SCALE]))
         self.looks = {
             decay: saved[name].numpy().tobytes()
             for decay in self.averages

@@ -94,6 +94,7 @@ class Setting:
             threads,
             self.images.fingerprint,
             self.training.batch_size,
+            torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16"),
             is_compiled=is_compiled,
         )
 
@@ -208,7 +209,7 @@ def step_of(
                 predict, setting.schedule, target, weighting, x_0, times, noise,
                 LOSSES[training.loss],
             )  # fmt: skip
-            torch.autograd.backward(share.mean(loss, size))
+            torch.autograd.backward(state.scaler.scale(share.mean(loss, size)))
             if state.is_compiled and len(loss) < len(batch):
                 # The next replay of a CUDA graph would overwrite the gradients that this one left.
                 for parameter in state.network.parameters():
@@ -225,12 +226,17 @@ def step_of(
             raise BatchTooLarge("out of memory, in one of the processes at least")
         assert found
         t, losses = found
+        # Averaged first: what overflowed in one process is then no number in any, and all of them
+        # leave the step out, and change their scale, together.
         share.average(state.network.parameters())
-        nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
+        state.scaler.unscale_(state.optimizer)
+        norm = nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
         state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)
-        state.optimizer.step()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
         state.optimizer.zero_grad()
-        state.follow({one.ema: ema_decay(one, state.step) for one in setting.trainings})
+        is_made = norm.isfinite() if state.scaler.is_enabled() else None
+        state.follow({one.ema: ema_decay(one, state.step) for one in setting.trainings}, is_made)
         return t, share.all_of(losses, size)
 
     return one_step

@@ -27,7 +27,7 @@ from harness.engine.denoising import denoising, denoising_csv
 from harness.engine.memory import said_in_one_line, tried
 from harness.engine.network import Trained, with_weights
 from harness.engine.pictures import forward, png, sheet, with_look
-from harness.engine.sample import preview
+from harness.engine.sample import NotFinite, preview
 from harness.engine.share import Share, in_processes
 from harness.engine.state import LacksAverage, State, write_tensors
 from harness.engine.steps import Setting, Steps
@@ -51,6 +51,7 @@ from harness.work.results import (
 SAVE_SECONDS = 30.0  # between two saved states: what a killed process loses at most
 LOOK_SECONDS = 1.0  # between two looks at the loss, each of which waits for the device
 SHEETS = 10  # sample sheets over a training
+LEAST_SCALE = 2.0**-24  # of the loss: 40 halvings, after as many steps that were left out
 AT_CHECKPOINT = 0.9  # of the training, after which its average is kept: did the rest still help?
 
 
@@ -198,17 +199,23 @@ class BetweenSteps:
         self.clock += time.monotonic() - now  # sheets, saving and reporting are not training
 
     def _looked(self, loss: float, now: float) -> dict[str, float]:
-        """The loss since the last look, and the speed. Raises Diverged."""
+        """The loss since the last look, the speed and, in float16, by what the loss is multiplied.
+        Raises Diverged."""
         training, step = self.setting.training, self.state.step
-        if not math.isfinite(loss):
+        scale = self.state.scaler.get_scale()
+        if not math.isfinite(loss) or scale < LEAST_SCALE:
+            what = "loss" if scale >= LEAST_SCALE else "gradient of the loss"
+            is_half = self.setting.precision == "float16"  # which ends at 65,504
+            remedy = "training.precision: float32, or " if is_half else ""
             raise Diverged(
-                f"the loss of training {training.key} ({training.schedule}, seed {training.seed}) "
-                f"is no longer a number at step {step}. Use a smaller training.learning_rate than "
-                f"{training.learning_rate:g}."
+                f"the {what} of training {training.key} ({training.schedule}, seed "
+                f"{training.seed}) is no longer a number at step {step}. Use {remedy}a smaller "
+                f"training.learning_rate than {training.learning_rate:g}."
             )
         speed = (step - self.looked_at) * training.batch_size / (now - self.last_look)
         self.last_look, self.looked_at = now, step
-        return {"loss": loss, "images_per_second": speed}
+        values = {"loss": loss, "images_per_second": speed}
+        return values | {"loss_scale": scale} if self.state.scaler.is_enabled() else values
 
 
 def keep_checkpoints(setting: Setting, state: State, store: Store) -> None:
@@ -299,7 +306,7 @@ def measured_denoising(
     training: Training, setting: Setting, state: State, store: Store, report: Report
 ) -> Denoising | None:
     """The denoising error of an average, and what the training did to it since its checkpoint; None
-    where there is no memory for it, which is said."""
+    where there is no memory for it, or it is no number, which is said."""
     kept, device = store.model(training.key, CHECKPOINT), setting.device
 
     def with_these(weights: dict[str, torch.Tensor]) -> Trained:
@@ -313,6 +320,6 @@ def measured_denoising(
             before = with_these(load_file(kept)) if kept.exists() else None
             after = with_these(state.averages[training.ema])
             return denoising(after, setting.images, before, watch)
-    except MachineError as error:
+    except (MachineError, NotFinite) as error:
         say_once(str(error))
         return None

@@ -282,7 +282,9 @@ class TrainingFields(Strict):
         "mse", validate_default=True, description="Mean squared or mean absolute error"
     )
     precision: Literal[PRECISIONS] = Field(  # type: ignore[valid-type]
-        "auto", description="auto is bfloat16 where the hardware computes in it"
+        "auto",
+        description="auto is bfloat16 where the hardware computes in it, float16 with loss scaling "
+        "on GPUs that compute in that alone (T4, V100), float32 elsewhere",
     )
     devices: int = Field(
         1,

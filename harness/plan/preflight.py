@@ -76,6 +76,8 @@ def preflight(grid: Grid, plan: Plan, paths: Paths, cluster: RayCluster | None =
 
     device = cluster.device(paths.device) if cluster else str(machine.find_device(paths.device))
     at = replace(paths.workplace, device=device)
+    if not cluster:
+        machine.find_precision(grid.training.precision, machine.find_device(device))
     images = image_set(at.data_dir, grid.data)
     for scale in {cell.training.scale for cell in plan.cells}:
         Scale.of(scale, images)

@@ -1,5 +1,7 @@
 """The same work on an accelerator. Run with `tox -e slow`, or alone: `pytest -m gpu`."""
 
+import gc
+from contextlib import contextmanager
 from dataclasses import replace
 
 import made
@@ -63,24 +65,60 @@ def test_training_learns_and_goes_on_after_a_stop(tmp_path):
     assert Store(tmp_path).has_model(TRAINING.key)
 
 
-@pytest.mark.parametrize("compile", [False, True])
-def test_a_batch_that_does_not_fit_is_trained_in_parts(tmp_path, compile):
-    """On what is left of a GPU of which torch may use little; a whole batch takes about 2 GB."""
-    large = replace(TRAINING, model=Part("small"), batch_size=4096, training_steps=5)
-    job, at = TrainJob(large, 1, compile), Workplace(tmp_path / "tight", tmp_path, "cuda")
+def test_float16_has_the_losses_of_float32(tmp_path):
+    """Also on a GPU that computes in bfloat16, where `auto` does not choose it."""
+    half, whole = (
+        train(
+            TrainJob(replace(TRAINING, precision=precision), threads=1),
+            Workplace(tmp_path, tmp_path, "cuda"),
+            quietly,
+        )
+        for precision in ("float16", "float32")
+    )
+    assert half.provenance.precision == "float16"
+    curves = [np.array([point.loss for point in one.loss_curve]) for one in (half, whole)]
+    assert len(curves[0]) == 200
+    means = [curve.reshape(10, 20).mean(1) for curve in curves]
+    np.testing.assert_allclose(means[0], means[1], rtol=0.05)
+    assert half.loss == pytest.approx(whole.loss, rel=0.05)
+
+
+@contextmanager
+def memory_of(amount):
+    """Let torch have so many bytes of the GPU, none of which are in use."""
+    torch.compiler.reset()  # CUDA graphs hold memory
+    gc.collect()
+    torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(amount / total)
     try:
-        torch.cuda.set_per_process_memory_fraction(0.5e9 / total)
-        tight = train(job, at, quietly)
-        torch.cuda.set_per_process_memory_fraction(0.01e9 / total)
-        with pytest.raises(MachineError, match="memory"):
-            train(job, replace(at, store=tmp_path / "none"), quietly)
+        yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert tight.provenance.micro_batches > 1
-    roomy = train(job, replace(at, store=tmp_path / "roomy"), quietly)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_batch_that_does_not_fit_is_trained_in_parts(tmp_path, compile):
+    """Where there is less memory than the whole batch takes. The network is as small as can be, for
+    it is compiled once more each time that a batch is halved: three times at least, in 10 s or so
+    each."""
+    least = Part.of("tiny", {"widths": (8,), "attention": ()})
+    large = replace(TRAINING, model=least, batch_size=8192, training_steps=5)
+    job, at = TrainJob(large, 1, compile), Workplace(tmp_path / "roomy", tmp_path, "cuda")
+    torch.cuda.reset_peak_memory_stats()
+    roomy = train(job, at, quietly)
     assert roomy.provenance.micro_batches == 1
+    with memory_of(0.6 * torch.cuda.max_memory_allocated()):
+        tight = train(job, replace(at, store=tmp_path / "tight"), quietly)
+    assert tight.provenance.micro_batches > 1
     assert tight.loss == pytest.approx(roomy.loss, rel=1e-2)
+
+
+def test_a_training_of_which_not_even_one_image_fits_is_refused(tmp_path):
+    """Uncompiled: it would be compiled once more for each half that is tried."""
+    at = Workplace(tmp_path, tmp_path, "cuda")
+    with memory_of(0.01e9), pytest.raises(MachineError, match="memory"):
+        train(TrainJob(replace(TRAINING, model=Part("small")), 1), at, quietly)
 
 
 def test_a_gpu_samples_the_images_that_a_cpu_samples():
