@@ -20,19 +20,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 from urllib.error import HTTPError
-from urllib.parse import unquote
 from urllib.request import urlopen
 from uuid import uuid4
 
 import psutil
 
 from harness.errors import HarnessError, legible, reason_of
-from harness.execute import machine
+from harness.execute import drives, machine
 from harness.parts import registries, shadowing_of
 from harness.plan.preflight import LEAST_DISK
 from harness.registry import BUILT_IN, unreadable_packages
 from harness.store import Store, check_writable, read_json
-from harness.work.options import Paths
+from harness.work.options import Paths, database_file
 
 State = Literal["ok", "missing", "broken"]
 PATIENCE = 60.0  # seconds that the import of a package may take
@@ -124,8 +123,7 @@ def tracking(paths: Paths) -> Iterator[Line]:
     """Whether MLflow's database can be read, or its server answers."""
     uri = paths.tracking_uri
     shown = re.sub(r"//[^/@]*@", "//", uri)  # without a password
-    if uri.startswith("sqlite:///"):
-        file = Path(unquote(uri.removeprefix("sqlite:///")))
+    if file := database_file(uri):
         yield (
             _database(file)
             if file.exists()
@@ -157,6 +155,12 @@ def _server(shown: str) -> Line:
     except (OSError, ValueError) as error:
         told = f"{shown} does not answer ({reason_of(error)}). Start it, or use --tracking-uri."
         return Line("broken", "tracking", told)
+
+
+def network_drive(paths: Paths) -> Iterator[Line]:
+    """Whether MLflow's database is where its locks may not hold."""
+    if told := drives.trouble_of_sqlite(paths.tracking_uri):
+        yield Line("missing", "local database", told)
 
 
 def data(paths: Paths) -> Iterator[Line]:
@@ -219,4 +223,4 @@ def death_of_import(module: str) -> str:
     return f"the import of {module} ends the process ({ended.returncode}). Repair or uninstall it."
 
 
-CHECKS = (device, disk, store, tracking, data, packages, plug_ins)
+CHECKS = (device, disk, store, tracking, network_drive, data, packages, plug_ins)

@@ -28,7 +28,7 @@ from harness.data.files import telling
 from harness.downloads import NotHereYet, no_downloads
 from harness.engine.pretrained import keep_networks
 from harness.errors import DiskFull, HarnessError
-from harness.execute import machine
+from harness.execute import drives, machine
 from harness.execute.here import here
 from harness.execute.interrupt import OUT_OF_TIME, Interruption
 from harness.execute.progress import Progress, Stopped
@@ -62,6 +62,8 @@ def run_grid(
     page.check_address(paths.ui_url)
     interruption = Interruption(options.time_limit, screen.say)  # the time limit begins here
     recorder = recorder_of(grid.name, paths, screen.say)
+    if trouble := drives.trouble_of_sqlite(paths.tracking_uri):
+        screen.say(f"Warning: {trouble}")
     recorder.store.check_version()
     with shown_reading(screen):
         cells = identified(expand(grid), paths.workplace)

@@ -10,6 +10,7 @@ from installing import installer
 
 from harness.cli import main
 from harness.doctor import death_of_import
+from harness.execute import drives
 
 
 @pytest.fixture
@@ -119,3 +120,10 @@ def test_a_person_reads_one_line_for_each(tmp_path, monkeypatch):
     lines = result.output.splitlines()
     assert lines[0].startswith("broken  device")
     assert {line.split()[0] for line in lines} <= {"ok", "missing", "broken"}
+
+
+def test_a_database_on_a_network_drive_is_warned_of(doctor, store_folder, monkeypatch):
+    monkeypatch.setattr(drives, "network_drive", lambda file: "nfs4")
+    state, words = doctor("--store", str(store_folder))["local database"]
+    assert state == "missing"
+    assert "(nfs4)" in words

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import unquote
 
 from harness.work.filters import Filter
 
@@ -13,6 +14,13 @@ def database_uri(file: Path) -> str:
     """The tracking URI of a SQLite database, at whatever path."""
     escaped = str(file).replace("%", "%25").replace("?", "%3F")  # which ends the name in a URI
     return f"sqlite:///{escaped}"
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of a SQLite database; None for any other tracking URI."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(unquote(uri.removeprefix("sqlite:///")))
 
 
 def user_data() -> Path:
