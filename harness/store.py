@@ -419,7 +419,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def not_written(path: Path, number: int) -> StoreError:
     """What to say of a file that the system refuses to write with this error number."""
     folder = path.resolve().parent
-    disk = next((each for each in (folder, *folder.parents) if each.is_mount()), folder)
+    disk = next((each for each in (folder, *folder.parents) if os.path.ismount(each)), folder)
     if number not in NO_ROOM:
         why = os.strerror(number)
         return StoreError(f"{path} cannot be written ({why}). Use a folder that may be written.")

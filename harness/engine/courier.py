@@ -72,7 +72,9 @@ class Courier:
     def pack(self, job: Job, at: Workplace, put: Put) -> Luggage:
         """The luggage of a job; what several need is put into the cluster once."""
         training = training_of(job.work)
-        files = {str(path.relative_to(at.store)): path for path in files_of(job, Store(at.store))}
+        files = {
+            path.relative_to(at.store).as_posix(): path for path in files_of(job, Store(at.store))
+        }
         weights = dict(weights_of(job, at.data_dir)) if isinstance(job, ScoreJob) else {}
         threads = os.environ.get("OMP_NUM_THREADS", "")
         return Luggage(
@@ -97,7 +99,10 @@ class Courier:
             results = [function(job, there, report)]
         return Brought(
             [self._to_be_sent(marked(one, before, node.is_shared), store) for one in results],
-            {str(path.relative_to(store.root)): path.read_bytes() for path in fit_of(job, store)},
+            {
+                path.relative_to(store.root).as_posix(): path.read_bytes()
+                for path in fit_of(job, store)
+            },
         )
 
     def keep(self, job: Job, saved: Sent, at: Workplace) -> None:
@@ -169,7 +174,7 @@ def weights_of(job: ScoreJob, data_dir: Path) -> Iterator[tuple[str, Path]]:
         paths = [Path(path) for path in sources(data_dir, **part.keywords) or ()] if sources else []
     for path in paths:
         if path.is_relative_to(data_dir):
-            yield str(path.relative_to(data_dir)), path
+            yield path.relative_to(data_dir).as_posix(), path
 
 
 def unpacked(packed: Luggage, job: Job, at: Workplace, node: Node) -> Workplace:

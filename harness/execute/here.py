@@ -38,6 +38,8 @@ from harness.execute.progress import SECONDS, Progress, Report, Stopped, throttl
 from harness.work.options import Workplace
 from harness.work.results import Failure
 
+CAN_BLOCK = hasattr(signal, "pthread_sigmask")  # signals; not on Windows
+
 
 def here(
     function: JobFunction[Job],
@@ -186,12 +188,8 @@ class Worker:
         arguments = (theirs, function, at, environment)
         self.process: BaseProcess = context.Process(target=do_jobs, args=arguments)
         # Blocked until the process can ignore them: it takes seconds to load what it works with.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STATUSES)
-        try:
-            with without_main():
-                self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with signals_blocked(), without_main():
+            self.process.start()
         theirs.close()
 
     def tell(self, job: Any) -> None:
@@ -257,11 +255,25 @@ def do_jobs(
             pipe.send((outcome,))
 
 
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Within this context the signals that end a program wait, also in processes it starts."""
+    if not CAN_BLOCK:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STATUSES)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def leave_signals_to_the_driver() -> None:
     """Ignore what reaches a whole group of processes: the driver alone decides what it means."""
     for number in STATUSES:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STATUSES)
+    if CAN_BLOCK:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STATUSES)
 
 
 def reporting_to(pipe: Connection) -> Report:

@@ -162,7 +162,7 @@ def _processor() -> str:
             return subprocess.run(
                 command, capture_output=True, text=True, timeout=10, check=True
             ).stdout.strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -208,7 +208,8 @@ def make_database(uri: str) -> None:
     except OSError:  # a disk that knows no links: MLflow makes it in its place
         return
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # MLflow may hold it open, and Windows then keeps it
+            temporary.unlink(missing_ok=True)
 
 
 def remove_stray_folder(uri: str) -> None:

@@ -60,7 +60,7 @@ def test_auto_chooses_it_and_results_name_it(apple):
     assert machine.name(found) == "Apple M2 Pro (MPS)"
     assert machine.find_precision("auto", found) == "float32"
     assert machine.gpus() == []
-    with pytest.raises(MachineError, match="Available: auto, cpu, mps"):
+    with pytest.raises(MachineError, match="Use one of auto, cpu, mps"):
         machine.find_device("cuda")
 
 
