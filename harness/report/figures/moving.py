@@ -104,4 +104,5 @@ def _enlarged(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _font() -> ImageFont.FreeTypeFont:
     """The letters of all figures."""
-    return ImageFont.truetype(Path(mpl.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), LETTERS)
+    file = Path(mpl.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+    return ImageFont.truetype(str(file), LETTERS)  # Pillow 10.1 takes no Path
