@@ -225,7 +225,7 @@ def test_help_answers_at_once():
     ("arguments", "message"),
     [
         (["runn"], "No such command 'runn'"),
-        (["run"], "Missing argument 'GRID'"),
+        (["plan"], "Missing argument 'GRID'"),
         (["run", "small.yaml", "--devise", "cpu"], "No such option '--devise'"),
         (["sample", "abc"], "Missing option '--out'"),
         (["sample", "abc", "--out", "x.png", "-n", "0"], "not in the range"),

@@ -32,7 +32,7 @@ from harness.cli.group import main
 
 
 @main.command()
-@GRID
+@click.argument("grid", required=False, type=click.Path(path_type=Path))
 @OVERRIDES
 @CHOICES
 @click.option(
@@ -70,8 +70,11 @@ from harness.cli.group import main
 @UI_URL
 @QUIET
 @JSON
-def run(grid: Path, overrides: tuple[str, ...], quiet: bool, as_json: bool, **given: Any) -> None:
-    """Train, sample and score what is missing of GRID, and write the report.
+def run(
+    grid: Path | None, overrides: tuple[str, ...], quiet: bool, as_json: bool, **given: Any
+) -> None:
+    """Train, sample and score what is missing of GRID, and write the report. GRID is a file, or the
+    name of a grid that comes with the program; without one, those that there are are listed.
 
     Fields of the grid can be changed for this run: training.steps=200 schedules=[cosine].
     Stopped by Ctrl-C, a time limit or a crash, the same command goes on where it was.
@@ -82,6 +85,7 @@ def run(grid: Path, overrides: tuple[str, ...], quiet: bool, as_json: bool, **gi
 
     \b
     Example:
+        harness run
         harness run runs/digits.yaml
         harness run runs/digits.yaml --only schedule=cosine,steps=[5,10]
         harness run runs/digits.yaml training.steps=200 --time-limit 9m
@@ -89,6 +93,7 @@ def run(grid: Path, overrides: tuple[str, ...], quiet: bool, as_json: bool, **gi
         harness run runs/digits.yaml --until decided --at-most 1h
         harness run runs/flowers.yaml --ray auto
     """
+    grid = grid or grid_of_choice(as_json)
     from harness.plan.grid import load_grid
 
     checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
@@ -103,6 +108,20 @@ def run(grid: Path, overrides: tuple[str, ...], quiet: bool, as_json: bool, **gi
     else:
         show(summary.text(), err=bool(summary.status))
     sys.exit(summary.status)
+
+
+def grid_of_choice(as_json: bool) -> Path:
+    """Say which grids there are; on a terminal, offer the main job. Ends with status 2 where none
+    is taken."""
+    from harness.plan.shipped import MAIN, as_text, grids_at_hand, written
+    from harness.plan.shipped import as_json as json_of
+
+    grids = grids_at_hand()
+    show(json.dumps(json_of(grids), indent=1) if as_json else as_text(grids))
+    is_asked = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    if is_asked and MAIN in grids and click.confirm(f"\nRun {MAIN} now?"):
+        return Path(written(MAIN, grids[MAIN]))
+    sys.exit(2)
 
 
 @main.command()

@@ -26,6 +26,7 @@ from harness.plan.grid_file import (
     read_text,
     words_of,
 )
+from harness.plan.shipped import grid_path
 from harness.work.cells import Cell
 from harness.work.filters import check_fields
 
@@ -82,7 +83,7 @@ def load_grid(
 ) -> Grid:
     """Read and check a grid: a file, its text (of several lines), its fields, or another grid.
 
-    `overrides` change fields as on the command line, `training.steps=200`, with YAML values;
+    A name alone stands for the grid of that name that comes with the program. `overrides` change fields as on the command line, `training.steps=200`, with YAML values;
     `fields` do so in Python, `steps=[5, 10]` or `training={"steps": 200}`. Raises GridError
     listing every problem.
     """
@@ -110,7 +111,8 @@ def _read(source: object) -> tuple[str, str, Sequence[str]]:
     if isinstance(source, str) and "\n" in source:
         return source, "the text", ()
     if isinstance(source, str | PathLike):
-        return read_text(Path(source)), str(source), ()
+        path = grid_path(Path(source))
+        return read_text(path), str(path), ()
     raise GridError(
         f"a value of type {type(source).__name__} is no grid. Use the path of a grid file, its "
         "text or its fields as a dict."
