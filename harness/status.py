@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from harness.errors import StoreError
+from harness.clean import Unneeded, size_of, unneeded
+from harness.downloads import no_downloads
+from harness.errors import HarnessError, StoreError, at_most
 from harness.execute.machine import size as in_bytes
 from harness.store import DAMAGED, STATE, Store, is_whole, kept_checksum, set_aside
+from harness.work.cells import Part
+from harness.work.options import Workplace
 from harness.work.results import RESULT, CellResult, Result, TrainingResult, from_json
 
 SMALL = 10_000  # bytes, below which a part of a store is not worth a word
+MOST_PATHS = 10  # that a person is shown
+WIDTH = 80
+
+
+@dataclass(frozen=True)
+class GridState:
+    """How many cells a grid has, and how it stands with them."""
+
+    cells: int
+    finished: int
+    failed: int  # when they were last tried
+    stale: int  # finished, of images that have changed since
+
+    @property
+    def pending(self) -> int:
+        return self.cells - self.finished - self.failed - self.stale
+
+    def as_json(self) -> dict[str, int]:
+        return vars(self) | {"pending": self.pending}
 
 
 @dataclass(frozen=True)
@@ -24,29 +48,53 @@ class Status:
     store: Path
     trainings: int
     cells: int
-    grids: dict[str, tuple[int, int]]  # by name, how many of its cells are finished, and how many
+    grids: Mapping[str, GridState]
+    runs: int  # in MLflow, whose files are in the store
     unfinished: int  # trainings that were stopped and will go on
-    sizes: dict[str, int]  # bytes, by part
+    outdated: int  # results of another result version, which this one does not read
+    sizes: Mapping[str, int]  # bytes, by part
+    spare: Unneeded | None  # what no grid needs; None where that cannot be told
     aside: tuple[Path, ...] = ()  # as damaged, by this command or before
     verified: int | None = None  # files
     damaged: tuple[Path, ...] = ()
 
     def as_text(self) -> str:
-        lines = [f"{self.store}: {self.cells:,} cells and {self.trainings:,} trainings"]
-        lines += [
-            f"  grid {name}: {done:,} of {asked:,} cells are finished"
-            for name, (done, asked) in self.grids.items()
+        lines = [
+            f"{self.store}: {self.cells:,} cells and {self.trainings:,} trainings, "
+            f"{self.runs:,} runs in MLflow"
         ]
+        lines += self._table()
         if self.unfinished:
             lines.append(f"  {self.unfinished:,} unfinished trainings, which go on with their grid")
+        if self.outdated:
+            lines.append(f"  {self.outdated:,} results of another result version, not read by this")
+        if any(one.stale for one in self.grids.values()):
+            lines.append("  stale: the images have changed since; harness run does them again")
         parts = ", ".join(f"{name} {in_bytes(size)}" for name, size in self.sizes.items())
-        lines.append(f"  {in_bytes(sum(self.sizes.values()))}: {parts}")
+        lines += textwrap.wrap(
+            f"{in_bytes(sum(self.sizes.values()))}: {parts}",
+            WIDTH, initial_indent="  ", subsequent_indent="    ",
+        )  # fmt: skip
         if self.aside:
-            lines.append("  set aside as damaged, and to be removed when you like:")
-            lines += [f"    {path}" for path in self.aside]
+            lines.append("  set aside as damaged:")
+            lines += [f"    {path}" for path in at_most(self.aside, MOST_PATHS)]
+        if self.spare:
+            lines.append(f"  no grid needs {in_bytes(self.spare.bytes)} of it: see harness clean")
         if self.verified is not None:
             lines.append(f"  {self.verified:,} files verified: {self._verdict}")
         return "\n".join(lines)
+
+    def _table(self) -> list[str]:
+        if not self.grids:
+            return []
+        wide = max(len(name) for name in ("grid", *self.grids))
+        columns = ("cells", "finished", "failed", "pending", "stale")
+        lines = ["  ".join([f"  {'grid':{wide}}", *columns])]
+        for name, one in self.grids.items():
+            numbers = [one.cells, one.finished, one.failed, one.pending, one.stale]
+            shown = [f"{n:>{len(title)},}" for n, title in zip(numbers, columns, strict=True)]
+            lines.append("  ".join([f"  {name:{wide}}", *shown]))
+        return lines
 
     @property
     def _verdict(self) -> str:
@@ -58,21 +106,19 @@ class Status:
         )
 
     def as_json(self) -> dict[str, Any]:
-        grids = {
-            name: {"finished": done, "cells": asked} for name, (done, asked) in self.grids.items()
-        }
-        paths = {
+        return vars(self) | {
             "store": str(self.store),
+            "grids": {name: one.as_json() for name, one in self.grids.items()},
+            "spare": self.spare and self.spare.as_json(),
             "aside": [str(path) for path in self.aside],
             "damaged": [str(path) for path in self.damaged],
         }
-        return vars(self) | paths | {"grids": grids}
 
 
-def status_of(folder: Path, verify: bool = False) -> Status:
-    """What the store in this folder holds. To `verify` reads every file that has a checksum, and
-    sets aside what is damaged. Raises StoreError where there is no store, or where one that is to
-    be verified is in use or may not be written."""
+def status_of(folder: Path, data_dir: Path, verify: bool = False) -> Status:
+    """What the store in this folder holds, whose images are in `data_dir`. To `verify` reads every
+    file that has a checksum, and sets aside what is damaged. Raises StoreError where there is no
+    store, or where one that is to be verified is in use or may not be written."""
     store = Store(folder)
     if not folder.is_dir():
         raise StoreError(f"there is no store {folder}. Use `harness run` with a grid, or --store.")
@@ -85,24 +131,71 @@ def status_of(folder: Path, verify: bool = False) -> Status:
             damaged = [path for path, is_good in checked if not is_good]
             for path in damaged:
                 set_aside(path)
-    finished = {one.cell.key for one in store.cell_results()}
+    outdated = {path.parent for path in results_in(store) if is_outdated(path)}
+    results = store.cell_results()
     seen: set[int] = set()  # runs share files with cells and models
     parts = sorted(folder.iterdir(), key=lambda part: (part.name == "artifacts", part.name))
     sizes = {part.name: size_of(part, seen) for part in parts}
+    spare = None
+    with suppress(StoreError):
+        spare = unneeded(folder)
     return Status(
         folder,
         len(store.training_results()),
-        len(finished),
-        {
-            name: (len(finished & asked.cells.keys()), len(asked.cells))
-            for name, asked in store.grids().items()
-        },
+        len(results),
+        states_of(store, results, Workplace(folder, data_dir)),
+        len(list(folder.glob("artifacts/*"))),
         len(list(folder.glob(f"models/*/{STATE}"))),
+        len(outdated),
         {name: size for name, size in sizes.items() if size > SMALL},
+        spare,
         tuple(sorted(folder.rglob(f"*{DAMAGED}*"))),
         verified,
         tuple(damaged),
     )
+
+
+def states_of(store: Store, results: Iterable[CellResult], at: Workplace) -> dict[str, GridState]:
+    """How it stands with the cells of each grid that was run here."""
+    trainings = {one.cell.key: one.cell.training for one in results}
+    now: dict[tuple[Part, str], bool] = {}
+    changed = set()
+    for key, training in trainings.items():
+        data = training.data, training.data_fingerprint
+        if data not in now:
+            now[data] = is_changed(*data, at)
+        if now[data]:
+            changed.add(key)
+    states = {}
+    for name, asked in store.grids().items():
+        there = asked.cells.keys() & trainings.keys()
+        failed = (asked.cells.keys() & store.failed(name).keys()) - there
+        stale = len(there & changed)
+        states[name] = GridState(len(asked.cells), len(there) - stale, len(failed), stale)
+    return states
+
+
+def is_changed(data: Part, fingerprint: str, at: Workplace) -> bool:
+    """Whether the images of a data set here are no longer those of this fingerprint; not where
+    they are not here to be looked at."""
+    from harness.engine.identity import data_fingerprint
+
+    with suppress(HarnessError), no_downloads():
+        return data_fingerprint(data, at) != fingerprint
+    return False
+
+
+def results_in(store: Store) -> Iterator[Path]:
+    """The text of each result of a store."""
+    for path in sorted(store.root.glob(f"*/*/{RESULT}")):
+        if path.parents[1].name in ("models", "cells") and DAMAGED not in path.parent.name:
+            yield path
+
+
+def is_outdated(path: Path) -> bool:
+    """Whether a result is whole, and of work that has another key now: of another version."""
+    result = result_of(path)
+    return result is not None and result.work.key != path.parent.name
 
 
 def files_of(store: Store) -> Iterator[tuple[Path, bool]]:
@@ -119,13 +212,7 @@ def files_of(store: Store) -> Iterator[tuple[Path, bool]]:
 
 def files_of_result(path: Path) -> Iterator[tuple[Path, bool]]:
     """A result and those of its files that are there."""
-    result: Result | None = None
-    with suppress(OSError):
-        text = path.read_bytes()
-        with suppress(StoreError):
-            result = from_json(CellResult, text, None, str(path))
-        with suppress(StoreError):
-            result = result or from_json(TrainingResult, text, None, str(path))
+    result = result_of(path)
     is_elsewhere = path.parents[1].name not in ("models", "cells")  # with its run
     is_good = result is not None and (is_elsewhere or path.parent.name == result.work.key)
     yield path, is_good
@@ -135,13 +222,11 @@ def files_of_result(path: Path) -> Iterator[tuple[Path, bool]]:
                 yield file, is_whole(file, expected)
 
 
-def size_of(path: Path, seen: set[int]) -> int:
-    """Bytes of a file, or of all in a folder, without files of several names that were `seen`."""
-    total = 0
-    for each in [path, *path.rglob("*")]:
-        with suppress(FileNotFoundError):  # a run goes on
-            stat = each.stat()
-            if each.is_file() and stat.st_ino not in seen:
-                seen.add(stat.st_ino)
-                total += stat.st_size
-    return total
+def result_of(path: Path) -> Result | None:
+    """The result in a file; None where it is none, or not what was written."""
+    with suppress(OSError):
+        text = path.read_bytes()
+        for kind in (CellResult, TrainingResult):
+            with suppress(StoreError):
+                return from_json(kind, text, None, str(path))
+    return None

@@ -13,6 +13,8 @@
     networks/<fingerprint>/...          a network that was trained elsewhere, as it came
     grids/<name>.yaml, <name>.json      a grid as it was last run, and what it stood for
     owed/<name>-<tracker>.json          what is still to be recorded where MLflow was away
+    failed/<name>.json                  why work of a grid failed when it was last tried
+    overheads.json                      what runs took on each machine beside their work
     fingerprints.json                   of data and weights, by the sizes and times of their files
 
 A file is complete or absent: everything is written under a temporary name and then moved, the
@@ -57,16 +59,21 @@ from harness.work.results import (
 
 LAYOUT = 2  # of the files above
 WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "state.safetensors"
-DECAYS = "decays"  # of all averages in a saved state, among its metadata
+# Of all averages in a saved state, among its metadata: their decays, the keys of their trainings.
+DECAYS, TRAININGS = "decays", "trainings"
 LARGEST_HEADER = 100_000_000  # bytes: more are no safetensors
 FEATURES = "features.npy"
 FROM_SAMPLES = (FEATURES, *DRAWN_FILES)  # what of a cell only its network can make again
-GRIDS, OWED = "grids", "owed"
+GRIDS, OWED, FAILED = "grids", "owed", "failed"
+OVERHEADS = "overheads.json"
 # What a store may share a folder with is not ours to clear up.
-OWN_FILES = ("store.json", "fingerprints.json", "mlflow.db")
-OWN_FOLDERS = ("models", "cells", "features", "images", "networks", "artifacts", GRIDS, OWED)
+OWN_FILES = ("store.json", "fingerprints.json", "mlflow.db", OVERHEADS)
+OWN_FOLDERS = (
+    "models", "cells", "features", "images", "networks", "artifacts", GRIDS, OWED, FAILED,
+)  # fmt: skip
 CELLS, GRID = "cells.json", "grid.yaml"  # what a grid stands for, and its text
 DAMAGED = ".damaged"  # after the key of what is set aside
+MADE_FROM = "# made from "  # how that comment begins
 TEMPORARY = re.compile(r"\..+\.(\d{1,9})(-journal)?")  # the name of a file that is being written
 NO_ROOM = {
     errno.ENOSPC: ("the disk at {disk} is full", "Make room there"),
@@ -101,10 +108,8 @@ class Store:
 
     def saved_decays(self, training: Training) -> tuple[float, ...] | None:
         """Of which averages there is a saved state; None where there is none that tells."""
-        with suppress(OSError, ValueError, KeyError), self.state(training).open("rb") as file:
-            size = min(int.from_bytes(file.read(8), "little"), LARGEST_HEADER)
-            return tuple(json.loads(json.loads(file.read(size))["__metadata__"][DECAYS]))
-        return None
+        found = told_by_state(self.state(training), DECAYS)
+        return None if found is None else tuple(map(float, found))
 
     def remove_states(self, trainings: Iterable[Training]) -> None:
         """Remove the state of trainings that are finished, and a folder that held nothing else."""
@@ -194,6 +199,17 @@ class Store:
         else:
             path.unlink(missing_ok=True)
 
+    def failed(self, name: str) -> dict[str, str]:
+        """By the key of work of a grid, why it failed and has not succeeded since."""
+        return read_json(self.root / FAILED / f"{name}.json")
+
+    def keep_failed(self, name: str, failed: Mapping[str, str]) -> None:
+        path = self.root / FAILED / f"{name}.json"
+        if failed:
+            write_json(path, failed)
+        else:
+            path.unlink(missing_ok=True)
+
     def grid_file(self, name: str, file: str) -> bytes | None:
         """What was kept of a grid: its text, or what it stands for."""
         return Folder(self.root / GRIDS).read(self._of_grid(name, file).name)
@@ -213,9 +229,7 @@ class Store:
     def forget(self, work: Training | Cell) -> None:
         """Remove what came of a piece of work, the file that says it is complete first, and where
         it would go on."""
-        folder = self.folder(work)
-        (folder / RESULT).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(self.folder(work))
         if isinstance(work, Training):
             self.remove_states([work])
 
@@ -230,10 +244,12 @@ class Store:
             if (path := self.folder(result.work) / name).exists():
                 set_aside(path)
 
-    def keep_checksum(self, path: Path) -> None:
-        """Write beside a file that belongs to no result what `sha256sum` says of it."""
+    def keep_checksum(self, path: Path, *made_from: str) -> None:
+        """Write beside a file that belongs to no result what `sha256sum` says of it, and in a
+        comment the fingerprints of what it was made from."""
         with suppress(FileNotFoundError):  # another worker has set it aside
             written = f"{checksum_of(path)}  {path.name}\n"
+            written += f"{MADE_FROM}{' '.join(made_from)}\n" if made_from else ""
             write_bytes(checksum_beside(path), written.encode())
 
     def has_whole(self, path: Path) -> bool:
@@ -357,6 +373,33 @@ def kept_checksum(path: Path) -> str | None:
     return None if kept is None else kept[:64].decode(errors="replace")
 
 
+def made_from(path: Path) -> tuple[str, ...]:
+    """The fingerprints of what a file that belongs to no result was made from; empty where an
+    earlier version wrote it, which did not say."""
+    kept = Folder(path.parent).read(checksum_beside(path).name) or b""
+    lines = kept.decode(errors="replace").splitlines()
+    told = (line.removeprefix(MADE_FROM) for line in lines if line.startswith(MADE_FROM))
+    return tuple(next(told, "").split())
+
+
+def told_by_state(path: Path, name: str) -> list[Any] | None:
+    """A list among the metadata of a saved state; None where it cannot be read or has none."""
+    with suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as file:
+        size = min(int.from_bytes(file.read(8), "little"), LARGEST_HEADER)
+        return list(json.loads(json.loads(file.read(size))["__metadata__"][name]))
+    return None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it as far as that can be removed, the file
+    that says it is complete first."""
+    if path.is_dir() and not path.is_symlink():
+        (path / RESULT).unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def set_aside(path: Path) -> None:
     """Move a damaged file, or the folder of a damaged result, out of the way, so that it is made
     again, and say so. Nothing is removed. Raises StoreError where it cannot be moved."""
@@ -432,6 +475,13 @@ def not_written(path: Path, number: int) -> StoreError:
 
 def remove_leftovers(root: Path) -> None:
     """Remove what dead processes of this machine left half written of a store."""
+    for path in leftovers(root):
+        with suppress(OSError):
+            remove(path)
+
+
+def leftovers(root: Path) -> Iterator[Path]:
+    """What dead processes of this machine left half written of a store."""
     ours = [path for name in OWN_FILES for path in root.glob(f".{name}.*")]
     for part in OWN_FOLDERS:
         ours += (Path(folder, name) for folder, _, names in os.walk(root / part) for name in names)
@@ -439,7 +489,7 @@ def remove_leftovers(root: Path) -> None:
         if found := TEMPORARY.fullmatch(path.name):
             with suppress(OSError):
                 if not is_running(int(found[1]), path.stat().st_mtime):
-                    path.unlink()
+                    yield path
 
 
 def is_running(process: int, then: float) -> bool:

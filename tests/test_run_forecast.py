@@ -12,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 from running import in_turn, paths_in
 
+from harness.clean import clean, unneeded
 from harness.cli import main
 from harness.execute.screen import Screen
 from harness.plan.grid import expand, load_grid
@@ -225,6 +226,14 @@ def test_a_checkpoint_cell_that_is_missing_is_made(copied):
     assert sum(cell.steps == 2 for cell in recorded_checkpoints(copied)) == 2
     assert (after["kid"] == before["kid"]).all()
     assert (after["run_id"] == before["run_id"]).all()
+
+
+def test_after_what_no_grid_needs_is_removed_a_finished_run_needs_nothing_more(copied):
+    go(copied, "steps=[2]")
+    found = unneeded(copied / "store")
+    assert found.paths.keys() == {"cell"}
+    clean(found)
+    assert "Nothing to do" in go(copied, "steps=[2]")
 
 
 # Images of a finished cell on their own.

@@ -28,10 +28,12 @@ from harness.cli.group import main
     "--verify", is_flag=True,
     help="Read every file that has a checksum, and set aside what is not what was written.",
 )  # fmt: skip
-@options(STORE)
+@options(STORE, DATA_DIR)
 @JSON
-def status(store: Path, verify: bool, as_json: bool) -> None:
-    """Say what a store holds: its grids and how much of each is finished, and what is damaged.
+def status(store: Path, data_dir: Path | None, verify: bool, as_json: bool) -> None:
+    """Say what a store holds: how much of each grid is finished, failed, pending or stale (of
+    images that have changed, or of another result version), what is unfinished or damaged, how
+    large each part is, and what no grid needs.
 
     Exit status: 0 all is well; 1 something is not what was written.
 
@@ -41,13 +43,52 @@ def status(store: Path, verify: bool, as_json: bool) -> None:
         harness status --verify
     """
     from harness.status import status_of
+    from harness.work.options import user_data
 
-    told = status_of(store, verify)
+    told = status_of(store, data_dir or user_data(), verify)
     if as_json:
         show_json(told.as_json())
     else:
         show(told.as_text())
     sys.exit(bool(told.damaged))
+
+
+@main.command()
+@click.option("--grid", "grids", multiple=True, metavar="NAME", help="Forget this grid first.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--yes", is_flag=True, help="Remove it without asking.")
+@options(STORE)
+@JSON
+def clean(store: Path, grids: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove what no grid of a store needs: cells and trainings that none asks for any more, what
+    was set aside as damaged, what was left half written. Says what it is and asks first.
+
+    A grid needs what it stood for when it was last run. Runs in MLflow stay, with their numbers
+    and pictures; the weights of removed trainings go there too.
+
+    Exit status: 0 done, or nothing to do; 1 not removed; 2 nobody can be asked.
+
+    \b
+    Example:
+        harness clean --dry-run
+        harness clean --grid smoke --yes
+    """
+    from harness.clean import clean as remove
+    from harness.clean import unneeded
+
+    found = unneeded(store, dict.fromkeys(grids))
+    if not as_json:
+        show(found.as_text())
+    is_wanted = bool(found) and not dry_run
+    if is_wanted and not yes and (as_json or not sys.stdin.isatty()):
+        show("Nothing is removed: nobody can be asked here. Use --yes to remove it.", err=True)
+        sys.exit(2)
+    if is_wanted and (yes or click.confirm("Remove it?", abort=True)):
+        remove(found)
+        if not as_json:
+            show("Removed.")
+    if as_json:
+        click.echo(json.dumps(found.as_json() | {"is_removed": is_wanted}, indent=1))
 
 
 @main.command()

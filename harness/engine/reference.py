@@ -73,7 +73,7 @@ class RealImages:
             chosen = DEGRADATIONS[degradation].do(chosen) if degradation else chosen
             features = in_chunks(extract, chosen, self.device, self.report)
             write_features(path, features, f"the images of '{self.cell.training.data}'")
-            store.keep_checksum(path)
+            store.keep_checksum(path, images.fingerprint, extract.fingerprint)
         return key
 
     def features(self, key: str) -> Features:

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.errors import DataError
-from harness.store import DECAYS, replacing
+from harness.store import DECAYS, TRAININGS, replacing
 from harness.work.results import LossBin, LossPoint
 
 TIME_BINS = 20
@@ -119,15 +119,16 @@ class State:
             if number
         )
 
-    def save(self, path: Path) -> None:
-        """Write this state; safetensors, so that reading it back can run no code."""
+    def save(self, path: Path, trainings: Sequence[str] = ()) -> None:
+        """Write this state, and the keys of the trainings that it is of; safetensors, so that
+        reading it back can run no code."""
         pictures = {
             _look(decay): torch.frombuffer(bytearray(picture), dtype=torch.uint8)
             for decay, picture in self.looks.items()
         }
         tensors = self._tensors() | pictures
         kept = {name: json.dumps(getattr(self, name)) for name in KEPT_FIELDS}
-        kept[DECAYS] = json.dumps([*self.averages])
+        kept |= {DECAYS: json.dumps([*self.averages]), TRAININGS: json.dumps([*trainings])}
         if self.scaler.is_enabled():
             kept[LOSS_SCALE] = json.dumps(self.scaler.state_dict())
         write_tensors(path, tensors, kept | {DIGEST: digest_of(path.parent.name, tensors, kept)})

@@ -190,13 +190,16 @@ class BetweenSteps:
         try:
             self.report(Progress(state.step, steps, values, own, files))
         except Stopped:
-            state.save(self.saved)
+            self._save()
             raise
         # At the end, too: to measure what came of it takes minutes, and may be stopped.
         if state.step == steps or now - self.last_save > SAVE_SECONDS:
-            state.save(self.saved)
+            self._save()
             self.last_save = now
         self.clock += time.monotonic() - now  # sheets, saving and reporting are not training
+
+    def _save(self) -> None:
+        self.state.save(self.saved, [one.key for one in self.setting.trainings])
 
     def _looked(self, loss: float, now: float) -> dict[str, float]:
         """The loss since the last look, the speed and, in float16, by what the loss is multiplied.

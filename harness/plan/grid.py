@@ -83,9 +83,9 @@ def load_grid(
 ) -> Grid:
     """Read and check a grid: a file, its text (of several lines), its fields, or another grid.
 
-    A name alone stands for the grid of that name that comes with the program. `overrides` change fields as on the command line, `training.steps=200`, with YAML values;
-    `fields` do so in Python, `steps=[5, 10]` or `training={"steps": 200}`. Raises GridError
-    listing every problem.
+    A name alone stands for the grid of that name that comes with the program. `overrides` change
+    fields as on the command line, `training.steps=200`, with YAML values; `fields` do so in Python,
+    `steps=[5, 10]` or `training={"steps": 200}`. Raises GridError listing every problem.
     """
     text, where, before = _read(source)
     changes = [*before, *overrides, *(o for one in fields.items() for o in as_override(*one))]

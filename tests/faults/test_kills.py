@@ -128,7 +128,7 @@ def test_what_was_killed_ends_as_if_nothing_had_been(tmp_path, straight, victim,
     recorded_once(tmp_path / "store")
     left = [path for path in (tmp_path / "store").rglob(".*") if path.is_file()]
     assert left == []
-    told = status_of(tmp_path / "store", verify=True)
+    told = status_of(tmp_path / "store", tmp_path, verify=True)
     assert told.damaged == told.aside == ()
     assert (tmp_path / "report" / "report.html").exists()
 
