@@ -13,7 +13,6 @@ from harness.work.options import Paths
 
 SHARE = 0.05  # of the time of a run that its interim reports may take
 USUAL = 5.0  # seconds that the first one is taken to take
-LONG = 60.0  # seconds of a run
 
 
 @dataclass

@@ -32,8 +32,9 @@ from harness.store import FEATURES, Store, set_aside
 from harness.tracking.recorder import Recorder
 from harness.work.cells import Cell, Training, titles, trained_together
 from harness.work.options import Options
+from harness.work.overheads import Stopwatch
 from harness.work.projection import metrics_of as numbers_of
-from harness.work.results import SHOWN_FILES, Failure, Result
+from harness.work.results import SHOWN_FILES, Failure, Result, TrainingResult
 
 if TYPE_CHECKING:
     from harness.work.outputs import RunOutput
@@ -99,7 +100,9 @@ class JobRunner:
     interruption: Interruption
     execute: Execute
     summary: Summary
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
     has_told_of_compiling: bool = False
+    _longest: float = 0.0  # seconds of the trainings of a round
     _lost: int = 0  # cells that were not scored, for their training failed
     _retries: Counter[str] = field(default_factory=Counter)  # of work, by its key
 
@@ -154,7 +157,10 @@ class JobRunner:
             )
             for first, *siblings in trained_together(trainings)
         ]  # fmt: skip
+        self._longest = 0.0
+        self.stopwatch.lap()
         self._carry_out("training", len(self.plan.to_train), train, jobs, workers, needs, devices)
+        self.stopwatch.trained(self._longest)
 
     def score(self, cells: Sequence[Cell]) -> None:
         """Sample and score each of these cells whose network is there: alone on a CPU and on each
@@ -183,6 +189,7 @@ class JobRunner:
                     )
                 )
         total = len(self.plan.to_score) - self._lost
+        self.stopwatch.lap()
         self._carry_out(
             "cell", total, score, jobs, scored_at_once(self.plan, self.site), cell_needs(self.site)
         )
@@ -265,7 +272,22 @@ class JobRunner:
             self.summary.failed.append((work, outcome))
             return f"FAILED: {outcome.reason}"
         self._say_once_why_not_compiled(outcome)
+        self._time(outcome)
         return in_short(outcome, self.grid.metrics)
+
+    def _time(self, result: Result) -> None:
+        """Tell what a piece of work took from what a run takes beside it."""
+        forecast = self.plan.forecast
+        if isinstance(result, TrainingResult):
+            seconds = result.seconds + result.compile_seconds
+            seconds += forecast.measuring_seconds(result.training) if forecast else 0.0
+            self._longest = max(self._longest, seconds)
+        elif result.cell.key not in self.plan.from_features:
+            cost = result.cost
+            seconds = result.cell.images * (cost.seconds + cost.feature_seconds_per_image)
+            seconds += cost.compile_seconds + cost.fit_seconds
+            seconds += forecast.real_seconds() if forecast and not self.stopwatch.has_scored else 0
+            self.stopwatch.scored(seconds)
 
     def _say_once_why_not_compiled(self, result: Result) -> None:
         trouble = result.provenance.compile_trouble

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ from harness.execute.interrupt import OUT_OF_TIME, Interruption
 from harness.execute.progress import Progress, Stopped
 from harness.execute.ray import RayCluster
 from harness.execute.screen import Screen
-from harness.interim import LONG, InterimReport
+from harness.interim import InterimReport
 from harness.jobs import Execute, JobRunner, Summary
 from harness.plan.grid import Grid, expand
 from harness.plan.pending import Plan, pending
@@ -47,6 +48,7 @@ from harness.tracking.views import cells_view
 from harness.work.cells import Asked, Cell
 from harness.work.looks import Look
 from harness.work.options import Options, Paths
+from harness.work.overheads import USUAL, Stopwatch
 
 if TYPE_CHECKING:
     from harness.analysis.study import Study
@@ -104,6 +106,7 @@ class GridRun:
     interruption: Interruption
     recorder: Recorder
     cluster: RayCluster | None = None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @property
     def store(self) -> Store:
@@ -129,19 +132,21 @@ class GridRun:
                 if plan.is_work:
                     keep_networks(plan.to_sample, self.paths.workplace)
                     with blaming_others(plan.cells, grid.metrics):
-                        plan = forecast(grid, plan, site)
+                        plan = forecast(grid, plan, site, self.options.began)
+                    if self.options.began is not None and not self.stopwatch:
+                        self.stopwatch.start = time.monotonic() - self.options.began
                     if cost := plan.cost():
                         screen.say(cost)
                 runner = JobRunner(
                     grid, plan, self.options, site, recorder, screen, self.interruption,
-                    self.execute, summary,
+                    self.execute, summary, self.stopwatch,
                 )  # fmt: skip
-                is_long = (plan.predicted or 0.0) > LONG
                 interim = InterimReport(
-                    recorder, asked, self.paths, screen, self.options.report, is_long
+                    recorder, asked, self.paths, screen, self.options.report, plan.is_long
                 )
                 screen.begin()
                 carry_out(runner, interim)
+                self.keep_failures(summary)
 
         done = recorder.recorded | recorder.owed.keys()
         failed = {work.key for work, _ in summary.failed}
@@ -152,11 +157,31 @@ class GridRun:
         """Write the report of these cells; the summary with what it answers."""
         if self.options.report and summary.status <= 1 and summary.done:
             asked = Asked.of(cells, looks).after(self.recorder.asked())
+            self.stopwatch.lap()
             summary.report = write_report(self.recorder, asked, self.paths, self.screen)
+            if self.stopwatch:  # else the report may be that which was there
+                self.stopwatch.reported(len(cells))
             summary.answers = page.answers_in(self.paths.report_dir, self.options.command)
+        self.keep_overheads()
         if self.recorder.is_owing and summary.status == 0:
             summary.status = OUT_OF_TIME  # nothing is lost, and the same command goes on
         return summary
+
+    def keep_overheads(self) -> None:
+        """Remember what this run took beside its work, for the forecast of the next."""
+        if self.stopwatch and not self.cluster:
+            here = machine.name(machine.find_device(self.paths.device))
+            before = self.store.overheads(here) or USUAL
+            with suppress(HarnessError):  # of a full disk: nothing depends on it
+                self.store.keep_overheads(here, self.stopwatch.overheads(before))
+
+    def keep_failures(self, summary: Summary) -> None:
+        """Remember which work failed and has not succeeded since."""
+        name = self.grid.name
+        before, now = self.store.failed(name), {work.key: f.reason for work, f in summary.failed}
+        done = self.recorder.recorded | self.recorder.owed.keys()
+        left = {key: reason for key, reason in before.items() if key not in done}
+        self.store.keep_failed(name, left | now)
 
     def pending(self, cells: list[Cell]) -> Plan:
         return pending(self.grid, cells, self.store, self.recorder.finished(), self.options)
@@ -221,7 +246,7 @@ def plan_grid(grid: Grid, paths: Paths, options: Options) -> Plan:
     plan = pending(grid, cells, recorder.store, recorder.finished(), options)
     plan = replace(plan, warnings=(*plan.warnings, *notes))
     with blaming_others(plan.cells, grid.metrics):
-        return plan if is_unknown else forecast_without_downloads(grid, plan, paths)
+        return plan if is_unknown else forecast_without_downloads(grid, plan, paths, options.began)
 
 
 def report_grid(

@@ -45,6 +45,7 @@ import psutil
 from harness.errors import DiskFull, StoreError, say_once
 from harness.lock import locked
 from harness.work.cells import Asked, Cell, Training
+from harness.work.overheads import Overheads
 from harness.work.results import (
     DRAWN_FILES,
     RESULT,
@@ -209,6 +210,15 @@ class Store:
             write_json(path, failed)
         else:
             path.unlink(missing_ok=True)
+
+    def overheads(self, machine: str) -> Overheads | None:
+        """What the last run on this machine took beside its work; None where there was none."""
+        kept = read_json(self.root / OVERHEADS).get(machine)
+        return Overheads.from_json(kept) if isinstance(kept, dict) else None
+
+    def keep_overheads(self, machine: str, found: Overheads) -> None:
+        path = self.root / OVERHEADS
+        write_json(path, read_json(path) | {machine: vars(found)})
 
     def grid_file(self, name: str, file: str) -> bytes | None:
         """What was kept of a grid: its text, or what it stands for."""

@@ -2,6 +2,7 @@
 training again with its weights at 90 %."""
 
 import io
+import json
 import shutil
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from harness.store import Store
 from harness.stored import sample_cell
 from harness.work.cells import RESULT_VERSION
 from harness.work.options import Options
+from harness.work.overheads import Overheads
 
 GRID = """
 name: forecast
@@ -92,7 +94,7 @@ def checkpoints_of(folder):
 def test_a_run_says_its_cost_before_its_work(finished):
     said = (finished / "said.txt").read_text()
     # 4 cells of 40 images, those of 3 steps twice.
-    assert f"({40 * 2 * (2 + 3 + 3):,} network evaluations)" in said
+    assert f"{40 * 2 * (2 + 3 + 3):,} network evaluations" in said
     assert said.index("About ") < said.index("training")
     assert said.count("network evaluations") == 1
 
@@ -126,7 +128,14 @@ def test_a_plan_says_the_cost_that_a_run_would_have(finished, tmp_path):
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     assert "About " in result.output
-    assert "(640 network evaluations)" in result.output
+    assert "640 network evaluations" in result.output
+
+
+def test_what_a_run_took_beside_its_work_is_kept_for_the_next(finished):
+    [kept] = json.loads((finished / "store/overheads.json").read_text()).values()
+    assert Overheads.from_json(kept).cell > 0
+    plan = plan_grid(grid_of(finished, "steps=[2,3,4]"), paths_in(finished), Options())
+    assert plan.forecast.beside == Overheads.from_json(kept)
 
 
 def test_later_work_is_foretold_from_earlier_work(finished):

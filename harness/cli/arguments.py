@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -152,6 +153,8 @@ def options_of(
     command: str = "",
     **others: Any,
 ) -> Options:
+    import psutil
+
     from harness.errors import BadOption
     from harness.execute.interrupt import parse_duration
     from harness.work.filters import Filter
@@ -176,6 +179,7 @@ def options_of(
         ray_features=ray_features,
         time_limit=None if time_limit is None else parse_duration(time_limit),
         command=command,
+        began=time.monotonic() - (time.time() - psutil.Process().create_time()),
     )
 
 

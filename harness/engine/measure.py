@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.engine.inputs import extractor_of, images_of
-from harness.engine.reference import RealImages, read_features
+from harness.engine.reference import OTHER_PART, RealImages, read_features
 from harness.errors import DataError, NotDefined, PartFailed, StoreError
 from harness.execute import machine
 from harness.execute.progress import Report
@@ -23,7 +23,6 @@ from harness.work.options import Workplace
 from harness.work.results import INFLUENCES, Artifacts, CellResult
 
 Named = TypeVar("Named")
-OTHER_PART = {"train": "held_out", "held_out": "train"}  # the baseline of a reference
 
 
 def measured(

@@ -30,6 +30,8 @@ from harness.work.options import Workplace
 
 CHUNK = 64  # images whose features are taken between two reports
 
+OTHER_PART = {"train": "held_out", "held_out": "train"}  # the baseline of a reference
+
 Baseline = tuple[float, float | None]  # a value, and corrected for its bias where it has one
 
 _baselines: dict[tuple[str, str, str], Baseline | None] = {}
@@ -62,19 +64,33 @@ class RealImages:
         """The key of the features [M, d] of a part of the real images, or of its first `count`,
         degraded or not; they are kept in the store from now on. On a CPU they may take longer
         than all else."""
+        key, chosen = self._named(which, count, degradation)
+        store, path = Store(self.at.store), Store(self.at.store).reference(key)
+        if not store.has_whole(path):
+            chosen = DEGRADATIONS[degradation].do(chosen) if degradation else chosen
+            features = in_chunks(self.extract, chosen, self.device, self.report)
+            write_features(path, features, f"the images of '{self.cell.training.data}'")
+            store.keep_checksum(path, self.images.fingerprint, self.extract.fingerprint)
+        return key
+
+    def _named(self, which: str, count: int | None, degradation: str) -> tuple[str, Images]:
+        """The key of these features, and the images [M, C, H, W] before they are degraded."""
         images, extract = self.images, self.extract
         chosen = images.reference(which)[:count]
         text = f"{images.fingerprint} {which} {len(chosen)} {extract.label} {extract.fingerprint}"
         text += f" {degradation}" if degradation else ""
-        key = f"real-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return f"real-{hashlib.sha256(text.encode()).hexdigest()[:12]}", chosen
+
+    def without_features(self) -> int:
+        """How many images the features are still to be taken of, of all that this cell is held
+        against: the reference, the baseline, and the degraded copies of that."""
+        sets = [self._named(self.cell.reference, None, "")]
+        if which := OTHER_PART.get(self.cell.reference):
+            degraded = DEGRADATIONS if self.images.distribution is None else ()
+            sets += [self._named(which, self.cell.images, each) for each in ("", *degraded)]
         store = Store(self.at.store)
-        path = store.reference(key)
-        if not store.has_whole(path):
-            chosen = DEGRADATIONS[degradation].do(chosen) if degradation else chosen
-            features = in_chunks(extract, chosen, self.device, self.report)
-            write_features(path, features, f"the images of '{self.cell.training.data}'")
-            store.keep_checksum(path, images.fingerprint, extract.fingerprint)
-        return key
+        there = {key: len(chosen) for key, chosen in sets if not store.reference(key).exists()}
+        return sum(there.values())
 
     def features(self, key: str) -> Features:
         """The kept features of this key, [N, d]."""

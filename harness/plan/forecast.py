@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -12,6 +13,7 @@ from harness.diffusion.times import fitting_of
 from harness.execute.machine import size
 from harness.store import Store
 from harness.work.cells import Cell, Part, Training, trained_together, training_of
+from harness.work.overheads import Overheads
 from harness.work.results import SamplingPath
 from harness.work.speeds import Speeds, duration
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 NUMBER = 4  # bytes
 KEPT_WEIGHTS = 2  # times: in the store, and at the checkpoint
 KEPT_INFLUENCES = 6  # numbers an image, in the store and in the tracker
+NOTHING = Overheads()
+SHORTEST = 1.0  # seconds of a part of the work that are worth a word ...
+LEAST = 0.01  # ... and of all
 NOISE_FLOOR = 0.01  # of abar at the first time: above it sampling starts from what never was noise
 
 
@@ -32,6 +37,11 @@ class Forecast:
     side_by_side: int = 1  # trainings at a time
     devices: int = 1  # that share each training
     measuring: int = 0  # network evaluations that the error of each average takes at its end
+    real_images: int = 0  # whose features are still to be taken
+    reported: int = 0  # cells in the report
+    measured: int = 0  # cells to score from kept features
+    beside: Overheads = NOTHING
+    is_processor: bool = False  # that does the work, and no GPU
 
     def seconds(self, work: Training | Cell) -> float | None:
         """What one piece of work will take; None where that is not known."""
@@ -82,6 +92,15 @@ class Forecast:
             NUMBER * images * (one.width + KEPT_INFLUENCES) for images, one in widths if one
         )
 
+    def real_seconds(self) -> float:
+        """Of taking the features of real images."""
+        return self.real_images * max((one.features for one in self.speeds.values()), default=0.0)
+
+    def fixed_seconds(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> float:
+        """Of starting up, worker processes, metrics, records and the report."""
+        rounds = math.ceil(len(trained_together(trainings)) / self.side_by_side)
+        return self.beside.seconds(rounds, len(cells) + self.measured, self.reported)
+
     @property
     def source(self) -> str:
         """Where the speeds come from."""
@@ -90,44 +109,56 @@ class Forecast:
     def total(
         self, trainings: Sequence[Training], cells: Sequence[Cell], fits: Sequence[Cell] = ()
     ) -> float:
-        """All seconds of this work."""
+        """All seconds of a run that does this work, from the command to its report."""
+        return self.work_seconds(trainings, cells, fits) + self.fixed_seconds(trainings, cells)
+
+    def work_seconds(
+        self, trainings: Sequence[Training], cells: Sequence[Cell], fits: Sequence[Cell] = ()
+    ) -> float:
         return (
             self.compile_seconds(trainings, cells)
             + self.training_seconds(trainings)
             + self.sampling_seconds(cells)
             + self.fitting_seconds(fits)
+            + self.real_seconds()
         )
 
     def sentence(
         self, trainings: Sequence[Training], cells: Sequence[Cell], fits: Sequence[Cell] = ()
     ) -> str:
         """What this work will take, in a sentence."""
-        training, sampling = self.training_seconds(trainings), self.sampling_seconds(cells)
-        compiling = self.compile_seconds(trainings, cells)
-        made = sampled_evaluations(cells)
+        total, fixed = self.total(trainings, cells, fits), self.fixed_seconds(trainings, cells)
         several = f" ({self.side_by_side} at a time)" if self.side_by_side > 1 else ""
         shared = f" ({self.devices} devices for each)" if self.devices > 1 else ""
-        compiled = f"compiling {duration(compiling)}, " if compiling else ""
-        fitted = ""
-        if fits:
-            evaluated = sum(map(fitted_evaluations, fits))
-            fitted = (
-                f", fitting steps to networks {duration(self.fitting_seconds(fits))} "
-                f"({evaluated:,} more)"
-            )
-        room = ""
+        parts = [
+            (self.compile_seconds(trainings, cells), "compiling"),
+            (self.training_seconds(trainings), f"training{several}{shared}"),
+            (self.sampling_seconds(cells), "sampling and scoring"),
+            (self.fitting_seconds(fits), "fitting steps to networks"),
+            (self.real_seconds(), f"the features of {self.real_images:,} real images"),
+        ]
+        least = max(SHORTEST, LEAST * total)
+        told = [f"{duration(seconds)} of {what}" for seconds, what in parts if seconds >= least]
+        beside = "starting up, metrics and the report"
+        if fixed > total / 2:
+            told.append(f"the rest {beside}")
+        elif fixed >= least:
+            told.append(f"{duration(fixed)} of {beside}")
+        of_fits = sum(map(fitted_evaluations, fits))
+        facts = [f"{sampled_evaluations(cells):,} network evaluations"]
+        facts += [f"{of_fits:,} more to fit steps"] * bool(of_fits)
         if memory := self.memory(trainings):
-            room = f"; {size(memory)} of memory and {size(self.disk(trainings, cells))} of disk"
-        return (
-            f"About {duration(self.total(trainings, cells, fits))} here: {compiled}training "
-            f"{duration(training)}{several}{shared}, sampling and scoring {duration(sampling)} "
-            f"({made:,} network evaluations){fitted}{room}. From {self.source}."
-        )
+            facts += [f"{size(memory)} of memory", f"{size(self.disk(trainings, cells))} of disk"]
+        what = f": {', '.join(told)}" if told else ""
+        return f"About {duration(total)} here{what}. {', '.join(facts)}. From {self.source}."
 
     def as_json(
         self, trainings: Sequence[Training], cells: Sequence[Cell], fits: Sequence[Cell] = ()
     ) -> ForecastOutput:
         return {
+            "total_seconds": self.total(trainings, cells, fits),
+            "fixed_seconds": self.fixed_seconds(trainings, cells),
+            "real_image_seconds": self.real_seconds(),
             "training_seconds": self.training_seconds(trainings),
             "sampling_seconds": self.sampling_seconds(cells),
             "compile_seconds": self.compile_seconds(trainings, cells),

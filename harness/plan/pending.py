@@ -13,6 +13,7 @@ from harness.data.degraded import DEGRADATIONS
 from harness.errors import StoreError
 from harness.metrics.distances import METRICS
 from harness.metrics.evaluation import deciding, lacking
+from harness.plan.cheaper import Cheaper, cheaper
 from harness.plan.checkpoints import checkpoint_cells
 from harness.plan.expand import by_training
 from harness.plan.forecast import Forecast, fitted_evaluations, nfe_of, sampled_evaluations
@@ -27,6 +28,7 @@ from harness.work.results import SHOWN_FILES, CellResult, Result
 if TYPE_CHECKING:
     from harness.work.outputs import PlannedWork, PlanOutput
 
+LONG = 60.0  # seconds of a run
 LISTED = 60  # lines of cells on the screen; --json has all
 
 Recorded = Mapping[str, frozenset[str]]  # by key, the names of a run's metrics
@@ -119,11 +121,26 @@ class Plan:
         is_sampled = work.key not in self.from_features
         return self.forecast.seconds(work) if self.forecast and is_sampled else None
 
+    @property
+    def cheaper(self) -> tuple[Cheaper, ...]:
+        """What would make long work affordable."""
+        if self.forecast is None:
+            return ()
+        return cheaper(self.forecast, self.to_train, self.to_sample)
+
     def cost(self) -> str:
-        """What the pending work will take, in a sentence; empty where that is not known."""
+        """What the pending work will take, in a sentence, and what would make it take less where
+        that is long; empty where it is not known."""
         if self.forecast is None or not (self.to_train or self.to_sample):
             return ""
-        return self.forecast.sentence(self.to_train, self.to_sample, self.to_fit)
+        told = [self.forecast.sentence(self.to_train, self.to_sample, self.to_fit)]
+        if self.cheaper:
+            wide = max(len(one.change) for one in self.cheaper)
+            told += ["What would take less:"]
+            told += [f"  {one.change:{wide}}  {one.cost}" for one in self.cheaper]
+            gpu = "  a GPU: `harness plan` on its machine tells what it takes there"
+            told += [gpu] * self.forecast.is_processor
+        return "\n".join(told)
 
     @property
     def predicted(self) -> float | None:
@@ -131,6 +148,13 @@ class Plan:
         if self.forecast is None:
             return None
         return self.forecast.total(self.to_train, self.to_sample, self.to_fit)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether training, sampling and scoring alone take a while."""
+        if self.forecast is None:
+            return False
+        return self.forecast.work_seconds(self.to_train, self.to_sample, self.to_fit) > LONG
 
     def text(self) -> str:
         """For a person."""
@@ -177,6 +201,7 @@ class Plan:
             if self.forecast
             else None,
             "images": self.images.as_json() if self.images else None,
+            "cheaper": [one.as_json() for one in self.cheaper],
             "warnings": list(self.warnings),
         }
 

@@ -5,6 +5,7 @@ Everything that would fail after hours is refused here.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +24,7 @@ from harness.plan.pending import Plan
 from harness.store import Store, check_writable
 from harness.work.cells import Cell, Part, Training, distinct_trainings, trained_together
 from harness.work.options import Paths, Workplace
+from harness.work.overheads import USUAL, Overheads
 from harness.work.reading import Reading
 from harness.work.speeds import Speeds
 
@@ -125,9 +127,10 @@ def networks_checked(cells: Iterable[Cell], images: ImageSet, at: Workplace) -> 
     return tuple(notes)
 
 
-def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
+def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> Plan:
     """The plan with its forecast: by earlier work in this store, or by a short probe of this
-    machine; and with what should be known of it beforehand."""
+    machine; and with what should be known of it beforehand. When the command `began`, by
+    time.monotonic(), tells how fast programs start here."""
     from harness.engine.denoising import network_evaluations
     from harness.engine.probe import probe
     from harness.engine.sample import sampling_path
@@ -153,21 +156,53 @@ def forecast(grid: Grid, plan: Plan, site: Site) -> Plan:
     # Fitted times are not known yet; they start from pure noise.
     timed = [cell for cell in plan.cells if not fitted_evaluations(cell)]
     warnings = [text for cell in timed for text in warnings_of(cell, sampling_path(cell))]
+    started = None if began is None else time.monotonic() - began
+    told = Forecast(
+        speeds,
+        workers,
+        grid.training.devices,
+        measuring,
+        without_features(plan, site),
+        len(plan.cells),
+        len(plan.from_features),
+        overheads(store, here, started),
+        device == "cpu",
+    )
     return replace(
         plan,
-        forecast=Forecast(speeds, workers, grid.training.devices, measuring),
+        forecast=told,
         images=site.images,
         warnings=tuple(dict.fromkeys([*plan.warnings, *site.notes, *warnings])),
     )
 
 
-def forecast_without_downloads(grid: Grid, plan: Plan, paths: Paths) -> Plan:
+def overheads(store: Store, here: str, started: float | None) -> Overheads:
+    """What a run takes on this machine beside its work: as its last run there, else as usual on a
+    machine that starts programs as fast."""
+    if known := store.overheads(here):
+        return known if started is None else replace(known, start=started)
+    return USUAL.started_in(started)
+
+
+def without_features(plan: Plan, site: Site) -> int:
+    """How many real images the features are still to be taken of."""
+    from harness.engine.reference import RealImages
+
+    alike = {(cell.extractor, cell.reference, cell.images): cell for cell in plan.to_score}
+    counts = (RealImages(cell, site.at, lambda progress: None).without_features()
+              for cell in alike.values())  # fmt: skip
+    return sum(counts)
+
+
+def forecast_without_downloads(
+    grid: Grid, plan: Plan, paths: Paths, began: float | None = None
+) -> Plan:
     """The plan with its forecast where everything is at hand; else with what is missing first."""
     if not plan.is_work:
         return plan
     try:
         with no_downloads():
-            return forecast(grid, plan, preflight(grid, plan, paths))
+            return forecast(grid, plan, preflight(grid, plan, paths), began)
     except NotHereYet as missing:
         unknown = f"{missing}; until then the cost is not known"
         return replace(plan, warnings=(*plan.warnings, unknown))

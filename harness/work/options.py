@@ -100,3 +100,4 @@ class Options:
     ray: str = ""  # the address of the Ray cluster that does the work; empty for this machine
     ray_features: bool = False  # whether features come back from its nodes
     command: str = ""  # as it was typed, without what is for one run alone
+    began: float | None = None  # when it was, by time.monotonic()

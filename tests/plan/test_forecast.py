@@ -18,6 +18,7 @@ from harness.plan.forecast import (
 from harness.plan.pending import LISTED, Plan
 from harness.store import Store, write_bytes
 from harness.work.cells import Part, distinct_trainings
+from harness.work.overheads import Overheads
 from harness.work.results import SamplingPath
 
 TRAINING = replace(made.TRAINING, model=Part("tiny"), precision="auto")
@@ -143,17 +144,54 @@ def test_the_cost_is_a_sentence_with_its_parts_and_its_source():
     # 3 trainings of 10 s, 2 at a time; 3 cells each of 5 and 10 steps for 50 images.
     cost = plan_of(cells_of(), side_by_side=2).cost()
     assert cost == (
-        "About 25 s here: training 20 s (2 at a time), sampling and scoring 5 s "
-        "(2,250 network evaluations). From a guess."
+        "About 25 s here: 20 s of training (2 at a time), 5 s of sampling and scoring. "
+        "2,250 network evaluations. From a guess."
     )
     alone = plan_of(cells_of())
-    assert alone.cost().startswith("About 35 s here: training 30 s, sampling")
+    assert alone.cost().startswith("About 35 s here: 30 s of training, 5 s of sampling")
     assert alone.text().splitlines()[1] == alone.cost()
+
+
+def test_what_is_fixed_counts_and_is_most_of_a_small_grid():
+    plan = plan_of(cells_of(seeds=[0], steps=[5]))
+    beside = Overheads(start=20, training=10, scoring=5, cell=1, report=8, report_cell=2)
+    whole = replace(
+        plan, forecast=replace(plan.forecast, beside=beside, reported=3, real_images=1000)
+    )
+    told = whole.as_json()["forecast"]
+    assert told["fixed_seconds"] == 20 + 10 + 5 + 1 + 8 + 3 * 2
+    assert told["real_image_seconds"] == pytest.approx(1000 * 0.003)
+    assert whole.predicted == pytest.approx(plan.predicted + 50 + 3)
+    assert "the rest starting up, metrics and the report" in whole.cost()
+    assert not whole.is_long
+
+
+def test_a_long_forecast_names_what_would_cost_less_and_how_much():
+    plan = plan_of(cells_of(seeds=range(4)))
+    assert not plan.cheaper
+    slow = replace(SPEEDS, train=200.0)  # 200,000 s a training
+    long = plan_of(cells_of(seeds=range(4)), speeds=slow)
+    by_change = {one.change: one.seconds for one in long.cheaper}
+    whole = long.predicted
+    assert by_change.keys() == {"--only seed=0", "--only seed=[0,1,2]"}
+    assert by_change["--only seed=0"] == pytest.approx(whole / 4)
+    assert by_change["--only seed=[0,1,2]"] == pytest.approx(whole * 3 / 4)
+    assert [one.seconds for one in long.cheaper] == sorted(by_change.values())
+
+
+def test_fewer_training_steps_and_smaller_images_are_named_with_their_cost():
+    training = replace(TRAINING, data=Part("flowers102"), training_steps=20_000)
+    plan = plan_of([replace(CELL, training=training)], speeds=replace(SPEEDS, train=1.0))
+    by_change = {one.change: one.seconds for one in plan.cheaper}
+    assert by_change["training.steps=2200"] == pytest.approx(plan.predicted * 0.11, rel=0.01)
+    assert by_change["'data={name: flowers102, image_size: 32}'"] == pytest.approx(
+        plan.predicted / 4, rel=0.01
+    )
 
 
 def test_compiling_counts_once_for_all_networks_of_one_shape():
     plan = plan_of(cells_of(), speeds=replace(SPEEDS, compile=54.0), side_by_side=2)
-    assert plan.cost().startswith("About 79 s here: compiling 54 s, training 20 s (2 at a time)")
+    assert plan.cost().startswith("About 79 s here: 54 s of compiling, 20 s of training (2 at a")
     assert plan.as_json()["forecast"]["compile_seconds"] == 54.0
     assert plan_of([CELL], to_train=[], to_score=[]).as_json()["forecast"]["compile_seconds"] == 0
 
@@ -361,7 +399,7 @@ def test_memory_and_disk_are_told_where_they_are_known():
     assert told["memory_bytes"] == 3e9
     trainings, images = len(plan.trainings), sum(cell.images for cell in cells)
     assert told["disk_bytes"] == trainings * 2 * 4e6 + images * 4 * 106
-    assert "3.0 GB of memory and" in plan.cost()
+    assert "3.0 GB of memory, " in plan.cost()
     assert "of memory" not in plan_of(cells).cost()
     scored = plan_of(cells, to_train=[], speeds=speeds, side_by_side=2)
     assert scored.as_json()["forecast"]["memory_bytes"] == 1.5e9  # cells go one at a time
@@ -390,4 +428,4 @@ def test_fitting_steps_to_a_network_is_counted_beside_its_cells():
     assert plan.predicted == pytest.approx(without.predicted + 100 * 10 * 0.002)
     assert plan.as_json()["forecast"]["fitting_evaluations"] == 1000
     assert sampling_seconds(plan) == sampling_seconds(without)
-    assert "fitting steps to networks 2 s (1,000 more)" in plan.cost()
+    assert "2 s of fitting steps to networks" in plan.cost()
