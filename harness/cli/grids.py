@@ -10,6 +10,8 @@ import click
 
 from harness.cli.arguments import (
     CHOICES,
+    DATA_DIR,
+    DEVICE,
     GRID,
     JSON,
     OVERRIDES,
@@ -148,6 +150,41 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
         show_json(planned.as_json())
     else:
         show(planned.text())
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--data", metavar="FOLDER|NAME",
+    help="A folder or zip of images, or a data set of `harness parts`.  [default: digits]",
+)  # fmt: skip
+@click.option(
+    "--size", type=click.IntRange(8, 512),
+    help="Pixels a side that images are brought to.  [default: 32 on a laptop, else 64]",
+)  # fmt: skip
+@click.option(
+    "--preset", type=click.Choice(["laptop", "gpu", "cluster"]),
+    help="For which machine.  [default: gpu where there is one here, else laptop]",
+)  # fmt: skip
+@options(STORE, DATA_DIR, DEVICE)
+@JSON
+def new(
+    name: str, data: str | None, size: int | None, preset: str | None, as_json: bool, **given: Any
+) -> None:
+    """Write NAME.yaml, a grid to begin with, whose comments say what to change and what it costs.
+
+    Images, weights and the speed of this machine are looked at, and nothing is asked.
+
+    \b
+    Example:
+        harness new first
+        harness new cats --data photos/cats --size 64 --preset gpu
+    """
+    from harness.starter import start
+
+    show("Looking at the images and at the speed of this machine ...", err=True)
+    started = start(name, data, size, preset, paths(name, **given))
+    show(json.dumps(started.as_json(), indent=1) if as_json else started.as_text())
 
 
 @main.command()
