@@ -1,7 +1,8 @@
 """What runs need on this machine, looked at one by one: `harness doctor`.
 
 A check is a function of the paths that gives its lines; to add one, write it and name it in CHECKS.
-Nothing is written, and nothing is downloaded.
+Nothing is written, and nothing is downloaded. MLflow, which takes seconds to load, is not: of its
+database no more is asked than whether it can be read.
 """
 
 from __future__ import annotations
@@ -12,24 +13,30 @@ import re
 import sqlite3
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.request import urlopen
 from uuid import uuid4
 
 import psutil
 
+from harness.data.datasets import ANALYTIC, DATASETS, load
+from harness.data.images import no_files
+from harness.downloads import NotHereYet, no_downloads
 from harness.errors import HarnessError, legible, reason_of
 from harness.execute import drives, machine
+from harness.lazy import torch
+from harness.metrics.features import EXTRACTORS
 from harness.parts import registries, shadowing_of
 from harness.plan.preflight import LEAST_DISK
-from harness.registry import BUILT_IN, unreadable_packages
+from harness.registry import BUILT_IN, Registry, unreadable_packages
 from harness.store import Store, check_writable, read_json
 from harness.work.options import Paths, database_file
 
@@ -37,9 +44,14 @@ State = Literal["ok", "missing", "broken"]
 PATIENCE = 60.0  # seconds that the import of a package may take
 SERVER_PATIENCE = 5.0  # seconds until a tracking server must have answered
 OPTIONAL = {  # packages that a few parts need: what for, and the extra that brings them
+    "pillow_heif": ("images in HEIC and AVIF", "images"),
+    "diffusers": ("networks of diffusers", "diffusers"),
     "timm": ("the extractors clip and dinov2", "extractors"),
     "ray": ("runs on a Ray cluster", "ray"),
 }
+MAIN_JOB = 3e9  # bytes of memory
+CLEARLY = 1.1  # times as fast
+WIDTH, WIDEST = 80, 22  # of a line, and of what it is about
 
 
 @dataclass(frozen=True)
@@ -58,8 +70,15 @@ def examine(paths: Paths) -> list[Line]:
 
 def as_text(lines: Iterable[Line]) -> str:
     lines = list(lines)
-    wide = max(len(line.what) for line in lines)
-    return "\n".join(legible(f"{line.state:8}{line.what:{wide}}  {line.told}") for line in lines)
+    wide = min(WIDEST, max(len(line.what) for line in lines))
+    return "\n".join(
+        textwrap.fill(
+            legible(line.told), WIDTH, break_on_hyphens=False, break_long_words=False,
+            initial_indent=legible(f"{line.state:8}{line.what:{wide}}  "),
+            subsequent_indent=" " * (wide + 10),
+        )
+        for line in lines
+    )  # fmt: skip
 
 
 def as_json(lines: Iterable[Line]) -> dict[str, object]:
@@ -83,10 +102,57 @@ def _lines(check: Callable[[Paths], Iterator[Line]], paths: Paths) -> list[Line]
 
 
 def device(paths: Paths) -> Iterator[Line]:
+    """What computes here; and a GPU that torch cannot use."""
     found = machine.find_device(paths.device)
-    free, whole = machine.memory(found)
-    told = f"{machine.name(found)}; {free / 1e9:.1f} of {whole / 1e9:.1f} GB of memory are free"
-    yield Line("ok", "device", told)
+    yield Line("ok", "device", f"{found.type}: {machine.name(found)}")
+    if found.type == "cpu" and not torch.cuda.is_available() and (gpu := idle_gpu()):
+        told = f"{gpu} is here, and torch {torch.__version__} cannot use it. Install torch for CUDA"
+        yield Line("missing", "GPU", f"{told}, or a newer driver.")
+
+
+def idle_gpu() -> str:
+    """The name of the first NVIDIA GPU that its driver knows; empty where there is none."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0)))
+    except Exception:  # no driver, or no card
+        return ""
+
+
+def memory(paths: Paths) -> Iterator[Line]:
+    found = machine.find_device(paths.device)
+    ram = psutil.virtual_memory()
+    told = f"{ram.available / 1e9:.1f} of {ram.total / 1e9:.1f} GB are free"
+    if found.type != "cpu":
+        free, whole = machine.memory(found)
+        told += f", and {free / 1e9:.1f} of {whole / 1e9:.1f} GB on the GPU"
+    if ram.available >= MAIN_JOB:
+        yield Line("ok", "memory", told)
+    else:
+        told += f"; runs/digits.yaml takes {MAIN_JOB / 1e9:.0f}. Close other programs, or expect"
+        yield Line("missing", "memory", f"{told} a slow run.")
+
+
+def precision(paths: Paths) -> Iterator[Line]:
+    """Which precision trains faster here, by a short probe."""
+    from harness.engine.probe import images_per_second
+
+    found = machine.find_device(paths.device)
+    chosen, speeds = machine.find_precision("auto", found), {}
+    for name in machine.PRECISIONS:
+        if name != "auto":
+            with suppress(Exception):  # what this device cannot compute in
+                speeds[name] = images_per_second(name, found)
+    fastest = max(speeds, key=speeds.__getitem__)
+    told = ", ".join(f"{name} {speed:.3g}" for name, speed in speeds.items())
+    told = f"images a second that the network `small` learns at 32x32 here: {told}; "
+    if speeds[fastest] <= CLEARLY * speeds.get(chosen, 0.0):
+        yield Line("ok", "precision", f"{told}`auto` takes {chosen}")
+    else:
+        told += f"`auto` takes {chosen}. Use training.precision={fastest}, which is faster."
+        yield Line("missing", "precision", told)
 
 
 def disk(paths: Paths) -> Iterator[Line]:
@@ -164,12 +230,56 @@ def network_drive(paths: Paths) -> Iterator[Line]:
 
 
 def data(paths: Paths) -> Iterator[Line]:
+    """Whether the data folder can be used, and which data sets are in it."""
     check_writable(paths.data_dir, "data folder", "--data-dir")
     if paths.data_dir.is_dir():
         yield Line("ok", "data", f"{paths.data_dir} can be read and written")
     else:
         told = f"{paths.data_dir} is not there yet: the first download makes it"
         yield Line("missing", "data", told)
+    for name in filter(partial(_is_built_in, DATASETS), DATASETS):
+        sources = getattr(DATASETS[name], "sources", no_files)
+        is_computed = name in ANALYTIC or sources is no_files
+        if is_computed or any(option.required for option in DATASETS.options(name)):
+            continue
+        files = sources(paths.data_dir)
+        if files and all(file.exists() for file in files):
+            yield Line("ok", f"data {name}", f"is in {paths.data_dir}")
+        else:
+            yield _absent(f"data {name}", partial(load, name, paths.data_dir, {}))
+
+
+def weights(paths: Paths) -> Iterator[Line]:
+    """Of which extractors the weights are here."""
+    for name in filter(partial(_is_built_in, EXTRACTORS), EXTRACTORS):
+        if not hasattr(make := EXTRACTORS[name], "sources"):
+            continue  # it comes with the program
+        what = f"weights {name}"
+        variants = [{}, {"layer": 768}] if name == "inception" else [{}]  # of which files there are
+        for options in variants:
+            with suppress(HarnessError), no_downloads():
+                [file] = make.sources(paths.data_dir, **options)
+                yield Line("ok", what, f"{file}{', up to layer 768' if options else ''}")
+                break
+        else:
+            yield _absent(what, partial(make.sources, paths.data_dir))
+
+
+def _is_built_in(registry: Registry[Any], name: str) -> bool:
+    """Whether a part is no package's, which may end the process that loads it."""
+    return registry.origin(name) == BUILT_IN
+
+
+def _absent(what: str, take: Callable[[], object]) -> Line:
+    """What is to be done for something that is not here, by what it says when it is taken."""
+    try:
+        with no_downloads():
+            take()
+    except NotHereYet as error:
+        return Line("missing", what, f"not here: a run downloads it. {error.remedy}")
+    except HarnessError as error:
+        return Line("missing", what, str(error))
+    return Line("ok", what, "is here")
 
 
 def packages(paths: Paths) -> Iterator[Line]:
@@ -178,7 +288,7 @@ def packages(paths: Paths) -> Iterator[Line]:
         if find_spec(name):
             yield Line("ok", f"package {name}", f"for {purpose}")
         else:
-            told = f"needed for {purpose}. Use pip install 'harness[{extra}]'."
+            told = f"not installed, for {purpose}. Use pip install 'harness[{extra}]'."
             yield Line("missing", f"package {name}", told)
     for folder, reason in unreadable_packages().items():
         told = f"its description cannot be read ({reason}). Install it again, or remove the folder."
@@ -223,4 +333,7 @@ def death_of_import(module: str) -> str:
     return f"the import of {module} ends the process ({ended.returncode}). Repair or uninstall it."
 
 
-CHECKS = (device, disk, store, tracking, network_drive, data, packages, plug_ins)
+CHECKS = (
+    device, memory, precision, disk, store, tracking, network_drive, data, weights,
+    packages, plug_ins,
+)  # fmt: skip

@@ -16,7 +16,12 @@ _forbidden = ContextVar("downloads are forbidden", default=False)
 
 
 class NotHereYet(DataError):
-    """What would have to be downloaded first, where nothing may be."""
+    """What would have to be downloaded first, where nothing may be; `remedy` says what belongs
+    where without a network."""
+
+    def __init__(self, message: object = "", remedy: str = ""):
+        super().__init__(message)
+        self.remedy = remedy
 
 
 @contextmanager
@@ -51,7 +56,7 @@ def download(what: str, into: Path, remedy: str) -> Iterator[None]:
     """Do a download inside, by any library. Raises DataError, whatever was raised there, that ends
     in `remedy`; empty folders that it made in `into` are gone then."""
     if _forbidden.get():
-        raise NotHereYet(f"{what} would be downloaded into {into} first")
+        raise NotHereYet(f"{what} would be downloaded into {into} first", remedy)
     present = folders_in(into)
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)

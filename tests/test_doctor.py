@@ -3,14 +3,19 @@
 import json
 import os
 import platform
+from collections import defaultdict
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from installing import installer
+from safetensors.numpy import save_file
 
 from harness.cli import main
 from harness.doctor import death_of_import
 from harness.execute import drives
+
+SPEEDS = defaultdict(lambda: 1.0)  # images a second, by precision
 
 
 @pytest.fixture
@@ -23,6 +28,7 @@ def install(tmp_path, monkeypatch):
 def doctor(tmp_path, monkeypatch):
     """The state of each thing that is looked at, and what is told of it."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.engine.probe.images_per_second", lambda name, device: SPEEDS[name])
 
     def doctor(*arguments):
         result = CliRunner().invoke(main, ["doctor", "--device", "cpu", "--json", *arguments])
@@ -38,6 +44,30 @@ def test_on_a_new_machine_what_a_run_makes_is_missing_and_nothing_is_broken(doct
     assert {told[what][0] for what in ("store", "tracking")} == {"missing"}
     assert {told[what][0] for what in ("device", "disk", "plug-ins")} == {"ok"}
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_here_is_missing_with_what_belongs_where(doctor, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "mnist.zip").touch()
+    last = {"Mixed_6e.weight": np.zeros(1, np.float32)}  # of what layer 768 needs
+    save_file(last, folder / "inception-2015-12-05-to768.safetensors")
+    told = doctor("--data-dir", str(folder))
+    assert told["data mnist"] == ("ok", f"is in {folder}")
+    assert told["data flowers102"][0] == "missing"
+    assert "put flowers102-64.zip" in told["data flowers102"][1]
+    assert told["weights inception"][0] == "ok"
+    assert told["weights inception"][1].endswith("up to layer 768")
+    assert "put dinov2_vitl14_pretrain.pth" in told["weights dinov2"][1]
+
+
+def test_a_precision_that_is_faster_than_what_is_taken_is_named(doctor, monkeypatch):
+    assert doctor()["precision"][0] == "ok"
+    monkeypatch.setitem(SPEEDS, "float32", 2.0)
+    monkeypatch.setattr("harness.execute.machine.find_precision", lambda *_: "bfloat16")
+    state, words = doctor()["precision"]
+    assert state == "missing"
+    assert "Use training.precision=float32" in words
 
 
 def test_a_store_that_is_well_is_said_to_be(doctor, store_folder):
@@ -119,7 +149,9 @@ def test_a_person_reads_one_line_for_each(tmp_path, monkeypatch):
     assert result.exit_code == 1
     lines = result.output.splitlines()
     assert lines[0].startswith("broken  device")
-    assert {line.split()[0] for line in lines} <= {"ok", "missing", "broken"}
+    begun = [line for line in lines if not line.startswith(" ")]
+    assert {line.split()[0] for line in begun} <= {"ok", "missing", "broken"}
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_database_on_a_network_drive_is_warned_of(doctor, store_folder, monkeypatch):
