@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.errors import StoreError, suggestion
 from harness.execute.machine import size as in_bytes
@@ -37,6 +37,9 @@ from harness.store import (
 )
 from harness.work.cells import Asked
 from harness.work.results import RESULT, CellResult, TrainingResult, from_json
+
+if TYPE_CHECKING:
+    from harness.work.outputs import UnneededOutput
 
 KINDS = {  # of what may be removed, one and several, in the order of its removal
     "grid": ("note of a grid to be forgotten", "notes of grids to be forgotten"),
@@ -84,13 +87,16 @@ class Unneeded:
             lines += ["Their runs stay in MLflow, with numbers and pictures."]
         return "\n".join(lines)
 
-    def as_json(self) -> dict[str, Any]:
-        removed = {
-            kind: {"paths": [str(path) for path in paths], "bytes": self.freed[kind]}
-            for kind, paths in self.paths.items()
+    def as_json(self) -> UnneededOutput:
+        return {
+            "store": str(self.store),
+            "grids": [*self.grids],
+            "unneeded": {
+                kind: {"paths": [str(path) for path in paths], "bytes": self.freed[kind]}
+                for kind, paths in self.paths.items()
+            },
+            "bytes": self.bytes,
         }
-        return {"store": str(self.store), "grids": [*self.grids], "unneeded": removed,
-                "bytes": self.bytes}  # fmt: skip
 
 
 def unneeded(folder: Path, forgotten: Collection[str] = ()) -> Unneeded:

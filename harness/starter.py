@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.data.datasets import ANALYTIC, DATASETS, load
 from harness.data.images import ImageSet
@@ -30,6 +30,11 @@ from harness.store import Store, write_bytes
 from harness.work.cells import Part
 from harness.work.options import Options, Paths
 from harness.work.speeds import duration
+
+if TYPE_CHECKING:
+    from harness.work.outputs import NewOutput
+
+PresetName = Literal["laptop", "gpu", "cluster"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 DIGITS = Part("digits")
@@ -59,7 +64,7 @@ class Preset:
     how: str = ""  # a run is started, beyond the grid
 
 
-PRESETS = {
+PRESETS: Mapping[PresetName, Preset] = {
     "laptop": Preset("a laptop", 32, "small", 16, "1e-3", 3600, 2000, 4000, 3, 500, False),
     "gpu": Preset("one GPU", 64, "base", 128, "4e-4", 3600, 3000, 20_000, 3, 1024),
     "cluster": Preset(
@@ -74,7 +79,7 @@ class Started:
     """A grid that was written, and what it will do."""
 
     path: Path
-    preset: str
+    preset: PresetName
     plan: Plan
     run: str  # the command
     notes: tuple[str, ...] = ()
@@ -88,7 +93,7 @@ class Started:
         return "\n".join([*lines, f"Next: {self.run.replace(' run ', ' plan ', 1)}",
                           f"Then: {self.run}"])  # fmt: skip
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> NewOutput:
         return {
             "grid": str(self.path), "preset": self.preset, "run": self.run,
             "trainings": len(self.plan.trainings), "cells": len(self.plan.cells),
@@ -97,7 +102,7 @@ class Started:
 
 
 def start(
-    wanted: str, data: str | None, side: int | None, preset: str | None, paths: Paths
+    wanted: str, data: str | None, side: int | None, preset: PresetName | None, paths: Paths
 ) -> Started:
     """Write a grid of this name, a path with or without .yaml, for the images of `data`: a folder
     or zip, or the name of a data set. Raises HarnessError, and writes nothing, where there is such
@@ -147,7 +152,7 @@ def part_of(data: str | None, side: int | None, preset: Preset) -> Part:
         if "image_size" in options:
             return Part.of(name, {"image_size": side or preset.side})
         if side:
-            raise BadOption(f"the images of '{name}' have one size. Leave out --size.")
+            raise BadOption(f"the images of '{name}' have one size. Use it without --size.")
         return Part.of(name)
     return Part.of("folder", {"path": data, "image_size": side or preset.side})
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.clean import Unneeded, size_of, unneeded
 from harness.downloads import no_downloads
@@ -18,6 +18,9 @@ from harness.store import DAMAGED, STATE, Store, is_whole, kept_checksum, set_as
 from harness.work.cells import Part
 from harness.work.options import Workplace
 from harness.work.results import RESULT, CellResult, Result, TrainingResult, from_json
+
+if TYPE_CHECKING:
+    from harness.work.outputs import GridInStore, StatusOutput
 
 SMALL = 10_000  # bytes, below which a part of a store is not worth a word
 MOST_PATHS = 10  # that a person is shown
@@ -37,8 +40,11 @@ class GridState:
     def pending(self) -> int:
         return self.cells - self.finished - self.failed - self.stale
 
-    def as_json(self) -> dict[str, int]:
-        return vars(self) | {"pending": self.pending}
+    def as_json(self) -> GridInStore:
+        return {
+            "cells": self.cells, "finished": self.finished, "failed": self.failed,
+            "pending": self.pending, "stale": self.stale,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,14 +111,15 @@ class Status:
             "which makes again what it needs of them."
         )
 
-    def as_json(self) -> dict[str, Any]:
-        return vars(self) | {
+    def as_json(self) -> StatusOutput:
+        told: Any = vars(self) | {
             "store": str(self.store),
             "grids": {name: one.as_json() for name, one in self.grids.items()},
-            "spare": self.spare and self.spare.as_json(),
+            "spare": None if self.spare is None else self.spare.as_json(),
             "aside": [str(path) for path in self.aside],
             "damaged": [str(path) for path in self.damaged],
         }
+        return cast("StatusOutput", told)
 
 
 def status_of(folder: Path, data_dir: Path, verify: bool = False) -> Status:
@@ -226,7 +233,8 @@ def result_of(path: Path) -> Result | None:
     """The result in a file; None where it is none, or not what was written."""
     with suppress(OSError):
         text = path.read_bytes()
-        for kind in (CellResult, TrainingResult):
-            with suppress(StoreError):
-                return from_json(kind, text, None, str(path))
+        with suppress(StoreError):
+            return from_json(CellResult, text, None, str(path))
+        with suppress(StoreError):
+            return from_json(TrainingResult, text, None, str(path))
     return None

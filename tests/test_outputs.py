@@ -24,8 +24,10 @@ ONE = "schedule=cosine,sampler=ddim"
 ALL = {
     "plan": ["small.yaml", *FEW, *AT],
     "data": ["digits"],
+    "new": ["begun", *AT],
     "report": ["small.yaml", *FEW, *AT[:2]],
     "status": ["--verify", *AT[:2]],
+    "clean": ["--dry-run", *AT[:2]],
     "compare": ["sampler=ddim", "sampler=ddpm", *AT[:2]],
     "sample": [ONE, "--out", "x.jpg", "-n", "2", *AT],
     "parts": [],

@@ -84,7 +84,7 @@ def test_a_slow_machine_gets_fewer_steps_and_images_than_a_fast_one(harness, tmp
     [
         (["mine", "--data", "nowhere"], "does not exist"),
         (["mine", "--data", "photos", "--size", 31], "Use --size 32"),
-        (["mine", "--size", 32], "Leave out --size"),
+        (["mine", "--size", 32], "Use it without --size"),
         (["mine", "--data", "gaussian"], "a folder of images"),
         (["photos/no/mine"], "there is no folder"),
         (["-x-"], "No such option"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,6 +31,9 @@ from harness.cli.arguments import (
     typed,
 )
 from harness.cli.group import main
+
+if TYPE_CHECKING:
+    from harness.starter import PresetName
 
 
 @main.command()
@@ -75,8 +78,10 @@ from harness.cli.group import main
 def run(
     grid: Path | None, overrides: tuple[str, ...], quiet: bool, as_json: bool, **given: Any
 ) -> None:
-    """Train, sample and score what is missing of GRID, and write the report. GRID is a file, or the
-    name of a grid that comes with the program; without one, those that there are are listed.
+    """Train, sample and score what is missing of GRID, and write the report.
+
+    GRID is a file, or the name of a grid that comes with the program. Without one, says which there
+    are.
 
     Fields of the grid can be changed for this run: training.steps=200 schedules=[cosine].
     Stopped by Ctrl-C, a time limit or a crash, the same command goes on where it was.
@@ -116,11 +121,14 @@ def grid_of_choice(as_json: bool) -> Path:
     """Say which grids there are; on a terminal, offer the main job. Ends with status 2 where none
     is taken."""
     from harness.plan.shipped import MAIN, as_text, grids_at_hand, written
-    from harness.plan.shipped import as_json as json_of
 
     grids = grids_at_hand()
-    show(json.dumps(json_of(grids), indent=1) if as_json else as_text(grids))
-    is_asked = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    if as_json:
+        raise click.UsageError(
+            f"Missing argument 'GRID'. Use a file, or one of {', '.join(grids)}."
+        )
+    show(as_text(grids))
+    is_asked = sys.stdin.isatty() and sys.stdout.isatty()
     if is_asked and MAIN in grids and click.confirm(f"\nRun {MAIN} now?"):
         return Path(written(MAIN, grids[MAIN]))
     sys.exit(2)
@@ -169,11 +177,17 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
 @options(STORE, DATA_DIR, DEVICE)
 @JSON
 def new(
-    name: str, data: str | None, size: int | None, preset: str | None, as_json: bool, **given: Any
+    name: str,
+    data: str | None,
+    size: int | None,
+    preset: PresetName | None,
+    as_json: bool,
+    **given: Any,
 ) -> None:
-    """Write NAME.yaml, a grid to begin with, whose comments say what to change and what it costs.
+    """Write NAME.yaml, a grid to begin with, for images of your own or the digits.
 
-    Images, weights and the speed of this machine are looked at, and nothing is asked.
+    Its comments say what to change and what that costs. Images, weights and the speed of this
+    machine are looked at, and nothing is asked.
 
     \b
     Example:
@@ -184,7 +198,10 @@ def new(
 
     show("Looking at the images and at the speed of this machine ...", err=True)
     started = start(name, data, size, preset, paths(name, **given))
-    show(json.dumps(started.as_json(), indent=1) if as_json else started.as_text())
+    if as_json:
+        show_json(started.as_json())
+    else:
+        show(started.as_text())
 
 
 @main.command()

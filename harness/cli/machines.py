@@ -89,9 +89,10 @@ def verify(precision: str, data_dir: Path | None, device: str, quiet: bool, as_j
 @options(STORE, TRACKING, DATA_DIR, DEVICE)
 @JSON
 def doctor(as_json: bool, store: Path, **given: Any) -> None:
-    """Look at what runs need on this machine: device, memory, the faster precision, disk, store,
-    tracking, data sets, weights, optional packages and parts of other packages. Each is ok,
-    missing or broken; of what is not well, says what to do. Takes some seconds.
+    """Look at what runs need on this machine, and say what to do where it is not well.
+
+    That is device, memory, the faster precision, disk, store, tracking, data sets, weights,
+    optional packages and parts of other packages: each is ok, missing or broken.
 
     Exit status: 0 nothing is broken; 1 something is.
 

@@ -31,9 +31,10 @@ from harness.cli.group import main
 @options(STORE, DATA_DIR)
 @JSON
 def status(store: Path, data_dir: Path | None, verify: bool, as_json: bool) -> None:
-    """Say what a store holds: how much of each grid is finished, failed, pending or stale (of
-    images that have changed, or of another result version), what is unfinished or damaged, how
-    large each part is, and what no grid needs.
+    """Say what a store holds, how far each grid is, and what no grid needs.
+
+    Of each grid how many cells are finished, failed, pending or stale (of images that have changed
+    since), what is unfinished or damaged, and how large each part is.
 
     Exit status: 0 all is well; 1 something is not what was written.
 
@@ -60,11 +61,11 @@ def status(store: Path, data_dir: Path | None, verify: bool, as_json: bool) -> N
 @options(STORE)
 @JSON
 def clean(store: Path, grids: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Remove what no grid of a store needs: cells and trainings that none asks for any more, what
-    was set aside as damaged, what was left half written. Says what it is and asks first.
+    """Remove what no grid of a store needs: says what it is, and asks first.
 
-    A grid needs what it stood for when it was last run. Runs in MLflow stay, with their numbers
-    and pictures; the weights of removed trainings go there too.
+    That is cells and trainings that none asks for any more, what was set aside as damaged, and what
+    was left half written. A grid needs what it stood for when it was last run. Runs in MLflow stay,
+    with their numbers and pictures; the weights of removed trainings go there too.
 
     Exit status: 0 done, or nothing to do; 1 not removed; 2 nobody can be asked.
 
@@ -81,14 +82,13 @@ def clean(store: Path, grids: tuple[str, ...], dry_run: bool, yes: bool, as_json
         show(found.as_text())
     is_wanted = bool(found) and not dry_run
     if is_wanted and not yes and (as_json or not sys.stdin.isatty()):
-        show("Nothing is removed: nobody can be asked here. Use --yes to remove it.", err=True)
-        sys.exit(2)
+        raise click.UsageError("Nobody can be asked here. Use --yes to remove it, or --dry-run.")
     if is_wanted and (yes or click.confirm("Remove it?", abort=True)):
         remove(found)
         if not as_json:
             show("Removed.")
     if as_json:
-        click.echo(json.dumps(found.as_json() | {"is_removed": is_wanted}, indent=1))
+        show_json({**found.as_json(), "is_removed": is_wanted})
 
 
 @main.command()

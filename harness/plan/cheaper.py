@@ -5,11 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from harness.data.datasets import DATASETS
 from harness.plan.forecast import Forecast, nfe_of
 from harness.work.cells import Cell, Part, Training, distinct_trainings
 from harness.work.speeds import Speeds, duration
+
+if TYPE_CHECKING:
+    from harness.work.outputs import CheaperOutput
 
 TOO_LONG = 12 * 3600.0  # seconds, from which on a person is told what would be cheaper
 AIM = 6 * 3600.0  # what the training steps are made fewer for
@@ -31,8 +35,8 @@ class Cheaper:
     def cost(self) -> str:
         return f"about {duration(self.seconds)}{self.note and f', {self.note}'}"
 
-    def as_json(self) -> dict[str, object]:
-        return vars(self)
+    def as_json(self) -> CheaperOutput:
+        return {"change": self.change, "seconds": self.seconds, "note": self.note}
 
 
 def cheaper(

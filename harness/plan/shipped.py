@@ -72,11 +72,6 @@ def as_text(grids: Mapping[str, Path], width: int = WIDTH) -> str:
     ])  # fmt: skip
 
 
-def as_json(grids: Mapping[str, Path]) -> dict[str, object]:
-    found = [{"grid": written(name, path), "about": headline(path)} for name, path in grids.items()]
-    return {"grids": found, "main": MAIN}
-
-
 def written(name: str, path: Path) -> str:
     """What to type for a grid: its path here, or its name where it comes with the program."""
     return name if path.is_absolute() else path.as_posix()

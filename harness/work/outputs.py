@@ -83,6 +83,12 @@ class PlannedCell(PlannedWork):
 class ForecastOutput(OpenOutput):
     """What pending work will take on this machine."""
 
+    total_seconds: float
+    """From the command to the report."""
+    fixed_seconds: float
+    """Of starting up, worker processes, metrics, records and the report."""
+    real_image_seconds: float
+    """Of the features of real images that are still to be taken."""
     training_seconds: float
     sampling_seconds: float
     compile_seconds: float
@@ -186,6 +192,16 @@ class DataOutput(Output):
     """The picture, where one was written."""
 
 
+class CheaperOutput(Output):
+    """A change of a grid that would cost clearly less."""
+
+    change: str
+    """As it is typed."""
+    seconds: float
+    """That the pending work would then take."""
+    note: str
+
+
 class PlanOutput(Output):
     """What a run would do and cost."""
 
@@ -196,6 +212,8 @@ class PlanOutput(Output):
     """None where it is not known."""
     images: ImagesOutput | None
     """What was read; None where no pending work needs it."""
+    cheaper: list[CheaperOutput]
+    """Where the forecast is half a day or more."""
     warnings: list[str]
 
 
@@ -206,11 +224,56 @@ class ReportOutput(Output):
     """The page, or the handout."""
 
 
-class GridInStore(Output):
-    """How far a grid is."""
+class NewOutput(Output):
+    """A grid that was written."""
 
-    finished: int
+    grid: str
+    """Its file."""
+    preset: Literal["laptop", "gpu", "cluster"]
+    run: str
+    """The command that runs it."""
+    trainings: int
     cells: int
+    seconds: float | None
+    """That it would take here; None where that is not known."""
+    notes: list[str]
+
+
+class GridInStore(Output):
+    """How it stands with the cells of a grid."""
+
+    cells: int
+    finished: int
+    failed: int
+    """When they were last tried."""
+    pending: int
+    stale: int
+    """Finished, of images that have changed since."""
+
+
+class RemovedOutput(Output):
+    """Things of one kind that no grid needs."""
+
+    paths: list[str]
+    bytes: int
+    """That their removal frees."""
+
+
+class UnneededOutput(Output):
+    """What no grid of a store needs."""
+
+    store: str
+    grids: list[str]
+    """Those that are kept."""
+    unneeded: dict[str, RemovedOutput]
+    """By kind."""
+    bytes: int
+
+
+class CleanOutput(UnneededOutput):
+    """What no grid of a store needs, and whether it was removed."""
+
+    is_removed: bool
 
 
 class StatusOutput(OpenOutput):
@@ -221,8 +284,14 @@ class StatusOutput(OpenOutput):
     cells: int
     grids: dict[str, GridInStore]
     """By name."""
+    runs: int
+    """In MLflow, whose files are in the store."""
     unfinished: int
     """Trainings that were stopped and will go on."""
+    outdated: int
+    """Results of another result version, which this one does not read."""
+    spare: UnneededOutput | None
+    """What no grid needs; None where that cannot be told."""
     sizes: dict[str, int]
     """Bytes, by part of the store."""
     aside: list[str]
@@ -374,8 +443,8 @@ class BenchOutput(Output):
 
 
 OUTPUTS: dict[str, Any] = {
-    "run": RunOutput, "plan": PlanOutput, "data": DataOutput, "report": ReportOutput,
-    "status": StatusOutput,
+    "run": RunOutput, "plan": PlanOutput, "data": DataOutput, "new": NewOutput,
+    "report": ReportOutput, "status": StatusOutput, "clean": CleanOutput,
     "sample": SampleOutput, "compare": CompareOutput, "parts": PartsOutput,
     "verify": VerifyOutput, "doctor": DoctorOutput, "bench": BenchOutput, "error": ErrorOutput,
 }  # fmt: skip

@@ -51,6 +51,6 @@ def test_a_run_of_no_grid_says_what_there_is_and_does_nothing(elsewhere):
     result = CliRunner().invoke(main, ["run"])
     assert result.exit_code == 2
     assert "harness run digits" in result.output
-    told = json.loads(CliRunner().invoke(main, ["run", "--json"]).output)
-    assert told["grids"][0]["grid"] == "digits"
+    told = json.loads(CliRunner().invoke(main, ["run", "--json"]).stdout)
+    assert (told["status"], "digits" in told["error"]) == (2, True)
     assert not list(elsewhere.iterdir())
