@@ -21,13 +21,14 @@ OPEN = ConfigDict(use_attribute_docstrings=True, extra="allow")
 class Output(TypedDict):
     """An object of these fields and no others."""
 
-    __pydantic_config__ = CLOSED  # type: ignore[misc]
-
 
 class OpenOutput(TypedDict):
     """An object of these fields and perhaps more."""
 
-    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+# Not in their bodies, where a type checker takes it for a field.
+Output.__pydantic_config__ = CLOSED  # type: ignore[attr-defined]
+OpenOutput.__pydantic_config__ = OPEN  # type: ignore[attr-defined]
 
 
 class ErrorOutput(Output):
