@@ -44,10 +44,10 @@ from harness.report import page
 from harness.store import Store
 from harness.tracking import Tracker
 from harness.tracking.recorder import Recorder
-from harness.tracking.views import cells_view
+from harness.tracking.views import views_of
 from harness.work.cells import Asked, Cell
 from harness.work.looks import Look
-from harness.work.options import Options, Paths
+from harness.work.options import Options, Paths, changes_in, report_folder
 from harness.work.overheads import USUAL, Stopwatch
 
 if TYPE_CHECKING:
@@ -158,7 +158,9 @@ class GridRun:
         if self.options.report and summary.status <= 1 and summary.done:
             asked = Asked.of(cells, looks).after(self.recorder.asked())
             self.stopwatch.lap()
-            summary.report = write_report(self.recorder, asked, self.paths, self.screen)
+            summary.report = write_report(
+                self.recorder, asked, self.paths, self.screen, self.grid.text, self.options.command
+            )
             if self.stopwatch:  # else the report may be that which was there
                 self.stopwatch.reported(len(cells))
             summary.answers = page.answers_in(self.paths.report_dir, self.options.command)
@@ -202,8 +204,8 @@ class GridRun:
     @contextmanager
     def recording(self, cells: list[Cell], asked: Asked, summary: Summary) -> Iterator[None]:
         """The run of the grid, open to be written to, and ended as the work ends."""
-        view = cells_view(cells, self.grid.metrics)
-        self.recorder.open(self.grid.text, asked, origin(self.options.command), view)
+        views = views_of(cells, self.grid.metrics)
+        self.recorder.open(self.grid.text, asked, origin(self.options.command), views)
         try:
             yield
         except BaseException:
@@ -250,15 +252,26 @@ def plan_grid(grid: Grid, paths: Paths, options: Options) -> Plan:
 
 
 def report_grid(
-    name: str, paths: Paths, screen: Screen, cells: Iterable[Cell] = (), for_handout: bool = False
+    name: str,
+    paths: Paths,
+    screen: Screen,
+    cells: Iterable[Cell] = (),
+    for_handout: bool = False,
+    grid_text: str = "",
+    command: str = "",
 ) -> Path:
-    """The report alone, or its handout, of these cells of the experiment, or of all that its grid
-    stood for when it was last run: needs neither the grid file nor the store, nor the data. Raises
-    TrackingError where nothing of it has been recorded."""
+    """The report alone, or its handout, of these cells of the experiment, as the grid of this text
+    asks for them and this command makes them, or of all that its grid stood for when it was last
+    run: needs neither the grid file nor the store, nor the data. Raises TrackingError where nothing
+    of it has been recorded."""
     page.check_address(paths.ui_url)
     recorder = recorder_of(name, paths, screen.say)
     write = write_handout if for_handout else write_report
-    return write(recorder, asked_in(recorder, paths, cells), paths, screen)
+    asked = asked_in(recorder, paths, cells)
+    if not cells and paths.report_dir == report_folder(name):  # that of the grid as in its file
+        changes = changes_in(recorder.read(asked).grid_text)
+        paths = replace(paths, report_dir=report_folder(name, changes))
+    return write(recorder, asked, paths, screen, grid_text, command)
 
 
 def recorded(
@@ -286,9 +299,25 @@ def asked_in(recorder: Recorder, paths: Paths, cells: Iterable[Cell]) -> Asked:
     return Asked.of([*found, *missing]).after(recorder.asked())
 
 
-def write_report(recorder: Recorder, asked: Asked, paths: Paths, screen: Screen) -> Path:
+def read(recorder: Recorder, asked: Asked, paths: Paths, text: str, command: str) -> Experiment:
+    """What is recorded of these cells, for a page. The grid that asks for them may be another than
+    the one that was last run; a tracker that is away does not say by which command."""
+    found = replace(recorder.read(asked), ui_url=paths.ui_url)
+    if command and (text != found.grid_text or not found.command):
+        return replace(found, grid_text=text, command=command)
+    return found
+
+
+def write_report(
+    recorder: Recorder,
+    asked: Asked,
+    paths: Paths,
+    screen: Screen,
+    grid_text: str = "",
+    command: str = "",
+) -> Path:
     """The report of what is recorded of these cells, unless the one in place already says it."""
-    experiment = replace(recorder.read(asked), ui_url=paths.ui_url)
+    experiment = read(recorder, asked, paths, grid_text, command)
     written = paths.report_dir / "report.html"
     made_from = page.fingerprint(experiment)
     is_there = page.is_current(experiment, paths.report_dir)
@@ -306,13 +335,20 @@ def write_report(recorder: Recorder, asked: Asked, paths: Paths, screen: Screen)
     return written
 
 
-def write_handout(recorder: Recorder, asked: Asked, paths: Paths, screen: Screen) -> Path:
+def write_handout(
+    recorder: Recorder,
+    asked: Asked,
+    paths: Paths,
+    screen: Screen,
+    grid_text: str = "",
+    command: str = "",
+) -> Path:
     """One or two pages to print, of what is recorded of these cells, beside their report, which
     says the same."""
     from harness.report import handout  # it loads what figures need
 
-    write_report(recorder, asked, paths, screen)
-    experiment = replace(recorder.read(asked), ui_url=paths.ui_url)
+    write_report(recorder, asked, paths, screen, grid_text, command)
+    experiment = read(recorder, asked, paths, grid_text, command)
     printed, *files = handout.write(experiment, paths.report_dir)
     screen.say(f"To be printed; beside it: {', '.join(file.name for file in files)}")
     return printed

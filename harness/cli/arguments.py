@@ -65,7 +65,7 @@ TRACKING = click.option(
 )  # fmt: skip
 REPORT_DIR = click.option(
     "--report-dir", type=click.Path(path_type=Path),
-    help="Where the report is written.  [default: reports/NAME]",
+    help="Where the report is written.  [default: reports/NAME; beside it with FIELD=VALUE]",
 )  # fmt: skip
 DATA_DIR = click.option(
     "--data-dir", type=click.Path(path_type=Path),
@@ -130,11 +130,12 @@ def paths(
     data_dir: Path | None = None,
     device: str = "auto",
     ui_url: str | None = None,
+    overrides: tuple[str, ...] = (),
     **others: Any,
 ) -> Paths:
     from harness.work.options import Paths
 
-    return Paths.of(name, store, tracking_uri, report_dir, data_dir, device, ui_url)
+    return Paths.of(name, store, tracking_uri, report_dir, data_dir, device, ui_url, overrides)
 
 
 def options_of(
@@ -187,9 +188,9 @@ def typed(
     grid: Path,
     overrides: tuple[str, ...],
     store: Path,
-    report_dir: Path | None,
-    data_dir: Path | None,
     tracking_uri: str | None,
+    report_dir: Path | None = None,
+    data_dir: Path | None = None,
     **others: Any,
 ) -> str:
     """The command that runs this grid again, for a reader to paste: with what says where its work

@@ -106,7 +106,7 @@ def run(
     checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
     from harness.run import run_grid
 
-    at = paths(checked.name, **given)
+    at = paths(checked.name, overrides=overrides, **given)
     chosen = options_of(**given, command=typed(grid, overrides, **given))
     with screen(as_json, quiet) as shown:
         summary = run_grid(checked, at, chosen, shown)
@@ -153,7 +153,8 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
     checked = load_grid(grid, overrides)  # refused, if it must be, before MLflow is loaded
     from harness.run import plan_grid
 
-    planned = plan_grid(checked, paths(checked.name, **given), options_of(**given))
+    at = paths(checked.name, overrides=overrides, **given)
+    planned = plan_grid(checked, at, options_of(**given))
     if as_json:
         show_json(planned.as_json())
     else:
@@ -241,9 +242,14 @@ def report(
     name = checked.name if checked else grid
     from harness.run import report_grid
 
+    at, is_handout = paths(name, overrides=overrides, **given), wanted == "handout"
     with screen(as_json, quiet) as shown:
-        cells = expand(checked) if checked else ()
-        written = report_grid(name, paths(name, **given), shown, cells, wanted == "handout")
+        if checked:
+            made_by = typed(Path(grid), overrides, **given)
+            cells, text = expand(checked), checked.text
+            written = report_grid(name, at, shown, cells, is_handout, text, made_by)
+        else:
+            written = report_grid(name, at, shown, for_handout=is_handout)
     if as_json:
         show_json({"report": str(written)})
     else:

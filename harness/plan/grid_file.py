@@ -17,6 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from harness.errors import GridError, at_most, suggestion
 from harness.registry.signature import shown
+from harness.work.options import CHANGED
 
 LARGEST_FILE = 200_000  # bytes
 MOST_VALUES = 15_000  # keys included
@@ -159,11 +160,7 @@ def plain(value: object) -> object:
 
 def changed(overrides: Sequence[str]) -> str:
     """Comment lines that tell what the command line changed."""
-    return "".join(
-        f"# changed on the command line: {line}\n"
-        for override in overrides
-        for line in override.splitlines()
-    )
+    return "".join(f"{CHANGED}{line}\n" for override in overrides for line in override.splitlines())
 
 
 def words_of(

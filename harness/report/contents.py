@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
+from shlex import quote
 from typing import Any
 
 from matplotlib.collections import QuadMesh
@@ -36,6 +38,7 @@ from harness.report.study_tables import by_steps, every_cell, quality, trainings
 from harness.report.tables import Table, clip_in_words, heading, title_of
 from harness.report.wording import called, count, listed, number, shown
 from harness.work.cells import UNIFORM
+from harness.work.options import changes_in
 from harness.work.results import Experiment
 
 LEAD = "quality_by_steps"  # the figure that shows the answer
@@ -103,8 +106,21 @@ class Contents:
     limitations: list[str]
     covers_reference: bool
     is_whole: bool  # whether all files of the results could be read
+    command: str  # that was run
     title: str = TITLE
     shortened: str = SHORTENED  # what a path in a text begins with where it was cut
+
+    @property
+    def grid_file(self) -> str:
+        """The file that the command reads."""
+        found = re.match(r"harness run ('[^']*'|\S+)", self.command)
+        return found[1].strip("'") if found else f"{self.experiment.name}.yaml"
+
+    @property
+    def report_command(self) -> str:
+        """The command that writes these pages again."""
+        command = self.command.replace("harness run", "harness report", 1)
+        return re.sub(r" --data-dir (?:'[^']*'|\S+)", "", command)
 
     @property
     def answer(self) -> list[str]:
@@ -122,7 +138,7 @@ def contents(experiment: Experiment) -> Contents:
     pictures, undrawn = _pictures(main)
     those = questions(main) if main.metrics else ()
     lead = LEAD if those or len(main.configurations()) < 2 else ""  # it would rank noise
-    command = experiment.command or f"harness run {experiment.name}.yaml"
+    command = _command(experiment)
     found, folded = matter(all_findings(main) if main.metrics else [])
     return Contents(
         experiment=experiment,
@@ -149,8 +165,17 @@ def contents(experiment: Experiment) -> Contents:
         limitations=[*undrawn, *limitations(experiment, groups, missing)],
         covers_reference=any(one.reference_error is not None for one in measurements),
         is_whole=not missing,
+        command=command,
         title=_title(those),
     )
+
+
+def _command(experiment: Experiment) -> str:
+    """What made the experiment, or would make it where that is not known."""
+    if experiment.command:
+        return experiment.command
+    changes = changes_in(experiment.grid_text)
+    return " ".join(["harness run", *map(quote, [f"{experiment.name}.yaml", *changes])])
 
 
 def _title(those: Iterable[Question]) -> str:

@@ -6,9 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
-from shlex import quote
 
 from harness.analysis.configurations import Configuration, best, best_of_each
 from harness.analysis.study import Study
@@ -30,7 +28,6 @@ MOST_ROWS, MOST_STEPS = 8, 6  # of the table
 MOST_SCHEDULES = 6  # that have a paragraph
 MOST_LIMITATIONS = 3  # beside the last, which always applies
 MOST_LINES = 30  # of the grid
-CHANGED = "# changed on the command line: "  # so a grid's text begins, for each such field
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,6 @@ def handout(content: Contents) -> Handout:
     results = by_steps(study, MOST_ROWS, MOST_STEPS) if study.metrics else None
     samples = [one for one in content.pictures["images"] if one.name == "samples"]
     lines = content.experiment.grid_text.splitlines()
-    changed = takewhile(lambda line: line.startswith(CHANGED), lines)
-    overrides = [quote(line.removeprefix(CHANGED)) for line in changed]
     kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     return Handout(
         done=_done(study),
@@ -93,7 +88,7 @@ def handout(content: Contents) -> Handout:
         left_out=_left_out(content, results) if results else "",
         schedules=_schedules(study) if study.metrics else [],
         limitations=[*first[:MOST_LIMITATIONS], last],
-        command=" ".join(["harness run", quote(f"{content.experiment.name}.yaml"), *overrides]),
+        command=content.command,
         grid="\n".join(kept) if len(kept) <= MOST_LINES else "",
     )
 

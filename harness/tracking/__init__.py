@@ -56,8 +56,9 @@ from harness.tracking.tags import (
     is_of_this_version,
 )
 from harness.tracking.ui import serve
-from harness.tracking.views import SHARED, View, curves_view, tag_of
-from harness.work.addresses import CELLS_VIEW, CURVES_VIEW
+from harness.tracking.views import CURVES as TITLE
+from harness.tracking.views import SHARED, Shared, means_view, tag_of
+from harness.work.addresses import CURVES_VIEW
 from harness.work.cells import Asked, Cell, Training
 from harness.work.projection import facts_of, metrics_of
 from harness.work.results import (
@@ -97,6 +98,7 @@ class Tracker(Records):
         self._artifacts, self._store = artifacts or self._home, store
         self._parent: str | None = None
         self._asked = Asked({})
+        self._views: Mapping[str, Shared] = {}
         self._begun: dict[str, int] = {}  # when runs began, in milliseconds
 
     @property
@@ -108,10 +110,10 @@ class Tracker(Records):
         grid_text: str,
         asked: Asked,
         tags: Mapping[str, str],
-        view: View | None = None,
+        views: Mapping[str, Shared] = {},
     ) -> None:
-        """Begin to write: mark what a dead process left, then find or make the parent run. `view`
-        is how MLflow's pages show the cells."""
+        """Begin to write: mark what a dead process left, then find or make the parent run. `views`
+        are how MLflow's pages show the cells."""
         make_database(self._uri)
         if self._experiment is None:
             self._experiment = self._new_experiment()
@@ -130,8 +132,8 @@ class Tracker(Records):
         self._tag(parent, {**tags, **{f"{DIGEST}{n}": checksum(c) for n, c in contents.items()}})
         self._runs_read = None
         self._parent, self._asked = parent, asked
-        if view:
-            self._share({CELLS_VIEW: ("Cells", view)})
+        self._views = views
+        self._share(views)
 
     def under_way(self) -> dict[str, str]:
         """The RUNNING runs of this store, by the key of their work; its grid's is not among
@@ -204,9 +206,13 @@ class Tracker(Records):
             tags[LACKS] = " ".join(refused)
         elif run_id in self._lacking:
             self._client.delete_tag(run_id, LACKS)
-        # Of a metric MLflow shows the value at the highest step.
-        last = result.training.training_steps if isinstance(result, TrainingResult) else 0
-        self._log(run_id, metrics_of(result), last, tags, result.work.params())
+        # Of a metric MLflow shows the value at the highest step; cells become curves by theirs.
+        step = (
+            result.training.training_steps
+            if isinstance(result, TrainingResult)
+            else result.cost.nfe
+        )
+        self._log(run_id, metrics_of(result), step, tags, result.work.params())
         self._results_read.pop(run_id, None)
         self._runs_read = None
 
@@ -309,8 +315,8 @@ class Tracker(Records):
         self._tag(parent, {BUNDLES: " ".join(wanted)})
 
     def _draw_curves(self, parent: str) -> None:
-        """Log the means over seeds with the run of the grid, where they have changed, and share
-        the view that shows them. A tracker that refuses loses a picture, no result."""
+        """Log the means over seeds with the run of the grid, where they have changed. A tracker
+        that refuses loses a picture, no result."""
         from harness.tracking.curves import curves  # it loads what a report does
 
         with refused_quietly():
@@ -328,11 +334,14 @@ class Tracker(Records):
             for one in points:
                 names = named.setdefault(one.metric, [])
                 names += [one.name] * (one.name not in names)
-            self._share({CURVES_VIEW: ("Means over seeds", curves_view(named))})
+            if self._views and CURVES_VIEW not in self._views:
+                self._share({CURVES_VIEW: (TITLE, means_view(named))})
             self._tag(parent, {CURVES: digest})
 
-    def _share(self, views: Mapping[str, tuple[str, View]]) -> None:
-        """Keep views with the experiment, by their keys, each with its title."""
+    def _share(self, views: Mapping[str, Shared]) -> None:
+        """Keep views with the experiment, where they are new."""
+        if not views:
+            return
         with refused_quietly():
             known = self._client.get_experiment(self._experiment).tags
             now = int(time.time() * 1000)

@@ -19,7 +19,7 @@ from harness.execute.progress import Progress
 from harness.store import GRID, Store
 from harness.tracking import Tracker, kind_of
 from harness.tracking.records import asked_of
-from harness.tracking.views import View
+from harness.tracking.views import Shared
 from harness.work.cells import Asked, Cell, Training
 from harness.work.results import (
     Artifacts,
@@ -60,7 +60,7 @@ class Recorder:
     say: Callable[[str], None]
     owed: dict[str, Owed] = field(default_factory=dict)  # by the key of the work
     # To open the tracker with.
-    _grid: tuple[str, Asked, Mapping[str, str], View | None] | None = None
+    _grid: tuple[str, Asked, Mapping[str, str], Mapping[str, Shared]] | None = None
     _runs: dict[str, str] = field(default_factory=dict)  # of work under way, by its key
     _recorded: dict[str, str] = field(default_factory=dict)  # runs of what is complete
     _is_described: bool = False  # whether the run of the grid says what this grid is
@@ -167,10 +167,14 @@ class Recorder:
     # What comes of work.
 
     def open(
-        self, text: str, asked: Asked, tags: Mapping[str, str], view: View | None = None
+        self,
+        text: str,
+        asked: Asked,
+        tags: Mapping[str, str],
+        views: Mapping[str, Shared] = {},
     ) -> None:
         """Begin to write, now or once the tracker is there."""
-        self._grid, self._ending, self._is_described = (text, asked, tags, view), "", False
+        self._grid, self._ending, self._is_described = (text, asked, tags, views), "", False
         self._tried(self._pay)
 
     def close(self, status: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from mlflow.entities import Run as MlflowRun
@@ -115,8 +117,8 @@ def serve_here(uri: str, host: str, port: int, announce: Callable[[], None]) -> 
     it is ended by SIGTERM; it tells its application what to serve by the same variables.
     """
     import uvicorn
-    from mlflow import server as variables
 
+    variables: Any = import_module("mlflow.server")
     home = home_of(uri)
     os.environ |= {
         variables.BACKEND_STORE_URI_ENV_VAR: uri,
@@ -137,5 +139,6 @@ def serve_here(uri: str, host: str, port: int, announce: Callable[[], None]) -> 
         "mlflow.server.fastapi_app:app", host, port, log_level="warning", access_log=False,
         timeout_graceful_shutdown=PATIENCE,
     )  # fmt: skip
+    warnings.simplefilter("ignore")  # of what its packages will not have one day
     with suppress(KeyboardInterrupt):
         Server(config).run()

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any
 
 from harness.analysis.configurations import MetricInfo
+from harness.work.addresses import CELLS_VIEW, CURVES_VIEW
 from harness.work.cells import Cell
 
 SHARED = "mlflow.sharedViewState."  # before the key of a view
@@ -27,8 +28,21 @@ IMPLIED = {"sample_schedule": "schedule", "sample_schedule_options": "schedule_o
 COSTS = ("seconds_per_image", "nfe")
 WIDTHS = {"schedule": 95, "sampler": 85, "steps": 70, "seed": 65}  # pixels
 MOST_LINES = 24  # in a chart
+MLFLOW_PAGE = 100  # runs that a page of MLflow's has
+OF_CELLS = "tags.`harness.kind` = 'cell'"
+CURVES = "Curves"
+AVERAGED = ("steps", "seed", "sampling_seed")  # what tells the cells of one curve apart
 
 View = dict[str, Any]
+Shared = tuple[str, View]  # with its title
+
+
+def views_of(cells: Sequence[Cell], metrics: Sequence[str]) -> dict[str, Shared]:
+    """The shared views of a grid of these cells and metrics, by their keys."""
+    views = {CELLS_VIEW: ("Cells", cells_view(cells, metrics))}
+    if len(cells) <= MLFLOW_PAGE:  # of more it would average those on its page alone
+        views[CURVES_VIEW] = (CURVES, curves_view(cells, metrics))
+    return views
 
 
 def cells_view(cells: Iterable[Cell], metrics: Sequence[str]) -> View:
@@ -47,33 +61,41 @@ def cells_view(cells: Iterable[Cell], metrics: Sequence[str]) -> View:
                showAllRuns=False)
     )  # fmt: skip
     charts += [_chart("BAR", "metrics", metricKey=name, displayName=name) for name in numbers]
+    sections = {"quality": "Quality and cost", "metrics": "Metrics, cell by cell"}
     return {
-        "searchFilter": "tags.`harness.kind` = 'cell'",
+        "searchFilter": OF_CELLS,
         "orderByKey": _column("metrics", first),
         "orderByAsc": MetricInfo.of(first).lower_is_better,
         "selectedColumns": [*columns],
         "columnOrder": [*columns],
         "columnWidths": columns,
-        **_drawn(charts, {"quality": "Quality and cost", "metrics": "Metrics, cell by cell"}),
+        **_drawn(charts, sections, metrics),
     }
 
 
-def curves_view(curves: Mapping[str, Sequence[str]]) -> View:
-    """The means of the run of the grid against network evaluations: a chart for each metric, with
-    a line for each of these names of its curves."""
-    charts = [
-        _chart("LINE", "curves", metricKey=names[0], selectedMetricKeys=names[:MOST_LINES],
-               displayName=f"{metric} by network evaluations", xAxisKey="step",
-               selectedXAxisMetricKey="", xAxisScaleType="log", scaleType="linear",
-               yAxisKey="metric", yAxisExpressions=[], range={}, lineSmoothness=0,
-               displayPoints=True, ignoreOutliers=False, useGlobalXaxisKey=False,
-               useGlobalLineSmoothing=False)
-        for metric, names in curves.items()
-    ]  # fmt: skip
+def curves_view(cells: Iterable[Cell], metrics: Sequence[str]) -> View:
+    """Each metric against network evaluations: a line for each configuration, the mean of its cells
+    over seeds, between the least and the greatest of them. MLflow groups the runs on its page."""
+    params = [cell.params() for cell in cells]
+    factors = [name for name in varied(params) if name not in AVERAGED]
+    keys = [{"mode": "param", "groupByData": name} for name in factors]
+    charts = [_line(metric, [metric], metric) for metric in metrics]
+    return {
+        "searchFilter": OF_CELLS,
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
+        "selectedColumns": [],
+        **_drawn(charts, {"curves": "Means over seeds, by network evaluations"}, metrics),
+    }
+
+
+def means_view(curves: Mapping[str, Sequence[str]]) -> View:
+    """The same of a grid of more cells than a page of MLflow has: by the means that the run of the
+    grid has as metrics of these names, by metric."""
+    charts = [_line(names[0], names[:MOST_LINES], metric) for metric, names in curves.items()]
     return {
         "searchFilter": "tags.`harness.kind` = 'grid'",
         "selectedColumns": [],
-        **_drawn(charts, {"curves": "Means over seeds"}),
+        **_drawn(charts, {"curves": "Means over seeds, by network evaluations"}, [*curves]),
     }
 
 
@@ -129,10 +151,20 @@ def _chart(kind: str, section: str, **more: Any) -> View:
     return {**fixed, **more}
 
 
-def _drawn(charts: Sequence[View], sections: Mapping[str, str]) -> View:
-    """The charts of a view in their sections. All other metrics, which MLflow draws by itself,
-    stay folded."""
-    folded = {"": "Model metrics", "system": "System metrics"}
+def _line(key: str, names: Sequence[str], title: str) -> View:
+    """A chart of metrics whose steps are network evaluations."""
+    return _chart(
+        "LINE", "curves", metricKey=key, selectedMetricKeys=names, displayName=title,
+        xAxisKey="step", selectedXAxisMetricKey="", xAxisScaleType="log", scaleType="linear",
+        yAxisKey="metric", yAxisExpressions=[], range={}, lineSmoothness=0, displayPoints=True,
+        ignoreOutliers=False, useGlobalXaxisKey=False, useGlobalLineSmoothing=False,
+    )  # fmt: skip
+
+
+def _drawn(charts: Sequence[View], sections: Mapping[str, str], others: Iterable[str] = ()) -> View:
+    """The charts of a view in their sections. All other metrics, which MLflow draws by itself, stay
+    folded, and so do `others`, its sections of metrics whose names begin so."""
+    folded = {name: name for name in (*others, "Model metrics", "System metrics")}
     return {
         "compareRunCharts": [{"uuid": f"chart-{n}", **one} for n, one in enumerate(charts)],
         "compareRunSections": [

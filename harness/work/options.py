@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import unquote
 
 from harness.work.filters import Filter
+
+CHANGED = "# changed on the command line: "  # so a grid's text begins, for each such field
+LONGEST_CHANGES = 60  # letters of a folder's name that say how a grid was changed
 
 
 def database_uri(file: Path) -> str:
@@ -28,6 +35,27 @@ def user_data() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("harness", appauthor=False)
+
+
+def changes_in(text: str) -> list[str]:
+    """What the command line changed, as the text of a grid begins with it."""
+    told = takewhile(lambda line: line.startswith(CHANGED), text.splitlines())
+    return [line.removeprefix(CHANGED) for line in told]
+
+
+def report_folder(name: str, overrides: Sequence[str] = ()) -> Path:
+    """Where the report of a grid is written where no folder is named: `reports/NAME`, and beside it
+    for a grid that the command line changes (`reports/digits--steps=5,10`) without giving it a name
+    of its own. The order of the changes does not matter; long ones are cut, with a digest."""
+    changes = dict(override.split("=", 1) for override in overrides if "=" in override)
+    if "name" in changes:
+        return Path("reports") / name
+    text = "--".join(f"{field}={changes[field]}" for field in sorted(changes))
+    legible = re.sub(r"[^\w.=+-]+", ",", re.sub(r"[\s\[\]{}'\"]", "", text)).strip(",")
+    if len(legible) > LONGEST_CHANGES:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        legible = f"{legible[:LONGEST_CHANGES].rstrip('.,-=')}--{digest}"
+    return Path("reports") / "--".join(filter(None, [name, legible]))
 
 
 @dataclass(frozen=True)
@@ -60,12 +88,14 @@ class Paths:
         data_dir: Path | None = None,
         device: str = "auto",
         ui_url: str | None = None,
+        overrides: Sequence[str] = (),
     ) -> Self:
-        """Where everything of the grid of this name is, as far as nobody says otherwise."""
+        """Where everything of the grid of this name is, changed as on the command line, as far as
+        nobody says otherwise."""
         return cls(
             store=store,
             tracking_uri=tracking_uri or database_uri(store / "mlflow.db"),
-            report_dir=report_dir or Path("reports") / name,
+            report_dir=report_dir or report_folder(name, overrides),
             data_dir=data_dir or user_data(),
             device=device,
             ui_url=ui_url or "",

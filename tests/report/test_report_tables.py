@@ -150,14 +150,15 @@ def test_a_row_is_of_the_runs_of_its_cells(results, tmp_path):
 def test_with_an_address_each_run_is_a_link(results, tmp_path, address):
     tables = written(replace(results, ui_url=address, id="7"), tmp_path)
     start = f"{address.rstrip('/')}/#/experiments/7/runs/"
+    mode = "?workflowType=machine_learning"
     seeds = tables[0][1]["cells"][-1]["links"]
     assert [link["href"] for link in seeds] == [
-        f"{start}run-c-cosine-ddim-5-{seed}" for seed in (0, 1, 2)
+        f"{start}run-c-cosine-ddim-5-{seed}{mode}" for seed in (0, 1, 2)
     ]
     every = [row["cells"][-1] for row in tables[1][1:]]
     assert len(every) == len(results.cells)
     assert {cell["links"][0]["href"] for cell in every} == {
-        start + results.runs[one.cell.key].id for one in results.cells
+        start + results.runs[one.cell.key].id + mode for one in results.cells
     }
     assert all(link["rel"] == "noopener" for link in seeds)
 
