@@ -48,7 +48,9 @@ def views_of(cells: Sequence[Cell], metrics: Sequence[str]) -> dict[str, Shared]
 def cells_view(cells: Iterable[Cell], metrics: Sequence[str]) -> View:
     """The cells of a grid by the first of its metrics, the best first: what the grid varies, its
     metrics and costs as columns; quality against cost as charts."""
-    factors = varied([cell.params() for cell in cells])
+    params = [cell.params() for cell in cells]
+    factors = varied(params)
+    in_all = [name for name in factors if all(name in each for each in params)]
     first, numbers = metrics[0], [*metrics, *COSTS]
     columns = {_column("params", name): WIDTHS.get(name, 110) for name in factors}
     columns |= {_column("metrics", name): 110 for name in numbers}
@@ -57,7 +59,7 @@ def cells_view(cells: Iterable[Cell], metrics: Sequence[str]) -> View:
         for cost in reversed(COSTS)
     ]
     charts.append(
-        _chart("PARALLEL", "quality", selectedParams=factors, selectedMetrics=[first],
+        _chart("PARALLEL", "quality", selectedParams=in_all, selectedMetrics=[first],
                showAllRuns=False)
     )  # fmt: skip
     charts += [_chart("BAR", "metrics", metricKey=name, displayName=name) for name in numbers]
@@ -102,6 +104,7 @@ def means_view(curves: Mapping[str, Sequence[str]]) -> View:
 def varied(params: Sequence[Mapping[str, object]]) -> list[str]:
     """The names of params that tell cells apart, those of every grid first."""
     names = dict.fromkeys(chain(FACTORS, *params))
+    names.pop("eta", None)  # the options of a sampler say it, too
     return [name for name in names if name in FACTORS or _is_varied(name, params)]
 
 
@@ -155,7 +158,7 @@ def _line(key: str, names: Sequence[str], title: str) -> View:
     """A chart of metrics whose steps are network evaluations."""
     return _chart(
         "LINE", "curves", metricKey=key, selectedMetricKeys=names, displayName=title,
-        xAxisKey="step", selectedXAxisMetricKey="", xAxisScaleType="log", scaleType="linear",
+        xAxisKey="step", selectedXAxisMetricKey="", xAxisScaleType="linear", scaleType="linear",
         yAxisKey="metric", yAxisExpressions=[], range={}, lineSmoothness=0, displayPoints=True,
         ignoreOutliers=False, useGlobalXaxisKey=False, useGlobalLineSmoothing=False,
     )  # fmt: skip
