@@ -2,11 +2,14 @@
 
 import base64
 import json
+import re
 import time
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import made
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -173,13 +176,33 @@ def test_a_run_of_a_cell_takes_as_long_as_its_images_did(uri, store_folder, is_r
 
 
 def test_the_page_is_that_of_the_grid_that_ran_last_or_was_asked_for(record, uri):
-    assert page_of(uri, PAGES, "") == PAGES
+    assert page_of(uri, PAGES) == PAGES
     record(grid(), name="first")
     record(grid(), {}, name="second")
     mode = "runs?workflowType=machine_learning"
-    assert page_of(uri, PAGES, "") == f"{PAGES}/#/experiments/2/{mode}"  # it shares no view
+    assert page_of(uri, PAGES) == f"{PAGES}/#/experiments/2/{mode}"  # it shares no view
     assert page_of(uri, PAGES, "first") == (
         f"{PAGES}/#/experiments/1/{mode}&viewStateShareKey=harness"
     )
     with pytest.raises(TrackingError, match="Did you mean 'second'"):
         page_of(uri, PAGES, "secnd")
+
+
+# What a plain client reads.
+
+
+def test_the_example_of_the_documentation_reads_it_all(record, store_folder, monkeypatch, capsys):
+    record(grid(), name="digits")
+    (store_folder.parent / "runs").mkdir()
+    store_folder.rename(store_folder.parent / "runs" / "store")
+    monkeypatch.chdir(store_folder.parent)
+    before = mlflow.get_tracking_uri()
+    text = (Path(__file__).parent.parent / "docs/pages/mlflow.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    try:
+        exec(example, {})
+    finally:
+        mlflow.set_tracking_uri(before)
+    told = capsys.readouterr().out
+    assert "kid/cosine ddim {5: 0.7, 10: 0.6}" in told
+    assert "metrics.kid" in told

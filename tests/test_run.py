@@ -11,16 +11,20 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import made
 import numpy as np
+import pandas as pd
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
 from rich.console import Console
 from running import in_turn, paths_in
 from safetensors.torch import load_file
 
+from harness.cli import main
 from harness.errors import BadOption, StoreError
 from harness.execute.progress import Progress
 from harness.execute.screen import Screen
@@ -148,6 +152,25 @@ def test_the_report_is_the_same_bytes_when_it_is_built_again(finished, tmp_path)
     for path in sorted((finished / "report").rglob("*.*")):
         again = tmp_path / "again" / path.relative_to(finished / "report")
         assert again.read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_a_grid_that_is_changed_is_reported_beside(finished, tmp_path, monkeypatch):
+    copied = shutil.copytree(finished, tmp_path / "copied")
+    monkeypatch.chdir(copied)
+    for arguments in (
+        ["run", "small.yaml"], ["run", "small.yaml", "steps=[2]"], ["report", "small"],
+        ["report", "small.yaml"],
+    ):  # fmt: skip
+        told = CliRunner().invoke(main, [*arguments, "--store", "store"])
+        assert told.exit_code == 0, told.output
+    assert {folder.name for folder in Path("reports").iterdir()} == {"small", "small--steps=2"}
+    for name, command, cells in (
+        ("small", "small.yaml", 8), ("small--steps=2", "small.yaml steps=[2]", 4),
+    ):  # fmt: skip
+        page = (Path("reports") / name / "report.md").read_text()
+        assert f"harness run {command} --store store  " in page
+        assert len(pd.read_csv(Path("reports") / name / "results.csv")) == cells
 
 
 def test_the_report_links_each_cell_to_its_run_where_that_is_asked(finished, tmp_path):

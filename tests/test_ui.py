@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from urllib.request import urlopen
@@ -54,30 +55,39 @@ def experiment(tmp_path_factory, database):
     return folder, tracker.read()
 
 
-@pytest.fixture(scope="module")
-def ui(experiment):
+@contextmanager
+def serving(folder):
     """The process of `harness ui`, and the address that it says."""
     command = [sys.executable, "-m", "harness", "ui", "--port", str(free_port()),
-               "--store", str(experiment[0])]  # fmt: skip
+               "--store", str(folder)]  # fmt: skip
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     told = iter(process.stdout.readline, "")
-    yield process, next(found[0] for line in told if (found := re.search(r"http\S+", line)))
-    process.kill()
-    process.wait()
+    try:
+        yield process, next(found[0] for line in told if (found := re.search(r"http\S+", line)))
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow
-def test_one_process_serves_says_when_and_is_gone_after_sigterm(ui):
-    process, address = ui
-    with urlopen(f"{address.partition('/#')[0]}/health", timeout=5) as answer:
-        assert answer.status == 200
-    assert psutil.Process(process.pid).children(recursive=True) == []
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 128 + signal.SIGTERM
-    assert process.stdout.read() == ""  # no log of requests, no traceback
+def test_one_process_serves_says_when_and_is_gone_after_sigterm(experiment):
+    with serving(experiment[0]) as (process, address):
+        with urlopen(f"{address.partition('/#')[0]}/health", timeout=5) as answer:
+            assert answer.status == 200
+        assert psutil.Process(process.pid).children(recursive=True) == []
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
+        assert process.stdout.read() == ""  # no log of requests, no traceback
+
+
+@pytest.fixture(scope="module")
+def address(experiment):
+    """Of the cells, in MLflow's UI."""
+    with serving(experiment[0]) as (_, address):
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +109,8 @@ def seen(tab, *texts):
 
 @needs_browser
 @pytest.mark.browser
-def test_the_first_page_is_the_cells_the_best_first(ui, tab):
-    tab.goto(ui[1])
+def test_the_first_page_is_the_cells_the_best_first(address, tab):
+    tab.goto(address)
     seen(tab, "Parameters", "schedule", "sampler", "steps", "seed", "kid", "24")
     rows = tab.locator('[role="row"] [col-id="metrics.`kid`"][role="gridcell"]')
     rows.first.wait_for()
@@ -114,16 +124,16 @@ def test_the_first_page_is_the_cells_the_best_first(ui, tab):
 
 @needs_browser
 @pytest.mark.browser
-def test_its_charts_are_quality_against_cost(ui, tab):
-    tab.goto(f"{ui[1]}&compareRunsMode=CHART")
+def test_its_charts_are_quality_against_cost(address, tab):
+    tab.goto(f"{address}&compareRunsMode=CHART")
     seen(tab, "Quality and cost", "nfe vs. kid")
     tab.locator(".scatterlayer .point").nth(2 * len(CELLS) - 1).wait_for()  # in both charts
 
 
 @needs_browser
 @pytest.mark.browser
-def test_the_other_view_draws_a_curve_for_each_schedule_and_sampler(ui, tab):
-    tab.goto(f"{ui[1]}-curves&compareRunsMode=CHART")
+def test_the_other_view_draws_a_curve_for_each_schedule_and_sampler(address, tab):
+    tab.goto(f"{address}-curves&compareRunsMode=CHART")
     seen(tab, "Means over seeds, by network evaluations")
     tab.locator(".scatterlayer .js-line").nth(3).wait_for()
     seen(tab, "schedule: cosine, sampler: ddim (kid)")
@@ -131,8 +141,8 @@ def test_the_other_view_draws_a_curve_for_each_schedule_and_sampler(ui, tab):
 
 @needs_browser
 @pytest.mark.browser
-def test_a_report_leads_to_the_cells_and_to_each_run(ui, tab, experiment, tmp_path):
-    ui_url = ui[1].partition("/#")[0]
+def test_a_report_leads_to_the_cells_and_to_each_run(address, tab, experiment, tmp_path):
+    ui_url = address.partition("/#")[0]
     page.write(replace(experiment[1], ui_url=ui_url), tmp_path)
     tab.goto((tmp_path / "report.html").as_uri())
     tab.get_by_text("its cells in MLflow").click()

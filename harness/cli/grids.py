@@ -259,7 +259,7 @@ def report(
 @main.command()
 @options(STORE, TRACKING)
 @click.option(
-    "--grid", metavar="NAME", default="",
+    "--grid", metavar="NAME",
     help="Whose cells are to be shown.  [default: the grid that ran last]",
 )  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
@@ -268,7 +268,7 @@ def report(
 )
 @click.option("--open", "browse", is_flag=True, help="Open the page in your browser.")
 def ui(
-    store: Path, tracking_uri: str | None, grid: str, host: str, port: int, browse: bool
+    store: Path, tracking_uri: str | None, grid: str | None, host: str, port: int, browse: bool
 ) -> None:
     """Show a store in MLflow's UI, until Ctrl-C. Prints the address of the cells of a grid, once
     it can be opened.

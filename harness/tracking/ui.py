@@ -30,7 +30,12 @@ PATIENCE = 3  # seconds that open pages have to end their requests
 
 
 def serve(
-    uri: str, host: str, port: int, grid: str, say: Callable[[str], None], browse: bool = False
+    uri: str,
+    host: str,
+    port: int,
+    grid: str | None,
+    say: Callable[[str], None],
+    browse: bool = False,
 ) -> int:
     """MLflow's UI on a tracking store until Ctrl-C or SIGTERM; returns the exit status. Says the
     address of the experiment of this grid, or of the one that ran last, once it can be opened;
@@ -86,7 +91,7 @@ def reached_at(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def page_of(uri: str, ui_url: str, grid: str) -> str:
+def page_of(uri: str, ui_url: str, grid: str | None = None) -> str:
     """The page of the experiment of this grid, or of the one that ran last."""
     client = Client(uri)
     experiments = {one.experiment_id: one for one in client.search_experiments()}

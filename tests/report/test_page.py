@@ -471,6 +471,25 @@ def test_a_command_of_the_first_screen_can_be_pasted(results, tmp_path, without_
         assert "harness run runs/digits.yaml steps=[5,10,20,50,100]" in text
 
 
+def test_rebuild_gives_the_command_that_was_run_and_its_grid_file(
+    results, tmp_path, without_figures
+):
+    command = "harness run runs/digits.yaml 'seeds=[0, 1]' --store s"
+    typed = replace(results, command=f"{command} --data-dir 'my data'")
+    rebuild = page_of(typed, tmp_path, "report.md").partition("## Rebuild")[2]
+    assert "Save the grid below as `runs/digits.yaml`" in rebuild
+    assert f"{command} --data-dir 'my data'  " in rebuild
+    assert f"{command.replace('run', 'report', 1)}  " in rebuild
+
+
+def test_where_the_command_is_not_known_rebuild_has_what_was_changed(
+    results, tmp_path, without_figures
+):
+    text = f"# changed on the command line: steps=[5]\n{results.grid_text}"
+    rebuild = page_of(replace(results, grid_text=text), tmp_path, "report.md")
+    assert "harness run digits.yaml 'steps=[5]'" in rebuild
+
+
 def test_a_folder_that_cannot_be_written_is_an_error_with_its_reason(
     results, tmp_path, without_figures
 ):
