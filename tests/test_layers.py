@@ -39,6 +39,7 @@ ONLY_HOMES = {
     "pooch": {"downloads"},
     "rich": {"execute.screen", "execute.notebook", "cli", "bench"},
     "filelock": {"lock"},
+    "uvicorn": {"tracking"},
     "ray": {"execute.ray", "execute.ray_node"},
 }
 WITHOUT_TORCH = ("report", "tracking", "plan", "data", "cli", "run", "jobs", "parts",
