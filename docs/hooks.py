@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 
 import method
@@ -29,6 +30,7 @@ FOLDERS = {
 TAKEN_ALONG = (".py", ".toml", ".yaml", ".ipynb")  # of the folders beside the pages
 GENERATED = re.compile(r"<!-- generated: (\w+)(?: ([^>]+))? -->")
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]*)(#[^)\s]*)?(\))")
+BARRED = re.compile(r"`([^`]*\\\|[^`]*)`")  # code with a bar, in a row of a table
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 WRITERS: dict[str, Callable[..., str]] = {
     "grid": reference.grid_fields,
@@ -79,7 +81,17 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     written = GENERATED.sub(lambda found: generated(found, source), markdown)
     pieces = FENCED.split(written)  # code at the odd places: what is between is text
     pieces[::2] = [LINK.sub(lambda found: moved(found, source), text) for text in pieces[::2]]
-    return "".join(pieces)
+    return "\n".join(map(with_bars, "".join(pieces).split("\n")))
+
+
+def with_bars(line: str) -> str:
+    """A row of a table whose code has bars as elsewhere: here the backslash before them stays."""
+
+    def as_html(code: re.Match[str]) -> str:
+        text = escape(code[1], quote=False).replace("\\|", "&#124;")
+        return f"<code>{text}</code>"
+
+    return BARRED.sub(as_html, line) if line.startswith("|") else line
 
 
 def generated(found: re.Match[str], source: str) -> str:

@@ -14,11 +14,7 @@ from harness.cli import main
 from harness.parts import REGISTRIES
 from harness.plan.grid import Grid
 from harness.registry import plural
-
-try:
-    from harness.work.outputs import OUTPUTS, schema_of
-except ModuleNotFoundError:
-    OUTPUTS = {}
+from harness.work.outputs import OUTPUTS, schema_of
 
 Schema = Mapping[str, Any]
 WITHIN = {"training": "TrainingFields", "include": "Axes"}  # fields that hold fields
