@@ -236,12 +236,7 @@ class Study:
         # Of its cells, too: the record of a training may be lost.
         known = {*(one.training for one in self.trainings), *(c.cell.training for c in self.cells)}
         networks = [training for training in known if not training.is_exact] or [*known]
-        trained = [training for training in networks if training.is_trained] or networks
-        return [
-            name
-            for name in OF_THE_TRAINING
-            if _differing(networks if name in OF_THE_GIVEN else trained, [name])
-        ]
+        return [name for name in OF_THE_TRAINING if len(levels_of(networks, name)) > 1]
 
     @cached_property
     def _differing_in_sampling(self) -> list[str]:
@@ -254,6 +249,11 @@ class Study:
             own = ("scale",) if training.is_exact else OF_THE_GIVEN
             names = [name for name in names if name in own]
         return _varying(training, OF_THE_TRAINING, names)
+
+
+def levels_of(trainings: Iterable[Training], name: str) -> set[Any]:
+    """The values of a field of trainings; what is not trained here has no recipe."""
+    return {getattr(one, name) for one in trainings if one.is_trained or name in OF_THE_GIVEN}
 
 
 def studies(experiment: Experiment) -> list[Study]:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.analysis.questions import Question, questions
-from harness.analysis.study import OF_THE_TRAINING, Study, studies
+from harness.analysis.study import OF_THE_TRAINING, Study, levels_of, studies
 from harness.diffusion.objective import CLIPS, LOSSES, TARGETS, WEIGHTINGS
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
@@ -263,6 +263,7 @@ def _compared(study: Study) -> dict[str, str]:
     """What was compared, one line for each thing that was chosen."""
     cells = [one.cell for one in study.cells]
     of = study.quantity
+    trained = [cell.training for cell in cells if cell.training.is_trained]
     lines = {
         "data": of.data,
         "model": _distinct(one.cell.training.model for one in study.results),
@@ -271,8 +272,8 @@ def _compared(study: Study) -> dict[str, str]:
         "spacing": _distinct(cell.spacing for cell in cells),
         "steps": _counted(cell.steps for cell in cells),
         "evaluations allowed": _counted(cell.budget for cell in cells if cell.budget),
-        "training seeds": _counted(cell.training.seed for cell in cells),
-        "training steps": _counted(cell.training.training_steps for cell in cells),
+        "training seeds": _counted(one.seed for one in trained),
+        "training steps": _counted(one.training_steps for one in trained),
         "target": _distinct(cell.training.target for cell in cells),
         "loss": _distinct(one.training.loss for one in study.trainings),
         **_varied(study),
@@ -288,12 +289,13 @@ def _compared(study: Study) -> dict[str, str]:
 
 def _varied(study: Study) -> dict[str, str]:
     """What else of the recipe differs between trainings."""
+    trainings = [one.cell.training for one in study.cells]
     found = {
-        name.replace("_", " "): sorted({getattr(one.cell.training, name) for one in study.cells})
+        name.replace("_", " "): sorted(levels_of(trainings, name))
         for name in ("batch_size", "learning_rate", "ema")
     }
     for name in ("weighting", "scale"):
-        found[name] = sorted({str(getattr(one.cell.training, name)) for one in study.cells})
+        found[name] = sorted(map(str, levels_of(trainings, name)))
     return {name: listed(map(shown, values)) for name, values in found.items() if len(values) > 1}
 
 

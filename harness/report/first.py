@@ -15,7 +15,7 @@ from harness.analysis.configurations import Configuration
 from harness.analysis.costs import cell_seconds, training_seconds
 from harness.analysis.decisions import Effect
 from harness.analysis.questions import questions
-from harness.analysis.study import OF_THE_TRAINING, Study
+from harness.analysis.study import OF_THE_TRAINING, Study, levels_of
 from harness.report import wording as say
 from harness.report.advice import Budget, Next, budgets, next_commands
 from harness.report.answers import Answer, answers
@@ -86,7 +86,7 @@ def _compared(study: Study) -> str:
     recipes = [
         say.counted(len(values), name)
         for name in OF_THE_TRAINING
-        if len(values := {str(getattr(cell.training, name)) for cell in cells}) > 1
+        if len(values := levels_of((cell.training for cell in cells), name)) > 1
     ]
     counts: list[tuple[set[Any], str]] = [
         ({str(c.training.schedule) for c in cells}, "schedule"),

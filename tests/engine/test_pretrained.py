@@ -14,11 +14,14 @@ from harness.data.digits import digits
 from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
+from harness.engine.courier import files_of
 from harness.engine.identity import with_network
 from harness.engine.network import load_pretrained, make_schedule, table_log_snr
 from harness.engine.pretrained import keep_networks, network_of
+from harness.engine.score import ScoreJob
 from harness.errors import BadOption, DataError, HarnessError, StoreError
 from harness.models.timesteps import AtTimesteps
+from harness.store import Store
 from harness.work.cells import Part
 from harness.work.options import Workplace
 
@@ -150,6 +153,15 @@ def test_the_store_goes_on_without_the_folder_and_refuses_another_network(at, tm
     weights.write_bytes(weights.read_bytes()[:-4] + b"oops")
     with pytest.raises(StoreError, match="copies it again"):
         load_pretrained(training, at, images, CPU)
+
+
+def test_a_node_of_a_cluster_is_sent_the_network_from_the_store(at, tmp_path):
+    saved(tmp_path / "net")
+    training = with_network(training_of(tmp_path / "net"), at)
+    cell = replace(made.CELL, training=training)
+    keep_networks([cell], at)
+    sent = files_of(ScoreJob(cell, ("kid",)), Store(at.store))
+    assert {path.name for path in sent} == {"config.json", "diffusion_pytorch_model.safetensors"}
 
 
 def edited(file, **changes):
