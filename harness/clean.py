@@ -52,6 +52,7 @@ KINDS = {  # of what may be removed, one and several, in the order of its remova
     "unfinished": ("unfinished training", "unfinished trainings"),
     "features": ("set of features of real images", "sets of features of real images"),
     "images": ("set of images of another machine", "sets of images of other machines"),
+    "network": ("network that was trained elsewhere", "networks that were trained elsewhere"),
     "damaged": ("thing set aside as damaged", "things set aside as damaged"),
     "leftover": ("file left half written", "files left half written"),
 }
@@ -171,7 +172,7 @@ def _notes_of(store: Store, name: str) -> Iterator[Path]:
 
 
 def _of_work(store: Store, grids: Mapping[str, Asked]) -> dict[str, list[Path]]:
-    """The results, features and images that none of these grids needs."""
+    """The results, features, images and networks that none of these grids needs."""
     root = store.root
     owed = _owed(store, grids)
     asked_cells = {key for one in grids.values() for key in one.cells}
@@ -187,7 +188,7 @@ def _of_work(store: Store, grids: Mapping[str, Asked]) -> dict[str, list[Path]]:
         "training": gone,
         "weights": [*_weights_in_mlflow(root, {path.name for path in gone})],
         "unfinished": [path for path in states.values() if not _is_waited_for(path, trainings)],
-        "features": [], "images": [],
+        "features": [], "images": [], "network": [],
     }  # fmt: skip
     # Of cells that are still to be made it is not known what they will be held against.
     if asked_cells <= {one.cell.key for one in needed}:
@@ -197,6 +198,10 @@ def _of_work(store: Store, grids: Mapping[str, Asked]) -> dict[str, list[Path]]:
         reals, images = sorted(root.glob("features/*.npy")), sorted(root.glob("images/*.npz"))
         found["features"] = [path for path in reals if not _is_used(path, sources)]
         found["images"] = [path for path in images if path.stem not in data]
+        networks = {one.cell.training.model_fingerprint for one in needed}
+        found["network"] = [
+            path for path in _folders(root / "networks") if path.name not in networks
+        ]
     return found
 
 

@@ -120,6 +120,20 @@ def test_features_go_when_no_cell_is_held_against_them(store):
     }
 
 
+def test_a_network_from_elsewhere_goes_when_no_cell_is_sampled_from_it(store):
+    given = replace(FIRST.training, model=Part.of("diffusers", {"path": "net"}),
+                    model_fingerprint="n" * 64)  # fmt: skip
+    cell = replace(FIRST, training=given)
+    store.keep(made.result(cell, {FEATURES: b"f"}, kid=0.1))
+    store.keep_grid("first", Asked.of([cell]))
+    needed, other = (store.network(name * 64) / "config.json" for name in "no")
+    for path in (needed, other):
+        write_bytes(path, b"{}")
+    clean(unneeded(store.root))
+    assert needed.exists()
+    assert not other.parent.exists()
+
+
 def test_what_was_set_aside_or_left_half_written_goes(store):
     set_aside(store.folder(OLD))
     write_bytes(store.root / "cells/.result.json.999999999", b"half")
