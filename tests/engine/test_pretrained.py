@@ -95,12 +95,12 @@ def test_ddim_and_ddpm_give_the_images_of_diffusers(betas, predicts, schedule, a
         told = how | {"timestep_spacing": spacing}
         expected = theirs(network, DDIMScheduler(**told), steps)
         difference = ours(trained, "ddim", spacing, steps) - expected
-        assert difference.abs().max() < 2e-4 * expected.abs().max()
+        assert difference.abs().max() < 1e-4 * expected.abs().max()
     generator = torch.Generator().manual_seed(11)
     told = how | {"timestep_spacing": "leading"}
     expected = theirs(network, DDPMScheduler(**told), 25, generator=generator)
     difference = ours(trained, "ddpm", "leading", 25) - expected
-    assert difference.abs().max() < 2e-4 * expected.abs().max()
+    assert difference.abs().max() < 1e-4 * expected.abs().max()
 
 
 @pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine_discrete"])
