@@ -45,10 +45,7 @@ KINDS = {  # of what may be removed, one and several, in the order of its remova
     "grid": ("note of a grid to be forgotten", "notes of grids to be forgotten"),
     "cell": ("cell", "cells"),
     "training": ("training", "trainings"),
-    "weights": (
-        "file of its weights with its run in MLflow",
-        "of their weights with MLflow's runs",
-    ),
+    "weights": ("copy of its weights in MLflow", "copies of their weights in MLflow"),
     "unfinished": ("unfinished training", "unfinished trainings"),
     "features": ("set of features of real images", "sets of features of real images"),
     "images": ("set of images of another machine", "sets of images of other machines"),
@@ -82,7 +79,8 @@ class Unneeded:
         lines = [f"{self.store}: its grids ({kept}) do not need"]
         for kind, paths in self.paths.items():
             told = f"{len(paths):,} {KINDS[kind][len(paths) > 1]}"
-            lines.append(f"  {told:52} {in_bytes(self.freed[kind]):>8}")
+            size = self.freed[kind]
+            lines.append(f"  {told:52} {in_bytes(size) if size >= 1e6 else 'under 1 MB':>10}")
         lines += [f"Removing that frees {in_bytes(self.bytes)}."]
         if {"cell", "training"} & self.paths.keys():
             lines += ["Their runs stay in MLflow, with numbers and pictures."]

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +29,7 @@ from harness.plan.pending import Plan, pending
 from harness.plan.preflight import forecast, identified, preflight
 from harness.store import Store, write_bytes
 from harness.work.cells import Part
-from harness.work.options import Options, Paths
+from harness.work.options import Options, Paths, user_data
 from harness.work.speeds import duration
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Started:
         lines = [f"{self.path}: {len(self.plan.trainings)} trainings and {len(self.plan.cells)} "
                  f"cells, for {PRESETS[self.preset].place}; {told}."]  # fmt: skip
         lines += [f"Note: {note}" for note in self.notes]
-        return "\n".join([*lines, f"Next: {self.run.replace(' run ', ' plan ', 1)}",
+        return "\n".join([*lines, f"Next: {planning(self.run)}",
                           f"Then: {self.run}"])  # fmt: skip
 
     def as_json(self) -> NewOutput:
@@ -116,7 +117,9 @@ def start(
     if part.name == "folder" and is_grey(images):
         part = Part.of("folder", {**part.keywords, "grey": True})
         images = load(part.name, paths.data_dir, part.keywords)
-    draft = Draft(file.stem, part, images, chosen, *extractor_for(part, images, paths))
+    data_dir = "" if paths.data_dir == user_data() else f" --data-dir {quote(str(paths.data_dir))}"
+    command = f"harness run {quote(file.as_posix())}{data_dir}{chosen.how}"
+    draft = Draft(file.stem, command, part, images, chosen, *extractor_for(part, images, paths))
     plan = planned(draft, paths)
     if plan.predicted and chosen.is_for_gpu == (device.type == "cuda"):
         draft = affordable(draft, plan)
@@ -218,6 +221,7 @@ class Draft:
     """What goes into the file."""
 
     name: str
+    command: str  # that runs it
     data: Part
     images: ImageSet
     preset: Preset
@@ -229,10 +233,6 @@ class Draft:
     @property
     def steps(self) -> int:
         return self.training_steps or (1500 if self.data == DIGITS else self.preset.steps)
-
-    @property
-    def command(self) -> str:
-        return f"harness run {self.name}.yaml{self.preset.how}"
 
     @property
     def model(self) -> Part:
@@ -299,7 +299,7 @@ class Draft:
         return f"""\
 # Which schedule, which sampler, how many steps: for {count} of {images.size}x{images.size} pixels.
 #
-#   harness plan {self.name}.yaml      what it does, and what it costs on this machine
+#   {planning(self.command)}      what it does, and what it costs on this machine
 #   {self.command}
 #
 # Begun for {preset.place}. `harness parts` lists what can stand in each place.{multiplied}
@@ -319,6 +319,11 @@ images: {self.images_of_cell or preset.images}  # of a cell; four times as many 
 extractor: {written(self.extractor)}  # {self.about_extractor}
 metrics: [{", ".join(self.metrics)}]
 """
+
+
+def planning(run: str) -> str:
+    """The command that plans what this one runs."""
+    return run.replace(" run ", " plan ", 1).removesuffix(PRESETS["cluster"].how)
 
 
 def written(part: Part) -> str:

@@ -66,14 +66,16 @@ class Status:
 
     def as_text(self) -> str:
         lines = [
-            f"{self.store}: {self.cells:,} cells and {self.trainings:,} trainings, "
-            f"{self.runs:,} runs in MLflow"
+            f"{self.store}: {counted(self.cells, 'cell')}, {counted(self.trainings, 'training')}, "
+            f"{counted(self.runs, 'run')} in MLflow"
         ]
         lines += self._table()
         if self.unfinished:
-            lines.append(f"  {self.unfinished:,} unfinished trainings, which go on with their grid")
+            unfinished = counted(self.unfinished, "unfinished training")
+            lines.append(f"  {unfinished}: to go on with when its grid is run")
         if self.outdated:
-            lines.append(f"  {self.outdated:,} results of another result version, not read by this")
+            outdated = counted(self.outdated, "result")
+            lines.append(f"  {outdated} of another result version, which this one does not read")
         if any(one.stale for one in self.grids.values()):
             lines.append("  stale: the images have changed since; harness run does them again")
         parts = ", ".join(f"{name} {in_bytes(size)}" for name, size in self.sizes.items())
@@ -190,6 +192,10 @@ def is_changed(data: Part, fingerprint: str, at: Workplace) -> bool:
     with suppress(HarnessError), no_downloads():
         return data_fingerprint(data, at) != fingerprint
     return False
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def results_in(store: Store) -> Iterator[Path]:
