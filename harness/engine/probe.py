@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from statistics import median
@@ -28,6 +29,7 @@ from harness.work.speeds import Speeds
 FEW = 8  # images: enough to see whether a full batch would take too long
 FEW_SECONDS = 0.5  # for these, after which the full batch is not tried
 REPEATS = 5
+PRECISION_SECONDS = 1.0  # for which precisions are compared
 
 SizedWork = Callable[[int], Callable[[], object]]  # of so many images: what is timed
 
@@ -67,22 +69,31 @@ def probe(cell: Cell, at: Workplace, workers: int = 1) -> Speeds:
         )
 
 
-def images_per_second(precision: str, device: torch.device) -> float:
-    """How fast a network of the size `small` learns images of 32x32 pixels in this precision: a few
-    steps, forward and back, which take a second or so."""
-    with said_in_one_line(f"{precision} was tried", str(device)):
-        batch = 4 if device.type == "cpu" else 64
-        network = small().build(3, 32).to(device)
-        x, log_snr = torch.zeros(batch, 3, 32, 32, device=device), torch.zeros(batch, device=device)
+def speeds_by_precision(device: torch.device) -> dict[str, float]:
+    """How many images of 32x32 pixels a network of the size `small` learns in a second in each
+    precision that the device computes in: the best of a few steps, in turn, so that other programs
+    slow all alike. Takes a second or so. Processors only imitate float16."""
+    batch = 4 if device.type == "cpu" else 64
+    network = small().build(3, 32).to(device)
+    x, log_snr = torch.zeros(batch, 3, 32, 32, device=device), torch.zeros(batch, device=device)
+
+    def a_step(precision: str) -> None:
         kind = getattr(torch, precision)
+        with torch.autocast(device.type, dtype=kind, enabled=kind != torch.float32):
+            answer = network(x, log_snr)
+        answer.float().square().mean().backward()
 
-        def a_step() -> None:
-            with torch.autocast(device.type, dtype=kind, enabled=kind != torch.float32):
-                answer = network(x, log_snr)
-            answer.float().square().mean().backward()
-
-        seconds(a_step, device)  # the first one is slower
-        return batch / min(seconds(a_step, device) for _ in range(3))
+    took: dict[str, list[float]] = {}
+    for precision in machine.PRECISIONS:
+        if precision != "auto" and (precision, device.type) != ("float16", "cpu"):
+            with suppress(Exception):  # what this device cannot compute in
+                a_step(precision)  # the first one is slower
+                took[precision] = []
+    began = time.monotonic()
+    while not all(took.values()) or time.monotonic() - began < PRECISION_SECONDS:
+        for precision, measured in took.items():
+            measured.append(seconds(partial(a_step, precision), device))
+    return {precision: batch / min(measured) for precision, measured in took.items()}
 
 
 def _probed(
