@@ -54,6 +54,7 @@ def prepared(content: bytes, how: Preparation) -> Prepared:
             is_grey = upright.mode in GREY
             opaque = on_background(upright, how.background, altered)
             image = opaque.convert("L" if how.grey else "RGB")
+            square = image.crop(centre_square(image.width, image.height))
     except Unusable:
         raise
     except Image.DecompressionBombError as error:
@@ -67,10 +68,8 @@ def prepared(content: bytes, how: Preparation) -> Prepared:
         raise Unusable(why, "Replace it by an 8-bit image, or take it out.") from error
     if image.width != image.height:
         altered.add("cropped")
-    side = min(image.size)
-    if side < how.size:
+    if square.width < how.size:
         altered.add("enlarged")
-    square = image.crop(centre_square(image.width, image.height))
     pixels = np.asarray(square.resize((how.size, how.size), Image.Resampling.LANCZOS))
     pixels = pixels[None] if how.grey else pixels.transpose(2, 0, 1)
     return Prepared(pixels, image.width, image.height, frozenset(altered), is_grey)

@@ -142,7 +142,11 @@ def test_pictures_of_any_usual_mode_become_colour_or_grey(tmp_path, mode):
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
 def test_sixteen_bits_are_reduced_to_eight_and_not_clipped_to_white(tmp_path, suffix):
     levels = np.linspace(0, 65535, 36).astype(np.uint16).reshape(6, 6)
-    Image.fromarray(levels).save(tmp_path / f"deep.{suffix}")
+    path = tmp_path / f"deep.{suffix}"
+    if suffix == "pgm":  # which Pillow 10 reads and does not write
+        path.write_bytes(b"P5 6 6 65535\n" + levels.astype(">u2").tobytes())
+    else:
+        Image.fromarray(levels).save(path)
     found = read_folder(tmp_path, Preparation(6, grey=True))
     assert np.array_equal(found.images[0, 0], levels >> 8)
     assert found.reading.altered == {"deep": Files(1, f"deep.{suffix}")}
