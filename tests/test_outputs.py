@@ -30,6 +30,7 @@ ALL = {
     "clean": ["--dry-run", *AT[:2]],
     "compare": ["sampler=ddim", "sampler=ddpm", *AT[:2]],
     "sample": [ONE, "--out", "x.jpg", "-n", "2", *AT],
+    "export": [ONE, "--out", "exported", *AT[:2]],
     "parts": [],
     "doctor": AT,
     "verify": ["--precision", "float32"],

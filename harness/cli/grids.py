@@ -281,4 +281,4 @@ def ui(
     from harness.tracking import serve
 
     uri = tracking_uri or database(store)
-    sys.exit(serve(uri, host, port, grid, show, browse))
+    sys.exit(serve(uri, host, port, grid or "", show, browse))

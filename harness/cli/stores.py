@@ -152,7 +152,8 @@ def sample(
     "--out", type=click.Path(path_type=Path), required=True, help="A folder that is not there yet."
 )
 @options(STORE, DATA_DIR)
-def export(cell: str, out: Path, store: Path, data_dir: Path | None) -> None:
+@JSON
+def export(cell: str, out: Path, store: Path, data_dir: Path | None, as_json: bool) -> None:
     """Write a trained network as a folder of diffusers: weights in safetensors, the scheduler that
     it was trained with, and its code.
 
@@ -167,7 +168,11 @@ def export(cell: str, out: Path, store: Path, data_dir: Path | None) -> None:
     from harness.stored import export_network
     from harness.work.options import Workplace, user_data
 
-    show(f"{export_network(cell, Workplace(store, data_dir or user_data()), out)}")
+    written = export_network(cell, Workplace(store, data_dir or user_data()), out)
+    if as_json:
+        show_json({"written": str(written)})
+    else:
+        show(f"{written}")
 
 
 @main.command()

@@ -315,6 +315,13 @@ class SampleOutput(Output):
     """The sheet, or the folder of images."""
 
 
+class ExportOutput(Output):
+    """A network that was written for diffusers."""
+
+    written: str
+    """The folder."""
+
+
 class CompareOutput(Output):
     """Two cells, or groups of cells in pairs, against each other in one metric."""
 
@@ -446,8 +453,9 @@ class BenchOutput(Output):
 OUTPUTS: dict[str, Any] = {
     "run": RunOutput, "plan": PlanOutput, "data": DataOutput, "new": NewOutput,
     "report": ReportOutput, "status": StatusOutput, "clean": CleanOutput,
-    "sample": SampleOutput, "compare": CompareOutput, "parts": PartsOutput,
-    "verify": VerifyOutput, "doctor": DoctorOutput, "bench": BenchOutput, "error": ErrorOutput,
+    "sample": SampleOutput, "export": ExportOutput, "compare": CompareOutput,
+    "parts": PartsOutput, "verify": VerifyOutput, "doctor": DoctorOutput,
+    "bench": BenchOutput, "error": ErrorOutput,
 }  # fmt: skip
 
 
