@@ -131,9 +131,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def suggestion(name: str, known: list[str]) -> str:
     """How an error about an unknown name ends."""
+    return f"{guess(name, known)} Available: {', '.join(at_most(known, MOST_NAMES))}."
+
+
+def guess(name: str, known: list[str]) -> str:
+    """The known name that an unknown one is most like, as a question; empty where none is."""
     close = get_close_matches(str(name)[:LONGEST_LINE], known, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"{hint} Available: {', '.join(at_most(known, MOST_NAMES))}."
+    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def at_most(items: Sequence[T], most: int, in_words: Callable[[T], str] = str) -> list[str]:

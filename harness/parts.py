@@ -14,7 +14,7 @@ from harness.diffusion.samplers import SAMPLERS
 from harness.diffusion.schedules import SCHEDULES
 from harness.diffusion.times import SPACINGS
 from harness.diffusion.training_times import TIME_DENSITIES
-from harness.errors import PartFailed, UnknownName, legible, suggestion
+from harness.errors import PartFailed, UnknownName, guess, legible
 from harness.lines import column_starts
 from harness.metrics.distances import METRICS
 from harness.metrics.features import EXTRACTORS
@@ -148,7 +148,9 @@ def with_part(name: str) -> list[Registry[Any]]:
     found = [registry for registry in registries() if name in registry]
     if not found:
         known = sorted({each for registry in registries() for each in registry})
-        raise UnknownName(f"there is no part '{name}'.{suggestion(name, known)}")
+        raise UnknownName(
+            f"there is no part '{name}'.{guess(name, known)} Use `harness parts` to see all."
+        )
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict  # typing's own cannot be read before Python 3.12
 
 from harness.errors import UnknownName, suggestion
@@ -18,17 +18,14 @@ CLOSED = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 OPEN = ConfigDict(use_attribute_docstrings=True, extra="allow")
 
 
+@with_config(CLOSED)
 class Output(TypedDict):
     """An object of these fields and no others."""
 
 
+@with_config(OPEN)
 class OpenOutput(TypedDict):
     """An object of these fields and perhaps more."""
-
-
-# Not in their bodies, where a type checker takes it for a field.
-Output.__pydantic_config__ = CLOSED  # type: ignore[attr-defined]
-OpenOutput.__pydantic_config__ = OPEN  # type: ignore[attr-defined]
 
 
 class ErrorOutput(Output):
