@@ -82,7 +82,10 @@ class Artifacts:
         import pandas as pd
 
         content = self.read(name)
-        return None if content is None else pd.read_csv(io.BytesIO(content))
+        if content is None:
+            return None
+        # As it was written: before 3, pandas rounds the last digit otherwise.
+        return pd.read_csv(io.BytesIO(content), float_precision="round_trip")
 
     def arrays(self, name: str = INFLUENCES) -> Mapping[str, NDArray[np.float32]]:
         """The arrays of an npz file by name; none where it is not at hand."""
