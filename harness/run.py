@@ -147,6 +147,8 @@ class GridRun:
                 screen.begin()
                 carry_out(runner, interim)
                 self.keep_failures(summary)
+        else:  # another program, or an earlier version of this one, may have recorded the cells
+            recorder.share(views_of(cells, grid.metrics))
 
         done = recorder.recorded | recorder.owed.keys()
         failed = {work.key for work, _ in summary.failed}

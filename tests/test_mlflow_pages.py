@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from harness.errors import TrackingError
+from harness.report.render import home
 from harness.store import Store
 from harness.tracking import Tracker
 from harness.tracking.recorder import Recorder
@@ -121,6 +122,13 @@ def test_a_tracker_that_refuses_views_records_all_the_same(record, uri, monkeypa
     monkeypatch.setattr("mlflow.MlflowClient.set_experiment_tag", refuse)
     assert len(record(grid()).table()) == 8
     assert shared(uri) == {}
+
+
+def test_a_report_leads_to_the_view_only_where_there_is_one(record):
+    """By a key that it does not know MLflow opens a page without runs."""
+    for views, is_there in (({}, False), (None, True)):
+        experiment = replace(record(grid(seeds=(0,)), views).read(), ui_url=PAGES)
+        assert ("viewStateShareKey=harness" in home(experiment)) == is_there
 
 
 # Curves.

@@ -36,6 +36,7 @@ from harness.report import page
 from harness.run import plan_grid, report_grid, run_grid
 from harness.store import Store
 from harness.tracking import Tracker
+from harness.tracking.views import SHARED
 from harness.work.cells import Asked, Training
 from harness.work.filters import Filter
 from harness.work.options import Options, Paths
@@ -128,6 +129,21 @@ def test_a_second_run_does_nothing_and_says_so(finished):
     assert "up to date" in said
     assert summary.status == 0
     assert before == after
+
+
+def test_what_was_recorded_without_views_gets_them_though_nothing_is_to_do(finished, tmp_path):
+    copied = shutil.copytree(finished, tmp_path / "copied")
+    client = MlflowClient(paths_in(copied).tracking_uri)
+
+    def views():
+        tags = client.get_experiment_by_name("small").tags
+        return {name for name in tags if name.startswith(SHARED)}
+
+    before, experiment = views(), client.get_experiment_by_name("small").experiment_id
+    for name in before:
+        client.delete_experiment_tag(experiment, name)
+    assert "Nothing to do" in go(copied / "small.yaml", paths_in(copied))[1]
+    assert views() == before != set()
 
 
 def test_with_nothing_to_do_torch_is_not_imported(finished):

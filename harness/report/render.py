@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.work.addresses import experiment_page, run_page
+from harness.work.addresses import CELLS_VIEW, experiment_page, run_page
 from harness.work.results import Experiment
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _context(content: Contents, blocks: str) -> dict[str, object]:
     return {
         "page": content, "experiment": content.experiment, "blocks": blocks,
         "anchors": anchors(questions), "link": _link(content.experiment),
-        "home": _home(content.experiment),
+        "home": home(content.experiment),
     }  # fmt: skip
 
 
@@ -125,10 +125,12 @@ def _link(experiment: Experiment) -> Callable[[str], str]:
     return lambda run: run_page(experiment.ui_url, experiment.id, run) if is_known and run else ""
 
 
-def _home(experiment: Experiment) -> str:
-    """The address of the experiment there."""
-    is_known = experiment.ui_url and experiment.id
-    return experiment_page(experiment.ui_url, experiment.id) if is_known else ""
+def home(experiment: Experiment) -> str:
+    """The address of the experiment in the tracker's pages; empty where they are nowhere."""
+    if not (experiment.ui_url and experiment.id):
+        return ""
+    view = CELLS_VIEW if experiment.has_view else ""  # of another one MLflow shows no runs at all
+    return experiment_page(experiment.ui_url, experiment.id, view)
 
 
 def _environment() -> jinja2.Environment:

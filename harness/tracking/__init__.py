@@ -133,7 +133,7 @@ class Tracker(Records):
         self._runs_read = None
         self._parent, self._asked = parent, asked
         self._views = views
-        self._share(views)
+        self.share(views)
 
     def under_way(self) -> dict[str, str]:
         """The RUNNING runs of this store, by the key of their work; its grid's is not among
@@ -215,6 +215,17 @@ class Tracker(Records):
         self._log(run_id, metrics_of(result), step, tags, result.work.params())
         self._results_read.pop(run_id, None)
         self._runs_read = None
+
+    def share(self, views: Mapping[str, Shared]) -> None:
+        """Keep views with the experiment, where they are new; a tracker that refuses them, or has
+        no such experiment, goes without."""
+        if not (views and self._experiment):
+            return
+        with refused_quietly():
+            known, now = self._tags_of_experiment(), int(time.time() * 1000)
+            for key, (title, view) in views.items():
+                for name, value in tag_of(key, title, view, known.get(SHARED + key), now).items():
+                    self._client.set_experiment_tag(self._experiment, name, value)
 
     def retried(self, run_id: str, count: int) -> None:
         """The work was tried again so often, for its process was killed."""
@@ -335,19 +346,8 @@ class Tracker(Records):
                 names = named.setdefault(one.metric, [])
                 names += [one.name] * (one.name not in names)
             if self._views and CURVES_VIEW not in self._views:
-                self._share({CURVES_VIEW: (TITLE, means_view(named))})
+                self.share({CURVES_VIEW: (TITLE, means_view(named))})
             self._tag(parent, {CURVES: digest})
-
-    def _share(self, views: Mapping[str, Shared]) -> None:
-        """Keep views with the experiment, where they are new."""
-        if not views:
-            return
-        with refused_quietly():
-            known = self._client.get_experiment(self._experiment).tags
-            now = int(time.time() * 1000)
-            for key, (title, view) in views.items():
-                for name, value in tag_of(key, title, view, known.get(SHARED + key), now).items():
-                    self._client.set_experiment_tag(self._experiment, name, value)
 
     def _end(self, run_id: str, status: str) -> None:
         # No run ends before it began, though the clock be set back in between.

@@ -164,6 +164,10 @@ class Recorder:
         """Whether the tracker is there, and has another report or none."""
         return self._tried(lambda: self.tracker.has_report(made_from)) is False
 
+    def share(self, views: Mapping[str, Shared]) -> None:
+        """Have MLflow's pages show the cells so, if the tracker is there."""
+        self._tried(lambda: self.tracker.share(views))
+
     # What comes of work.
 
     def open(

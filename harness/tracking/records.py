@@ -45,6 +45,8 @@ from harness.tracking.tags import (
     sources_in,
     versions_in,
 )
+from harness.tracking.views import SHARED
+from harness.work.addresses import CELLS_VIEW
 from harness.work.cells import Asked
 from harness.work.projection import rows_of
 from harness.work.results import (
@@ -208,6 +210,7 @@ class Records:
             versions=versions_in(tags) or (cells[0].provenance.versions if cells else {}),
             commit=tags.get(COMMIT, ""),
             id=self._experiment or "",
+            has_view=SHARED + CELLS_VIEW in self._tags_of_experiment(),
         )
 
     def artifact(self, run_id: str, name: str) -> bytes | None:
@@ -259,6 +262,12 @@ class Records:
         if run_id not in self._folders:  # to read all runs for each new one would take ever longer
             self._runs()
         return self._folders.get(run_id)
+
+    def _tags_of_experiment(self) -> Mapping[str, str]:
+        """Its tags as they are now; shared views are among them."""
+        if self._experiment is None:
+            return {}
+        return dict(self._client.get_experiment(self._experiment).tags)
 
     def _find_parent(self) -> MlflowRun | None:
         found = [run for run in self._runs() if run.data.tags.get(KIND) == "grid"]

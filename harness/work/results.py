@@ -411,4 +411,5 @@ class Experiment:
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str = ""
     id: str = ""  # in the tracker, for links
+    has_view: bool = False  # whether the tracker's page has the view of the cells
     ui_url: str = ""  # where a reader's MLflow UI is; empty for no links
