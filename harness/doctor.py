@@ -30,7 +30,7 @@ import psutil
 from harness.data.datasets import ANALYTIC, DATASETS, load
 from harness.data.images import no_files
 from harness.downloads import NotHereYet, no_downloads
-from harness.errors import HarnessError, legible, reason_of
+from harness.errors import HarnessError, installing, legible, reason_of
 from harness.execute import drives, machine
 from harness.lazy import torch
 from harness.metrics.features import EXTRACTORS
@@ -43,11 +43,11 @@ from harness.work.options import Paths, database_file
 State = Literal["ok", "missing", "broken"]
 PATIENCE = 60.0  # seconds that the import of a package may take
 SERVER_PATIENCE = 5.0  # seconds until a tracking server must have answered
-OPTIONAL = {  # packages that a few parts need: what for, and the extra that brings them
-    "pillow_heif": ("images in HEIC and AVIF", "images"),
-    "diffusers": ("networks of diffusers", "diffusers"),
-    "timm": ("the extractors clip and dinov2", "extractors"),
-    "ray": ("runs on a Ray cluster", "ray"),
+OPTIONAL = {  # packages that a few parts need, and what for
+    "pillow-heif": "images in HEIC and AVIF",
+    "diffusers": "networks of diffusers",
+    "timm": "the extractor dinov2",
+    "ray": "runs on a Ray cluster",
 }
 MAIN_JOB = 3e9  # bytes of memory
 CLEARLY = 1.25  # times as fast: a busy machine is no steady measure
@@ -280,11 +280,11 @@ def _absent(what: str, take: Callable[[], object]) -> Line:
 
 def packages(paths: Paths) -> Iterator[Line]:
     """Optional packages, and those whose own description cannot be read."""
-    for name, (purpose, extra) in OPTIONAL.items():
-        if find_spec(name):
+    for name, purpose in OPTIONAL.items():
+        if find_spec(name.replace("-", "_")):
             yield Line("ok", f"package {name}", f"for {purpose}")
         else:
-            told = f"not installed, for {purpose}. Use pip install 'harness[{extra}]'."
+            told = f"not installed, for {purpose}. Use {installing(name)}."
             yield Line("missing", f"package {name}", told)
     for folder, reason in unreadable_packages().items():
         told = f"its description cannot be read ({reason}). Install it again, or remove the folder."

@@ -6,10 +6,14 @@ Every message says what is wrong, where, what was given, and ends in what to do:
 import errno
 import logging
 import re
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
+from importlib.util import find_spec
 from itertools import accumulate
+from pathlib import Path
 from typing import TypeVar
 from unicodedata import category
 
@@ -127,6 +131,19 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False
     is_said = bool(OUT_OF_MEMORY.search(reason_of(error)))
     return is_said or isinstance(error, MemoryError) or getattr(error, "errno", 0) == errno.ENOMEM
+
+
+def installing(*packages: str) -> str:
+    """The command that puts these packages beside this program, whose environment need not be the
+    one in use. They are named themselves: an extra of ours would be looked up under our name, which
+    in an index may be somebody else's."""
+    python = Path(sys.executable or "python")
+    with suppress(OSError, ValueError):  # ValueError: it is not below the working folder
+        python = python.relative_to(Path.cwd())
+    told = f'"{python}"' if " " in str(python) else str(python)
+    if find_spec("pip"):
+        return f"{told} -m pip install {' '.join(packages)}"
+    return f"uv pip install --python {told} {' '.join(packages)}"
 
 
 def suggestion(name: str, known: list[str]) -> str:

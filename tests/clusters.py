@@ -10,7 +10,7 @@ import pytest
 @contextmanager
 def nodes_of(*cores):
     """A cluster whose nodes have so many cores, the first of them the driver's."""
-    pytest.importorskip("ray", reason="Ray is an optional package: pip install 'harness[ray]'")
+    pytest.importorskip("ray", reason="Ray is an optional package: pip install ray")
     with pytest.MonkeyPatch.context() as patch:
         here = Path(__file__).parent
         found = [here, here / "execute", here.parent]  # by a node that runs what tests define

@@ -5,9 +5,9 @@ import re
 
 import made
 import pytest
-from test_layers import MODULES, name_of
+from test_layers import MODULES, PACKAGE, name_of
 
-from harness.errors import GridError
+from harness.errors import GridError, installing
 from harness.jobs import in_short
 from harness.plan.grid import load_grid
 
@@ -96,6 +96,27 @@ def test_nothing_is_said_in_words_of_our_own(path):
 def test_a_number_out_of_bounds_is_told_with_the_bound(grid_file, value, told):
     with pytest.raises(GridError, match=re.escape(told)):
         load_grid(grid_file, [f"training.learning_rate={value}"])
+
+
+@pytest.mark.parametrize(
+    ("python", "has_pip", "told"),
+    [
+        ("here/.venv/bin/python", True, ".venv/bin/python -m pip install timm"),
+        ("here/.venv/bin/python", False, "uv pip install --python .venv/bin/python timm"),
+        ("else where/python", True, '"{}/else where/python" -m pip install timm'),
+    ],
+)
+def test_a_missing_package_goes_where_this_program_is(tmp_path, monkeypatch, python, has_pip, told):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("sys.executable", str(tmp_path / python))
+    monkeypatch.setattr("harness.errors.find_spec", lambda name: name if has_pip else None)
+    assert installing("timm") == told.format(tmp_path)
+
+
+def test_nobody_is_sent_to_an_index_for_a_package_of_our_name():
+    for path in (*MODULES, *PACKAGE.parent.glob("docs/pages/*.md"), PACKAGE.parent / "README.md"):
+        assert not re.search(r"install [^.\n]*\bharness\[", path.read_text()), path
 
 
 def test_a_metric_without_a_value_is_told_as_not_defined():

@@ -24,7 +24,14 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, Generic, Self
 
-from harness.errors import BadOption, DiskFull, HarnessError, MachineError, MissingPackage
+from harness.errors import (
+    BadOption,
+    DiskFull,
+    HarnessError,
+    MachineError,
+    MissingPackage,
+    installing,
+)
 from harness.execute.executor import (
     ONE_CORE,
     Attempt,
@@ -365,9 +372,7 @@ def connected(address: str) -> ModuleType:
     try:
         ray = the_ray()
     except ImportError:
-        raise MissingPackage(
-            "--ray needs the package ray. Use: pip install 'harness[ray]'."
-        ) from None
+        raise MissingPackage(f"--ray needs the package ray. Use {installing('ray')}.") from None
     own = {"include_dashboard": False} if address == "local" else {}
     try:
         if is_remote:  # of which Ray itself would try for minutes

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError, MissingPackage, is_out_of_memory
+from harness.errors import DataError, MissingPackage, installing, is_out_of_memory
 from harness.lazy import torch
 from harness.metrics.pretrained import (
     Pretrained,
@@ -64,7 +64,7 @@ class DinoV2Features(Pretrained):
         if find_spec("timm") is None:
             raise MissingPackage(
                 "the extractor 'dinov2' needs timm, which is not installed. "
-                "Use pip install 'harness[extractors]'."
+                f"Use {installing('timm')}."
             )
         self.label = f"dinov2-{model}"
         self._name, name = DINOV2[model]

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BadOption, DataError, MissingPackage
+from harness.errors import BadOption, DataError, MissingPackage, installing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,7 +124,7 @@ def need_diffusers() -> None:
     """Raises MissingPackage where diffusers is not installed."""
     if find_spec("diffusers") is None:
         raise MissingPackage(
-            "model 'diffusers' needs the package diffusers. Use pip install 'harness[diffusers]'."
+            f"model 'diffusers' needs the package diffusers. Use {installing('diffusers')}."
         )
 
 

@@ -670,9 +670,9 @@ def test_weights_that_torch_fidelity_downloaded_are_found_in_the_cache(
         extract(np.zeros((1, 3, 8, 8), np.uint8))
 
 
-def test_dinov2_says_which_extra_brings_its_network(tmp_path, monkeypatch):
+def test_dinov2_says_which_package_brings_its_network(tmp_path, monkeypatch):
     monkeypatch.setattr("harness.metrics.vision_transformers.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"Use pip install 'harness\[extractors\]'"):
+    with pytest.raises(DataError, match="pip install timm"):
         EXTRACTORS["dinov2"](tmp_path, "cpu")
 
 

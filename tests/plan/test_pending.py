@@ -94,7 +94,7 @@ def test_a_plan_says_what_was_read(grid, cells, store):
     )  # fmt: skip
     plan = replace(pending(grid, cells, store, {}, Options()), images=reading)
     assert "2 classes, 40 to 50 images each" in plan.text()
-    assert "harness[images]" in plan.text()
+    assert "pip install pillow-heif" in plan.text()
     assert "81 images cropped" in plan.text()
     images = json.loads(json.dumps(plan.as_json()))["images"]
     assert images["skipped"][".heic"]["count"] == 3
