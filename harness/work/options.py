@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from harness.work.filters import Filter
 
 CHANGED = "# changed on the command line: "  # so a grid's text begins, for each such field
-LONGEST_CHANGES = 60  # letters of a folder's name that say how a grid was changed
+LONGEST_CHANGES = 60  # bytes of a folder's name that say how a grid was changed
 
 
 def database_uri(file: Path) -> str:
@@ -46,15 +46,21 @@ def changes_in(text: str) -> list[str]:
 def report_folder(name: str, overrides: Sequence[str] = ()) -> Path:
     """Where the report of a grid is written where no folder is named: `reports/NAME`, and beside it
     for a grid that the command line changes (`reports/digits--steps=5,10`) without giving it a name
-    of its own. The order of the changes does not matter; long ones are cut, with a digest."""
+    of its own. The order of the changes does not matter. Long ones are cut; a digest tells those
+    apart, and others of which a folder's name cannot say all, such as paths."""
     changes = dict(override.split("=", 1) for override in overrides if "=" in override)
     if "name" in changes:
         return Path("reports") / name
     text = "--".join(f"{field}={changes[field]}" for field in sorted(changes))
+    flat = re.sub(
+        r"[\[\]]|(?<=[,=\[])\s+", "", text
+    )  # of lists, which need no more to be told apart
     legible = re.sub(r"[^\w.=+-]+", ",", re.sub(r"[\s\[\]{}'\"]", "", text)).strip(",")
-    if len(legible) > LONGEST_CHANGES:
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        legible = f"{legible[:LONGEST_CHANGES].rstrip('.,-=')}--{digest}"
+    # In bytes, which file systems count, and without the last dot, which Windows drops.
+    short = legible.encode()[:LONGEST_CHANGES].decode(errors="ignore").rstrip(".")
+    if short != flat:
+        digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+        legible = f"{short.rstrip('.,-=')}--{digest}"
     return Path("reports") / "--".join(filter(None, [name, legible]))
 
 

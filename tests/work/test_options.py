@@ -11,7 +11,7 @@ from harness.work.options import report_folder
         ([], "digits"),
         (["steps=[5, 10]"], "digits--steps=5,10"),
         (["training.steps=9", "schedules=[cosine]"], "digits--schedules=cosine--training.steps=9"),
-        (["data={name: folder, path: ../my/images}"], "digits--data=name,folder,path,..,my,images"),
+        (["data={name: folder, path: ../my/images}"], "digits--data=name,folder,path,..,my,images--78e1597a"),
         (["name=digits", "steps=[5]"], "digits"),
     ],
 )  # fmt: skip
@@ -19,9 +19,22 @@ def test_what_the_command_line_changes_has_a_folder_of_its_own(overrides, folder
     assert report_folder("digits", overrides).parts == ("reports", folder)
 
 
-def test_the_order_of_changes_does_not_matter_and_long_ones_are_told_apart():
+def test_the_order_of_changes_does_not_matter():
     one, other = "steps=[5]", "seeds=[0,1]"
     assert report_folder("a", [one, other]) == report_folder("a", [other, one])
-    long = [report_folder("a", [f"data={{path: {'x' * 90}{n}}}"]) for n in (1, 2)]
-    assert long[0] != long[1]
-    assert all(len(folder.name) < 80 for folder in long)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [f"{{path: {'x' * 90}{n}}}" for n in (1, 2)],
+        ["{path: my photos}", "{path: myphotos}", "{path: my/photos}", "{path: my\\photos}"],
+        ["5", "5."],
+        ["\x1b[31m", "31m"],
+        ["\N{MUSICAL SYMBOL G CLEF}" * 90, "文字" * 90],
+    ],
+)
+def test_what_a_name_cannot_say_is_told_apart(values):
+    names = [report_folder("a", [f"data={value}"]).name for value in values]
+    assert len({*names}) == len(values)
+    assert all(len(name.encode()) < 80 and not name.endswith(".") for name in names)
