@@ -52,9 +52,7 @@ def report_folder(name: str, overrides: Sequence[str] = ()) -> Path:
     if "name" in changes:
         return Path("reports") / name
     text = "--".join(f"{field}={changes[field]}" for field in sorted(changes))
-    flat = re.sub(
-        r"[\[\]]|(?<=[,=\[])\s+", "", text
-    )  # of lists, which need no more to be told apart
+    flat = re.sub(r"[\[\]]|(?<=[,=\[])\s+", "", text)
     legible = re.sub(r"[^\w.=+-]+", ",", re.sub(r"[\s\[\]{}'\"]", "", text)).strip(",")
     # In bytes, which file systems count, and without the last dot, which Windows drops.
     short = legible.encode()[:LONGEST_CHANGES].decode(errors="ignore").rstrip(".")

@@ -11,7 +11,7 @@ from harness.work.options import report_folder
         ([], "digits"),
         (["steps=[5, 10]"], "digits--steps=5,10"),
         (["training.steps=9", "schedules=[cosine]"], "digits--schedules=cosine--training.steps=9"),
-        (["data={name: folder, path: ../my/images}"], "digits--data=name,folder,path,..,my,images--78e1597a"),
+        (["data={path: ../my/images}"], "digits--data=path,..,my,images--01d005b1"),
         (["name=digits", "steps=[5]"], "digits"),
     ],
 )  # fmt: skip
