@@ -33,7 +33,7 @@ from harness.plan.grid import Grid, expand, load_grid
 from harness.plan.pending import Plan
 from harness.run import plan_grid, recorded, report_grid, run_grid
 from harness.work.filters import Filter
-from harness.work.options import Options, Paths, Until
+from harness.work.options import Options, Paths, Until, changes_in
 from harness.work.results import Experiment
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run(
     missing, and KeyboardInterrupt once what was under way is saved.
     """
     grid = load_grid(grid)
-    paths = _paths(grid.name, store, report_dir, data_dir, tracking_uri, ui_url, device)
+    paths = _paths(grid, store, report_dir, data_dir, tracking_uri, ui_url, device)
     options = Options(
         only=_filter(only),
         redo=_filter(redo),
@@ -117,7 +117,7 @@ def plan(
     """What a run of a grid would do and cost, without doing it: `harness plan`. `.predicted` is in
     seconds, None where it is not known. Raises HarnessError."""
     grid = load_grid(grid)
-    paths = _paths(grid.name, store, None, data_dir, tracking_uri, None, device)
+    paths = _paths(grid, store, None, data_dir, tracking_uri, None, device)
     return plan_grid(grid, paths, Options(_filter(only), _filter(redo), retime))
 
 
@@ -139,7 +139,7 @@ def study(
     )
     grid = None if is_name else load_grid(name)
     of = grid.name if grid else str(name)
-    paths = _paths(of, store, report_dir, data_dir, tracking_uri, ui_url, device)
+    paths = _paths(grid or of, store, report_dir, data_dir, tracking_uri, ui_url, device)
     with screen_here() as screen:
         return _study(of, paths, screen, grid)
 
@@ -199,6 +199,7 @@ class RecordedStudy:
     study: Study
     paths: Paths
     others: tuple[RecordedStudy, ...] = field(default=())
+    grid: Grid | None = None  # whose cells these are; none of what was run last under the name
 
     def frame(self, whole: bool = False) -> pd.DataFrame:
         """One row for each cell: the factors that differ (all of them, where the `whole` is
@@ -249,7 +250,10 @@ class RecordedStudy:
     def report(self) -> Path:
         """Write the report again, or find it up to date; its page report.html."""
         with screen_here() as screen:
-            return report_grid(self.name, self.paths, screen)
+            if self.grid is None:
+                return report_grid(self.name, self.paths, screen)
+            cells, text = expand(self.grid), self.grid.text
+            return report_grid(self.name, self.paths, screen, cells, grid_text=text)
 
     def sample(self, cell: Wanted, images: int = 64, seed: int | None = None) -> NDArray[np.uint8]:
         """Images [images, channels, height, width] of a trained network, sampled as the one cell
@@ -286,8 +290,8 @@ def _study(name: str, paths: Paths, screen: Screen, grid: Grid | None = None) ->
     experiment = recorded(name, paths, screen.say, expand(grid) if grid else ())
     experiment, _ = with_what_is_there(experiment)
     main, *rest = sorted(studies(experiment), key=lambda one: not one.metrics)
-    others = (RecordedStudy(name, experiment, one, paths) for one in rest)
-    return RecordedStudy(name, experiment, main, paths, tuple(others))
+    others = (RecordedStudy(name, experiment, one, paths, grid=grid) for one in rest)
+    return RecordedStudy(name, experiment, main, paths, tuple(others), grid)
 
 
 def _as_html(text: str) -> str:
@@ -295,7 +299,7 @@ def _as_html(text: str) -> str:
 
 
 def _paths(
-    name: str,
+    of: Grid | str,
     store: AnyPath,
     report_dir: AnyPath | None,
     data_dir: AnyPath | None,
@@ -304,7 +308,9 @@ def _paths(
     device: str,
 ) -> Paths:
     report, data = (None if one is None else Path(one) for one in (report_dir, data_dir))
-    return Paths.of(name, Path(store), tracking_uri, report, data, device, ui_url)
+    name, text = (of, "") if isinstance(of, str) else (of.name, of.text)
+    changes = changes_in(text)  # so the report of the grid as in its file stays
+    return Paths.of(name, Path(store), tracking_uri, report, data, device, ui_url, changes)
 
 
 def _text(wanted: Wanted) -> str:

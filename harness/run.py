@@ -305,7 +305,7 @@ def read(recorder: Recorder, asked: Asked, paths: Paths, text: str, command: str
     """What is recorded of these cells, for a page. The grid that asks for them may be another than
     the one that was last run; a tracker that is away does not say by which command."""
     found = replace(recorder.read(asked), ui_url=paths.ui_url)
-    if command and (text != found.grid_text or not found.id):
+    if text and (text != found.grid_text or not found.id):
         return replace(found, grid_text=text, command=command)
     return found
 

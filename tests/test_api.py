@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 from matplotlib.figure import Figure
@@ -114,6 +116,16 @@ def test_a_study_is_known_by_its_name_and_by_its_grid(done):
     assert by_name.sample({"schedule": "cosine", "sampler": "ddim", "steps": 3}, 4).shape == (
         4, 1, 8, 8,
     )  # fmt: skip
+
+
+def test_a_report_of_a_changed_grid_is_of_its_cells_and_beside_the_other(
+    done, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    page = study(load_grid(done.grid, steps=[3]), store=done.paths.store).report()
+    assert page == Path("reports/small--steps=3/report.html")
+    assert {*pd.read_csv(page.with_name("results.csv"))["steps"]} == {3}
+    assert "steps=[3]" in page.with_name("report.md").read_text()
 
 
 @pytest.mark.parametrize(
