@@ -1,13 +1,15 @@
 """What of a store no grid needs, and its removal: `harness clean`.
 
-A grid needs the cells that it stood for when it was last run, their checkpoint cells, their
-trainings with all that is kept of them, and what is still to be recorded of it. The runs in MLflow
+A grid needs the cells that its file, as it was last run, has stood for, with whatever changes on
+the command line; their checkpoint cells, their trainings with all that is kept of them, and what is
+still to be recorded of it. What has no name as the store gives them is not looked at. The runs in MLflow
 stay, with their numbers and pictures, so that every report can still be written; the weights of a
 training that is removed go there too, since they are most of what it takes.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -19,16 +21,17 @@ from harness.errors import StoreError, suggestion
 from harness.execute.machine import size as in_bytes
 from harness.store import (
     CELLS,
-    DAMAGED,
     FAILED,
     GRID,
     GRIDS,
+    KEYS,
     OWED,
     STATE,
     TRAININGS,
     WEIGHTS,
     Folder,
     Store,
+    aside,
     checksum_beside,
     leftovers,
     made_from,
@@ -41,11 +44,12 @@ from harness.work.results import RESULT, CellResult, TrainingResult, from_json
 if TYPE_CHECKING:
     from harness.work.outputs import UnneededOutput
 
+NAME_OF_WORK, DIGEST = re.compile(r"[0-9a-f]{12}"), re.compile(r"[0-9a-f]{64}")
 KINDS = {  # of what may be removed, one and several, in the order of its removal
     "grid": ("note of a grid to be forgotten", "notes of grids to be forgotten"),
     "cell": ("cell", "cells"),
+    "weights": ("copy of weights in MLflow", "copies of weights in MLflow"),
     "training": ("training", "trainings"),
-    "weights": ("copy of its weights in MLflow", "copies of their weights in MLflow"),
     "unfinished": ("unfinished training", "unfinished trainings"),
     "features": ("set of features of real images", "sets of features of real images"),
     "images": ("set of images of another machine", "sets of images of other machines"),
@@ -64,6 +68,7 @@ class Unneeded:
     forgotten: tuple[str, ...]
     paths: Mapping[str, tuple[Path, ...]]
     freed: Mapping[str, int]
+    unrecorded: int = 0  # results that MLflow does not have yet
 
     def __bool__(self) -> bool:
         return any(self.paths.values())
@@ -84,6 +89,11 @@ class Unneeded:
         lines += [f"Removing that frees {in_bytes(self.bytes)}."]
         if {"cell", "training"} & self.paths.keys():
             lines += ["Their runs stay in MLflow, with numbers and pictures."]
+        if self.unrecorded:
+            lines += [
+                f"{self.unrecorded:,} results are not recorded in MLflow yet, and would be lost. "
+                "Use harness run with their grid first, once the tracking server is back."
+            ]
         return "\n".join(lines)
 
     def as_json(self) -> UnneededOutput:
@@ -95,6 +105,7 @@ class Unneeded:
                 for kind, paths in self.paths.items()
             },
             "bytes": self.bytes,
+            "unrecorded": self.unrecorded,
         }
 
 
@@ -114,7 +125,7 @@ def unneeded(folder: Path, forgotten: Collection[str] = ()) -> Unneeded:
     found = {
         "grid": [path for name in forgotten for path in _notes_of(store, name)],
         **_of_work(store, kept),
-        "damaged": sorted(folder.rglob(f"*{DAMAGED}*")),
+        "damaged": aside(folder),
         "leftover": sorted(leftovers(folder)),
     }
     paths = {kind: tuple(found[kind]) for kind in KINDS if found[kind]}
@@ -123,7 +134,8 @@ def unneeded(folder: Path, forgotten: Collection[str] = ()) -> Unneeded:
             f"the store {folder} has results and no note of a grid that asked for them. Use "
             "`harness run` with your grids first, which notes them, or remove the folder."
         )
-    return Unneeded(folder, tuple(kept), tuple(forgotten), paths, _freed(paths))
+    lost = _owed(store, forgotten) - _owed(store, kept)
+    return Unneeded(folder, tuple(kept), tuple(forgotten), paths, _freed(paths), len(lost))
 
 
 def clean(listed: Unneeded) -> None:
@@ -164,7 +176,7 @@ def _refuse_unreadable(store: Store, grids: Mapping[str, Asked]) -> None:
 
 def _notes_of(store: Store, name: str) -> Iterator[Path]:
     """What the store has of a grid itself, what it stands for last: until then it is needed."""
-    of_grid = (store.root / GRIDS / f"{name}{Path(file).suffix}" for file in (GRID, CELLS))
+    of_grid = (store.root / GRIDS / f"{name}{Path(file).suffix}" for file in (KEYS, GRID, CELLS))
     notes = (store.root / FAILED / f"{name}.json", *_ledgers(store, name), *of_grid)
     return (path for path in notes if path.exists())
 
@@ -174,10 +186,10 @@ def _of_work(store: Store, grids: Mapping[str, Asked]) -> dict[str, list[Path]]:
     root = store.root
     owed = _owed(store, grids)
     asked_cells = {key for one in grids.values() for key in one.cells}
-    trainings = owed | {key for one in grids.values() for key in one.trainings}
-    needed = [one for one in _cells(root) if {one.cell.key, _final_key(one)} & (asked_cells | owed)]
-    asked = asked_cells | owed | {one.cell.key for one in needed}
-    trainings |= {one.cell.training.key for one in needed}
+    keys = owed.union(*map(store.needed_by, grids))
+    needed = [one for one in _cells(root) if {one.cell.key, _final_key(one)} & keys]
+    asked = keys | {one.cell.key for one in needed}
+    trainings = keys | {one.cell.training.key for one in needed}
     models = [path for path in _folders(root / "models") if path.name not in trainings]
     states = {path: path / STATE for path in models if (path / STATE).exists()}
     gone = [path for path in models if path not in states]
@@ -193,12 +205,13 @@ def _of_work(store: Store, grids: Mapping[str, Asked]) -> dict[str, list[Path]]:
         sources = {(one.cell.training.data_fingerprint, one.cell.extractor_fingerprint)
                    for one in needed}  # fmt: skip
         data = {fingerprint for fingerprint, _ in sources}
-        reals, images = sorted(root.glob("features/*.npy")), sorted(root.glob("images/*.npz"))
+        reals = sorted(root.glob("features/real-*.npy"))
+        images = [path for path in sorted(root.glob("images/*.npz")) if DIGEST.fullmatch(path.stem)]
         found["features"] = [path for path in reals if not _is_used(path, sources)]
         found["images"] = [path for path in images if path.stem not in data]
         networks = {one.cell.training.model_fingerprint for one in needed}
         found["network"] = [
-            path for path in _folders(root / "networks") if path.name not in networks
+            path for path in _folders(root / "networks", DIGEST) if path.name not in networks
         ]
     return found
 
@@ -240,10 +253,10 @@ def _cells(root: Path) -> Iterator[CellResult]:
             yield from_json(CellResult, (path / RESULT).read_bytes(), None, str(path))
 
 
-def _folders(folder: Path) -> list[Path]:
-    """The folders of single pieces of work, those set aside left out."""
+def _folders(folder: Path, named: re.Pattern[str] = NAME_OF_WORK) -> list[Path]:
+    """The folders that are named as those of single pieces of work are."""
     there = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in there if path.is_dir() and DAMAGED not in path.name]
+    return [path for path in there if path.is_dir() and named.fullmatch(path.name)]
 
 
 def _weights_in_mlflow(root: Path, keys: Collection[str]) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from harness.clean import Unneeded, size_of, unneeded
 from harness.downloads import no_downloads
 from harness.errors import HarnessError, StoreError, at_most
 from harness.execute.machine import size as in_bytes
-from harness.store import DAMAGED, STATE, Store, is_whole, kept_checksum, set_aside
+from harness.store import DAMAGED, STATE, Store, aside, is_whole, kept_checksum, set_aside
 from harness.work.cells import Part
 from harness.work.options import Workplace
 from harness.work.results import RESULT, CellResult, Result, TrainingResult, from_json
@@ -158,7 +158,7 @@ def status_of(folder: Path, data_dir: Path, verify: bool = False) -> Status:
         len(outdated),
         {name: size for name, size in sizes.items() if size > SMALL},
         spare,
-        tuple(sorted(folder.rglob(f"*{DAMAGED}*"))),
+        tuple(aside(folder)),
         verified,
         tuple(damaged),
     )

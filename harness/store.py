@@ -12,6 +12,7 @@
     images/<fingerprint>.npz            images that were sent to this node of a cluster
     networks/<fingerprint>/...          a network that was trained elsewhere, as it came
     grids/<name>.yaml, <name>.json      a grid as it was last run, and what it stood for
+    grids/<name>.keys                   all that its file, as it is now, has stood for
     owed/<name>-<tracker>.json          what is still to be recorded where MLflow was away
     failed/<name>.json                  why work of a grid failed when it was last tried
     overheads.json                      what runs took on each machine beside their work
@@ -45,6 +46,7 @@ import psutil
 from harness.errors import DiskFull, StoreError, say_once
 from harness.lock import locked
 from harness.work.cells import Asked, Cell, Training
+from harness.work.options import as_in_its_file
 from harness.work.overheads import Overheads
 from harness.work.results import (
     DRAWN_FILES,
@@ -73,6 +75,7 @@ OWN_FOLDERS = (
     "models", "cells", "features", "images", "networks", "artifacts", GRIDS, OWED, FAILED,
 )  # fmt: skip
 CELLS, GRID = "cells.json", "grid.yaml"  # what a grid stands for, and its text
+KEYS = "all.keys"  # of what it has stood for
 DAMAGED = ".damaged"  # after the key of what is set aside
 MADE_FROM = "# made from "  # how that comment begins
 TEMPORARY = re.compile(r"\..+\.(\d{1,9})(-journal)?")  # the name of a file that is being written
@@ -185,9 +188,23 @@ class Store:
         return self._results(self.training_result, "models")
 
     def keep_grid(self, name: str, asked: Asked, text: str = "") -> None:
-        """Remember a grid and what it stands for: its comparisons are judged together."""
-        for file, content in ((CELLS, asked.as_json()), (GRID, text.encode())):
+        """Remember a grid and what it stands for: its comparisons are judged together. What the
+        same file stood for before, with other changes on the command line or at other looks, is
+        still needed."""
+        before = (self.grid_file(name, GRID) or b"").decode(errors="replace")
+        keys = {*asked.cells, *asked.trainings}
+        if text and as_in_its_file(before) == as_in_its_file(text):
+            keys |= self.needed_by(name)
+        told = (KEYS, "\n".join(sorted(keys)).encode()), (CELLS, asked.as_json())
+        for file, content in (*told, (GRID, text.encode())):
             write_bytes(self._of_grid(name, file), content)
+
+    def needed_by(self, name: str) -> set[str]:
+        """The keys of all cells and trainings that the file of a grid, as it was last run, has
+        stood for."""
+        asked = self.grids().get(name, Asked({}))
+        kept = (self.grid_file(name, KEYS) or b"").decode(errors="replace")
+        return {*asked.cells, *asked.trainings, *kept.split()}
 
     def owed(self, ledger: str) -> dict[str, Any]:
         """By the key of work, what is still to be recorded of it in a tracker."""
@@ -408,6 +425,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def aside(root: Path) -> list[Path]:
+    """What was set aside as damaged in a store."""
+    found = (root / part for part in OWN_FOLDERS)
+    return sorted(path for folder in found for path in folder.rglob(f"*{DAMAGED}*"))
 
 
 def set_aside(path: Path) -> None:

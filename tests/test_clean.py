@@ -16,6 +16,7 @@ from harness.lock import locked
 from harness.status import GridState, status_of
 from harness.store import FEATURES, TRAININGS, WEIGHTS, Store, set_aside, write_bytes
 from harness.work.cells import Asked, Part
+from harness.work.options import CHANGED
 from harness.work.results import RESULT
 
 FIRST, SECOND = (
@@ -104,9 +105,9 @@ def test_unfinished_trainings_that_a_grid_waits_for_stay(store):
 
 
 def test_features_go_when_no_cell_is_held_against_them(store):
-    used = features_of(store, "used", "d" * 64, "e" * 64)
-    other = features_of(store, "other", "x" * 64, "e" * 64)
-    unknown = features_of(store, "unknown")
+    used = features_of(store, "real-used", "d" * 64, "e" * 64)
+    other = features_of(store, "real-other", "x" * 64, "e" * 64)
+    unknown = features_of(store, "real-unknown")
     assert unneeded(store.root).paths["features"] == (other,)
     shutil.rmtree(store.folder(SECOND))  # what it will be held against is not known
     assert "features" not in unneeded(store.root).paths
@@ -115,23 +116,57 @@ def test_features_go_when_no_cell_is_held_against_them(store):
     assert used.exists()
     assert unknown.exists()
     assert {path.name for path in used.parent.iterdir()} == {
-        *(f"{name}.npy" for name in ("used", "unknown")),
-        *(f"{name}.npy.sha256" for name in ("used", "unknown")),
+        *(f"{name}.npy" for name in ("real-used", "real-unknown")),
+        *(f"{name}.npy.sha256" for name in ("real-used", "real-unknown")),
     }
 
 
 def test_a_network_from_elsewhere_goes_when_no_cell_is_sampled_from_it(store):
     given = replace(FIRST.training, model=Part.of("diffusers", {"path": "net"}),
-                    model_fingerprint="n" * 64)  # fmt: skip
+                    model_fingerprint="a" * 64)  # fmt: skip
     cell = replace(FIRST, training=given)
     store.keep(made.result(cell, {FEATURES: b"f"}, kid=0.1))
     store.keep_grid("first", Asked.of([cell]))
-    needed, other = (store.network(name * 64) / "config.json" for name in "no")
+    needed, other = (store.network(name * 64) / "config.json" for name in "ab")
     for path in (needed, other):
         write_bytes(path, b"{}")
     clean(unneeded(store.root))
     assert needed.exists()
     assert not other.parent.exists()
+
+
+def test_what_the_same_file_stood_for_before_stays(store):
+    """With FIELD=VALUE, or at an early look of --until, a run stands for less than its file."""
+    changed = f"{CHANGED}steps=[5]\nname: third\n"
+    store.keep_grid("third", Asked.of([OLD]), changed)
+    store.keep_grid("third", Asked.of([SECOND]), "name: third\n")
+    assert not unneeded(store.root)
+    assert store.grids()["third"] == Asked.of([SECOND])
+    store.keep_grid("third", Asked.of([FIRST]), "name: third\nsteps: [10]\n")
+    assert len(unneeded(store.root).paths["cell"]) == 2
+    clean(unneeded(store.root, ["third"]))
+    assert not [*store.root.glob("grids/third*")]
+
+
+def test_what_is_not_of_the_store_stays(store):
+    """A store may be a folder where a person has other things, too."""
+    theirs = [
+        store.root / name
+        for name in ("thesis/ch1.damaged.tex", "models/mine/net.pt", "cells/notes/a.txt",
+                     "images/faces.npz", "features/mine.npy", "networks/mine/net.pt")
+    ]  # fmt: skip
+    for path in theirs:
+        write_bytes(path, b"mine")
+    clean(unneeded(store.root))
+    assert all(path.exists() for path in theirs)
+
+
+def test_it_is_said_that_results_would_be_lost_that_are_not_recorded(store):
+    store.keep_owed(f"second-{'0' * 12}", {SECOND.key: {}})
+    assert unneeded(store.root).unrecorded == 0
+    assert "would be lost" in unneeded(store.root, ["second"]).as_text()
+    store.keep_owed(f"first-{'0' * 12}", {SECOND.key: {}})
+    assert unneeded(store.root, ["second"]).unrecorded == 0
 
 
 def test_what_was_set_aside_or_left_half_written_goes(store):

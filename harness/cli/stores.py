@@ -64,8 +64,9 @@ def clean(store: Path, grids: tuple[str, ...], dry_run: bool, yes: bool, as_json
     """Remove what no grid of a store needs: says what it is, and asks first.
 
     That is cells and trainings that none asks for any more, what was set aside as damaged, and what
-    was left half written. A grid needs what it stood for when it was last run. Runs in MLflow stay,
-    with their numbers and pictures; the weights of removed trainings go there too.
+    was left half written. A grid needs all that its file, as it was last run, has stood for, with
+    whatever FIELD=VALUE. Runs in MLflow stay, with their numbers and pictures; the weights of
+    removed trainings go there too.
 
     Exit status: 0 done, or nothing to do; 1 not removed; 2 nobody can be asked.
 

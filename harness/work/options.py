@@ -43,6 +43,11 @@ def changes_in(text: str) -> list[str]:
     return [line.removeprefix(CHANGED) for line in told]
 
 
+def as_in_its_file(text: str) -> str:
+    """The text of a grid without what the command line changed."""
+    return "\n".join(text.splitlines()[len(changes_in(text)) :])
+
+
 def report_folder(name: str, overrides: Sequence[str] = ()) -> Path:
     """Where the report of a grid is written where no folder is named: `reports/NAME`, and beside it
     for a grid that the command line changes (`reports/digits--steps=5,10`) without giving it a name

@@ -266,6 +266,8 @@ class UnneededOutput(Output):
     unneeded: dict[str, RemovedOutput]
     """By kind."""
     bytes: int
+    unrecorded: int
+    """Results among it that MLflow does not have yet."""
 
 
 class CleanOutput(UnneededOutput):
