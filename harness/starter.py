@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +28,8 @@ from harness.plan.pending import Plan, pending
 from harness.plan.preflight import forecast, identified, preflight
 from harness.store import Store, write_bytes
 from harness.work.cells import Part
-from harness.work.options import Options, Paths, user_data
+from harness.work.options import Options, Paths, command_of, user_data
+from harness.work.reading import counted
 from harness.work.speeds import duration
 
 if TYPE_CHECKING:
@@ -113,12 +113,15 @@ def start(
     preset = preset or ("gpu" if device.type == "cuda" else "laptop")
     chosen = PRESETS[preset]
     part = part_of(data, side, chosen)
-    images = load(part.name, paths.data_dir, part.keywords)
+    lenient = {"on_bad": "skip"} if part.name == "folder" else {}
+    images = load(part.name, paths.data_dir, part.keywords | lenient)
+    if images.as_read.unreadable.count:
+        part = Part.of(part.name, part.keywords | lenient)
     if part.name == "folder" and is_grey(images):
         part = Part.of("folder", {**part.keywords, "grey": True})
         images = load(part.name, paths.data_dir, part.keywords)
-    data_dir = "" if paths.data_dir == user_data() else f" --data-dir {quote(str(paths.data_dir))}"
-    command = f"harness run {quote(file.as_posix())}{data_dir}{chosen.how}"
+    data_dir = None if paths.data_dir == user_data() else paths.data_dir
+    command = command_of(file.as_posix(), (), paths.store, data_dir=data_dir) + chosen.how
     draft = Draft(file.stem, command, part, images, chosen, *extractor_for(part, images, paths))
     plan = planned(draft, paths)
     if plan.predicted and chosen.is_for_gpu == (device.type == "cuda"):
@@ -264,7 +267,8 @@ class Draft:
     def doubts(self) -> Iterator[str]:
         count = len(self.images.train)
         if count < FEW_IMAGES and self.data != DIGITS:
-            yield f"{count:,} images to train on are few: networks may learn them by heart"
+            few = counted(count, "image")
+            yield f"only {few} to train on: networks may learn them by heart"
         if self.about_extractor == DOWNLOADED:
             yield (
                 f"the weights of '{self.extractor.name}' are not here yet, so the time that its "

@@ -66,6 +66,20 @@ def test_what_is_found_is_written(harness, tmp_path):
     assert model.keywords["widths"] == (32, 64, 96)  # 28 pixels can be halved twice
 
 
+def test_what_cannot_be_read_is_skipped_and_the_store_is_in_the_command(harness, tmp_path):
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no image")
+    given = ("--data", "photos", "--device", "cpu", "--store", "my store", "--json")
+    begun = harness("new", "mine", *given)
+    assert begun.exit_code == 0, begun.output
+    told = json.loads(begun.stdout)
+    assert told["run"] == "harness run mine.yaml --store 'my store'"
+    assert any("could not be read" in note for note in told["notes"])
+    assert load_grid(tmp_path / "mine.yaml").data.keywords["on_bad"] == "skip"
+    refused = harness("data", "photos"), harness("plan", "mine.yaml", "data.on_bad=refuse")
+    assert [one.exit_code for one in refused] == [0, 1]
+    assert "on_bad: skip" in refused[1].output
+
+
 def test_a_slow_machine_gets_fewer_steps_and_images_than_a_fast_one(harness, tmp_path, monkeypatch):
     harness("new", "fast", "--data", "photos", "--device", "cpu")
     tenth = Speeds(train=0.1, evaluate=0.02, features=0.01, source="a guess")

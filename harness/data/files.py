@@ -71,11 +71,12 @@ def read_images(path: Path, size: int, *, grey: bool = False, part: str = "") ->
 
 
 def read_folder(
-    path: Path, how: Preparation, *, on_bad: OnBad = "refuse", part: str = ""
+    path: Path, how: Preparation, *, on_bad: OnBad | None = None, part: str = ""
 ) -> FolderImages:
     """The images as `read_images` gives them, with their classes and what became of each file.
     Hidden files are no images and not counted. A file that cannot be used is left out where
-    `on_bad` is skip, else it raises DataError; so does a folder without an image."""
+    `on_bad` is skip, else it raises DataError, which says so where a person chose; so does a folder
+    without an image."""
     tally = Tally(how)
     with files(path) as readers:
         names = sorted(
@@ -93,10 +94,11 @@ def read_folder(
             try:
                 tally.add(name, prepared(read(readers[name]), how))
             except Unusable as error:
-                if on_bad == "refuse":
+                if on_bad != "skip":
                     told = printable(f"{name} in {path}")
+                    skip = " on_bad: skip leaves such files out." if on_bad else ""
                     raise DataError(
-                        f"the image {told} cannot be used ({error.why}). {error.use}"
+                        f"the image {told} cannot be used ({error.why}). {error.use}{skip}"
                     ) from error
                 tally.leave_out(name, error.why)
         if tell := _tell.get():
