@@ -24,7 +24,6 @@ from harness.store import (
     FAILED,
     GRID,
     GRIDS,
-    KEYS,
     OWED,
     STATE,
     TRAININGS,
@@ -176,8 +175,9 @@ def _refuse_unreadable(store: Store, grids: Mapping[str, Asked]) -> None:
 
 def _notes_of(store: Store, name: str) -> Iterator[Path]:
     """What the store has of a grid itself, what it stands for last: until then it is needed."""
-    of_grid = (store.root / GRIDS / f"{name}{Path(file).suffix}" for file in (KEYS, GRID, CELLS))
-    notes = (store.root / FAILED / f"{name}.json", *_ledgers(store, name), *of_grid)
+    of_grid = (store.root / GRIDS / f"{name}{Path(file).suffix}" for file in (GRID, CELLS))
+    failed = store.root / FAILED / f"{name}.json"
+    notes = (failed, *_ledgers(store, name), *store.keys_of(name), *of_grid)
     return (path for path in notes if path.exists())
 
 

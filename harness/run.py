@@ -15,8 +15,6 @@ where it stopped. torch is imported only when there is something to train, sampl
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -360,11 +358,9 @@ def recorder_of(name: str, paths: Paths, say: Callable[[str], None]) -> Recorder
     """What is recorded of this grid, and how more is; makes nothing yet."""
     local = paths.tracking_uri.startswith("sqlite:")
     artifacts = paths.store / "artifacts" if local else None
-    text = f"{platform.node()} {paths.store.resolve()}"
-    # Tells our runs from those of another machine, without saying where on this one they are.
-    store = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
-    tracker = Tracker(paths.tracking_uri, name, artifacts, store, paths.store)
-    return Recorder(tracker, Store(paths.store), name, say)
+    store = Store(paths.store)
+    tracker = Tracker(paths.tracking_uri, name, artifacts, store.id, paths.store)
+    return Recorder(tracker, store, name, say)
 
 
 def anonymous(cell: Cell) -> Cell:

@@ -12,7 +12,7 @@
     images/<fingerprint>.npz            images that were sent to this node of a cluster
     networks/<fingerprint>/...          a network that was trained elsewhere, as it came
     grids/<name>.yaml, <name>.json      a grid as it was last run, and what it stood for
-    grids/<name>.keys                   all that its file, as it is now, has stood for
+    grids/<name>-<store>.keys           all that its file, as it is now, has stood for in a store
     owed/<name>-<tracker>.json          what is still to be recorded where MLflow was away
     failed/<name>.json                  why work of a grid failed when it was last tried
     overheads.json                      what runs took on each machine beside their work
@@ -32,6 +32,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,7 +76,7 @@ OWN_FOLDERS = (
     "models", "cells", "features", "images", "networks", "artifacts", GRIDS, OWED, FAILED,
 )  # fmt: skip
 CELLS, GRID = "cells.json", "grid.yaml"  # what a grid stands for, and its text
-KEYS = "all.keys"  # of what it has stood for
+KEYS = ".keys"  # of what it has stood for
 DAMAGED = ".damaged"  # after the key of what is set aside
 MADE_FROM = "# made from "  # how that comment begins
 TEMPORARY = re.compile(r"\..+\.(\d{1,9})(-journal)?")  # the name of a file that is being written
@@ -91,6 +92,12 @@ class Store:
     """A folder of results. Making this value touches no disk."""
 
     root: Path
+
+    @property
+    def id(self) -> str:
+        """Tells this store from others, without saying where it is."""
+        text = f"{platform.node()} {self.root.resolve()}"
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
 
     def model(self, key: str, name: str) -> Path:
         return self.root / "models" / key / name
@@ -192,19 +199,31 @@ class Store:
         same file stood for before, with other changes on the command line or at other looks, is
         still needed."""
         before = (self.grid_file(name, GRID) or b"").decode(errors="replace")
-        keys = {*asked.cells, *asked.trainings}
-        if text and as_in_its_file(before) == as_in_its_file(text):
+        keys, others = {*asked.cells, *asked.trainings}, self.keys_of(name)
+        is_same = bool(text) and as_in_its_file(before) == as_in_its_file(text)
+        if is_same:
             keys |= self.needed_by(name)
-        told = (KEYS, "\n".join(sorted(keys)).encode()), (CELLS, asked.as_json())
-        for file, content in (*told, (GRID, text.encode())):
+        own = self.root / GRIDS / f"{name}-{self.id}{KEYS}"
+        write_bytes(own, "\n".join(sorted(keys)).encode())
+        for path in others:
+            if path != own and not is_same:
+                path.unlink(missing_ok=True)
+        for file, content in ((CELLS, asked.as_json()), (GRID, text.encode())):
             write_bytes(self._of_grid(name, file), content)
+
+    def keys_of(self, name: str) -> list[Path]:
+        """The notes of all that the file of a grid has stood for: in this store, and in those that
+        were joined with it."""
+        return sorted((self.root / GRIDS).glob(f"{name}-{'[0-9a-f]' * 12}{KEYS}"))
 
     def needed_by(self, name: str) -> set[str]:
         """The keys of all cells and trainings that the file of a grid, as it was last run, has
         stood for."""
         asked = self.grids().get(name, Asked({}))
-        kept = (self.grid_file(name, KEYS) or b"").decode(errors="replace")
-        return {*asked.cells, *asked.trainings, *kept.split()}
+        notes = Folder(self.root / GRIDS)
+        texts = [(notes.read(path.name) or b"").decode("ascii", "replace")
+                 for path in self.keys_of(name)]  # fmt: skip
+        return {*asked.cells, *asked.trainings, *" ".join(texts).split()}
 
     def owed(self, ledger: str) -> dict[str, Any]:
         """By the key of work, what is still to be recorded of it in a tracker."""

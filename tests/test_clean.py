@@ -148,6 +148,18 @@ def test_what_the_same_file_stood_for_before_stays(store):
     assert not [*store.root.glob("grids/third*")]
 
 
+def test_what_a_grid_stood_for_in_joined_stores_stays(store, tmp_path):
+    theirs = Store(tmp_path / "theirs")
+    for one, cell in ((store, SECOND), (theirs, OLD)):
+        one.keep_grid("ours", Asked.of([cell]), "name: ours\n")
+    shutil.copytree(theirs.root, store.root, dirs_exist_ok=True)
+    assert not unneeded(store.root)
+    store.keep_grid("ours", Asked.of([SECOND]), "name: ours\n")
+    assert not unneeded(store.root)
+    store.keep_grid("ours", Asked.of([SECOND]), "name: ours\nsteps: [10]\n")
+    assert len(unneeded(store.root).paths["cell"]) == 2
+
+
 def test_what_is_not_of_the_store_stays(store):
     """A store may be a folder where a person has other things, too."""
     theirs = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.data.datasets import DATASETS
 from harness.plan.forecast import Forecast, nfe_of
+from harness.plan.grid_file import as_override
 from harness.work.cells import Cell, Part, Training, distinct_trainings
 from harness.work.speeds import Speeds, duration
 
@@ -95,9 +96,12 @@ class Work:
 
     def smaller_images(self) -> Iterator[Cheaper]:
         """Of half the side, for which a convolutional network needs a quarter."""
-        [data, *others] = {work.training.data for work in self.to_score}
+        found = {work.training.data for work in self.to_score}
+        if len(found) != 1:
+            return
+        [data] = found
         side = side_of(data)
-        if others or side is None or side < 2 * SMALLEST_SIDE or side % 16:
+        if side is None or side < 2 * SMALLEST_SIDE or side % 16:
             return
         half = Part.of(data.name, {**data.keywords, "image_size": side // 2})
         quick = {model: a_quarter(one) for model, one in self.forecast.speeds.items()}
@@ -125,8 +129,8 @@ def a_quarter(speeds: Speeds) -> Speeds:
 
 
 def override_of(data: Part) -> str:
-    options = [f"name: {data.name}", *(f"{name}: {value}" for name, value in data.options)]
-    return shlex.quote(f"data={{{', '.join(options)}}}")
+    [override] = as_override("data", {"name": data.name, **data.keywords})
+    return shlex.quote(override)
 
 
 def _listed(values: Sequence[int]) -> str:

@@ -1,6 +1,7 @@
 """The forecast: what work will take, by speeds that were measured here."""
 
 import json
+import shlex
 from dataclasses import replace
 
 import made
@@ -15,6 +16,7 @@ from harness.plan.forecast import (
     size,
     warnings_of,
 )
+from harness.plan.grid_file import fields_of
 from harness.plan.pending import LISTED, Plan
 from harness.store import Store, write_bytes
 from harness.work.cells import Part, distinct_trainings
@@ -187,6 +189,14 @@ def test_fewer_training_steps_and_smaller_images_are_named_with_their_cost():
     assert by_change["'data={name: flowers102, image_size: 32}'"] == pytest.approx(
         plan.predicted / 4, rel=0.01
     )
+    path = "my [best] photos: all"
+    data = Part.of("folder", {"path": path, "image_size": 64})
+    plan = plan_of([replace(CELL, training=replace(training, data=data))],
+                   speeds=replace(SPEEDS, train=1.0))  # fmt: skip
+    [change] = [one.change for one in plan.cheaper if "data=" in one.change]
+    assert fields_of("{}", "", shlex.split(change)) == {
+        "data": {"name": "folder", "path": path, "image_size": 32}
+    }
 
 
 def test_compiling_counts_once_for_all_networks_of_one_shape():
