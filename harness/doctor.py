@@ -140,14 +140,22 @@ def precision(paths: Paths) -> Iterator[Line]:
     from harness.engine.probe import speeds_by_precision
 
     found = machine.find_device(paths.device)
-    chosen, speeds = machine.find_precision("auto", found), speeds_by_precision(found)
+    chosen, probed = machine.find_precision("auto", found), speeds_by_precision(found)
+    speeds = probed.speeds
     fastest = max(speeds, key=speeds.__getitem__)
     told = ", ".join(f"{name} {speed:.3g}" for name, speed in speeds.items())
-    told = f"images a second that the network `small` learns at 32x32 here: {told}; "
+    told = (
+        f"images a second that the network `{probed.network}` learns at {probed.size}x{probed.size}"
+        f" here, uncompiled: {told}; `auto` takes {chosen}"
+    )
     if speeds[fastest] <= CLEARLY * speeds.get(chosen, 0.0):
-        yield Line("ok", "precision", f"{told}`auto` takes {chosen}")
+        yield Line("ok", "precision", told)
+    elif chosen in probed.waiting:
+        yield Line(
+            "ok", "precision", f"{told}. The GPU waits for Python: it may be faster in a run"
+        )
     else:
-        told += f"`auto` takes {chosen}. Use training.precision={fastest}, which is faster."
+        told += f". Use training.precision={fastest}, which is faster."
         yield Line("missing", "precision", told)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from safetensors.numpy import save_file
 
 from harness.cli import main
 from harness.doctor import death_of_import
+from harness.engine.probe import PrecisionSpeeds
 from harness.execute import drives
 
-SPEEDS = {"float32": 1.0, "bfloat16": 1.0}  # images a second
+EQUAL = PrecisionSpeeds("small", 32, {"float32": 1.0, "bfloat16": 1.0}, frozenset())
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def install(tmp_path, monkeypatch):
 def doctor(tmp_path, monkeypatch):
     """The state of each thing that is looked at, and what is told of it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("harness.engine.probe.speeds_by_precision", lambda device: SPEEDS)
+    monkeypatch.setattr("harness.engine.probe.speeds_by_precision", lambda device: EQUAL)
 
     def doctor(*arguments):
         result = CliRunner().invoke(main, ["doctor", "--device", "cpu", "--json", *arguments])
@@ -61,12 +63,19 @@ def test_what_is_not_here_is_missing_with_what_belongs_where(doctor, tmp_path):
 
 
 def test_a_precision_that_is_faster_than_what_is_taken_is_named(doctor, monkeypatch):
+    """Unless what was measured there is how fast Python is."""
     assert doctor()["precision"][0] == "ok"
-    monkeypatch.setitem(SPEEDS, "float32", 2.0)
+    faster = replace(EQUAL, speeds={"float32": 2.0, "bfloat16": 1.0})
     monkeypatch.setattr("harness.execute.machine.find_precision", lambda *_: "bfloat16")
+    monkeypatch.setattr("harness.engine.probe.speeds_by_precision", lambda device: faster)
     state, words = doctor()["precision"]
     assert state == "missing"
     assert "Use training.precision=float32" in words
+    waiting = replace(faster, waiting=frozenset({"bfloat16"}))
+    monkeypatch.setattr("harness.engine.probe.speeds_by_precision", lambda device: waiting)
+    state, words = doctor()["precision"]
+    assert state == "ok"
+    assert "training.precision" not in words
 
 
 def test_a_store_that_is_well_is_said_to_be(doctor, store_folder):

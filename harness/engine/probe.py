@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
@@ -15,13 +15,13 @@ from torch import Tensor
 from harness.engine.compiled import pays
 from harness.engine.denoisers import compiled_once, final_denoiser
 from harness.engine.inputs import extractor_of, images_of
-from harness.engine.memory import in_halves, said_in_one_line
-from harness.engine.network import make_schedule, with_weights
+from harness.engine.memory import in_halves, said_in_one_line, tried
+from harness.engine.network import Predictor, make_schedule, memory_format, with_weights
 from harness.engine.reference import CHUNK, features_of
 from harness.engine.sample import batches_of
 from harness.engine.steps import Setting, ready, step_of
 from harness.execute import machine
-from harness.models.presets import small
+from harness.models.presets import base, small
 from harness.work.cells import Cell
 from harness.work.options import Workplace
 from harness.work.speeds import Speeds
@@ -29,7 +29,9 @@ from harness.work.speeds import Speeds
 FEW = 8  # images: enough to see whether a full batch would take too long
 FEW_SECONDS = 0.5  # for these, after which the full batch is not tried
 REPEATS = 5
-PRECISION_SECONDS = 1.0  # for which precisions are compared
+PRECISION_SECONDS = 1.0  # for which precisions are compared ...
+BUSY_SECONDS, MOST_IMAGES = 0.2, 256  # ... by steps that take so long, on so many images at most
+BUSY = 1.5  # times as long as on half as many images: the device has enough to do
 
 SizedWork = Callable[[int], Callable[[], object]]  # of so many images: what is timed
 
@@ -69,31 +71,73 @@ def probe(cell: Cell, at: Workplace, workers: int = 1) -> Speeds:
         )
 
 
-def speeds_by_precision(device: torch.device) -> dict[str, float]:
-    """How many images of 32x32 pixels a network of the size `small` learns in a second in each
-    precision that the device computes in: the best of a few steps, in turn, so that other programs
-    slow all alike. Takes a second or so. Processors only imitate float16."""
-    batch = 4 if device.type == "cpu" else 64
-    network = small().build(3, 32).to(device)
-    x, log_snr = torch.zeros(batch, 3, 32, 32, device=device), torch.zeros(batch, device=device)
+@dataclass(frozen=True)
+class PrecisionSpeeds:
+    """How many images of size x size pixels a network learns in a second, by precision; and the
+    precisions in which the device waits for Python, so that more images at once would cost next to
+    nothing: theirs are no measure of it."""
 
-    def a_step(precision: str) -> None:
-        kind = getattr(torch, precision)
-        with torch.autocast(device.type, dtype=kind, enabled=kind != torch.float32):
-            answer = network(x, log_snr)
-        answer.float().square().mean().backward()
+    network: str
+    size: int
+    speeds: dict[str, float]
+    waiting: frozenset[str]
 
-    took: dict[str, list[float]] = {}
-    for precision in machine.PRECISIONS:
-        if precision != "auto" and (precision, device.type) != ("float16", "cpu"):
-            with suppress(Exception):  # what this device cannot compute in
-                a_step(precision)  # the first one is slower
-                took[precision] = []
-    began = time.monotonic()
-    while not all(took.values()) or time.monotonic() - began < PRECISION_SECONDS:
-        for precision, measured in took.items():
-            measured.append(seconds(partial(a_step, precision), device))
-    return {precision: batch / min(measured) for precision, measured in took.items()}
+
+def speeds_by_precision(device: torch.device) -> PrecisionSpeeds:
+    """How fast a network of the size that is trained on such a device learns in each precision that
+    it computes in: the best of a few steps, in turn, so that other programs slow all alike, and on
+    a GPU on as many images as keep it busy. Takes seconds. Processors only imitate float16. Raises
+    MachineError where not even two images fit into memory."""
+    is_processor = device.type == "cpu"
+    name, shape, size = ("small", small(), 32) if is_processor else ("base", base(), 64)
+    layout = memory_format(size, "float32", device)
+    network = shape.build(3, size).to(device).to(memory_format=layout)
+
+    def step_seconds(precision: str, images: int) -> float:
+        x = torch.zeros(images, 3, size, size, device=device)
+
+        def a_step() -> None:
+            Predictor(network, precision)(x, x[:, 0, 0, 0]).square().mean().backward()
+
+        return seconds(a_step, device)
+
+    with said_in_one_line("precisions were compared", device):
+        batch = 4 if is_processor else busy_batch(partial(step_seconds, "float32"))
+        took: dict[tuple[str, int], list[float]] = {}
+        for precision in machine.PRECISIONS:
+            if precision != "auto" and (precision, device.type) != ("float16", "cpu"):
+                with suppress(Exception):  # what this device cannot compute in
+                    for images in {batch} if is_processor else {batch, batch // 2}:
+                        step_seconds(precision, images)  # the first one is slower
+                        took[precision, images] = []
+        began = time.monotonic()
+        while not all(took.values()) or time.monotonic() - began < PRECISION_SECONDS:
+            for work, measured in took.items():
+                measured.append(step_seconds(*work))
+    best = {work: min(measured) for work, measured in took.items()}
+    return PrecisionSpeeds(
+        name,
+        size,
+        {precision: batch / step for (precision, images), step in best.items() if images == batch},
+        frozenset(
+            precision
+            for (precision, images), step in best.items()
+            if images < batch and best.get((precision, batch), 0.0) < BUSY * step
+        ),
+    )
+
+
+def busy_batch(step_seconds: Callable[[int], float]) -> int:
+    """How many images, of those that fit into memory, a step takes long enough on to be measured.
+    Lets through what says that
+    two do not fit."""
+    images = 2
+    step_seconds(images)  # the first one is slower
+    while images < MOST_IMAGES and step_seconds(images) < BUSY_SECONDS:
+        if tried(step_seconds, 2 * images) is None:
+            break
+        images *= 2
+    return images
 
 
 def _probed(

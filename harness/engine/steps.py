@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -156,7 +157,10 @@ def halve(state: State, setting: Setting, share: Share) -> None:
         )
     state.at_once = half_of(most)
     if state.is_compiled:
-        torch.compiler.reset()  # its CUDA graphs hold the memory of larger parts
+        # Its CUDA graphs hold the memory of larger parts, and cycles hold the graphs.
+        torch.compiler.reset()
+        gc.collect()
+        machine.free_spare_memory()
 
 
 def needed(state: State, setting: Setting) -> str:

@@ -26,7 +26,7 @@ from harness.engine import train as train_module
 from harness.engine.memory import needed_by_a_step, said_in_one_line
 from harness.engine.network import load_trained
 from harness.engine.noise import Purpose, batch_at, generator, normal
-from harness.engine.probe import seconds_per_image
+from harness.engine.probe import BUSY_SECONDS, busy_batch, seconds_per_image
 from harness.engine.reference import in_chunks
 from harness.engine.scale import Scale
 from harness.engine.score import ScoreJob, score
@@ -332,3 +332,15 @@ def test_under_a_limit_of_the_system_a_training_goes_on_or_says_what_it_lacks(tm
     assert int(said(4000)) == 1
     assert int(said(100)) > 1
     assert said(100, width=1024).startswith("MachineError memory ran out while training ")
+
+
+def test_precisions_are_compared_on_as_many_images_as_fit_and_take_long_enough():
+    def step_seconds(images):
+        if images > 32:
+            raise torch.OutOfMemoryError
+        return images * each
+
+    each = 1e-4
+    assert busy_batch(step_seconds) == 32
+    each = BUSY_SECONDS / 8
+    assert busy_batch(step_seconds) == 8
