@@ -120,7 +120,7 @@ class Steps:
         while True:
             with suppress(BatchTooLarge):
                 return self._one_step(state)
-            del self._one_step  # which holds the images
+            del self._one_step, self.network  # which hold the images, and what was compiled
             halve(state, setting, share)
             self.network = ready(state, setting, share)
             self._one_step = step_of(setting, self.network.network, share)
