@@ -208,7 +208,13 @@ def _refuse_other_networks(name: str, config: Mapping[str, Any]) -> None:
             f"the network '{name}' has time_embedding_type {embedding}, which knows no steps "
             "between those of its table. Use a network whose embedding is positional."
         )
-    inside, out = config.get("in_channels", 3), config.get("out_channels", 3)
+    numbers = {field: config.get(field, 3) for field in ("in_channels", "out_channels")}
+    side = config.get("sample_size")
+    sides = side if isinstance(side, list) else [] if side is None else [side]
+    for field, value in [*numbers.items(), *(("sample_size", each) for each in sides)]:
+        if type(value) is not int or value < 1:
+            raise _no_number(name, CONFIG, field, value)
+    inside, out = numbers.values()
     if out not in (inside, 2 * inside):
         raise BadOption(
             f"the network '{name}' answers with {out} channels for {inside}. Use one that answers "
@@ -216,10 +222,17 @@ def _refuse_other_networks(name: str, config: Mapping[str, Any]) -> None:
         )
 
 
+def _no_number(name: str, file: str, field: str, value: object) -> DataError:
+    return DataError(
+        f"the {file} of the network '{name}' says {field}: {value!r}, which is no number for it. "
+        "Use the file that diffusers' save_pretrained wrote."
+    )
+
+
 def _schedule_of(name: str, trained: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The name and options of our schedule that a scheduler's configuration means."""
     beta_schedule = trained.get("beta_schedule")
-    if beta_schedule not in SCHEDULES_OF or trained.get("trained_betas") is not None:
+    if beta_schedule not in [*SCHEDULES_OF] or trained.get("trained_betas") is not None:
         own = "a table of its own" if trained.get("trained_betas") is not None else ""
         what = own or beta_schedule or trained.get("_class_name")
         raise BadOption(
@@ -236,13 +249,16 @@ def _schedule_of(name: str, trained: Mapping[str, Any]) -> tuple[str, dict[str, 
                 f"the {SCHEDULER} of '{name}' does not say beta_start and beta_end. Use one that "
                 "diffusers' save_pretrained wrote."
             )
-        options |= {end: float(trained[end]) for end in ends}
+        for end in ends:
+            if type(trained[end]) not in (int, float):
+                raise _no_number(name, SCHEDULER, end, trained[end])
+            options[end] = float(trained[end])
     return SCHEDULES_OF[beta_schedule], options
 
 
 def _target(name: str, trained: Mapping[str, Any]) -> str:
     predicted = trained.get("prediction_type", "epsilon")
-    if predicted not in TARGETS_OF:
+    if predicted not in [*TARGETS_OF]:
         raise BadOption(
             f"the network '{name}' predicts {predicted}. Use a network whose prediction_type is "
             f"{', '.join(TARGETS_OF)}."

@@ -191,6 +191,9 @@ REFUSED = {
     "another schedule": edited("scheduler/scheduler_config.json", beta_end=0.03),
     "flow": edited("scheduler/scheduler_config.json", prediction_type="flow"),
     "no scheduler": lambda folder: (folder / "scheduler/scheduler_config.json").unlink(),
+    "text for a number": edited("scheduler/scheduler_config.json", beta_start="low"),
+    "a list for a name": edited("scheduler/scheduler_config.json", beta_schedule=["linear"]),
+    "nothing for a number": edited("unet/config.json", in_channels=None),
     "no JSON": lambda folder: (folder / "unet/config.json").write_text("{"),
     "nothing": lambda folder: folder.rename(folder.with_name("gone")),
 }  # fmt: skip
