@@ -54,3 +54,12 @@ def harness(*arguments, status=0):
         raise result.exception
     assert result.exit_code == status, result.output
     return result.output
+
+
+def last_report(place, name="exactcase"):
+    """The folder of the report that was written last: of the grid, or of it with changes."""
+    pages = [
+        *place.glob(f"reports/{name}/report.html"),
+        *place.glob(f"reports/{name}--*/report.html"),
+    ]
+    return max(pages, key=lambda page: page.stat().st_mtime_ns).parent

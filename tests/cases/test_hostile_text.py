@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from hostile import TEXTS, mutated_grids, unprintable
 from hypothesis import HealthCheck, given, settings
-from situations import harness, images
+from situations import harness, images, last_report
 from test_other_code import HELP, SCHEDULE
 
 from harness.cli import main
@@ -98,10 +98,10 @@ def test_a_folder_of_any_name_is_no_code_in_the_report(place, name):
     data = json.dumps({"name": "folder", "path": name, "image_size": 8, "grey": True})
     run = ("run", "network.yaml", f"data={data}", "--store", place / "runs/store")
     assert answer(*run).exit_code == 0
-    html = (place / "reports/case/report.html").read_text()
+    html = (last_report(place, "case") / "report.html").read_text()
     assert "<img src=x" not in html
     assert html.count("<script") == 1
-    text = (place / "reports/case/report.md").read_text()
+    text = (last_report(place, "case") / "report.md").read_text()
     assert not unprintable(text)
     prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     assert "folder(" in prose
@@ -114,9 +114,9 @@ def test_parts_of_any_name_are_no_code_in_the_report(place, package):
     package(points, caseplug=SCHEDULE, casehelp=HELP.format("10.0"))
     quoted = ", ".join(f"'{name}'" for name in names)
     harness("run", "exact.yaml", f"schedules=[{quoted}]")
-    html = (place / "reports/exactcase/report.html").read_text()
+    html = (last_report(place) / "report.html").read_text()
     assert html.count("<script") == 1
     assert "&lt;script" in html
     assert 'href="javascript' not in html
-    rows = [*csv.DictReader((place / "reports/exactcase/results.csv").open(newline=""))]
+    rows = [*csv.DictReader((last_report(place) / "results.csv").open(newline=""))]
     assert {row["schedule"] for row in rows} == {*names, "'@SUM(1)"} - {"@SUM(1)"}

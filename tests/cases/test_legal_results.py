@@ -6,7 +6,7 @@ import re
 import signal
 
 import pytest
-from situations import harness, images
+from situations import harness, images, last_report
 from test_other_inputs import state
 
 STOPS = """
@@ -26,7 +26,7 @@ def stops(denoise, schedule, x, times, draw_noise):
 
 
 def page(place, name="exactcase"):
-    return (place / f"reports/{name}/report.md").read_text()
+    return (last_report(place, name) / "report.md").read_text()
 
 
 def test_cells_with_equal_images_and_a_grid_of_one_cell_are_reported(place, with_figures):

@@ -1,8 +1,10 @@
 """A package of another author changes, or breaks: its old results are other work, and what it
 breaks is named and costs nothing else."""
 
+from pathlib import Path
+
 import pytest
-from situations import harness
+from situations import harness, last_report
 from test_other_inputs import state
 
 SCHEDULE = """
@@ -54,7 +56,7 @@ def values(of="shift"):
     """The values of a metric in the report's table, by steps."""
     import pandas as pd
 
-    table = pd.read_csv("reports/exactcase/results.csv")
+    table = pd.read_csv(last_report(Path()) / "results.csv")
     return dict(zip(table["steps"], table[of], strict=True))
 
 
@@ -83,7 +85,7 @@ def test_a_metric_with_another_formula_is_evaluated_again_from_kept_features(pla
     assert state(*grid) == ["to do", "to do"]
     harness("run", *grid, "--only", "steps=2")
     assert values() == pytest.approx({2: 2 * before[2], 3: float("nan")}, nan_ok=True)
-    assert "evaluated by other code" in (place / "reports/exactcase/report.md").read_text()
+    assert "evaluated by other code" in (last_report(place) / "report.md").read_text()
     told = harness("compare", "steps=2", "steps=3", "--metric", "shift", status=1)
     assert "evaluated by other code" in told
     harness("run", *grid)
@@ -91,7 +93,7 @@ def test_a_metric_with_another_formula_is_evaluated_again_from_kept_features(pla
 
 
 def test_another_finding_or_figure_makes_another_report_of_the_same_results(place, package):
-    page = place / "reports/exactcase/report.md"
+    page = last_report(place) / "report.md"
     package(FINDINGS, caseplug=FINDING.format("", "One thing", ""))
     harness("run", "exact.yaml")
     assert "One thing" in page.read_text()
@@ -105,7 +107,7 @@ def test_a_finding_or_figure_that_raises_is_named_and_the_report_goes_on(place, 
     broken = FINDING.format("raise KeyError('kid')", "", "raise KeyError('kid')")
     package(FINDINGS, caseplug=broken)
     harness("run", "exact.yaml")
-    page = (place / "reports/exactcase/report.md").read_text()
+    page = (last_report(place) / "report.md").read_text()
     assert "The finding 'said' (caseplug) fails: KeyError: 'kid'" in page
     assert "The plot 'drawn' (caseplug) could not be drawn" in page
 
@@ -116,7 +118,7 @@ def test_a_finding_or_figure_that_raises_is_named_and_the_report_goes_on(place, 
 def test_a_package_that_cannot_be_imported_matters_only_where_it_is_used(place, package, points):
     package(points, caseplug="import nothere\n")
     harness("run", "exact.yaml")
-    assert (place / "reports/exactcase/report.md").exists()
+    assert (last_report(place) / "report.md").exists()
     told = harness("parts")
     if points is not FINDINGS:
         assert "nothere" in told
@@ -193,7 +195,7 @@ def test_a_metric_that_fails_at_work_loses_its_own_values_alone(place, package, 
     harness("run", *grid)
     assert state(*grid) == ["finished"]
     assert values("kid")[2] > 0
-    page = (place / "reports/exactcase/report.md").read_text()
+    page = (last_report(place) / "report.md").read_text()
     assert f"No wrong is given for some cells: metric 'wrong' (caseplug) {told}" in page
     assert "metric 'loose' (caseplug) gives no array of 40 numbers" in page
 
@@ -223,7 +225,7 @@ def test_findings_and_figures_of_nonsense_lose_themselves_alone(place, package):
         caseplug=SHOWN,
     )
     harness("run", "exact.yaml")
-    page = (place / "reports/exactcase/report.md").read_text()
+    page = (last_report(place) / "report.md").read_text()
     for name in ("f1", "f2", "f4"):
         assert f"The finding '{name}' (caseplug) " in page
     for name in ("p1", "p2", "p3"):

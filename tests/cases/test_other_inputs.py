@@ -5,7 +5,7 @@ import shutil
 import zipfile
 
 import pytest
-from situations import NETWORK, harness, images
+from situations import NETWORK, harness, images, last_report
 
 
 def state(*arguments):
@@ -24,7 +24,7 @@ def test_replaced_images_are_other_work_and_compare_tells_the_two_apart(place):
     images(place / "imgs", seed=2)
     assert set(state("network.yaml")) == {"to do"}
     harness("run", "network.yaml", "samplers=[ddim,ddpm]")
-    assert "2 configurations" in (place / "reports/case/report.md").read_text()
+    assert "2 configurations" in (last_report(place, "case") / "report.md").read_text()
     told = harness("compare", "sampler=ddim", "sampler=ddpm", status=1)
     assert "data fingerprint" in told
     [fingerprint] = {

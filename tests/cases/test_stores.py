@@ -46,7 +46,7 @@ def report_of(place, folder="again", **where):
     """Without the commands, which name the places of whoever ran them."""
     store = where.get("store", place / "runs/store")
     harness("report", "exactcase", "--report-dir", folder, "--store", store)
-    text = (place / folder / "report.md").read_text().partition("<!--")[0]
+    text = (place / folder / "report.md").read_text().partition("## Rebuild")[0]
     return re.sub(r"^harness run .*$", "", text, flags=re.M)
 
 
