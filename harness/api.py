@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from os import PathLike
@@ -33,7 +33,7 @@ from harness.plan.grid import Grid, expand, load_grid
 from harness.plan.pending import Plan
 from harness.run import plan_grid, recorded, report_grid, run_grid
 from harness.work.filters import Filter
-from harness.work.options import Options, Paths, Until, changes_in
+from harness.work.options import Options, Paths, Until, command_of
 from harness.work.results import Experiment
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def run(
         time_limit=_seconds(time_limit),
         until=_until(until, only or redo or retime, at_most, max_seeds, max_images),
         ray=ray,
+        command=_command(grid, store, report_dir, data_dir, tracking_uri),
     )
     with screen_here(quiet) as screen:
         summary = run_grid(grid, paths, options, screen)
@@ -137,11 +138,13 @@ def study(
     is_name = isinstance(name, str) and not (
         name.endswith((".yaml", ".yml")) or "\n" in name or Path(name).is_file()
     )
-    grid = None if is_name else load_grid(name)
-    of = grid.name if grid else str(name)
-    paths = _paths(grid or of, store, report_dir, data_dir, tracking_uri, ui_url, device)
+    of = str(name) if is_name else load_grid(name)
+    paths = _paths(of, store, report_dir, data_dir, tracking_uri, ui_url, device)
     with screen_here() as screen:
-        return _study(of, paths, screen, grid)
+        if isinstance(of, str):
+            return _study(of, paths, screen)
+        command = _command(of, store, report_dir, data_dir, tracking_uri)
+        return _study(of.name, paths, screen, of, command)
 
 
 @dataclass(frozen=True, repr=False)
@@ -199,7 +202,7 @@ class RecordedStudy:
     study: Study
     paths: Paths
     others: tuple[RecordedStudy, ...] = field(default=())
-    grid: Grid | None = None  # whose cells these are; none of what was run last under the name
+    grid: Grid | None = None  # whose cells these are; None for those that were asked for last
 
     def frame(self, whole: bool = False) -> pd.DataFrame:
         """One row for each cell: the factors that differ (all of them, where the `whole` is
@@ -253,7 +256,10 @@ class RecordedStudy:
             if self.grid is None:
                 return report_grid(self.name, self.paths, screen)
             cells, text = expand(self.grid), self.grid.text
-            return report_grid(self.name, self.paths, screen, cells, grid_text=text)
+            command = self.experiment.command
+            return report_grid(
+                self.name, self.paths, screen, cells, grid_text=text, command=command
+            )
 
     def sample(self, cell: Wanted, images: int = 64, seed: int | None = None) -> NDArray[np.uint8]:
         """Images [images, channels, height, width] of a trained network, sampled as the one cell
@@ -284,11 +290,15 @@ class RecordedStudy:
         return f"{self.name}: {self._first.compared}" if self._first.compared else self.name
 
 
-def _study(name: str, paths: Paths, screen: Screen, grid: Grid | None = None) -> RecordedStudy:
+def _study(
+    name: str, paths: Paths, screen: Screen, grid: Grid | None = None, command: str = ""
+) -> RecordedStudy:
     from harness.report.limitations import with_what_is_there
 
     experiment = recorded(name, paths, screen.say, expand(grid) if grid else ())
     experiment, _ = with_what_is_there(experiment)
+    if grid:
+        experiment = replace(experiment, grid_text=grid.text, command=command)
     main, *rest = sorted(studies(experiment), key=lambda one: not one.metrics)
     others = (RecordedStudy(name, experiment, one, paths, grid=grid) for one in rest)
     return RecordedStudy(name, experiment, main, paths, tuple(others), grid)
@@ -296,6 +306,18 @@ def _study(name: str, paths: Paths, screen: Screen, grid: Grid | None = None) ->
 
 def _as_html(text: str) -> str:
     return f'<div style="white-space:pre-wrap">{escape(text)}</div>'
+
+
+def _command(
+    grid: Grid,
+    store: AnyPath,
+    report_dir: AnyPath | None,
+    data_dir: AnyPath | None,
+    tracking_uri: str | None,
+) -> str:
+    """The same on the command line, for a reader of the report."""
+    report, data = (None if one is None else Path(one) for one in (report_dir, data_dir))
+    return command_of(grid.file, grid.overrides, Path(store), tracking_uri, report, data)
 
 
 def _paths(
@@ -308,9 +330,8 @@ def _paths(
     device: str,
 ) -> Paths:
     report, data = (None if one is None else Path(one) for one in (report_dir, data_dir))
-    name, text = (of, "") if isinstance(of, str) else (of.name, of.text)
-    changes = changes_in(text)  # so the report of the grid as in its file stays
-    return Paths.of(name, Path(store), tracking_uri, report, data, device, ui_url, changes)
+    name, overrides = (of, ()) if isinstance(of, str) else (of.name, of.overrides)
+    return Paths.of(name, Path(store), tracking_uri, report, data, device, ui_url, overrides)
 
 
 def _text(wanted: Wanted) -> str:

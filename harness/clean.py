@@ -2,9 +2,9 @@
 
 A grid needs the cells that its file, as it was last run, has stood for, with whatever changes on
 the command line; their checkpoint cells, their trainings with all that is kept of them, and what is
-still to be recorded of it. What has no name as the store gives them is not looked at. The runs in MLflow
-stay, with their numbers and pictures, so that every report can still be written; the weights of a
-training that is removed go there too, since they are most of what it takes.
+still to be recorded of it. What has no name as the store gives them is not looked at. The runs in
+MLflow stay, with their numbers and pictures, so that every report can still be written; the weights
+of a training that is removed go there too, since they are most of what it takes.
 """
 
 from __future__ import annotations

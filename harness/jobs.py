@@ -103,6 +103,7 @@ class JobRunner:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     has_told_of_compiling: bool = False
     _longest: float = 0.0  # seconds of the trainings of a round
+    _is_even: bool = True  # whether all of a round went well: else its seconds tell nothing
     _lost: int = 0  # cells that were not scored, for their training failed
     _retries: Counter[str] = field(default_factory=Counter)  # of work, by its key
 
@@ -157,10 +158,11 @@ class JobRunner:
             )
             for first, *siblings in trained_together(trainings)
         ]  # fmt: skip
-        self._longest = 0.0
+        self._longest, self._is_even = 0.0, True
         self.stopwatch.lap()
         self._carry_out("training", len(self.plan.to_train), train, jobs, workers, needs, devices)
-        self.stopwatch.trained(self._longest)
+        if self._is_even:
+            self.stopwatch.trained(self._longest)
 
     def score(self, cells: Sequence[Cell]) -> None:
         """Sample and score each of these cells whose network is there: alone on a CPU and on each
@@ -188,7 +190,7 @@ class JobRunner:
                         compiles,
                     )
                 )
-        total = len(self.plan.to_score) - self._lost
+        total, self._is_even = len(self.plan.to_score) - self._lost, True
         self.stopwatch.lap()
         self._carry_out(
             "cell", total, score, jobs, scored_at_once(self.plan, self.site), cell_needs(self.site)
@@ -245,6 +247,7 @@ class JobRunner:
     def _on_progress(self, job: Any, progress: Progress) -> None:
         if progress.lost:
             self.summary.retries += 1
+            self._is_even = False
             self._retries[job.work.key] += 1
             self.screen.say(f"{self._title(job.work)}: {progress.lost}; it is tried again.")
             return
@@ -270,6 +273,7 @@ class JobRunner:
         self.recorder.ended(work, outcome, forecast, retries=retries)
         if isinstance(outcome, Failure):
             self.summary.failed.append((work, outcome))
+            self._is_even = False
             return f"FAILED: {outcome.reason}"
         self._say_once_why_not_compiled(outcome)
         self._time(outcome)
@@ -282,7 +286,10 @@ class JobRunner:
             seconds = result.seconds + result.compile_seconds
             seconds += forecast.measuring_seconds(result.training) if forecast else 0.0
             self._longest = max(self._longest, seconds)
-        elif result.cell.key not in self.plan.from_features:
+        elif result.cell.key in self.plan.from_features or not self._is_even:
+            self.stopwatch.lap()
+            self._is_even = True
+        else:
             cost = result.cost
             seconds = result.cell.images * (cost.seconds + cost.feature_seconds_per_image)
             seconds += cost.compile_seconds + cost.fit_seconds

@@ -129,10 +129,10 @@ class GridRun:
                 plan = self.pending(cells)  # again, now that nobody else works: it is what is done
                 if plan.is_work:
                     keep_networks(plan.to_sample, self.paths.workplace)
+                    if self.options.began is not None and self.stopwatch.start is None:
+                        self.stopwatch.start = time.monotonic() - self.options.began
                     with blaming_others(plan.cells, grid.metrics):
                         plan = forecast(grid, plan, site, self.options.began)
-                    if self.options.began is not None and not self.stopwatch:
-                        self.stopwatch.start = time.monotonic() - self.options.began
                     if cost := plan.cost():
                         screen.say(cost)
                 runner = JobRunner(

@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import shlex
 import shutil
 import signal
 import subprocess
@@ -126,6 +127,24 @@ def test_a_report_of_a_changed_grid_is_of_its_cells_and_beside_the_other(
     assert page == Path("reports/small--steps=3/report.html")
     assert {*pd.read_csv(page.with_name("results.csv"))["steps"]} == {3}
     assert "steps=[3]" in page.with_name("report.md").read_text()
+
+
+def test_what_is_changed_in_python_is_reported_as_on_the_command_line(done, monkeypatch):
+    """Beside what is not changed, with the command that does the same."""
+    places = {"store": done.paths.store, "tracking_uri": done.paths.tracking_uri}
+    grid = load_grid(done.grid, steps=[3])
+    changed = study(grid, **places)
+    assert changed.paths.report_dir == Path("reports/small--steps=3")
+    command = changed.experiment.command
+    assert shlex.split(command)[:4] == ["harness", "run", done.grid.file, "steps=[3]"]
+    assert str(done.paths.store) in command
+    asked = []
+    monkeypatch.setattr(api, "report_grid", lambda *given, **named: asked.append((given, named)))
+    changed.report()
+    [((_, _, _, cells), named)] = asked
+    assert {cell.steps for cell in cells} == {3}
+    assert named == {"grid_text": grid.text, "command": command}
+    assert shlex.split(done.study.experiment.command)[:3] == ["harness", "run", done.grid.file]
 
 
 @pytest.mark.parametrize(

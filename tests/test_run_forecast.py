@@ -20,11 +20,12 @@ from harness.plan.grid import expand, load_grid
 from harness.plan.pending import pending
 from harness.plan.preflight import identified
 from harness.run import plan_grid, recorder_of, run_grid
-from harness.store import Store
+from harness.store import OVERHEADS, Store
 from harness.stored import sample_cell
 from harness.work.cells import RESULT_VERSION
 from harness.work.options import Options
 from harness.work.overheads import Overheads
+from harness.work.results import Failure
 
 GRID = """
 name: forecast
@@ -121,6 +122,24 @@ def test_what_another_grid_has_paid_for_has_no_forecast_and_no_cost(copied):
     checkpoints = [one for one in tracker_of(copied, "name=other").cell_results().values()
                    if one.cell.weights != "final"]  # fmt: skip
     assert {one.cell for one in checkpoints} == checkpoint_cells_in(copied)
+
+
+def test_what_failed_tells_nothing_of_what_a_run_takes_beside_its_work(copied):
+    """A training that fails after an hour has not started for an hour."""
+
+    def failing(function, jobs, at, on_progress, should_stop, **how):
+        for job in jobs:
+            yield job, Failure("it diverged")
+
+    before = (copied / "store" / OVERHEADS).read_bytes()
+    with Screen(Console(quiet=True)) as screen:
+        grid = grid_of(copied, "seeds=[1]")
+        summary = run_grid(grid, paths_in(copied), Options(), screen, failing)
+    assert summary.status == 1
+    assert (copied / "store" / OVERHEADS).read_bytes() == before
+    assert {*Store(copied / "store").failed("forecast")} == {one.key for one, _ in summary.failed}
+    go(copied, "seeds=[1]")
+    assert not Store(copied / "store").failed("forecast")
 
 
 def test_a_plan_says_the_cost_that_a_run_would_have(finished, tmp_path):
@@ -239,10 +258,13 @@ def test_a_checkpoint_cell_that_is_missing_is_made(copied):
 
 def test_after_what_no_grid_needs_is_removed_a_finished_run_needs_nothing_more(copied):
     go(copied, "steps=[2]")
+    assert not unneeded(copied / "store")  # its file still asks for 3 steps
+    (copied / "grid.yaml").write_text(GRID.replace("steps: [2, 3]", "steps: [2]"))
+    go(copied)
     found = unneeded(copied / "store")
     assert found.paths.keys() == {"cell"}
     clean(found)
-    assert "Nothing to do" in go(copied, "steps=[2]")
+    assert "Nothing to do" in go(copied)
 
 
 # Images of a finished cell on their own.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from harness.execute.screen import Screen
     from harness.work.options import Options, Paths
 
+LONGEST_START = 600.0  # seconds that a program may take to read its options
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -180,8 +179,15 @@ def options_of(
         ray_features=ray_features,
         time_limit=None if time_limit is None else parse_duration(time_limit),
         command=command,
-        began=time.monotonic() - (time.time() - psutil.Process().create_time()),
+        began=time.monotonic() - age_of(psutil.Process().create_time()),
     )
+
+
+def age_of(started: float) -> float:
+    """Seconds since this program was started, by the clock on the wall; 0 where that cannot be
+    right, as in containers whose clock is not that of their host."""
+    age = time.time() - started
+    return age if 0 < age < LONGEST_START else 0.0
 
 
 def typed(
@@ -193,16 +199,10 @@ def typed(
     data_dir: Path | None = None,
     **others: Any,
 ) -> str:
-    """The command that runs this grid again, for a reader to paste: with what says where its work
-    is kept, without what is for one run alone."""
-    given = {"--store": None if store == Path("runs/store") else store,
-             "--report-dir": report_dir, "--data-dir": data_dir,
-             "--tracking-uri": None if "@" in (tracking_uri or "") else tracking_uri}  # fmt: skip
-    places = [part for name, value in given.items() if value is not None
-              for part in (name, str(value))]  # fmt: skip
-    plain = re.compile(r"[\w./=,:\[\]+-]+")  # what a shell leaves alone, lists of a grid included
-    parts = ["harness", "run", str(grid), *overrides, *places]
-    return " ".join(part if plain.fullmatch(part) else shlex.quote(part) for part in parts)
+    """The command that runs this grid again, as `command_of` has it."""
+    from harness.work.options import command_of
+
+    return command_of(str(grid), overrides, store, tracking_uri, report_dir, data_dir)
 
 
 def screen(aside: bool = False, quiet: bool = False) -> Screen:

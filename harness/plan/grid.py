@@ -37,6 +37,7 @@ class Grid(GridFields):
     """Every combination of the lists is one cell of the benchmark."""
 
     _text: str = PrivateAttr("")
+    _file: str = PrivateAttr("")  # as it was named; empty where there was none
     _overrides: tuple[str, ...] = PrivateAttr(())
     _cells: tuple[Cell, ...] = PrivateAttr(())
 
@@ -44,6 +45,16 @@ class Grid(GridFields):
     def text(self) -> str:
         """The grid as it was written, with what was changed when it was read."""
         return changed(self._overrides) + self._text
+
+    @property
+    def file(self) -> str:
+        """The file that it was read from, as it was named, or one that it could be saved as."""
+        return self._file or f"{self.name}.yaml"
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What was changed when it was read, as on the command line."""
+        return self._overrides
 
     @model_validator(mode="before")
     @classmethod
@@ -87,7 +98,7 @@ def load_grid(
     fields as on the command line, `training.steps=200`, with YAML values; `fields` do so in Python,
     `steps=[5, 10]` or `training={"steps": 200}`. Raises GridError listing every problem.
     """
-    text, where, before = _read(source)
+    text, where, before, file = _read(source)
     changes = [*before, *overrides, *(o for one in fields.items() for o in as_override(*one))]
     try:
         grid = Grid.model_validate(fields_of(text, where, changes))
@@ -98,21 +109,21 @@ def load_grid(
             ("include", "training"): RecipeAxes,
         }
         raise GridError(words_of(error, where, Grid, within)) from None
-    grid._text, grid._overrides = text, tuple(changes)
+    grid._text, grid._overrides, grid._file = text, tuple(changes), file
     return grid
 
 
-def _read(source: object) -> tuple[str, str, Sequence[str]]:
-    """The text of a grid, how a message calls it, and what is changed in it already."""
+def _read(source: object) -> tuple[str, str, Sequence[str], str]:
+    """The text of a grid, how a message calls it, what is changed in it already, and its file."""
     if isinstance(source, Grid):
-        return source._text, f"the grid '{source.name}'", source._overrides
+        return source._text, f"the grid '{source.name}'", source._overrides, source._file
     if isinstance(source, Mapping):
-        return as_yaml(source), "what was given", ()
+        return as_yaml(source), "what was given", (), ""
     if isinstance(source, str) and "\n" in source:
-        return source, "the text", ()
+        return source, "the text", (), ""
     if isinstance(source, str | PathLike):
         path = grid_path(Path(source))
-        return read_text(path), str(path), ()
+        return read_text(path), str(path), (), str(source)
     raise GridError(
         f"a value of type {type(source).__name__} is no grid. Use the path of a grid file, its "
         "text or its fields as a dict."

@@ -177,11 +177,9 @@ def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> 
 
 
 def overheads(store: Store, here: str, started: float | None) -> Overheads:
-    """What a run takes on this machine beside its work: as its last run there, else as usual on a
-    machine that starts programs as fast."""
-    if known := store.overheads(here):
-        return known if started is None else replace(known, start=started)
-    return USUAL.started_in(started)
+    """What a run takes on this machine beside its work: as its last run there, else as usual; in
+    proportion to how fast programs start now, since others may be at work here, or were then."""
+    return (store.overheads(here) or USUAL).started_in(started)
 
 
 def without_features(plan: Plan, site: Site) -> int:

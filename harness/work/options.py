@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -14,6 +15,8 @@ from urllib.parse import unquote
 from harness.work.filters import Filter
 
 CHANGED = "# changed on the command line: "  # so a grid's text begins, for each such field
+STORE = Path("runs/store")  # where none is named
+LEFT_ALONE = re.compile(r"[\w./=,:\[\]+-]+")  # by a shell, lists of a grid included
 LONGEST_CHANGES = 60  # bytes of a folder's name that say how a grid was changed
 
 
@@ -65,6 +68,25 @@ def report_folder(name: str, overrides: Sequence[str] = ()) -> Path:
         digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
         legible = f"{short.rstrip('.,-=')}--{digest}"
     return Path("reports") / "--".join(filter(None, [name, legible]))
+
+
+def command_of(
+    grid: str,
+    overrides: Sequence[str],
+    store: Path,
+    tracking_uri: str | None = None,
+    report_dir: Path | None = None,
+    data_dir: Path | None = None,
+) -> str:
+    """The command that runs this grid again, for a reader to paste: with what says where its work
+    is kept, without what is for one run alone."""
+    given = {"--store": None if store == STORE else store,
+             "--report-dir": report_dir, "--data-dir": data_dir,
+             "--tracking-uri": None if "@" in (tracking_uri or "") else tracking_uri}  # fmt: skip
+    places = [part for name, value in given.items() if value is not None
+              for part in (name, str(value))]  # fmt: skip
+    parts = ["harness", "run", grid, *overrides, *places]
+    return " ".join(part if LEFT_ALONE.fullmatch(part) else shlex.quote(part) for part in parts)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ SLOWEST, FASTEST = 4.0, 0.5  # how far a start may tell that a machine differs f
 class Overheads:
     """Seconds."""
 
-    start: float = 0.0  # until the work begins: programs, images, weights, MLflow, a probe
+    start: float = 0.0  # until the forecast: programs, images, weights, MLflow
     training: float = 0.0  # of trainings side by side: their processes, curves and record
     scoring: float = 0.0  # before the first cell: networks and metrics are loaded
     cell: float = 0.0  # of each cell: metrics, pictures and its record

@@ -18,6 +18,7 @@ from harness.plan.forecast import (
 )
 from harness.plan.grid_file import fields_of
 from harness.plan.pending import LISTED, Plan
+from harness.plan.preflight import overheads
 from harness.store import Store, write_bytes
 from harness.work.cells import Part, distinct_trainings
 from harness.work.overheads import Overheads
@@ -439,3 +440,11 @@ def test_fitting_steps_to_a_network_is_counted_beside_its_cells():
     assert plan.as_json()["forecast"]["fitting_evaluations"] == 1000
     assert sampling_seconds(plan) == sampling_seconds(without)
     assert "2 s of fitting steps to networks" in plan.cost()
+
+
+def test_what_the_last_run_took_is_scaled_by_how_fast_programs_start_now(tmp_path):
+    """The machine may have been busy then, or be so now."""
+    store, kept = Store(tmp_path), Overheads(10, 10, 4, 0.5, 8, 0.1)
+    store.keep_overheads("here", kept)
+    assert overheads(store, "here", None) == kept
+    assert overheads(store, "here", 20.0) == Overheads(20, 20, 8, 1, 16, 0.2)
