@@ -202,6 +202,8 @@ def test_progress_in_a_notebook_stays_in_its_place(capsys, monkeypatch):
     shown = CapturingDisplayPublisher()
     monkeypatch.setattr(notebook, "import_module", lambda name: DisplayTo(shown))
     with NotebookScreen() as screen:
+        screen.update("reading images", Progress(1, 10))  # minutes, of a large folder
+        assert "1/10" in shown.outputs[-1]["data"]["text/plain"]
         screen.begin()
         screen.stage("training", 2)
         screen.update("<linear>", Progress(5, 10, {"loss": 0.5}))

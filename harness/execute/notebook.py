@@ -99,18 +99,19 @@ class NotebookScreen(Screen):
         for name, done in self._done.items():
             if name != self._stage:
                 yield Bar(name, done, done)
-        done = self._done[self._stage]
-        fresh, seconds = done - self._at_first, time.monotonic() - self._began
-        left = seconds / fresh * (self._total - done) if fresh else 0.0
-        yield Bar(self._stage, done, self._total, f"{duration(left)} left" if left >= 1 else "")
+        if self._stage:
+            done = self._done[self._stage]
+            fresh, seconds = done - self._at_first, time.monotonic() - self._began
+            left = seconds / fresh * (self._total - done) if fresh else 0.0
+            yield Bar(self._stage, done, self._total, f"{duration(left)} left" if left >= 1 else "")
         yield from self._works.values()
 
     def _draw(self, at_once: bool = False) -> None:
         now = time.monotonic()
-        if not self._stage or (now - self._drawn < SECONDS and not at_once):
+        bars = list(self._bars_now())
+        if not bars or (now - self._drawn < SECONDS and not at_once):
             return
         self._drawn = now
-        bars = list(self._bars_now())
         width = max(len(bar.name) for bar in bars)
         lines = [bar.as_text(width) for bar in bars]
         last = f"<div>{escape(self._last)}</div>" if self._last else ""
