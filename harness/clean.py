@@ -37,8 +37,8 @@ from harness.store import (
     remove,
     told_by_state,
 )
-from harness.work.cells import Asked
-from harness.work.results import RESULT, CellResult, TrainingResult, from_json
+from harness.work.cells import Asked, Part, training_of
+from harness.work.results import RESULT, CellResult, Result, TrainingResult, from_json
 
 if TYPE_CHECKING:
     from harness.work.outputs import UnneededOutput
@@ -187,6 +187,8 @@ def _of_work(store: Store, grids: Mapping[str, Asked]) -> dict[str, list[Path]]:
     owed = _owed(store, grids)
     asked_cells = {key for one in grids.values() for key in one.cells}
     keys = owed.union(*map(store.needed_by, grids))
+    now = owed | asked_cells | {key for one in grids.values() for key in one.trainings}
+    keys -= {*_of_the_past(root, keys - now, asked_cells)}
     needed = [one for one in _cells(root) if {one.cell.key, _final_key(one)} & keys]
     asked = keys | {one.cell.key for one in needed}
     trainings = keys | {one.cell.training.key for one in needed}
@@ -214,6 +216,22 @@ def _of_work(store: Store, grids: Mapping[str, Asked]) -> dict[str, list[Path]]:
             path for path in _folders(root / "networks", DIGEST) if path.name not in networks
         ]
     return found
+
+
+def _of_the_past(root: Path, earlier: Collection[str], asked: Collection[str]) -> Iterator[str]:
+    """The keys of work that a grid stood for earlier, and never will again: of another result
+    version, or of images that have changed since."""
+    images: dict[Part, set[str]] = {}
+    for one in _cells(root):
+        if one.cell.key in asked:
+            training = one.cell.training
+            images.setdefault(training.data, set()).add(training.data_fingerprint)
+    for path in [*_folders(root / "cells"), *_folders(root / "models")]:
+        if path.name in earlier and (result := result_of(path / RESULT)):
+            training = training_of(result.work)
+            known = images.get(training.data, {training.data_fingerprint})
+            if result.work.key != path.name or training.data_fingerprint not in known:
+                yield path.name
 
 
 def _owed(store: Store, grids: Iterable[str]) -> set[str]:
@@ -293,3 +311,14 @@ def size_of(path: Path, seen: set[int]) -> int:
                 seen.add(stat.st_ino)
                 total += stat.st_size
     return total
+
+
+def result_of(path: Path) -> Result | None:
+    """The result in a file; None where it is none, or not what was written."""
+    with suppress(OSError):
+        text = path.read_bytes()
+        with suppress(StoreError):
+            return from_json(CellResult, text, None, str(path))
+        with suppress(StoreError):
+            return from_json(TrainingResult, text, None, str(path))
+    return None

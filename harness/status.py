@@ -10,14 +10,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from harness.clean import Unneeded, size_of, unneeded
+from harness.clean import Unneeded, result_of, size_of, unneeded
 from harness.downloads import no_downloads
 from harness.errors import HarnessError, StoreError, at_most
 from harness.execute.machine import size as in_bytes
 from harness.store import DAMAGED, STATE, Store, aside, is_whole, kept_checksum, set_aside
 from harness.work.cells import Part
 from harness.work.options import Workplace
-from harness.work.results import RESULT, CellResult, Result, TrainingResult, from_json
+from harness.work.results import RESULT, CellResult
 
 if TYPE_CHECKING:
     from harness.work.outputs import GridInStore, StatusOutput
@@ -233,14 +233,3 @@ def files_of_result(path: Path) -> Iterator[tuple[Path, bool]]:
         for name, expected in result.artifacts.checksums.items():
             if (file := path.with_name(name)).exists():
                 yield file, is_whole(file, expected)
-
-
-def result_of(path: Path) -> Result | None:
-    """The result in a file; None where it is none, or not what was written."""
-    with suppress(OSError):
-        text = path.read_bytes()
-        with suppress(StoreError):
-            return from_json(CellResult, text, None, str(path))
-        with suppress(StoreError):
-            return from_json(TrainingResult, text, None, str(path))
-    return None

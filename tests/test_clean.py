@@ -148,6 +148,20 @@ def test_what_the_same_file_stood_for_before_stays(store):
     assert not [*store.root.glob("grids/third*")]
 
 
+def test_what_was_of_other_images_or_another_version_goes(store):
+    text = "name: third\n"
+    store.keep_grid("third", Asked.of([OLD]), text)
+    store.keep_grid("third", Asked.of([SECOND]), text)
+    anew = replace(SECOND, training=replace(SECOND.training, data_fingerprint="c" * 64))
+    store.keep(made.result(anew, kid=0.1))
+    for name in ("first", "second", "third"):
+        store.keep_grid(name, Asked.of([anew]), text)  # the images have changed
+    gone = {path.name for path in unneeded(store.root).paths["cell"]}
+    assert {OLD.key, SECOND.key} < gone
+    assert anew.key not in gone
+    assert store.folder(SECOND.training) in unneeded(store.root).paths["training"]
+
+
 def test_what_a_grid_stood_for_in_joined_stores_stays(store, tmp_path):
     theirs = Store(tmp_path / "theirs")
     for one, cell in ((store, SECOND), (theirs, OLD)):
