@@ -90,14 +90,15 @@ def speeds_by_precision(device: torch.device) -> PrecisionSpeeds:
     MachineError where not even two images fit into memory."""
     is_processor = device.type == "cpu"
     name, shape, size = ("small", small(), 32) if is_processor else ("base", base(), 64)
-    layout = memory_format(size, "float32", device)
-    network = shape.build(3, size).to(device).to(memory_format=layout)
+    network = shape.build(3, size).to(device)
 
     def step_seconds(precision: str, images: int) -> float:
         x = torch.zeros(images, 3, size, size, device=device)
+        network.to(memory_format=memory_format(size, precision, device)).zero_grad()
 
         def a_step() -> None:
-            Predictor(network, precision)(x, x[:, 0, 0, 0]).square().mean().backward()
+            answer = Predictor(network, precision)(x, x[:, 0, 0, 0])
+            torch.autograd.backward(answer.square().mean())
 
         return seconds(a_step, device)
 
@@ -129,8 +130,8 @@ def speeds_by_precision(device: torch.device) -> PrecisionSpeeds:
 
 def busy_batch(step_seconds: Callable[[int], float]) -> int:
     """How many images, of those that fit into memory, a step takes long enough on to be measured.
-    Lets through what says that
-    two do not fit."""
+    Where two do not, torch's
+    own error goes through."""
     images = 2
     step_seconds(images)  # the first one is slower
     while images < MOST_IMAGES and step_seconds(images) < BUSY_SECONDS:
