@@ -307,7 +307,7 @@ class Tracker(Records):
             return
         runs = {run.data.tags[KEY]: run for run in self._complete() if is_of_this_version(run)}
         # In the order of recording, so that what comes later changes the last bundle alone.
-        ordered = sorted(runs.items(), key=lambda item: (item[1].info.end_time, item[0]))
+        ordered = sorted(runs.items(), key=lambda item: (item[1].info.end_time or 0, item[0]))
         digests = [(key, run.data.tags.get(RESULT_DIGEST, "")) for key, run in ordered]
         found = self._find_parent()
         tags = found.data.tags if found else {}

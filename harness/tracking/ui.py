@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow.entities import Run as MlflowRun
 
-from harness.errors import HarnessError, TrackingError, suggestion
+from harness.errors import HarnessError, TrackerAway, TrackingError, suggestion
 from harness.tracking.client import (
     Client,
     database_of,
@@ -45,7 +45,10 @@ def serve(
     if not is_server:
         check_database(uri)
         check_free(host, port)
-    place = page_of(uri, uri if is_server else f"http://{reached_at(host)}:{port}", grid)
+    try:
+        place = page_of(uri, uri if is_server else f"http://{reached_at(host)}:{port}", grid)
+    except TrackerAway as error:
+        raise TrackerAway(f"{error}. Start it, or use another --tracking-uri.") from None
 
     def announce() -> None:
         say(f"Open {place}")
@@ -79,8 +82,9 @@ def check_free(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
+        other = "--host" if isinstance(error, socket.gaierror) else "--port"
         raise TrackingError(
-            f"cannot listen at {host}:{port} ({error.strerror}). Use another --port."
+            f"cannot listen at {host}:{port} ({error.strerror}). Use another {other}."
         ) from None
 
 
