@@ -170,7 +170,12 @@ def _thumbnail(original: Image.Image) -> tuple[Image.Image, float]:
 
 def _tile_side(size: int) -> int:
     """Pixels along a side at which images of this side are shown."""
-    return min(MOST_TILE, size * max(1, -(-LEAST_TILE // size)))
+    return min(MOST_TILE, size * enlargement(size))
+
+
+def enlargement(size: int) -> int:
+    """How many times as large images of this side are shown, so that they can be looked at."""
+    return max(1, -(-LEAST_TILE // size))
 
 
 def _columns(width: int, tile: int) -> int:

@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from harness.data.images import Images, ImageSet
+from harness.data.sheet import enlargement
 from harness.diffusion.levels import levels
 from harness.diffusion.schedules import Schedule
 from harness.engine.noise import Purpose, normal
@@ -118,6 +119,14 @@ def nearest_pairs(images: Images, features: Features, real: ImageSet, others: Fe
     found, distances = nearest(features, others[: len(real.train)])
     order = np.argsort(distances, kind="stable")[:COLUMNS]
     return png(sheet(np.concatenate([images[order], real.train[found[order]]]), len(order)))
+
+
+def legible_sheet(images: Images) -> Image.Image:
+    """A sheet of images uint8 [N, C, H, W] in which small ones are enlarged by a whole factor, each
+    pixel a square: as much as a picture has room for."""
+    most = WIDEST // (math.ceil(len(images) / COLUMNS) * images.shape[-2])
+    whole, times = sheet(images), max(1, min(enlargement(images.shape[-1]), most))
+    return whole.resize((whole.width * times, whole.height * times), Image.Resampling.NEAREST)
 
 
 def sheet(images: Images, columns: int = COLUMNS) -> Image.Image:

@@ -20,7 +20,7 @@ from harness.engine.exact import ExactDenoiser
 from harness.engine.memory import in_halves, tried
 from harness.engine.network import Trained, log_snr_range, make_schedule
 from harness.engine.noise import NOISE_BLOCK, FreshNoise, starting_noise
-from harness.engine.pictures import COLUMNS, Film, encoded, png, sheet
+from harness.engine.pictures import COLUMNS, Film, encoded, legible_sheet, png, sheet
 from harness.errors import BadOption, Fault, HarnessError
 from harness.execute import energy, machine
 from harness.execute.progress import Progress, Report
@@ -223,10 +223,11 @@ def draw(
     asked: Cell | None = None,
 ) -> None:
     """Sample as a cell does, `asked` for under another key where its times are written out in it:
-    one sheet where `out` has a suffix of a picture, else one PNG an image in the folder `out`."""
+    one sheet where `out` has a suffix of a picture, small images enlarged, else one PNG an image in
+    the folder `out`."""
     drawn = sample(cell, trained, report, images, asked=asked).images
     if is_sheet(out):
-        write_bytes(out, encoded(sheet(drawn), out.suffix))
+        write_bytes(out, encoded(legible_sheet(drawn), out.suffix))
         return
     for number, image in enumerate(drawn):
         write_bytes(out / f"{number:05d}.png", png(sheet(image[None], columns=1)))

@@ -11,7 +11,7 @@ from harness.data.datasets import DATASETS
 from harness.engine import sample as module
 from harness.engine.memory import in_halves
 from harness.engine.network import log_snr_range, make_schedule, with_weights
-from harness.engine.pictures import sheet
+from harness.engine.pictures import legible_sheet, sheet
 from harness.engine.sample import NotFinite, preview, sample
 from harness.errors import MachineError
 from harness.work.cells import Part
@@ -106,6 +106,16 @@ def test_a_sheet_shows_images_row_by_row():
     pixels = np.asarray(sheet(images, columns=4))
     assert pixels.shape == (6, 8)
     assert pixels[::2, ::2].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "times"), [(3, 8, 6), (1, 28, 2), (2, 64, 1), (20_000, 8, 1)]
+)
+def test_small_images_are_enlarged_in_a_sheet_as_far_as_there_is_room(count, side, times):
+    images = np.random.default_rng(0).integers(0, 256, (count, 1, side, side), np.uint8)
+    enlarged = np.asarray(legible_sheet(images))
+    expected = np.asarray(sheet(images)).repeat(times, 0).repeat(times, 1)
+    assert np.array_equal(enlarged, expected)
 
 
 def test_a_preview_is_sixteen_images(trained):
