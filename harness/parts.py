@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     SCHEDULES, SAMPLERS, SPACINGS, TARGETS, WEIGHTINGS, TIME_DENSITIES, LOSSES, CLIPS, MODELS,
     DATASETS, EXTRACTORS, METRICS,
 )  # fmt: skip
+CALL = re.compile(r"\w+\([^)]*\) ->")  # of a function that a part brings along
 SOURCE_WIDTH = 90  # of a line of a docstring: where a word did not fit any more
 
 
@@ -69,8 +71,17 @@ def every_part() -> list[PartInfo]:
 
 
 def parts_named(name: str) -> list[PartInfo]:
-    """What is known of the parts of this name. Raises UnknownName."""
+    """What is known of the parts of this name, or else of this kind. Raises UnknownName."""
+    if kind := kind_alone(name):
+        return [info(kind, each) for each in kind]
     return [info(registry, name) for registry in with_part(name)]
+
+
+def kind_alone(name: str) -> Registry[Any] | None:
+    """The kind that a name is of, in the singular or the plural, where no part has that name."""
+    word = re.sub("[ -]", "_", name.lower())
+    found = (one for one in registries() if word in (one.kind, plural(one.kind)))
+    return None if any(name in registry for registry in registries()) else next(found, None)
 
 
 def info(registry: Registry[Any], name: str) -> PartInfo:
@@ -147,7 +158,8 @@ def with_part(name: str) -> list[Registry[Any]]:
     """Those that have a part of this name. Raises UnknownName where none has."""
     found = [registry for registry in registries() if name in registry]
     if not found:
-        known = sorted({each for registry in registries() for each in registry})
+        kinds = {plural(registry.kind) for registry in registries()}
+        known = sorted(kinds | {each for registry in registries() for each in registry})
         raise UnknownName(
             f"there is no part '{name}'.{guess(name, known)} Use `harness parts` to see all."
         )
@@ -155,7 +167,10 @@ def with_part(name: str) -> list[Registry[Any]]:
 
 
 def one_part(name: str) -> str:
-    """All about the parts of this name, of whatever kind. Raises UnknownName."""
+    """All about the parts of this name, of whatever kind, or a list of those of the kind that it
+    names. Raises UnknownName."""
+    if kind_alone(name):
+        return as_text(parts_named(name))
     return "\n\n".join(in_full(registry, name) for registry in with_part(name))
 
 
@@ -189,7 +204,9 @@ def joined(text: str) -> str:
     for line in text.split("\n"):
         begin, before = line.lstrip(), lines[-1] if lines else ""
         starts = {len(before) - len(before.lstrip()), *column_starts(before)}
-        goes_on = len(line) - len(begin) in starts and begin and before.strip()
+        indent = len(line) - len(begin)
+        is_entry = CALL.match(begin) or any(start > indent for start in column_starts(line))
+        goes_on = indent in starts and begin and before.strip() and not is_entry
         if goes_on and len(before) + len(begin.split()[0]) >= SOURCE_WIDTH:
             lines[-1] = f"{before} {begin}"
         else:

@@ -6,7 +6,15 @@ import pytest
 from installing import installer
 
 from harness.errors import UnknownName
-from harness.parts import REGISTRIES, as_json, as_text, every_part, one_part, registries
+from harness.parts import (
+    REGISTRIES,
+    as_json,
+    as_text,
+    every_part,
+    one_part,
+    parts_named,
+    registries,
+)
 from harness.registry import plural
 
 
@@ -53,6 +61,20 @@ def test_one_part_is_told_in_full():
         assert words in told
     assert "path: a text; required" in one_part("folder")
     assert "higher is better" in one_part("recall")
+
+
+@pytest.mark.parametrize("name", ["target", "targets", "time density", "time_densities"])
+def test_the_name_of_a_kind_lists_its_parts(name):
+    [kind] = {part.kind for part in parts_named(name)}
+    assert name.replace(" ", "_") in (kind, plural(kind))
+    assert one_part(name) == as_text(part for part in every_part() if part.kind == kind)
+
+
+def test_what_a_contract_lists_stays_a_list():
+    for name in ("velocity", "ddim"):
+        *_, contract = one_part(name).partition(" is:")[2].partition("\n")
+        begin = [line.split("(")[0].split()[0] for line in contract.splitlines() if line.strip()]
+        assert {"velocity": "error_ratio", "ddim": "draw_noise"}[name] in begin
 
 
 def test_a_name_of_several_kinds_is_told_of_each():

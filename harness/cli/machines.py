@@ -31,7 +31,7 @@ from harness.lines import width_of
 @click.argument("name", required=False, shell_complete=parts_beginning)
 @JSON
 def parts(name: str | None, as_json: bool) -> None:
-    """List everything that a grid file can name, or tell all of NAME.
+    """List everything that a grid file can name, or tell all of the part or kind NAME.
 
     Of one part that is its options with their bounds, its formula, and what a part of its kind is
     called with.
@@ -40,6 +40,7 @@ def parts(name: str | None, as_json: bool) -> None:
     Example:
         harness parts
         harness parts ddim
+        harness parts targets
     """
     from harness import parts as known
 
