@@ -219,8 +219,9 @@ class RecordedStudy:
         """Whether `first` is better than `second`, and how sure that is: `harness compare`.
 
         Each is a filter or the beginning of a cell's key. Cells are paired by all that the filters
-        do not name, seeds included. `metric` is the one that decides unless it is named. Raises
-        BadOption, StoreError or NotComparable, saying why not.
+        do not name, seeds included; filters that name no model mean trained networks where there
+        are any. `metric` is the one that decides unless it is named. Raises BadOption, StoreError
+        or NotComparable, saying why not.
         """
         cells = [one for one in self.experiment.cells if one.cell.weights == "final"]
         named = {self.name: studies(self.experiment)}

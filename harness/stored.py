@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.groups import GroupComparison, compare, named, the_one
+from harness.analysis.groups import (
+    GroupComparison,
+    compare,
+    named,
+    the_one,
+    told_passed_over,
+    untrained_beside,
+)
 from harness.analysis.sources import of_one_source
 from harness.analysis.study import studies
 from harness.data.datasets import DATASETS
@@ -57,10 +64,13 @@ class Sampled:
     cell: Cell  # from the noise that they came from
     images: int
     written: Path  # the sheet, or the folder
+    passed_over: tuple[Cell, ...] = ()  # that were not trained, and that were not asked for
 
     def as_text(self) -> str:
         what = "image" if self.images == 1 else "images"
-        return f"{self.images:,} {what} of {self.cell.title}: {self.written}"
+        lines = [f"{self.images:,} {what} of {self.cell.title}: {self.written}"]
+        lines += [told_passed_over(self.passed_over)] * bool(self.passed_over)
+        return "\n".join(lines)
 
     def as_json(self) -> SampleOutput:
         return {
@@ -68,6 +78,7 @@ class Sampled:
             "images": self.images,
             "seed": self.cell.sampling_seed,
             "written": str(self.written),
+            "passed_over": [cell.key for cell in self.passed_over],
         }
 
 
@@ -88,7 +99,8 @@ def sample_cell(
     check_writable(out.parent if is_sheet(out) else out, "folder", "--out")
     asked, with_times, denoiser = ready_to_sample(results, wanted, at, seed)
     draw(with_times, denoiser, out, images, report, asked)
-    return Sampled(asked, images, out)
+    passed_over = untrained_beside(sampled_as(results), wanted)
+    return Sampled(asked, images, out, tuple(passed_over))
 
 
 def images_of(
@@ -107,8 +119,9 @@ def ready_to_sample(
 ) -> tuple[Cell, Cell, Trained | ExactDenoiser]:
     """The one of these cells that a key or filter names, with the noise of this seed; the same with
     fitted times written out in it; and its denoiser."""
+    results = list(results)
     found = {one.cell: one.path for one in results if one.cell.weights == "final"}
-    cell = the_one(list(found), wanted)
+    cell = the_one(sampled_as(results), wanted)
     refuse_other_code(cell)
     from harness.engine.denoisers import denoiser_of
     from harness.engine.fitted import written_out
@@ -117,10 +130,15 @@ def ready_to_sample(
     return asked, written_out(asked, found[cell].times), denoiser_of(cell, at)
 
 
+def sampled_as(results: Iterable[CellResult]) -> list[Cell]:
+    """The cells that images can be sampled as."""
+    return [one.cell for one in results if one.cell.weights == "final"]
+
+
 def export_network(wanted: str, at: Workplace, out: Path) -> Path:
     """Write the network of finished cells as a folder of diffusers. Returns that folder. Raises
     StoreError where cells of several trainings are meant, and BadOption where it cannot be."""
-    cells = [one.cell for one in finished(at.store) if one.cell.weights == "final"]
+    cells = sampled_as(finished(at.store))
     found = named(cells, wanted)
     cell = found[0] if len({one.training for one in found}) == 1 else the_one(cells, wanted)
     refuse_other_code(cell)

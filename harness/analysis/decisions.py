@@ -28,6 +28,7 @@ ALPHA = 0.05
 SPENT = (0.02, 0.015, 0.01, 0.005)
 LOGARITHMIC = 0.01  # of the mean size: with a value below it, a configuration has no logarithms
 UNEQUAL = 0.01  # level of Bartlett's test
+MEANINGLESS = 3.0  # a relative change this large, or known no better: the value is near zero
 MAIN = -1  # in the place of a configuration's number
 MOST_SEEDS = 100  # beyond this a forecast of seeds says nothing
 
@@ -137,6 +138,11 @@ class Effect:
         if self.covers != SAMPLING or not np.isfinite(self.p) or self.value == 0:
             return None
         return float((quantile(np.inf, self.level) * self.error / self.value) ** 2)
+
+
+def is_vague(change: Interval) -> bool:
+    """Whether a relative change says nothing, since what it is relative to is near zero."""
+    return not abs(change.estimate) <= MEANINGLESS or change.high - change.low > MEANINGLESS
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ there; anything else is judged by itself. What must not be put side by side is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.analysis.configurations import MetricInfo
-from harness.analysis.decisions import SAMPLING, UNMEASURED, Effect, seed_effects
+from harness.analysis.decisions import SAMPLING, UNMEASURED, Effect, is_vague, seed_effects
 from harness.analysis.pairs import Pair, mean_size, sampling_effect
 from harness.analysis.questions import judged_pair
+from harness.analysis.statistics import Interval
 from harness.analysis.study import Quantity, Study, differences
 from harness.errors import NotComparable, StoreError, at_most
 from harness.metrics.distances import METRICS
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from harness.work.outputs import CompareOutput
 
 SHOWN = 8  # cells listed where several are meant and one is wanted
+# Of a relative change: a mean of ratios this far from the ratio of the means puzzles beside them.
+APART = 0.005
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,6 +46,7 @@ class GroupComparison:
     effect: Effect
     question: str = ""  # of the grid that asks it, which judged it; empty for an exploratory one
     left_out: int = 0  # cells without a partner
+    passed_over: tuple[Cell, ...] = ()  # that were not trained, and that no filter asks for
 
     def __repr__(self) -> str:
         return self.as_text()
@@ -57,23 +61,42 @@ class GroupComparison:
         return self.effect.verdict
 
     def as_text(self) -> str:
-        effect, change = self.effect, self.effect.change
+        effect = self.effect
         what = {
             "better": f"{self.first} is better than {self.second}",
             "worse": f"{self.first} is worse than {self.second}",
             "inconclusive": f"inconclusive: {effect.why}",
         }[effect.verdict]
-        one, other = self.means
-        told = f"{self.metric.title}: {one:.4g} against {other:.4g}"
-        if np.isfinite(change.estimate):
-            told += f", {100 * change.estimate:+.3g} %"
-        if np.isfinite(change.low):
-            told += f"  95 % interval [{100 * change.low:+.3g}, {100 * change.high:+.3g}]"
-        lines = [what, told, self._basis()]
+        lines = [what, self._difference(), self._basis()]
         if self.left_out:
             cells = "1 cell has" if self.left_out == 1 else f"{self.left_out} cells have"
             lines.append(f"{cells} no partner and no part in this.")
+        if self.passed_over:
+            lines.append(told_passed_over(self.passed_over))
         return "\n".join(lines)
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the difference can be told in per cent: of values near zero or below it, a share
+        means nothing."""
+        name = self.metric.key
+        least = min(one.measurements[name].corrected for pair in self.pairs for one in pair)
+        return self.effect.is_ratio and least > 0 and not is_vague(self.effect.change)
+
+    def _difference(self) -> str:
+        """The means of both groups, and by how much the first is above the second."""
+        (one, other), change = self.means, self.effect.change
+        told = f"{self.metric.title}: {one:.4g} against {other:.4g}"
+        if not self.is_share:
+            told += f", a difference of {one - other:+.3g}"
+            is_known = np.isfinite(change.estimate)
+            return told + " (no per cent of so small a value)" * bool(is_known)
+        told += f", {100 * change.estimate:+.3g} %"
+        is_apart = abs(change.estimate - (one / other - 1)) > APART
+        told += " as an average of ratios" * is_apart
+        if np.isfinite(change.low):
+            told += f"  95 % interval [{100 * change.low:+.3g}, {100 * change.high:+.3g}]"
+        return told
 
     def _basis(self) -> str:
         """What the interval rests on, and what it does not cover."""
@@ -100,6 +123,8 @@ class GroupComparison:
             return value if np.isfinite(value) else None
 
         effect, change = self.effect, self.effect.change
+        if not self.is_share:
+            change = Interval(np.nan, np.nan, np.nan, change.n)
         return {
             "metric": self.metric.key,
             "first": self.first,
@@ -118,6 +143,7 @@ class GroupComparison:
             "paired": effect.is_paired,
             "question": self.question,
             "left_out": self.left_out,
+            "passed_over": [cell.key for cell in self.passed_over],
         }
 
 
@@ -131,7 +157,8 @@ def compare(
 ) -> GroupComparison:
     """Compare what two keys or filters name among these results (those that `only` names, where it
     is given). The verdict is that of the first of `grids`, by name, whose report makes the same
-    comparison. Raises BadOption, StoreError or NotComparable, saying why not."""
+    comparison. A filter that names no model means trained networks where there are any, as does a
+    report. Raises BadOption, StoreError or NotComparable, saying why not."""
     info = MetricInfo.of(metric)
     if metric not in METRICS and not any(metric in one.measurements for one in results):
         METRICS[metric]  # refuses the name
@@ -139,10 +166,8 @@ def compare(
     cells = [one.cell for one in by_key.values()]
     if only:
         cells = Filter(only).choose(cells, "store")
-    ours, theirs = (
-        [with_metric(by_key[cell.key], metric) for cell in meant(cells, text)]
-        for text in (first, second)
-    )
+    sides, passed_over = both_meant(cells, first, second, only)
+    ours, theirs = ([with_metric(by_key[cell.key], metric) for cell in side] for side in sides)
     refuse_other_quantities(ours, theirs)
     pairs, left_out = paired(ours, theirs, said(first) | said(second))
     keys = frozenset((one.cell.key, other.cell.key) for one, other in pairs)
@@ -156,12 +181,12 @@ def compare(
                 question = f"the question of the {found[0]} of the grid '{name}'"
                 return GroupComparison(
                     info, first, second, tuple(pairs), (means[0], means[1]), found[1], question,
-                    left_out,
+                    left_out, passed_over,
                 )  # fmt: skip
     effect = effect_of(pairs, info)
     return GroupComparison(
         info, first, second, tuple(pairs), (means[0], means[1]), effect.judged(effect.p),
-        left_out=left_out,
+        left_out=left_out, passed_over=passed_over,
     )  # fmt: skip
 
 
@@ -204,10 +229,40 @@ def _beside_seeds(pair: Pair) -> tuple[Cell, Cell]:
 
 
 def named(cells: Sequence[Cell], wanted: str) -> list[Cell]:
-    """The cells that a key, its beginning or a filter names; at least one. Raises StoreError or
-    BadOption."""
+    """The cells that a key, its beginning or a filter names, at least one; but of a filter that
+    does not name the model, those of trained networks where there are any, as in a report. Raises
+    StoreError or BadOption."""
+    passed_over = {*untrained_beside(cells, wanted)}
+    return [cell for cell in matching(cells, wanted) if cell not in passed_over]
+
+
+def untrained_beside(cells: Sequence[Cell], wanted: str) -> list[Cell]:
+    """Those of the cells of a filter that were not trained, where others were and the filter does
+    not say which are meant."""
+    found = [] if says_model(wanted) else matching(cells, wanted)
+    return untrained(found) if any(cell.training.is_trained for cell in found) else []
+
+
+def says_model(text: str) -> bool:
+    """Whether a key or filter says itself which denoisers it means."""
+    return "=" not in text or Filter(text).names_model
+
+
+def untrained(cells: Iterable[Cell]) -> list[Cell]:
+    return [cell for cell in cells if not cell.training.is_trained]
+
+
+def told_passed_over(cells: Sequence[Cell]) -> str:
+    """One line on cells that a filter could mean and does not, for want of a word."""
+    models = " or ".join(sorted({f"model={cell.training.model}" for cell in cells}))
+    count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    return f"Trained networks alone: {count} of {models} left out. Name the model for others."
+
+
+def matching(cells: Sequence[Cell], wanted: str, of: str = "store") -> list[Cell]:
+    """All cells that a key, its beginning or a filter names; at least one."""
     if "=" in wanted:
-        return Filter(wanted).choose(cells, "store")
+        return Filter(wanted).choose(cells, of)
     found = [cell for cell in cells if cell.key.startswith(wanted)]
     if not found:
         raise StoreError(
@@ -230,7 +285,7 @@ def the_one(cells: Sequence[Cell], wanted: str) -> Cell:
 
 def differing(cells: Sequence[Cell]) -> str:
     """The fields in which cells differ, and the values that a filter may name."""
-    fields = [cell.fields() for cell in cells]
+    fields = [cell.chosen_by() for cell in cells]
     values = {name: {each[name] for each in fields if name in each}
               for name in dict.fromkeys(name for each in fields for name in each)}  # fmt: skip
     told = [f"{name}={' or '.join(at_most(sorted(found, key=_by_size), SHOWN))}"
@@ -242,9 +297,21 @@ def _by_size(value: Param) -> tuple[float, str]:
     return (value, "") if isinstance(value, int | float) else (0.0, value)
 
 
-def meant(cells: Sequence[Cell], text: str) -> list[Cell]:
-    """The cells of a filter, or the one of a key."""
-    return named(cells, text) if "=" in text else [the_one(cells, text)]
+def both_meant(
+    cells: Sequence[Cell], first: str, second: str, only: str | None
+) -> tuple[list[list[Cell]], tuple[Cell, ...]]:
+    """The cells of both filters, or the one of a key; and those that were not trained and are left
+    out, where every filter that names no model finds trained ones."""
+    texts, of = (first, second), "selection" if only else "store"
+    sides = [matching(cells, text, of) if "=" in text else [the_one(cells, text)] for text in texts]
+    is_said = [says_model(text) or bool(only and says_model(only)) for text in texts]
+    open_sides = [side for side, said in zip(sides, is_said, strict=True) if not said]
+    if any(len(untrained(side)) == len(side) for side in open_sides):
+        return sides, ()
+    passed_over = dict.fromkeys(cell for side in open_sides for cell in untrained(side))
+    kept = [side if said else [cell for cell in side if cell.training.is_trained]
+            for side, said in zip(sides, is_said, strict=True)]  # fmt: skip
+    return kept, tuple(passed_over)
 
 
 def said(text: str) -> set[str]:

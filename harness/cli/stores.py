@@ -127,7 +127,9 @@ def sample(
 ) -> None:
     """Sample images from a trained model, as a finished cell of the store does.
 
-    The cell is named by the beginning of its key or by a filter that only it matches.
+    The cell is named by the beginning of its key or by a filter that only it matches. A filter that
+    names no model means trained networks where there are any. In a sheet, small images are
+    enlarged.
 
     \b
     Example:
@@ -189,7 +191,8 @@ def compare(
     """Say whether FIRST is better than SECOND, and how sure that is.
 
     Each is the beginning of a cell's key, or a filter. Cells are paired by all that the filters do
-    not name, seeds included. Different numbers of images, extractors or references are refused.
+    not name, seeds included. Filters that name no model mean trained networks where there are any.
+    Different numbers of images, extractors or references are refused.
 
     \b
     Example:

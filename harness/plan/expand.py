@@ -17,7 +17,7 @@ from harness.diffusion.objective import LOSSES, TARGETS
 from harness.diffusion.samplers import steps_within
 from harness.plan.grid_fields import LONGEST_LIST, Axes, GridFields, RecipeAxes, TrainingFields
 from harness.work.cells import EXACT, UNTRAINED, Cell, Param, Part, Scaling, Training
-from harness.work.filters import equals
+from harness.work.filters import equals, field_named
 
 MOST_CELLS = 100_000
 AXES = tuple(name for name in Axes.model_fields if name != "training")
@@ -214,7 +214,8 @@ def matching(
 
     for entry in entries:
         holds = np.ones(len(cells), dtype=bool)
-        for name, wanted in entry.items():
+        for written, wanted in entry.items():
+            name = field_named(written)
             texts = [str(item) for item in (wanted if isinstance(wanted, list) else [wanted])]
             values, numbers = column(name)
             meets = [any(equals(name, text, value) for text in texts) for value in values]

@@ -7,7 +7,15 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
 from harness.analysis.configurations import Configuration
-from harness.analysis.decisions import CONSTANT, DISAGREE, NO_PAIR, ONE_SEED, TRAINING, Effect
+from harness.analysis.decisions import (
+    CONSTANT,
+    DISAGREE,
+    NO_PAIR,
+    ONE_SEED,
+    TRAINING,
+    Effect,
+    is_vague,
+)
 from harness.analysis.factors import FACTORS, SAMPLED_UNDER, Level
 from harness.analysis.looks import is_tie
 from harness.analysis.questions import EXPLORATORY, Comparison, MainEffect
@@ -17,7 +25,6 @@ from harness.work.cells import denoiser_name
 
 MOST_COUNTS = 6  # in one list
 SMALLEST_P = 0.001
-MEANINGLESS = 3.0  # a relative change this large, or known no better: the value is near zero
 MOST_TIMES = 100  # as many images: beyond it, a forecast says nothing
 NOUNS = {"training_steps": "length of training", "batch_size": "batch size", "clip": "setting",
          "learning_rate": "learning rate", "ema": "EMA decay", SAMPLED_UNDER.name: "schedule",
@@ -143,8 +150,8 @@ def change(effect: Effect | Interval) -> str:
     an effect or of shares. Empty where a ratio means nothing, as of a KID near zero."""
     span = effect.change if isinstance(effect, Effect) else effect
     value, low, high = 100 * span.estimate, 100 * span.low, 100 * span.high
-    most, is_ratio = 100 * MEANINGLESS, not isinstance(effect, Effect) or effect.is_ratio
-    if not (is_ratio and abs(value) <= most) or high - low > most:
+    is_ratio = not isinstance(effect, Effect) or effect.is_ratio
+    if not is_ratio or is_vague(span):
         return ""
     if low < 0 < high:
         decimals = decimals_for((high - low) / 2, 1)

@@ -283,11 +283,12 @@ class Cell(Work):
         return self.training.params() | self.params() | self.identity()
 
     def chosen_by(self) -> dict[str, Param]:
-        """What a filter goes by: no recipe of what is not trained, and no target of an exact
-        denoiser."""
+        """What a filter goes by: no recipe and no training seed of what is not trained, and no
+        target of an exact denoiser."""
         if self.training.is_trained:
             return self.fields()
         own = self.params() | self.identity()
+        del own["seed"]
         if self.training.is_exact:
             del own["target"]
         return own

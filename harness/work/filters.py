@@ -21,19 +21,22 @@ FILTER_FIELDS = [
 
 # What a grid calls by another name.
 OTHER_NAMES = {
-    **{f"training.{name}": name for name in FILTER_FIELDS},
+    **{f"training.{name}": name
+       for name in ("target", "precision", "weighting", "times", "batch_size", "learning_rate",
+                    "ema")},
     "loss": "loss_function",
     "training.loss": "loss_function",
     "training.steps": "training_steps",
-}
+}  # fmt: skip
 # Two ways to write one value; the second is that of the cells.
 SAME = {("clip", "static"): "true", ("scale", "1"): "range", ("scale", "1.0"): "range"}
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Conditions on fields of cells, all of which must hold. Raises BadOption for text that is no
-    filter, or that names a field that cells do not have."""
+    """Conditions on fields of cells, all of which must hold; by the names of cells, whichever the
+    text has. Raises BadOption for text that is no filter, or that names a field that cells do not
+    have."""
 
     text: str
 
@@ -48,6 +51,7 @@ class Filter:
                     f"the filter '{self.text}' is not of the form field=value. "
                     "Use field=value,field=[value,value]."
                 )
+            name = field_named(name)
             if name in conditions:
                 raise BadOption(
                     f"the filter '{self.text}' names {name} twice. Use {name}=[value,value]."
@@ -56,6 +60,11 @@ class Filter:
         if not conditions:
             raise BadOption("the filter is empty. Use a condition such as schedule=cosine.")
         return conditions
+
+    @property
+    def names_model(self) -> bool:
+        """Whether it says itself which denoisers it means."""
+        return not self.conditions.keys().isdisjoint({"model", "model_source"})
 
     def matches(self, cell: Cell) -> bool:
         check_fields(self.conditions)
@@ -69,11 +78,11 @@ class Filter:
         if not chosen:
             fields = [cell.chosen_by() for cell in cells]
             values = {
-                name: list(dict.fromkeys(str(found.get(name)) for found in fields))
+                name: list(dict.fromkeys(str(found[name]) for found in fields if name in found))
                 for name in self.conditions
             }
             present = "; ".join(
-                f"{name} has {', '.join(at_most(there, MOST_NAMES))}"
+                f"{name} has {', '.join(at_most(there, MOST_NAMES)) or 'no value'}"
                 for name, there in values.items()
             )
             raise BadOption(f"no cell of the {of} matches '{self.text}'. Here {present}.")
@@ -83,11 +92,13 @@ class Filter:
 def check_fields(names: Iterable[str]) -> None:
     """Raises BadOption for a field that cells do not have."""
     for name in names:
-        if name not in FILTER_FIELDS:
-            said = f" Use '{OTHER_NAMES[name]}'." if name in OTHER_NAMES else ""
-            raise BadOption(
-                f"cells have no field '{name}'.{said or suggestion(name, FILTER_FIELDS)}"
-            )
+        if field_named(name) not in FILTER_FIELDS:
+            raise BadOption(f"cells have no field '{name}'.{suggestion(name, FILTER_FIELDS)}")
+
+
+def field_named(name: str) -> str:
+    """The name that cells have for a field that a grid may call by another."""
+    return OTHER_NAMES.get(name, name)
 
 
 def meets(cell: Cell, conditions: Mapping[str, Iterable[str]]) -> bool:

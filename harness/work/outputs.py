@@ -312,6 +312,8 @@ class SampleOutput(Output):
     """The sampling seed."""
     written: str
     """The sheet, or the folder of images."""
+    passed_over: list[str]
+    """Keys of cells that were not trained, where the filter names no model."""
 
 
 class ExportOutput(Output):
@@ -352,6 +354,8 @@ class CompareOutput(Output):
     """Of which grid and question the verdict is; empty where no grid asks this."""
     left_out: int
     """Cells without a partner."""
+    passed_over: list[str]
+    """Keys of cells that were not trained, where no filter names a model."""
 
 
 class PartOption(OpenOutput):

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.analysis.decisions import SAMPLING, TRAINING
-from harness.analysis.groups import compare
+from harness.analysis.groups import compare, the_one
 from harness.analysis.questions import questions
 from harness.analysis.study import studies
 from harness.cli import main
@@ -121,6 +121,50 @@ def test_exact_denoisers_need_no_training_seeds():
     told = compare(scored(*cells), "schedule=cosine", "schedule=linear", "kid")
     assert (told.effect.verdict, told.effect.covers) == ("better", SAMPLING)
     assert "on the exact denoiser" in told.as_text()
+
+
+def test_a_filter_that_names_no_model_means_trained_networks():
+    """As the report does: exact denoisers are not pooled with networks."""
+    cells = [(cell(sampler, model=model), 0.3 + 0.2 * (sampler == "ddpm"))
+             for model in ("tiny", "exact") for sampler in ("ddim", "ddpm")]  # fmt: skip
+    results = scored(*cells)
+    exact = [one.cell for one in results if one.cell.training.is_exact]
+
+    def compared(first="sampler=ddim", second="sampler=ddpm", only=None, results=results):
+        told = compare(results, first, second, "kid", only)
+        return {one.cell.training.model.name for one in told.pairs[0]}, told.passed_over
+
+    assert compared() == ({"tiny"}, tuple(exact))
+    assert compared(only="model=exact") == ({"exact"}, ())
+    assert compared("model=exact,sampler=ddim", "model=tiny,sampler=ddim") == (
+        {"exact", "tiny"}, ())  # fmt: skip
+    assert compared(results=[one for one in results if one.cell in exact]) == ({"exact"}, ())
+    # Networks of one side alone could be compared with nothing.
+    assert compared(results=[one for one in results if one.cell != cell("ddpm")]) == (
+        {"exact"}, ())  # fmt: skip
+    assert (
+        "model=exact left out" in compare(results, "sampler=ddim", "sampler=ddpm", "kid").as_text()
+    )
+    assert the_one([one.cell for one in results], "sampler=ddim") == cell("ddim")
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2])
+def test_of_values_near_zero_no_share_is_told(shift):
+    told = compare(
+        scored((cell("ddim"), shift), (cell("ddpm"), 0.5)), "sampler=ddim", "sampler=ddpm", "kid"
+    )
+    assert told.is_share == (told.means[0] > 0) == bool(shift)
+    assert ("a difference of" not in told.as_text()) == (" %" in told.as_text()) == bool(shift)
+    assert (told.as_json()["change"] is not None) == bool(shift)
+
+
+def test_an_average_of_ratios_is_called_so_where_it_is_not_the_ratio_of_the_means():
+    cells = [(cell(sampler, steps), 0.2 + a) for steps, a in ((5, 0), (10, 0.8))
+             for sampler in ("ddim", "ddpm")]  # fmt: skip
+    cells[1] = (cells[1][0], 0.6)
+    asked = "sampler=ddim", "sampler=ddpm", "kid"
+    assert "average of ratios" in compare(scored(*cells), *asked).as_text()
+    assert "average of ratios" not in compare(scored(*cells[:2]), *asked).as_text()
 
 
 def test_groups_are_paired_by_all_that_the_filters_do_not_name():
@@ -323,7 +367,7 @@ def run(tmp_path):
 
 
 def test_the_command_says_who_is_better_by_how_much_and_on_what(run):
-    results = scored((cell("ddim"), 0.0), (cell("ddpm"), 0.5), (cell("ddim", 20), 0.0))
+    results = scored((cell("ddim"), 0.2), (cell("ddpm"), 0.5), (cell("ddim", 20), 0.0))
     result = run(results, "sampler=ddim", "sampler=ddpm", "--only", "steps=10")
     assert result.exit_code == 0, result.output
     first, second, third = result.output.splitlines()
@@ -338,7 +382,7 @@ def test_the_command_says_who_is_better_by_how_much_and_on_what(run):
 
 
 def test_the_command_prints_one_object(run):
-    results = scored((cell("ddim"), 0.0), (cell("ddpm"), 0.5))
+    results = scored((cell("ddim"), 0.4), (cell("ddpm"), 0.5))
     told = json.loads(run(results, "sampler=ddpm", "sampler=ddim", "--json").output)
     assert told["verdict"] == "worse"
     assert told["low"] < told["change"] < told["high"]

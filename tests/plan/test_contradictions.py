@@ -165,6 +165,16 @@ def test_a_grid_may_join_networks_with_the_exact_denoiser(load):
     assert len(distinct_trainings(cells)) == 2
 
 
+@pytest.mark.parametrize(
+    ("entry", "left"),
+    [({"seed": 0}, ["seed 1", "exact"]), ({"training.target": "noise"}, ["exact"])],
+)  # fmt: skip
+def test_what_is_not_trained_is_not_excluded_by_a_seed_or_recipe(load, entry, left):
+    fields = {"seeds": [0, 1], "samplers": ["ddim"], "steps": [5], "include": [{"model": "exact"}]}
+    cells = expand(load(**fields, exclude=[entry]))
+    assert {cell.training.origin for cell in cells} == {*left}
+
+
 def test_an_included_model_may_be_another_network(load):
     cells = expand(load(include=[{"model": {"name": "tiny", "widths": [8]}}]))
     assert len(distinct_trainings(cells)) == 2

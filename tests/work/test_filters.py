@@ -155,6 +155,7 @@ def test_an_exact_denoiser_has_no_recipe_to_be_chosen_by():
     exact = replace(CELL, training=replace(TRAINING, model=Part("exact")))
     with pytest.raises(BadOption, match="no cell"):
         Filter(f"ema={TRAINING.ema:g}").choose([exact])
+    assert Filter(f"seed={TRAINING.seed}").choose([exact, CELL]) == [CELL]
     assert Filter("schedule=cosine").choose([exact, CELL])
 
 
@@ -165,9 +166,11 @@ def test_a_value_may_be_written_as_a_grid_writes_it(text):
 
 @pytest.mark.parametrize(
     ("given", "used"),
-    [("training.ema=0.9", "'ema'"), ("training.steps=5", "'training_steps'"),
-     ("loss=mse", "'loss_function'")],
+    [("training.target", "target"), ("training.steps", "training_steps"),
+     ("training.loss", "loss_function"), ("loss", "loss_function")],
 )  # fmt: skip
-def test_a_name_of_the_grid_file_leads_to_that_of_cells(given, used):
-    with pytest.raises(BadOption, match=used):
-        Filter(given).choose([CELL])
+def test_a_field_may_have_its_name_in_a_grid_file(given, used):
+    value = CELL.fields()[used]
+    assert Filter(f"{given}={value}").choose([CELL]) == [CELL]
+    with pytest.raises(BadOption, match=f"names {used} twice"):
+        Filter(f"{given}={value},{used}={value}").choose([CELL])

@@ -11,12 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from harness.analysis.configurations import Configuration
+from harness.analysis.decisions import is_vague
 from harness.analysis.factors import SAMPLED_UNDER
 from harness.analysis.questions import Comparison, MainEffect, Question, questions
 from harness.analysis.statistics import Interval
 from harness.analysis.study import Study
 from harness.report.figures.style import INK
-from harness.report.wording import MEANINGLESS, count, number
+from harness.report.wording import count, number
 
 # Ticks of an axis of ratios, as shares: evenly spaced where it is short, else as many of these as
 # there is room for, those named first before the others.
@@ -75,7 +76,7 @@ def parts(one: Configuration) -> list[str]:
 
 def per_cent(span: Interval) -> str:
     """`−56 % [−72, −41]`; empty where values near zero make a ratio meaningless."""
-    if not abs(span.estimate) <= MEANINGLESS or span.high - span.low > MEANINGLESS:
+    if is_vague(span):
         return ""
     reach = 100 * (span.high - span.low) / 2
     decimals = 1 if reach < 1 or (not isfinite(reach) and abs(span.estimate) < 0.1) else 0
