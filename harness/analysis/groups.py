@@ -249,6 +249,7 @@ def says_model(text: str) -> bool:
 
 
 def untrained(cells: Iterable[Cell]) -> list[Cell]:
+    """Those of the cells whose denoiser was not trained here."""
     return [cell for cell in cells if not cell.training.is_trained]
 
 
@@ -260,7 +261,8 @@ def told_passed_over(cells: Sequence[Cell]) -> str:
 
 
 def matching(cells: Sequence[Cell], wanted: str, of: str = "store") -> list[Cell]:
-    """All cells that a key, its beginning or a filter names; at least one."""
+    """All cells that a key, its beginning or a filter names; at least one. Raises StoreError or
+    BadOption."""
     if "=" in wanted:
         return Filter(wanted).choose(cells, of)
     found = [cell for cell in cells if cell.key.startswith(wanted)]
