@@ -124,7 +124,7 @@ def cell(text: str) -> str:
 
 def commands() -> str:
     """Each command with its help, its options and its examples."""
-    context = click.Context(main, info_name="harness")
+    context = click.Context(main, info_name="harness", **main.context_settings)
     return "\n".join(
         line
         for name in main.list_commands(context)

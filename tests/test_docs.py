@@ -66,7 +66,7 @@ def understood(arguments):
     """Parses a command as click does, and checks what its options and overrides say."""
     if not arguments or arguments[0].startswith("-"):
         return
-    context = click.Context(main)
+    context = click.Context(main, **main.context_settings)
     name, command, rest = main.resolve_command(context, list(arguments))
     if {"--help", "-h"} & {*rest}:
         return
