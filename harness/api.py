@@ -278,7 +278,8 @@ class RecordedStudy:
         from harness.report.first import first_screen
 
         expected = 0 if self.others else self.experiment.expected_cells
-        return first_screen(self.study, self.experiment.command, expected)
+        trainings = self.experiment.expected_trainings
+        return first_screen(self.study, self.experiment.command, expected, trainings)
 
     def __repr__(self) -> str:
         return f"{self._title}\n{self._first.as_text()}"

@@ -9,7 +9,7 @@ from harness.execute.screen import Screen
 from harness.report import page
 from harness.tracking.recorder import Recorder
 from harness.work.cells import Asked
-from harness.work.options import Paths
+from harness.work.options import Paths, report_command
 
 SHARE = 0.05  # of the time of a run that its interim reports may take
 USUAL = 5.0  # seconds that the first one is taken to take
@@ -28,6 +28,7 @@ class InterimReport:
     is_long: bool = False  # whether the run is: the first then comes with the first cells
     _since: float = field(default_factory=time.monotonic)  # the run began, or the last was written
     _seconds: float = USUAL  # that the last one took
+    _written: int | None = None  # cells in the last one
     _told: set[str] = field(default_factory=set)
 
     def refresh(self) -> None:
@@ -47,10 +48,24 @@ class InterimReport:
             self._tell("There is no report so far", str(error))
         else:
             done = sum(one.cell.weights == "final" for one in experiment.cells)
+            self._written = done
             count = f"Report so far ({done:,} of {experiment.expected_cells:,} cells)"
             self._tell(count, str(self.paths.report_dir / "report.html"))
         self._since = time.monotonic()
         self._seconds = self._since - began
+
+    def lacking(self, done: int, command: str) -> str:
+        """What the report lacks when a run with so many finished cells is stopped, and the command
+        that writes it; empty where that is nothing."""
+        if not (self.is_wanted and done and command) or self._written == done:
+            return ""
+        told = f"`{report_command(command)}`"
+        if self._written is not None:
+            cells = "1 cell" if self._written == 1 else f"{self._written:,} cells"
+            return f"The report is of {cells}; {told} brings it up to date."
+        if (self.paths.report_dir / "report.html").exists():
+            return f"The report is of before this run; {told} brings it up to date."
+        return f"There is no report yet; {told} writes it."
 
     def _tell(self, what: str, more: str) -> None:
         """Say it; of later reports, and of the same trouble, nothing."""

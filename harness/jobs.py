@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,6 +39,7 @@ from harness.work.results import SHOWN_FILES, Failure, Result, TrainingResult
 if TYPE_CHECKING:
     from harness.work.outputs import RunOutput
 
+TRAINING, CELL, AT_CHECKPOINT = "training", "cell", "checkpoint cell"
 Execute = Callable[..., Generator[tuple[Any, Any]]]
 
 
@@ -54,6 +55,7 @@ class Summary:
     status: int = 0  # of the process: 0; 1 with failures; 75 out of time; 128 + N by signal N
     report: Path | None = None
     answers: str = ""  # of the first screen of the report
+    lacking: str = ""  # of a run that was stopped, how to bring its report up to date
 
     def text(self) -> str:
         """What a person reads at the end."""
@@ -70,6 +72,8 @@ class Summary:
             lines.append(f"The same command{without} goes on from here.")
         if self.report:
             lines.append(f"Report: {self.report}")
+        if self.lacking:
+            lines.append(self.lacking)
         return "\n".join(lines)
 
     def as_json(self) -> RunOutput:
@@ -104,7 +108,8 @@ class JobRunner:
     has_told_of_compiling: bool = False
     _longest: float = 0.0  # seconds of the trainings of a round
     _is_even: bool = True  # whether all of a round went well: else its seconds tell nothing
-    _lost: int = 0  # cells that were not scored, for their training failed
+    # Cells that were not scored, for their training failed, by what they are counted as.
+    _lost: Counter[str] = field(default_factory=Counter)
     _retries: Counter[str] = field(default_factory=Counter)  # of work, by its key
 
     @property
@@ -160,7 +165,8 @@ class JobRunner:
         ]  # fmt: skip
         self._longest, self._is_even = 0.0, True
         self.stopwatch.lap()
-        self._carry_out("training", len(self.plan.to_train), train, jobs, workers, needs, devices)
+        totals = {TRAINING: len(self.plan.to_train)}
+        self._carry_out(TRAINING, totals, train, jobs, workers, needs, devices)
         if self._is_even:
             self.stopwatch.trained(self._longest)
 
@@ -178,7 +184,7 @@ class JobRunner:
         jobs = []
         for cell in cells:
             if reason := reasons.get(cell.training.key):
-                self._lost += 1
+                self._lost[counted_as(cell)] += 1
                 self.summary.failed.append((cell, Failure(f"its training failed: {reason}")))
             else:
                 jobs.append(
@@ -190,11 +196,14 @@ class JobRunner:
                         compiles,
                     )
                 )
-        total, self._is_even = len(self.plan.to_score) - self._lost, True
+        totals = Counter(map(counted_as, self.plan.to_score))
+        totals.subtract(self._lost)
+        self._is_even = True
         self.stopwatch.lap()
         self._carry_out(
-            "cell", total, score, jobs, scored_at_once(self.plan, self.site), cell_needs(self.site)
-        )
+            CELL if totals[CELL] else AT_CHECKPOINT, totals, score, jobs,
+            scored_at_once(self.plan, self.site), cell_needs(self.site),
+        )  # fmt: skip
 
     def _compiles(self, seconds: float) -> bool:
         """Whether a network that works for so long is compiled."""
@@ -207,18 +216,19 @@ class JobRunner:
     def _carry_out(
         self,
         stage: str,
-        total: int,
+        totals: Mapping[str, int],
         function: Callable[..., Result],
         jobs: list[Any],
         workers: int,
         needs: Needs,
         devices: int = 1,
     ) -> None:
-        """Execute jobs, of `total` of this stage in all, each on so many devices, and record each
-        as it goes: its progress live, its result when it ends."""
+        """Execute jobs of a stage, each on so many devices, and record each as it goes: its
+        progress live, its result when it ends. `totals` are those of the whole run, by what they
+        are counted as."""
         if not jobs:
             return
-        self.screen.stage(stage, total)
+        self.screen.stage(stage, totals)
         outcomes = self.execute(
             function, jobs, self.site.at, self._on_progress, self.interruption.should_stop,
             workers=workers, needs=needs, **self._environments(workers, devices),
@@ -259,12 +269,13 @@ class JobRunner:
         which the store has the results. The forecast is of the job, and so told once."""
         retries, forecast = self._retries[job.work.key], self.plan.seconds(job.work)
         said = self._record(job.work, outcome, retries, forecast)
-        self.screen.finish(self._title(job.work), said)
+        self.screen.finish(self._title(job.work), said, counted_as(job.work))
         for work in job.works[1:]:
             found = outcome
             if not isinstance(outcome, Failure):
                 found = kept_result(self.store, work) or Failure("its result is damaged")
-            self.screen.finish(self._title(work), self._record(work, found, retries))
+            said = self._record(work, found, retries)
+            self.screen.finish(self._title(work), said, counted_as(work))
 
     def _record(
         self, work: Work, outcome: Result | Failure, retries: int, forecast: float | None = None
@@ -301,6 +312,14 @@ class JobRunner:
         if trouble and not self.has_told_of_compiling:
             self.has_told_of_compiling = True
             self.screen.say(f"The work goes on without compiled networks: {trouble}")
+
+
+def counted_as(work: Work) -> str:
+    """What a piece of work is counted as on the screen: cells at the checkpoint are none that the
+    grid asks for."""
+    if isinstance(work, Training):
+        return TRAINING
+    return CELL if work.weights == "final" else AT_CHECKPOINT
 
 
 def devices_of(device: str, workers: int, devices: int) -> dict[str, list[dict[str, str]]]:

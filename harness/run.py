@@ -116,6 +116,7 @@ class GridRun:
         plan = self.pending(cells)
         summary = Summary(len(plan.cells), is_redone=bool(self.options.redo))
         asked = Asked.of(cells, looks).after(recorder.asked())
+        interim = None
         if not plan:
             screen.say(f"Nothing to do: all {len(plan.cells)} cells of '{grid.name}' are finished.")
         # The run of the grid may have been deleted, and the grid may ask for fewer cells than
@@ -151,6 +152,8 @@ class GridRun:
         done = recorder.recorded | recorder.owed.keys()
         failed = {work.key for work, _ in summary.failed}
         summary.done = sum(cell.key in done and cell.key not in failed for cell in plan.cells)
+        if interim and summary.status > 1:
+            summary.lacking = interim.lacking(summary.done, self.options.command)
         return summary
 
     def report(self, cells: list[Cell], looks: Iterable[Look], summary: Summary) -> Summary:

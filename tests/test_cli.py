@@ -147,7 +147,7 @@ def test_a_plan_says_what_is_to_do_and_writes_nothing(harness, tmp_path):
     result = harness("plan", "small.yaml")
     assert result.exit_code == 0, result.output
     assert result.output.startswith(
-        "small: 2 trainings, 8 cells; 2 to train, 10 to sample and score."
+        "small: 2 trainings, 8 cells; 2 to train, 8 to sample and score, and 2 once more"
     )
     assert "probe of this machine" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]

@@ -713,7 +713,7 @@ def test_a_plan_tells_what_is_done_and_writes_nothing(copied):
     grid = load_grid(copied / "small.yaml", ["steps=[2,3,4]"])
     plan = plan_grid(grid, paths_in(copied), Options())
     assert plan.text().startswith(
-        "small: 2 trainings, 12 cells; 0 to train, 6 to sample and score."
+        "small: 2 trainings, 12 cells; 0 to train, 4 to sample and score, and 2 once more"
     )
     states = [row["state"] for row in plan.as_json()["cells"]]
     assert states.count("to do") == 6  # two of them at their checkpoint

@@ -139,13 +139,21 @@ class MainEffect:
     def agreement(self) -> tuple[int, int]:
         """In how many pairs of cells, alike in all else, the level that is ahead by the mean is
         better; and how many pairs there are."""
-        gaps = [
+        same = sum((gap < 0) == (self.effect.value < 0) for gap in self._gaps if gap)
+        return same, len(self._gaps)
+
+    @property
+    def ties(self) -> int:
+        """In how many pairs of cells, alike in all else, the two have the same value."""
+        return self._gaps.count(0.0)
+
+    @cached_property
+    def _gaps(self) -> list[float]:
+        return [
             one.first.corrected[seed] - one.second.corrected[seed]
             for one in self.comparisons
             for seed in one.first.corrected.keys() & one.second.corrected.keys()
         ]
-        same = sum((gap < 0) == (self.effect.value < 0) for gap in gaps if gap)
-        return same, len(gaps)
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -251,6 +251,11 @@ class Study:
         return _varying(training, OF_THE_TRAINING, names)
 
 
+def is_exact(study: Study) -> bool:
+    """Whether all that a study is about was made by the exact denoiser."""
+    return all(one.cell.training.is_exact for one in study.cells)
+
+
 def levels_of(trainings: Iterable[Training], name: str) -> set[Any]:
     """The values of a field of trainings; what is not trained here has no recipe."""
     return {getattr(one, name) for one in trainings if one.is_trained or name in OF_THE_GIVEN}

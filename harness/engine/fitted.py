@@ -89,7 +89,8 @@ def fit(cell: Cell, denoiser: Trained | ExactDenoiser, report: Report) -> Fit:
     denoise = denoiser.denoiser(schedule, clip_of(cell))
 
     def watched(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        report(Progress(min(denoise.evaluations, fitting.candidates), fitting.candidates))
+        done = min(denoise.evaluations, fitting.candidates)
+        report(Progress(done, fitting.candidates, phase="fitting steps"))
         return denoise(x, t)
 
     def of_batch(batch: range) -> Departures:

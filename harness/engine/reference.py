@@ -152,7 +152,7 @@ def in_chunks(extract: Extractor, images: Images, device: str, report: Report) -
     chunks = [every[start : start + CHUNK] for start in every[::CHUNK]]
 
     def of_chunk(chunk: range) -> Features:
-        report(Progress(chunk.start, len(images)))
+        report(Progress(chunk.start, len(images), phase="real images"))
         return features_of(extract, images[chunk.start : chunk.stop], device)
 
     return np.concatenate(list(in_halves(chunks, of_chunk, device)))

@@ -14,6 +14,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -52,6 +53,7 @@ SAVE_SECONDS = 30.0  # between two saved states: what a killed process loses at 
 LOOK_SECONDS = 1.0  # between two looks at the loss, each of which waits for the device
 SHEETS = 10  # sample sheets over a training
 LEAST_SCALE = 2.0**-24  # of the loss: 40 halvings, after as many steps that were left out
+DRAWING, MEASURING = "drawing samples", "measuring its error"  # phases of a training
 AT_CHECKPOINT = 0.9  # of the training, after which its average is kept: did the rest still help?
 
 
@@ -184,11 +186,11 @@ class BetweenSteps:
         self.clock = now
         values = {} if loss is None else self._looked(loss, now)
         keep_checkpoints(self.setting, state, self.store)
-        files = {key: {f"sheets/step_{state.step:07d}.png": picture}
-                 for key, picture in pictures(self.setting, state)}  # fmt: skip
-        own = files.pop(self.setting.training.key, {})
         try:
-            self.report(Progress(state.step, steps, values, own, files))
+            if are_due(state.step, steps):
+                with suppress(Stopped):  # they are made first; the next report raises it again
+                    self.report(Progress(state.step, steps, phase=DRAWING))
+            self.report(Progress(state.step, steps, values, *self._drawn()))
         except Stopped:
             self._save()
             raise
@@ -197,6 +199,13 @@ class BetweenSteps:
             self._save()
             self.last_save = now
         self.clock += time.monotonic() - now  # sheets, saving and reporting are not training
+
+    def _drawn(self) -> tuple[dict[str, bytes], dict[str, dict[str, bytes]]]:
+        """The pictures that are due, as files: those of the training, and of the others by key."""
+        files = {key: {f"sheets/step_{self.state.step:07d}.png": picture}
+                 for key, picture in pictures(self.setting, self.state)}  # fmt: skip
+        own = files.pop(self.setting.training.key, {})
+        return own, files
 
     def _save(self) -> None:
         self.state.save(self.saved, [one.key for one in self.setting.trainings])
@@ -228,11 +237,16 @@ def keep_checkpoints(setting: Setting, state: State, store: Store) -> None:
             write_tensors(store.model(one.key, CHECKPOINT), state.averages[one.ema], {})
 
 
+def are_due(step: int, steps: int) -> bool:
+    """Whether pictures are made after this step."""
+    return step * SHEETS // steps != (step - 1) * SHEETS // steps
+
+
 def pictures(setting: Setting, state: State) -> Iterator[tuple[str, bytes]]:
     """Where they are due, a picture of a few samples from each averaged weights as they are now,
     with the key of its training; the first of them are kept beside those of earlier steps."""
-    step, steps = state.step, setting.training.training_steps
-    if step * SHEETS // steps == (step - 1) * SHEETS // steps:
+    step = state.step
+    if not are_due(step, setting.training.training_steps):
         return
     for one in setting.trainings:
         trained = partial(with_weights, one, state.averages[one.ema])
@@ -316,7 +330,7 @@ def measured_denoising(
         return with_weights(training, weights, setting.images, device)
 
     def watch() -> None:
-        report(Progress(state.step, training.training_steps))
+        report(Progress(state.step, training.training_steps, phase=MEASURING))
 
     try:
         with said_in_one_line(f"the error of training {training.key} was measured", device):

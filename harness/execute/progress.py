@@ -21,6 +21,7 @@ class Progress:
     # Likewise of other works that the same job does, by the keys of those.
     of_others: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     saved: Any = None  # on another machine, where to get the state that was just saved
+    phase: str = ""  # what is done now, where that is not the next of the steps
     lost: str = ""  # why the job begins again: how its process was killed
 
 
@@ -34,14 +35,15 @@ Report = Callable[[Progress], None]
 def throttled(send: Report, should_stop: Callable[[], bool]) -> Report:
     """The `report` a job is given: it passes on what matters and what is due, and raises Stopped
     when the job should stop."""
-    last = 0.0
+    last, phase = 0.0, ""
 
     def report(progress: Progress) -> None:
-        nonlocal last
+        nonlocal last, phase
         now = time.monotonic()
         is_news = progress.values or progress.files or progress.saved is not None
+        is_news = is_news or progress.phase != phase
         if is_news or now - last > SECONDS:
-            last = now
+            last, phase = now, progress.phase
             send(progress)
         if should_stop():
             raise Stopped

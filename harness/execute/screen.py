@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, Any, Self
 
 from rich.console import Console
@@ -93,7 +93,9 @@ class Screen:
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
-        self._stage, self._total = "", 0
+        self._stage = ""
+        self._totals: Mapping[str, int] = {}  # of pieces, by stage
+        self._notes: dict[str, str] = {}  # the last numbers, by piece
         self._done: Counter[str] = Counter()  # pieces, by stage
 
     def __enter__(self) -> Self:
@@ -118,9 +120,10 @@ class Screen:
         """A run begins, and counts its pieces from one."""
         self._done.clear()
 
-    def stage(self, name: str, total: int) -> None:
-        """A stage of `total` pieces in the whole run begins, or goes on where it was left."""
-        self._stage, self._total = name, total
+    def stage(self, name: str, totals: Mapping[str, int]) -> None:
+        """A stage of so many pieces in the whole run begins, or goes on where it was left. Pieces
+        of another name that are done in it are counted apart."""
+        self._stage, self._totals, total = name, totals, totals.get(name, 0)
         if self._bars:
             for task in self._bars.task_ids:
                 self._bars.remove_task(task)
@@ -134,7 +137,7 @@ class Screen:
         stage is a line."""
         if stage != self._stage:
             self._done.clear()
-            self.stage(stage, total)
+            self.stage(stage, {stage: total})
             if not self._bars:
                 self.say(f"{stage}: {total:,}")
         if self._bars:
@@ -145,6 +148,8 @@ class Screen:
         """A piece of work got this far."""
         told = [f"{name} {value:.4g}" for name, value in progress.values.items()]
         note = "  ".join(told)
+        if progress.phase:
+            note, told = progress.phase, []
         if self._bars:
             while len(note) > note_width(self._console.width) and len(told) > 1:
                 note = "  ".join(told := told[:-1])
@@ -153,18 +158,19 @@ class Screen:
                 self._tasks[piece] = self._bars.add_task(shown, total=progress.total, note=note)
             task = self._tasks[piece]
             self._bars.update(task, completed=progress.done, total=progress.total)
-            if note:  # not every report has numbers: the last ones stay on the screen
-                self._bars.update(task, note=note)
+            if told:  # not every report has numbers: the last ones stay on the screen
+                self._notes[piece] = note
+            self._bars.update(task, note=progress.phase or self._notes.get(piece, ""))
         elif time.monotonic() - self._said.setdefault(piece, time.monotonic()) > QUIET_SECONDS:
             self._said[piece] = time.monotonic()
             self.say(f"  {piece}: {progress.done}/{progress.total}  {note}".rstrip())
 
-    def finish(self, piece: str, note: str) -> None:
-        """A piece of work ended."""
-        self._done[self._stage] += 1
-        done = self._done[self._stage]
+    def finish(self, piece: str, note: str, of: str) -> None:
+        """A piece of work ended: of this stage, or of what is counted apart in it."""
+        self._done[of] += 1
+        done, total = self._done[of], self._totals[of]
         if self._bars:
             if piece in self._tasks:
                 self._bars.remove_task(self._tasks.pop(piece))
-            self._bars.update(self._tasks[""], completed=done)
-        self.say(f"{self._stage} {done}/{self._total}  {piece}  {note}".rstrip())
+            self._bars.update(self._tasks[""], completed=self._done[self._stage])
+        self.say(f"{of} {done}/{total}  {piece}  {note}".rstrip())

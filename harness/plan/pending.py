@@ -162,8 +162,7 @@ class Plan:
                             _count(len(self.cells), "cell")))  # fmt: skip
         runs = len(trained_together(self.to_train))
         lines = [
-            f"{self.name}: {counts}; {len(self.to_train)} to train, "
-            f"{len(self.to_sample)} to sample and score."
+            f"{self.name}: {counts}; {len(self.to_train)} to train, {self._to_sample_in_words()}."
         ]
         if runs < len(self.to_train):
             lines.append(
@@ -191,6 +190,14 @@ class Plan:
         if len(everything) > LISTED:
             lines.append(f"  ... and {len(everything) - LISTED} more (--json lists all)")
         return "\n".join(lines)
+
+    def _to_sample_in_words(self) -> str:
+        """Cells that the grid asks for, and those that are added to them."""
+        final = sum(cell.weights == "final" for cell in self.to_sample)
+        told = f"{final} to sample and score"
+        if again := len(self.to_sample) - final:
+            told += f", and {again} once more with the weights at 90 % of the training"
+        return told
 
     def as_json(self) -> PlanOutput:
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import isfinite, nan
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from harness.analysis.decisions import Effect
 from harness.analysis.learning import learned
 from harness.analysis.looks import SEEDS, TIMES
 from harness.analysis.questions import Comparison, Question, compared, exploratory, questions
-from harness.analysis.study import Study
+from harness.analysis.study import Study, is_exact
 from harness.report import wording as say
 from harness.report.answers import title_of
 from harness.report.findings.networks import still_improving
@@ -35,11 +36,12 @@ class Next:
 
     command: str
     decides: str
-    seconds: float
+    seconds: float  # NaN where that is not known
 
     @property
     def comment(self) -> str:
-        return f"about {duration(self.seconds)}: {self.decides}"
+        cost = f"about {duration(self.seconds)}: " if isfinite(self.seconds) else ""
+        return f"{cost}{self.decides}"
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,15 @@ def budgets(study: Study) -> list[Budget]:
     return found
 
 
-def next_commands(study: Study, command: str) -> list[Next]:
-    """What would decide the open questions, the cheapest first."""
-    learning = learned(study)
+def next_commands(study: Study, command: str, missing: int = 0) -> list[Next]:
+    """What would decide the open questions, the cheapest first; of a grid that so many cells are
+    missing of, the rest of it."""
+    rest = [_rest(study, command, missing)] if missing else []
+    learning = None if is_exact(study) else learned(study)
     if learning and not learning.any_has_learned:
-        return [_longer(study, command, 4, "trains four times as long")]
+        return [*rest, _longer(study, command, 4, "trains four times as long")]
+    if rest:
+        return rest
     found = [*_until_decided(study, command), *_more_steps(study, command)]
     if still_improving(study):
         found.append(_longer(study, command, 2, "twice the training"))
@@ -114,6 +120,18 @@ def _rival(
     others = [one for one in there if one.sampler == take.sampler and one.schedule != take.schedule]
     others = others or [one for one in there if one.schedule == take.schedule]
     return compared(study, take, best(others)) if others else None
+
+
+def _rest(study: Study, command: str, missing: int) -> Next:
+    """The same command again. Of what it compares there may be one level so far, which is then no
+    question of the study; the exact denoiser, which is done first, has them all."""
+    asked = [title_of(one) for one in questions(study) if one.open or one.is_incomplete]
+    made = [one.cell.training.schedule for one in study.cells]
+    beside = [one.cell.training.schedule for one in study.results]
+    if len({*made}) < len({*beside}) and len({*made}) == 1:
+        asked = ["schedule", *asked]
+    told = f"a verdict on the {say.listed(asked)}" if asked else "the rest of the grid"
+    return Next(command, f"{say.count(missing, 'cell')} to do: {told}", nan)
 
 
 def _longer(study: Study, command: str, times: int, why: str) -> Next:

@@ -183,7 +183,8 @@ def _sure(effect: MainEffect) -> str:
 
 def _agreement(effect: MainEffect) -> str:
     same, of = effect.agreement
-    return f"{same} of {say.count(of, 'pair')}"
+    told = f"{same} of {say.count(of, 'pair')}"
+    return f"{told}, equal in {effect.ties}" if effect.ties else told
 
 
 def _why(effect: MainEffect) -> str:

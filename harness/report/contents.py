@@ -38,7 +38,7 @@ from harness.report.study_tables import by_steps, every_cell, quality, trainings
 from harness.report.tables import Table, clip_in_words, heading, title_of
 from harness.report.wording import called, count, listed, number, shown
 from harness.work.cells import UNIFORM
-from harness.work.options import changes_in
+from harness.work.options import changes_in, report_command
 from harness.work.results import Experiment
 
 LEAD = "quality_by_steps"  # the figure that shows the answer
@@ -119,8 +119,7 @@ class Contents:
     @property
     def report_command(self) -> str:
         """The command that writes these pages again."""
-        command = self.command.replace("harness run", "harness report", 1)
-        return re.sub(r" --data-dir (?:'[^']*'|\S+)", "", command)
+        return report_command(self.command)
 
     @property
     def answer(self) -> list[str]:
@@ -143,7 +142,9 @@ def contents(experiment: Experiment) -> Contents:
     return Contents(
         experiment=experiment,
         study=main,
-        first=first_screen(main, command, _expected(experiment, groups)),
+        first=first_screen(
+            main, command, _expected(experiment, groups), experiment.expected_trainings
+        ),
         metric=main.metric.title if main.metrics else "",
         scope=_scope(main) if main.metrics else "",
         findings=found,

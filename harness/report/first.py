@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -15,11 +16,12 @@ from harness.analysis.configurations import Configuration
 from harness.analysis.costs import cell_seconds, training_seconds
 from harness.analysis.decisions import Effect
 from harness.analysis.questions import questions
-from harness.analysis.study import OF_THE_TRAINING, Study, levels_of
+from harness.analysis.study import OF_THE_TRAINING, Study, is_exact, levels_of
 from harness.report import wording as say
 from harness.report.advice import Budget, Next, budgets, next_commands
 from harness.report.answers import Answer, answers
 from harness.report.figures.strips import strip
+from harness.work.cells import Part
 from harness.work.results import SAMPLES
 from harness.work.speeds import duration
 
@@ -62,26 +64,38 @@ class FirstScreen:
         return "\n".join(lines)
 
 
-def first_screen(study: Study, command: str, expected: int = 0) -> FirstScreen:
-    """Of a study, the main one of an experiment of which so many cells are expected."""
+def first_screen(study: Study, command: str, expected: int = 0, trainings: int = 0) -> FirstScreen:
+    """Of a study, the main one of an experiment of which so many cells and trainings are expected.
+    While there are none but cells of the exact denoiser, it answers nothing about networks."""
     # Of exact denoisers, too, which stand beside the networks.
     there = len({one.cell.key for one in study.results if one.cell.weights == "final"})
-    found = answers(study)
+    missing = max(expected - there, 0)
     has_answer = bool(study.cells and study.metrics)
-    ranked = budgets(study) if has_answer and questions(study) else []
+    is_before = has_answer and trainings > 0 and is_exact(study)
+    ranked = budgets(study) if has_answer and questions(study) and not is_before else []
     rivals = {_other(one) for one in ranked if one.rival}
     return FirstScreen(
         _compared(study) if has_answer else "",
-        f"{there:,} of {expected:,} cells so far" if there < expected else "",
-        found,
+        _so_far(there, expected, is_before),
+        [] if is_before else answers(study),
         _rows(ranked, study),
         rivals.pop() if len(rivals) == 1 else "the next best",
-        next_commands(study, command) if has_answer and command else [],
+        next_commands(study, command, missing) if has_answer and command else [],
     )
 
 
+def _so_far(there: int, expected: int, is_before: bool) -> str:
+    """`32 of 48 cells so far`, and what they are before a network is trained."""
+    count = f"{there:,} of {expected:,} cells so far" if there < expected else ""
+    if is_before:
+        told = "only the exact denoiser: no network is trained yet"
+        return f"{count}, {told}" if count else f"So far {told}"
+    return count
+
+
 def _compared(study: Study) -> str:
-    """`digits · 2 schedules × 2 samplers × 4 step counts · lower KID is better · 8 min of work`."""
+    """`digits · 2 schedules × 2 samplers × 4 step counts · lower KID is better · 8 min of
+    computing`."""
     cells = [one.cell for one in study.cells]
     recipes = [
         say.counted(len(values), name)
@@ -98,9 +112,15 @@ def _compared(study: Study) -> str:
     product = " × ".join([first, *recipes, *rest])
     better = "lower" if study.metric.lower_is_better else "higher"
     seconds = training_seconds(study) + cell_seconds(study)
-    parts = [cells[0].training.data.name, product, f"{better} {study.metric.title} is better",
-             duration(seconds), "[95 % intervals]"]  # fmt: skip
+    parts = [_data(cells[0].training.data), product, f"{better} {study.metric.title} is better",
+             f"{duration(seconds)} of computing", "[95 % intervals]"]  # fmt: skip
     return " · ".join(parts)
+
+
+def _data(data: Part) -> str:
+    """`digits`; of files the name of their folder, without where it is."""
+    path = data.keywords.get("path")
+    return re.split(r"[\\/]+", str(path).rstrip("\\/"))[-1] if path else data.name
 
 
 def _rows(ranked: Sequence[Budget], study: Study) -> list[Row]:
@@ -130,12 +150,15 @@ def _rows(ranked: Sequence[Budget], study: Study) -> list[Row]:
 
 
 def _signed(effect: Effect) -> str:
-    """`−57 % [−63, −50]`; empty where a ratio means nothing."""
+    """`−57 % [−63, −50]`, with why it is no verdict where its interval looks like one; empty where
+    a ratio means nothing."""
     span = effect.change
     if not say.change(effect):
         return ""
     told = f"{say.number(100 * span.estimate, decimals=0)} %"
-    return f"{told} {say.interval(100 * span.low, 100 * span.high, 0)}".rstrip()
+    told = f"{told} {say.interval(100 * span.low, 100 * span.high, 0)}".rstrip()
+    is_beyond_zero = span.low * span.high > 0  # as a verdict would be, and yet there is none
+    return f"{told}, {effect.why}" if effect.why and is_beyond_zero else told
 
 
 def _other(budget: Budget) -> str:

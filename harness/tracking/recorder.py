@@ -143,6 +143,7 @@ class Recorder:
             ),
             failures=tuple(failures),
             expected_cells=len(asked.cells),
+            expected_trainings=len(asked.trainings),
             looks=asked.looks,
             looked=asked.looked,
             grid_text=text,

@@ -202,6 +202,7 @@ class Records:
             runs=self._recorded(),
             failures=tuple(one for one in self.failures() if one.key in relevant),
             expected_cells=len(asked.cells),
+            expected_trainings=len(asked.trainings),
             looks=asked.looks,
             looked=asked.looked,
             command=tags.get(COMMAND, ""),

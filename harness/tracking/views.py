@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.analysis.configurations import MetricInfo
 from harness.work.addresses import CELLS_VIEW, CURVES_VIEW
-from harness.work.cells import Cell
+from harness.work.cells import EXACT, Cell
 
 SHARED = "mlflow.sharedViewState."  # before the key of a view
 COMPRESSED = "deflate;"
@@ -30,6 +30,7 @@ WIDTHS = {"schedule": 95, "sampler": 85, "steps": 70, "seed": 65}  # pixels
 MOST_LINES = 24  # in a chart
 MLFLOW_PAGE = 100  # runs that a page of MLflow's has
 OF_CELLS = "tags.`harness.kind` = 'cell'"
+OF_NETWORKS = f"params.`model` != '{EXACT}'"
 CURVES = "Curves"
 AVERAGED = ("steps", "seed", "sampling_seed")  # what tells the cells of one curve apart
 
@@ -47,8 +48,12 @@ def views_of(cells: Sequence[Cell], metrics: Sequence[str]) -> dict[str, Shared]
 
 def cells_view(cells: Iterable[Cell], metrics: Sequence[str]) -> View:
     """The cells of a grid by the first of its metrics, the best first: what the grid varies, its
-    metrics and costs as columns; quality against cost as charts."""
-    params = [cell.params() for cell in cells]
+    metrics and costs as columns; quality against cost as charts. The exact denoiser would be the
+    best of all: where there are networks, its cells are left out."""
+    cells = list(cells)
+    networks = [cell for cell in cells if not cell.training.is_exact]
+    is_mixed = 0 < len(networks) < len(cells)
+    params = [cell.params() for cell in networks or cells]
     factors = varied(params)
     in_all = [name for name in factors if all(name in each for each in params)]
     first, numbers = metrics[0], [*metrics, *COSTS]
@@ -65,7 +70,7 @@ def cells_view(cells: Iterable[Cell], metrics: Sequence[str]) -> View:
     charts += [_chart("BAR", "metrics", metricKey=name, displayName=name) for name in numbers]
     sections = {"quality": "Quality and cost", "metrics": "Metrics, cell by cell"}
     return {
-        "searchFilter": OF_CELLS,
+        "searchFilter": f"{OF_CELLS} AND {OF_NETWORKS}" if is_mixed else OF_CELLS,
         "orderByKey": _column("metrics", first),
         "orderByAsc": MetricInfo.of(first).lower_is_better,
         "selectedColumns": [*columns],

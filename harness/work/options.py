@@ -46,6 +46,12 @@ def changes_in(text: str) -> list[str]:
     return [line.removeprefix(CHANGED) for line in told]
 
 
+def report_command(command: str) -> str:
+    """The command that writes the report of a grid again, by that which ran it."""
+    told = command.replace("harness run", "harness report", 1)
+    return re.sub(r" --data-dir (?:'[^']*'|\S+)", "", told)
+
+
 def as_in_its_file(text: str) -> str:
     """The text of a grid without what the command line changed."""
     return "\n".join(text.splitlines()[len(changes_in(text)) :])

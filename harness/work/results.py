@@ -401,6 +401,7 @@ class Experiment:
     runs: Mapping[str, Run] = field(default_factory=dict)  # by key
     failures: tuple[FailedWork, ...] = ()
     expected_cells: int = 0  # how many the grid has
+    expected_trainings: int = 0
     looks: tuple[Look, ...] = ()  # at the data, where there were several
     looked: tuple[
         int, ...

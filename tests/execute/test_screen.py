@@ -23,10 +23,10 @@ def shown(work, **options):
 
 
 def at_work(screen):
-    screen.stage("training", 2)
+    screen.stage("training", {"training": 2})
     screen.update(TITLE, Progress(12_000, 20_000, {"loss": 0.01234}))
     screen.say(f"What is said in {'many ' * 20}words draws the bars anew.")
-    screen.finish(TITLE, "loss 0.01234")
+    screen.finish(TITLE, "loss 0.01234", "training")
     for part in ("ddim", "ddpm"):
         screen.follow("sampler", part, 2)
     screen.say("So does this.")

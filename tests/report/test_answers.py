@@ -175,6 +175,45 @@ def test_exact_denoisers_beside_the_networks_are_cells_that_are_there():
     assert first_screen(of, COMMAND, expected=13).so_far == ""
 
 
+def exact_alone():
+    """The exact denoiser's cells of two schedules, before any network is trained."""
+    networks = two_schedules(*LEARNS).results
+    return Study.of({one.cell: one for one in (exactly(one, 0.1) for one in networks)}.values())
+
+
+def test_before_a_network_is_trained_nothing_is_answered_by_the_exact_denoiser():
+    screen = first_screen(exact_alone(), COMMAND, expected=16, trainings=6)
+    assert "no network is trained yet" in screen.so_far
+    assert (screen.answers, screen.rows) == ([], [])
+    [rest] = screen.next
+    assert rest.command == COMMAND
+    # Where no network is asked for, its cells are what the grid is about.
+    assert first_screen(exact_alone(), COMMAND, expected=4).answers
+
+
+def test_of_an_unfinished_grid_the_rest_is_what_to_run_next():
+    of = study(UNCLEAR)
+    [rest] = next_commands(of, COMMAND, missing=32)
+    assert rest.command == COMMAND
+    assert re.match(r"32 cells to do: .*schedule", rest.comment)
+    assert COMMAND not in commands(of)
+
+
+def test_a_schedule_that_the_exact_denoiser_alone_has_so_far_is_still_to_be_judged():
+    cosine = [one for one in two_schedules(*LEARNS).results if "cosine" in one.cell.title]
+    of = Study.of([*cosine, *exact_alone().results])
+    [rest] = next_commands(of, COMMAND, missing=6)
+    assert "schedule" in rest.decides
+
+
+def test_pairs_that_are_equal_are_counted_apart():
+    same, clear = np.array([0.1, 0.1, 0.1]), np.array([0.3, 0.3002, 0.2998])
+    values = {("linear", "ddim", 5): clear, ("linear", "ddpm", 5): clear / 2,
+              ("cosine", "ddim", 5): same, ("cosine", "ddpm", 5): same}  # fmt: skip
+    card = by_question(study(values))["Sampler"]
+    assert "3 of 6 pairs, equal in 3" in card.sureness
+
+
 # What to take.
 
 

@@ -78,7 +78,7 @@ def _known(axes: Axes, found: Levels) -> dict[str, style.Look]:
     shown = [found.linear, *(one.held_out.mean(0) for one in found.learned)]
     style.log_axis(axes, "y", np.concatenate(shown).clip(LEAST))
     axes.set_ylim(max(LEAST, 0.7 * float(np.min(shown))), 1.3 * float(np.max(shown)))
-    entries: dict[str, style.Look] = {"best linear denoiser": LINEAR}
+    entries: dict[str, style.Look] = {"best affine (Wiener) denoiser": LINEAR}
     if np.isfinite(found.exact).any():
         axes.plot(found.log_snr, found.exact, **EXACT)
         entries["exact denoiser"] = EXACT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -66,8 +66,9 @@ def samples(study: Study) -> Figure | None:
     """Samples: a row for each schedule and sampler, a column for each number of steps.
 
     The first images of each cell, from the first training seed and not chosen. Down a column every
-    row starts from the same noise. Small images are enlarged without smoothing. Of many rows 24
-    are shown, with each schedule the samplers that have the best configurations.
+    row starts from the same noise. Small images are enlarged without smoothing.
+    [cut] Of {rows} rows {kept} are shown, with each schedule the samplers that have the best
+    configurations.
     """
     found = _first_pictures(study, SAMPLES)
     if not found:
@@ -85,7 +86,10 @@ def samples(study: Study) -> Figure | None:
         parts = [part for n in columns for part in (strips.get((*pair, n), blank), gap)][:-1]
         rows.append(ImageRow(np.hstack(parts), [wrapped(", ".join(pair), 32)]))
     heads = [f"{n:,}" for n in columns]
-    return _stacked([replace(rows[0], heads=heads, what=f"{study.unit}s"), *rows[1:]])
+    figure = _stacked([replace(rows[0], heads=heads, what=f"{study.unit}s"), *rows[1:]])
+    if figure is not None:
+        figure.drawn = _cut({(one.schedule, one.sampler) for one in found}, rows)
+    return figure
 
 
 def best_samples(study: Study) -> Figure | None:
@@ -107,8 +111,9 @@ def film(study: Study) -> Figure | None:
 
     The upper line is the noisy image x_t at the network evaluation whose number stands above, the
     lower the image x̂₀ that the network predicts from it. The numbers apply to the rows below
-    them. All rows have the same number of steps and start from the same noise. Of many rows 10
-    are shown, with each schedule the samplers that have the best configurations.
+    them. All rows have the same number of steps and start from the same noise.
+    [cut] Of {rows} rows {kept} are shown, with each schedule the samplers that have the best
+    configurations.
     [still] The animation could not be made: {still}.
     """
     found = _first_pictures(study, FILM)
@@ -127,10 +132,11 @@ def film(study: Study) -> Figure | None:
     shown.sort(key=lambda film: order.index(film.heads))
     figure = _stacked(_headed_once(shown, "evaluation"))
     if figure is not None:
+        figure.drawn = _cut(films, shown)
         try:
             figure.moving = animated(reels) if (reels := _reels(study, found)) else b""
         except Exception as error:  # the still says as much, and needs nothing of it
-            figure.drawn = {"still": error}
+            figure.drawn = {**figure.drawn, "still": error}
     return figure
 
 
@@ -241,6 +247,13 @@ def _best_of_each_schedule(study: Study, name: str) -> Iterator[tuple[str, bytes
     for one in best_of_each(found, lambda one: one.trained)[:MOST_SCHEDULES]:
         title = f"{one.schedule}, {one.sampler} {at_steps([one.steps], one.unit)}"
         yield wrapped(title, 70), found[one]
+
+
+def _cut(every: Sized, kept: Sized) -> dict[str, object]:
+    """What a caption says of rows that are not all shown."""
+    if len(kept) == len(every):
+        return {}
+    return {"cut": True, "rows": len(every), "kept": len(kept)}
 
 
 def _best_pairs(found: Pictures, most: int) -> list[tuple[str, str]]:

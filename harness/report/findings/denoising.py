@@ -53,7 +53,8 @@ def where_it_learned(study: Study) -> Finding | None:
     return finding(
         "Where did each schedule learn better?", words + _of_pixels(found), _evidence(study),
         main.change, n=main.n, needs=needs,
-        columns=(found.axis, *names, "best linear denoiser", "lowest", "significantly higher"),
+        columns=(found.axis, *names, "best affine (Wiener) denoiser", "lowest",
+                 "significantly higher"),
         rows=_rows(found, ahead, behind),
     )  # fmt: skip
 
@@ -71,11 +72,12 @@ def how_much_it_learned(study: Study) -> Finding | None:
     best = min(found.learned, key=lambda one: of[one.trained].estimate)
     known, where = float(found.linear[found.common].mean()), _range(found, found.common)
     words = f"Mean squared error of ε at log SNR {where}: {best.trained} "
-    words += f"{say.spanned(of[best.trained])}, best linear denoiser {say.number(known)}, "
+    words += f"{say.spanned(of[best.trained])}, best affine (Wiener) denoiser {say.number(known)}, "
     words += "predicting zero 1"
     is_worse = found.common & (best.held_out.mean(0) > found.linear)
     if is_worse.any():
-        words += f". At log SNR {_range(found, is_worse)} it is worse than the best linear denoiser"
+        words += f". At log SNR {_range(found, is_worse)} it is worse than the best affine "
+        words += "(Wiener) denoiser"
     rows = [
         (one.trained, say.spanned(of[one.trained]), say.percent(of[one.trained].estimate / known),
          *(say.spanned(bits) if bits else "–" for bits in _bits(one)), _range(found, one.inside))
@@ -85,7 +87,7 @@ def how_much_it_learned(study: Study) -> Finding | None:
         "How far do the networks beat predicting nothing?", words + _of_pixels(found),
         _evidence(study), of[best.trained], n=len(best.by_seed), rows=rows,
         columns=("trained under", f"mean squared error of ε at {found.axis} {where}",
-                 "of the best linear denoiser's",
+                 "of the best affine (Wiener) denoiser's",
                  "bits per dimension of held-out images, upper bound (comparable only at an equal "
                  "log SNR range)", "of training images", f"{found.axis} of the bits"),
     )  # fmt: skip

@@ -168,13 +168,15 @@ def memorisation(study: Study) -> Finding | None:
     words = f"{say.spanned(share, 100)} % of the best images lie nearer to a training image than "
     words += "95 % of held-out images do (5 % by chance): "
     is_more, is_chance = share.low > BY_CHANCE, share.high <= 2 * BY_CHANCE
-    words += "the network repeats training images" if is_more else "no sign of copies"
+    of_exact = leader.cells[0].cell.training.is_exact
+    repeats = "the exact denoiser can only repeat" if of_exact else "the network repeats"
+    words += f"{repeats} training images" if is_more else "no sign of copies"
     if not (is_more or is_chance):
         words = words.replace("no sign of copies", "whether that is by chance is open")
     rows = [(say.described(one), f"{say.spanned(share, 100)} %") for one, share in shares.items()]
     return finding(
         "Are the images copies of training images?", words, leader.keys, share,
-        verdict="worse" if is_more else "measured", n=leader.seeds,
+        verdict="worse" if is_more and not of_exact else "measured", n=leader.seeds,
         needs="" if is_more or is_chance else MORE_IMAGES,
         columns=("configuration", "near a training image"), rows=rows,
     )  # fmt: skip

@@ -136,7 +136,7 @@ def _columns(study: Study) -> tuple[str, ...]:
     """Of the closed form, the exact denoiser and the denoising error side by side."""
     return (
         *SHARES, f"exact denoiser's {study.metric.title}",
-        "denoising error at the sampled noise levels, of the best linear denoiser's",
+        "denoising error at the sampled noise levels, of the best affine (Wiener) denoiser's",
     )  # fmt: skip
 
 
