@@ -92,6 +92,17 @@ def test_the_columns_are_what_every_grid_has_and_what_this_one_varies():
     assert [one["type"] for one in view["compareRunCharts"][:3]] == ["SCATTER"] * 2 + ["PARALLEL"]
 
 
+def test_the_exact_denoiser_is_left_out_where_there_are_networks():
+    networks = [made.cell("cosine"), made.cell("linear")]
+    exact = [
+        replace(one, training=replace(one.training, model=made.part("exact"))) for one in networks
+    ]
+    for cells, is_left_out in ((networks, False), (exact, False), ([*networks, *exact], True)):
+        view = views_of(cells, ["kid"])["harness"][1]
+        assert ("'exact'" in view["searchFilter"]) == is_left_out
+        assert "params.`model`" not in view["selectedColumns"]
+
+
 def test_the_schedule_that_is_sampled_under_is_a_column_only_where_it_may_be_another():
     matched = [made.cell("cosine"), made.cell("linear")]
     mismatched = made.cell("linear", sample_schedule=made.part("cosine"))

@@ -565,11 +565,24 @@ def test_a_run_that_is_stopped_leaves_the_report_of_what_it_did(
     summary, _ = go(grid_file, paths_in(tmp_path), SEEDS, stops)
     assert summary.status == 1
     assert "3 cells of 4" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert not summary.lacking  # its status asks for the report anyway
     client = MlflowClient(paths_in(tmp_path).tracking_uri)
     [experiment] = client.search_experiments(filter_string="name = 'small'")
     assert "RUNNING" not in {
         run.info.status for run in client.search_runs([experiment.experiment_id])
     }
+
+
+def test_a_run_out_of_time_says_how_its_report_is_brought_up_to_date(tmp_path):
+    command = "harness run small.yaml --store s"
+    interim = InterimReport(None, None, paths_in(tmp_path), None, True)
+    told = "`harness report small.yaml --store s`"
+    assert told in interim.lacking(4, command)
+    interim._written = 3
+    assert "is of 3 cells" in interim.lacking(4, command)
+    assert told in interim.lacking(4, command)
+    assert interim.lacking(3, command) == ""
+    assert replace(interim, is_wanted=False).lacking(4, command) == ""
 
 
 @pytest.mark.parametrize(("options", "wrote"), [({}, 3), ({"report": False}, 0)])

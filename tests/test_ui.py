@@ -143,7 +143,7 @@ def test_the_other_view_draws_a_curve_for_each_schedule_and_sampler(address, tab
     tab.goto(f"{address}-curves&compareRunsMode=CHART")
     seen(tab, "Means over seeds, by network evaluations")
     tab.locator(".scatterlayer .js-line").nth(3).wait_for()
-    seen(tab, "schedule: cosine, sampler: ddim, model: tiny (kid)")
+    seen(tab, "schedule: cosine, sampler: ddim, model: tiny(attention=(), widths=(8,)) (kid)")
 
 
 @needs_browser

@@ -30,7 +30,7 @@ from harness.report.figures import style
 from harness.report.figures.catalogue import caption, drawing, figure_named, in_page_order
 from harness.report.findings.catalogue import all_findings, matter
 from harness.report.findings.finding import Finding
-from harness.report.first import FirstScreen, first_screen
+from harness.report.first import FirstScreen, awaits_networks, first_screen
 from harness.report.limitations import limitations, with_what_is_there
 from harness.report.recipe import Facts, recipe
 from harness.report.redaction import SHORTENED
@@ -135,10 +135,12 @@ def contents(experiment: Experiment) -> Contents:
     main = next(iter(measured or groups), Study((), experiment.trainings, experiment.runs))
     measurements = [each for one in experiment.cells for each in one.measurements.values()]
     pictures, undrawn = _pictures(main)
-    those = questions(main) if main.metrics else ()
+    is_before = awaits_networks(main, experiment.expected_trainings)
+    answers_something = bool(main.metrics) and not is_before
+    those = questions(main) if answers_something else ()
     lead = LEAD if those or len(main.configurations()) < 2 else ""  # it would rank noise
     command = _command(experiment)
-    found, folded = matter(all_findings(main) if main.metrics else [])
+    found, folded = matter(all_findings(main) if answers_something else [])
     return Contents(
         experiment=experiment,
         study=main,

@@ -71,7 +71,7 @@ def first_screen(study: Study, command: str, expected: int = 0, trainings: int =
     there = len({one.cell.key for one in study.results if one.cell.weights == "final"})
     missing = max(expected - there, 0)
     has_answer = bool(study.cells and study.metrics)
-    is_before = has_answer and trainings > 0 and is_exact(study)
+    is_before = has_answer and awaits_networks(study, trainings)
     ranked = budgets(study) if has_answer and questions(study) and not is_before else []
     rivals = {_other(one) for one in ranked if one.rival}
     return FirstScreen(
@@ -82,6 +82,11 @@ def first_screen(study: Study, command: str, expected: int = 0, trainings: int =
         rivals.pop() if len(rivals) == 1 else "the next best",
         next_commands(study, command, missing) if has_answer and command else [],
     )
+
+
+def awaits_networks(study: Study, trainings: int) -> bool:
+    """Whether a study is of the exact denoiser alone, where so many trainings are expected."""
+    return trainings > 0 and is_exact(study)
 
 
 def _so_far(there: int, expected: int, is_before: bool) -> str:

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from harness.execute.progress import Progress
+from harness.execute.progress import Progress, throttled
 from harness.execute.screen import Screen
 from harness.lines import fitted
 
@@ -48,6 +48,42 @@ def test_where_nothing_can_be_drawn_there_are_whole_lines(options, monkeypatch):
     assert told.isprintable() or set(told) - {"\n"} == {c for c in told if c.isprintable()}
     assert f"training 1/2  {TITLE}  loss 0.01234" in told.splitlines()
     assert "sampler: 2" in told.splitlines()
+
+
+def test_what_is_done_beside_a_stage_is_counted_apart():
+    def work(screen):
+        screen.stage("cell", {"cell": 2, "checkpoint cell": 1})
+        screen.finish("one", "", "cell")
+        screen.finish("one, at 0.9", "", "checkpoint cell")
+        screen.finish("two", "", "cell")
+
+    told = shown(work, force_terminal=False).splitlines()
+    assert told == ["cell 1/2  one", "checkpoint cell 1/1  one, at 0.9", "cell 2/2  two"]
+
+
+def test_a_phase_is_named_until_numbers_come_again():
+    notes = []
+
+    def work(screen):
+        screen.stage("training", {"training": 1})
+        for progress in (
+            Progress(40, 40, {"loss": 0.5}),
+            Progress(40, 40, phase="drawing samples"),
+            Progress(40, 40),
+        ):
+            screen.update(TITLE, progress)
+            notes.append(screen._bars.tasks[-1].fields["note"])
+
+    shown(work, width=80, force_terminal=True)
+    assert notes == ["loss 0.5", "drawing samples", "loss 0.5"]
+
+
+def test_a_new_phase_is_reported_at_once():
+    sent = []
+    report = throttled(sent.append, lambda: False)
+    for phase in ("", "drawing", "drawing", ""):
+        report(Progress(40, 40, phase=phase))
+    assert [progress.phase for progress in sent] == ["", "drawing", ""]
 
 
 def test_a_quiet_screen_stays_empty():

@@ -847,6 +847,15 @@ def test_as_few_copies_as_new_images_are_no_sign_of_memory():
     assert (finding.verdict, finding.effect) == ("measured", pytest.approx(0.04))
 
 
+def test_of_the_exact_denoiser_copies_are_no_fault():
+    of = beside({"ddim": {"memorisation": 0.9}}, error=0.01)
+    training = replace(of.cells[0].cell.training, model=made.part("exact"))
+    exact = Study.of(replace(one, cell=replace(one.cell, training=training)) for one in of.cells)
+    [finding] = told("memorisation", exact)
+    assert finding.verdict == "measured"
+    assert "exact denoiser" in finding.sentence
+
+
 def test_a_distance_stands_in_a_table_beside_that_of_degraded_copies():
     degraded = {"half_resolution": 0.0381, "noisy": 0.0412, "pure_noise": 7.5}
 

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 from experiments import part, with_metric
 from hostile import TEXTS, unprintable
+from studies import exactly
 
 from harness.analysis.questions import questions
 from harness.analysis.study import studies
@@ -439,6 +440,18 @@ def test_a_report_of_a_part_says_so_on_its_first_screen(results, tmp_path, witho
         beginning = (tmp_path / name).read_text().split("Decisions</a></h2>")[0]
         assert "30 of 48 cells so far" in beginning
     assert "so far" not in page_of(results, tmp_path / "whole", "answers.txt")
+
+
+def test_a_report_from_before_the_first_training_judges_nothing(results, tmp_path, without_figures):
+    exact = {one.cell: one for one in (exactly(cell, 0.1) for cell in results.cells)}
+    early = replace(
+        results, cells=tuple(exact.values()), trainings=(), expected_trainings=6, expected_cells=64
+    )
+    for name in ("report.md", "report.html", "answers.txt"):
+        assert "no network is trained yet" in page_of(early, tmp_path, name)
+    text = (tmp_path / "report.md").read_text()
+    assert "## Decisions" not in text
+    assert "the network" not in text.partition("## Method")[0]
 
 
 def page_of(experiment, folder, name):
