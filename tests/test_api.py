@@ -205,10 +205,10 @@ def test_progress_in_a_notebook_stays_in_its_place(capsys, monkeypatch):
         screen.update("reading images", Progress(1, 10))  # minutes, of a large folder
         assert "1/10" in shown.outputs[-1]["data"]["text/plain"]
         screen.begin()
-        screen.stage("training", 2)
+        screen.stage("training", {"training": 2})
         screen.update("<linear>", Progress(5, 10, {"loss": 0.5}))
-        screen.finish("<linear>", "loss 0.5")
-        screen.finish("cosine", "FAILED: no\x1b[1m memory")
+        screen.finish("<linear>", "loss 0.5", "training")
+        screen.finish("cosine", "FAILED: no\x1b[1m memory", "training")
         screen.say("Report: here")
     said = capsys.readouterr().out
     assert said.splitlines() == ["cosine  FAILED: no\\x1b[1m memory", "Report: here"]

@@ -538,9 +538,9 @@ class Refusing(io.StringIO):
 def test_work_goes_on_where_its_progress_cannot_be_shown():
     stream = Unbroken(Refusing())
     with Screen(Console(file=stream, force_terminal=True)) as screen:
-        screen.stage("cell", 2)
+        screen.stage("cell", {"cell": 2})
         screen.update("linear", Progress(1, 2, {"loss": 1.0}))
-        screen.finish("linear", "kid 0.1")
+        screen.finish("linear", "kid 0.1", "cell")
         screen.say("done")
 
 

@@ -141,7 +141,7 @@ def sample(
 
     at = Workplace(store, data_dir or user_data(), device)
     with screen(as_json, quiet) as shown:
-        shown.stage("evaluations", 1)
+        shown.stage("evaluations", {"evaluations": 1})
         told = sample_cell(cell, at, out, images, seed, partial(shown.update, "sampling"))
     if as_json:
         show_json(told.as_json())

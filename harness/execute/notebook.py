@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
@@ -74,8 +74,8 @@ class NotebookScreen(Screen):
     def say(self, text: str) -> None:
         print(legible(text), flush=True)
 
-    def stage(self, name: str, total: int) -> None:
-        self._stage, self._total = name, total
+    def stage(self, name: str, totals: Mapping[str, int]) -> None:
+        self._stage, self._totals = name, totals
         self._works.clear()
         self._began, self._at_first = time.monotonic(), self._done[name]
         self._draw(at_once=True)
@@ -83,12 +83,13 @@ class NotebookScreen(Screen):
     def update(self, piece: str, progress: Progress) -> None:
         note = "  ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
         before = self._works.get(piece)
+        note = progress.phase or note
         note = note or (before.note if before else "")  # not every report has numbers
         self._works[piece] = Bar(legible(piece), progress.done, progress.total, note)
         self._draw()
 
-    def finish(self, piece: str, note: str) -> None:
-        self._done[self._stage] += 1
+    def finish(self, piece: str, note: str, of: str) -> None:
+        self._done[of] += 1
         self._works.pop(piece, None)
         self._last = legible(f"{piece}  {note}")
         if note.startswith("FAILED"):
@@ -98,12 +99,13 @@ class NotebookScreen(Screen):
     def _bars_now(self) -> Iterator[Bar]:
         for name, done in self._done.items():
             if name != self._stage:
-                yield Bar(name, done, done)
+                yield Bar(name, done, self._totals.get(name, done))
         if self._stage:
             done = self._done[self._stage]
             fresh, seconds = done - self._at_first, time.monotonic() - self._began
-            left = seconds / fresh * (self._total - done) if fresh else 0.0
-            yield Bar(self._stage, done, self._total, f"{duration(left)} left" if left >= 1 else "")
+            total = self._totals[self._stage]
+            left = seconds / fresh * (total - done) if fresh else 0.0
+            yield Bar(self._stage, done, total, f"{duration(left)} left" if left >= 1 else "")
         yield from self._works.values()
 
     def _draw(self, at_once: bool = False) -> None:
