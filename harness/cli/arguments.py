@@ -85,7 +85,7 @@ QUIET = click.option(
     "-q", "--quiet", is_flag=True, help="Print the end result and errors, and no progress."
 )
 ONLY = click.option(
-    "--only", metavar="FILTER", help="Only these cells, such as schedule=cosine,steps=[10,50]."
+    "--only", metavar="FILTER", help="Only these cells, such as 'schedule=cosine,steps=[10,50]'."
 )
 REDO = click.option(
     "--redo", metavar="FILTER",

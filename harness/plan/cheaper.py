@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from harness.data.datasets import DATASETS
 from harness.plan.forecast import Forecast, nfe_of
 from harness.plan.grid_file import as_override
 from harness.work.cells import Cell, Part, Training, distinct_trainings
+from harness.work.options import quoted
 from harness.work.speeds import Speeds, duration
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Work:
         for count, note in ((ENOUGH_SEEDS, ""), (1, "no verdict on what is trained")):
             if len(seeds) > count:
                 kept = seeds[:count]
-                yield Cheaper(f"--only seed={_listed(kept)}", self._of(seeds=kept), note)
+                yield Cheaper(_only("seed", kept), self._of(seeds=kept), note)
 
     def fewer_sampling_steps(self) -> Iterator[Cheaper]:
         """Without the number of steps that takes most."""
@@ -92,7 +92,7 @@ class Work:
             cost = {number: sum(cell.images * nfe_of(cell) for cell in self.to_score
                                 if cell.steps == number) for number in steps}  # fmt: skip
             kept = [number for number in steps if number != max(steps, key=cost.__getitem__)]
-            yield Cheaper(f"--only steps={_listed(kept)}", self._of(steps=kept))
+            yield Cheaper(_only("steps", kept), self._of(steps=kept))
 
     def smaller_images(self) -> Iterator[Cheaper]:
         """Of half the side, for which a convolutional network needs a quarter."""
@@ -130,8 +130,9 @@ def a_quarter(speeds: Speeds) -> Speeds:
 
 def override_of(data: Part) -> str:
     [override] = as_override("data", {"name": data.name, **data.keywords})
-    return shlex.quote(override)
+    return quoted(override)
 
 
-def _listed(values: Sequence[int]) -> str:
-    return str(values[0]) if len(values) == 1 else f"[{','.join(map(str, values))}]"
+def _only(field: str, values: Sequence[int]) -> str:
+    listed = str(values[0]) if len(values) == 1 else f"[{','.join(map(str, values))}]"
+    return f"--only {quoted(f'{field}={listed}')}"

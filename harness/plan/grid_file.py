@@ -114,8 +114,8 @@ def apply(fields: dict[str, Any], override: str) -> None:
         fields[last] = parsed(value, f"'{override}'")
     except GridError as error:
         raise GridError(
-            f"{error}. Use a value as in a grid file, such as steps=[5,10], and quotes around all "
-            "of it where it has spaces."
+            f"{error}. Use a value as in a grid file, and quotes around all of it where it has "
+            "brackets or spaces, such as 'steps=[5,10]'."
         ) from None
 
 

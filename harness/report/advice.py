@@ -24,6 +24,7 @@ from harness.analysis.study import Study, is_exact
 from harness.report import wording as say
 from harness.report.answers import title_of
 from harness.report.findings.networks import still_improving
+from harness.work.options import quoted
 from harness.work.speeds import duration
 
 MOST_BUDGETS = 5
@@ -203,4 +204,4 @@ def _more_steps(study: Study, command: str) -> list[Next]:
 def _with(command: str, field: str, value: str) -> str:
     """The command with this field of the grid changed."""
     kept = re.sub(rf" (?:'{re.escape(field)}=[^']*'|{re.escape(field)}=\S*)", "", command)
-    return f"{kept} {field}={value}"
+    return f"{kept} {quoted(f'{field}={value}')}"

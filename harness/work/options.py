@@ -16,8 +16,9 @@ from harness.work.filters import Filter
 
 CHANGED = "# changed on the command line: "  # so a grid's text begins, for each such field
 STORE = Path("runs/store")  # where none is named
-LEFT_ALONE = re.compile(r"[\w./=,:\[\]+-]+")  # by a shell, lists of a grid included
+LEFT_ALONE = re.compile(r"[\w./=,:+-]+")  # by every shell: to zsh brackets are a pattern
 LONGEST_CHANGES = 60  # bytes of a folder's name that say how a grid was changed
+MOST_CHANGES = 3  # that it names; of more, the first two
 
 
 def database_uri(file: Path) -> str:
@@ -65,15 +66,25 @@ def report_folder(name: str, overrides: Sequence[str] = ()) -> Path:
     changes = dict(override.split("=", 1) for override in overrides if "=" in override)
     if "name" in changes:
         return Path("reports") / name
-    text = "--".join(f"{field}={changes[field]}" for field in sorted(changes))
+    every = [f"{field}={changes[field]}" for field in sorted(changes)]
+    text = "--".join(every)
     flat = re.sub(r"[\[\]]|(?<=[,=\[])\s+", "", text)
-    legible = re.sub(r"[^\w.=+-]+", ",", re.sub(r"[\s\[\]{}'\"]", "", text)).strip(",")
+    told = list(map(_legible, every if len(every) <= MOST_CHANGES else every[:2]))
+    while len(told) > 1 and len("--".join(told).encode()) > LONGEST_CHANGES:
+        told.pop()
     # In bytes, which file systems count, and without the last dot, which Windows drops.
-    short = legible.encode()[:LONGEST_CHANGES].decode(errors="ignore").rstrip(".")
-    if short != flat:
+    legible = "--".join(told).encode()[:LONGEST_CHANGES].decode(errors="ignore").rstrip(".")
+    if legible != flat:
         digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
-        legible = f"{short.rstrip('.,-=')}--{digest}"
+        more = len(every) - len(told)
+        rest = [f"and-{more}-more"] * bool(more)
+        legible = "--".join([legible.rstrip(".,-="), *rest, digest])
     return Path("reports") / "--".join(filter(None, [name, legible]))
+
+
+def _legible(change: str) -> str:
+    """A change as a folder's name has it."""
+    return re.sub(r"[^\w.=+-]+", ",", re.sub(r"[\s\[\]{}'\"]", "", change)).strip(",")
 
 
 def command_of(
@@ -91,8 +102,12 @@ def command_of(
              "--tracking-uri": None if "@" in (tracking_uri or "") else tracking_uri}  # fmt: skip
     places = [part for name, value in given.items() if value is not None
               for part in (name, str(value))]  # fmt: skip
-    parts = ["harness", "run", grid, *overrides, *places]
-    return " ".join(part if LEFT_ALONE.fullmatch(part) else shlex.quote(part) for part in parts)
+    return " ".join(map(quoted, ["harness", "run", grid, *overrides, *places]))
+
+
+def quoted(word: str) -> str:
+    """A word of a command as it is typed: in quotes where a shell would not leave it alone."""
+    return word if LEFT_ALONE.fullmatch(word) else shlex.quote(word)
 
 
 @dataclass(frozen=True)

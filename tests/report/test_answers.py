@@ -261,17 +261,17 @@ def test_many_numbers_of_evaluations_are_shown_by_some_with_the_fewest_and_the_m
 
 def test_a_grid_of_one_seed_names_three():
     of = two_schedules(*ALONE)
-    assert f"{COMMAND} seeds=[0,1,2]" in commands(of)
+    assert f"{COMMAND} 'seeds=[0,1,2]'" in commands(of)
     told = commands(of, f"{COMMAND} seeds=[0] steps=[5,50]")
-    assert f"{COMMAND} steps=[5,50] seeds=[0,1,2]" in told
+    assert f"{COMMAND} steps=[5,50] 'seeds=[0,1,2]'" in told
     quoted = commands(of, f"{COMMAND} 'steps=[5, 50]' 'seeds=[ 0 ]' --store 'my store'")
-    assert f"{COMMAND} 'steps=[5, 50]' --store 'my store' seeds=[0,1,2]" in quoted
-    assert f"{COMMAND} 'seeds=[ 0 ]' --store 'my store' steps=[5,50,100]" in quoted
+    assert f"{COMMAND} 'steps=[5, 50]' --store 'my store' 'seeds=[0,1,2]'" in quoted
+    assert f"{COMMAND} 'seeds=[ 0 ]' --store 'my store' 'steps=[5,50,100]'" in quoted
     other = Study.of(
         [made.result(made.cell(schedule, seed=5), kid=kid)
          for schedule, kid in (("linear", 0.3), ("cosine", 0.1))]
     )  # fmt: skip
-    assert commands(other) == [f"{COMMAND} seeds=[5,0,1]"]
+    assert commands(other) == [f"{COMMAND} 'seeds=[5,0,1]'"]
 
 
 def test_what_is_open_is_looked_at_until_decided_within_what_it_needs():
@@ -300,7 +300,7 @@ def test_what_no_look_could_decide_is_not_told_to_be_run():
 
 
 def test_a_best_at_the_last_number_of_steps_asks_for_twice_as_many():
-    assert commands(by_steps({5: 0.3, 10: 0.2, 50: 0.1})) == [f"{COMMAND} steps=[5,10,50,100]"]
+    assert commands(by_steps({5: 0.3, 10: 0.2, 50: 0.1})) == [f"{COMMAND} 'steps=[5,10,50,100]'"]
     assert commands(by_steps({5: 0.3, 10: 0.1, 50: 0.2})) == []
 
 

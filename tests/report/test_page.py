@@ -481,7 +481,7 @@ def test_a_command_of_the_first_screen_can_be_pasted(results, tmp_path, without_
     typed = replace(results, command="harness run runs/digits.yaml steps=[5,10,20,50]")
     for name in ("report.md", "report.html", "answers.txt"):
         text = page_of(typed, tmp_path, name)
-        assert "harness run runs/digits.yaml steps=[5,10,20,50,100]" in text
+        assert "harness run runs/digits.yaml 'steps=[5,10,20,50,100]'" in unescape(text)
 
 
 def test_rebuild_gives_the_command_that_was_run_and_its_grid_file(
