@@ -47,6 +47,7 @@ from harness.work.cells import Asked, Cell
 from harness.work.looks import Look
 from harness.work.options import Options, Paths, changes_in, report_folder
 from harness.work.overheads import USUAL, Stopwatch
+from harness.work.speeds import duration
 
 if TYPE_CHECKING:
     from harness.analysis.study import Study
@@ -61,10 +62,12 @@ def run_grid(
     missing."""
     page.check_address(paths.ui_url)
     interruption = Interruption(options.time_limit, screen.say)  # the time limit begins here
+    screen.doing("loading torch and MLflow")
     recorder = recorder_of(grid.name, paths, screen.say)
     if trouble := drives.trouble_of_sqlite(paths.tracking_uri):
         screen.say(f"Warning: {trouble}")
     recorder.store.check_version()
+    screen.doing("reading images and weights")
     with shown_reading(screen):
         cells = identified(expand(grid), paths.workplace)
     with cluster_of(options) as cluster, shown_reading(screen):
@@ -133,9 +136,12 @@ class GridRun:
                     if self.options.began is not None and self.stopwatch.start is None:
                         self.stopwatch.start = time.monotonic() - self.options.began
                     with blaming_others(plan.cells, grid.metrics):
+                        screen.doing("measuring this machine")
                         plan = forecast(grid, plan, site, self.options.began)
                     if cost := plan.cost():
                         screen.say(cost)
+                    if told := too_long(plan, self.options.time_limit):
+                        screen.say(told)
                 runner = JobRunner(
                     grid, plan, self.options, site, recorder, screen, self.interruption,
                     self.execute, summary, self.stopwatch,
@@ -237,19 +243,35 @@ def carry_out(runner: JobRunner, interim: InterimReport) -> None:
         raise
 
 
-def plan_grid(grid: Grid, paths: Paths, options: Options) -> Plan:
-    """What a run would do and cost. Makes no run, store or report."""
+def too_long(plan: Plan, limit: float | None) -> str:
+    """What is to be said of a time limit that ends before the work is predicted to; else empty."""
+    if limit is None or plan.predicted is None or plan.predicted <= limit:
+        return ""
+    return (
+        f"That is longer than the limit of {duration(limit)}: this run will stop with status "
+        f"{OUT_OF_TIME}, and the same command goes on."
+    )
+
+
+def plan_grid(
+    grid: Grid, paths: Paths, options: Options, doing: Callable[[str], None] = lambda what: None
+) -> Plan:
+    """What a run would do and cost; `doing` is called with what takes a while. Makes no run, store
+    or report."""
     cells, notes = expand(grid), list[str]()
+    doing("reading images and weights")
     try:
         with no_downloads():
             cells = identified(cells, paths.workplace)
     except NotHereYet as error:
         notes.append(f"{error}; until then the cost is not known")
     is_unknown = bool(notes)
+    doing("looking at what is finished")
     recorder = recorder_of(grid.name, paths, notes.append)
     recorder.store.check_version()
     plan = pending(grid, cells, recorder.store, recorder.finished(), options)
     plan = replace(plan, warnings=(*plan.warnings, *notes))
+    doing("measuring this machine")
     with blaming_others(plan.cells, grid.metrics):
         return plan if is_unknown else forecast_without_downloads(grid, plan, paths, options.began)
 

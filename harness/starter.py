@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.data.datasets import ANALYTIC, DATASETS, load
 from harness.data.images import ImageSet
 from harness.downloads import no_downloads
-from harness.errors import BadOption, DataError, HarnessError
+from harness.errors import BadOption, DataError, HarnessError, legible
 from harness.execute import machine
 from harness.metrics.enough import check_enough
 from harness.metrics.features import EXTRACTORS
@@ -41,6 +41,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 DIGITS = Part("digits")
 LOSS = "\n  target: velocity\n  loss: mae"  # what learned photographs best: runs/flowers-cpu.yaml
 METRICS = ("kid", "fid", "precision", "recall", "memorisation")
+NO_GPU = "on this machine, without a GPU"
 DOWNLOADED = "downloads 95 MB at first; offline: pixels"
 FEWEST_STEPS, FEWEST_IMAGES = 300, 200  # of a training, of a cell
 FEW_IMAGES = 500  # from which on a network learns more than the images by heart
@@ -84,10 +85,14 @@ class Started:
     plan: Plan
     run: str  # the command
     notes: tuple[str, ...] = ()
+    is_for_elsewhere: bool = False  # for a GPU, where none is here
 
     def as_text(self) -> str:
         cost = self.plan.predicted
         told = f"about {duration(cost)} here" if cost and self.plan.forecast else "see its plan"
+        if self.is_for_elsewhere:
+            told = f"{NO_GPU}, {told.removesuffix(' here')}" if cost else NO_GPU
+            told += "; run `harness plan` there"
         lines = [f"{self.path}: {len(self.plan.trainings)} trainings and {len(self.plan.cells)} "
                  f"cells, for {PRESETS[self.preset].place}; {told}."]  # fmt: skip
         lines += [f"Note: {note}" for note in self.notes]
@@ -127,9 +132,10 @@ def start(
     if plan.predicted and chosen.is_for_gpu == (device.type == "cuda"):
         draft = affordable(draft, plan)
         plan = planned(draft, paths)
-    here = duration(plan.predicted) if plan.predicted else ""
-    write_bytes(file, draft.text(plan, here).encode())
-    return Started(file, preset, plan, draft.command, (*images.notes, *draft.doubts()))
+    is_for_elsewhere = chosen.is_for_gpu and device.type == "cpu"
+    write_bytes(file, draft.text(plan, is_for_elsewhere).encode())
+    notes = *images.notes, *draft.doubts()
+    return Started(file, preset, plan, draft.command, notes, is_for_elsewhere)
 
 
 def path_of(wanted: str) -> Path:
@@ -194,6 +200,8 @@ def planned(draft: Draft, paths: Paths) -> Plan:
 
 
 def forecast_of(grid: Grid, paths: Paths) -> Plan:
+    with suppress(OSError):  # what a probe measures is kept there, for the first plan and run
+        paths.store.mkdir(parents=True, exist_ok=True)
     cells = identified(expand(grid), paths.workplace)
     plan = pending(grid, cells, Store(paths.store), {}, Options())
     return forecast(grid, plan, preflight(grid, plan, paths)) if plan.is_work else plan
@@ -282,7 +290,17 @@ class Draft:
             path.write_text(self.text(), encoding="utf-8")
             return load_grid(path)
 
-    def text(self, plan: Plan | None = None, here: str = "") -> str:
+    def left_out(self) -> str:
+        """A comment on the files that the grid leaves out; empty where it leaves out none."""
+        files = self.images.as_read.unreadable
+        if not files.count:
+            return ""
+        name = files.example if len(files.example) < 50 else f"...{files.example[-46:]}"
+        told = f"{counted(files.count, 'file')} that cannot be read"
+        such = "" if files.count == 1 else "such as "
+        return legible(f"# on_bad: skip leaves out {told}: {such}{name}", kept="") + "\n"
+
+    def text(self, plan: Plan | None = None, is_for_elsewhere: bool = False) -> str:
         """The grid file."""
         seeds = list(range(self.preset.seeds))
         rate, batch, ema, more = self.preset.learning_rate, self.preset.batch_size, "0.999", LOSS
@@ -293,11 +311,10 @@ class Draft:
         images, preset = self.images, self.preset
         kind = "grey" if images.channels == 1 else "colour"
         count = f"{len(images.train) + len(images.held_out):,} {kind} images"
-        cost = f" About {here} here, by a probe of this machine." if here else ""
         multiplied = ""
         if plan:
             multiplied = (f"\n# {len(plan.trainings)} trainings and {len(plan.cells)} cells: every "
-                          f"list multiplies.{cost}")  # fmt: skip
+                          f"list multiplies.{_cost(plan, is_for_elsewhere)}")  # fmt: skip
         size = "# image_size: twice the side takes about four times as long\n"
         size *= "image_size" in self.data.keywords
         return f"""\
@@ -308,7 +325,7 @@ class Draft:
 #
 # Begun for {preset.place}. `harness parts` lists what can stand in each place.{multiplied}
 name: {self.name}
-{size}data: {written(self.data)}
+{size}{self.left_out()}data: {written(self.data)}
 model: {written(self.model)}  # tiny, small or base: a larger one learns more, and slower
 training:
   steps: {self.steps}  # most of the cost, in proportion; more steps make better images
@@ -323,6 +340,16 @@ images: {self.images_of_cell or preset.images}  # of a cell; four times as many 
 extractor: {written(self.extractor)}  # {self.about_extractor}
 metrics: [{", ".join(self.metrics)}]
 """
+
+
+def _cost(plan: Plan, is_for_elsewhere: bool) -> str:
+    """What the work costs, for the head of a grid; empty where it is not known."""
+    if not plan.predicted:
+        return ""
+    about = f"about {duration(plan.predicted)}"
+    if is_for_elsewhere:
+        return f"\n# {NO_GPU[0].upper()}{NO_GPU[1:]}, {about}: its plan there tells what it takes."
+    return f" A{about[1:]} here, by a probe of this machine."
 
 
 def planning(run: str) -> str:

@@ -16,6 +16,7 @@
     owed/<name>-<tracker>.json          what is still to be recorded where MLflow was away
     failed/<name>.json                  why work of a grid failed when it was last tried
     overheads.json                      what runs took on each machine beside their work
+    probes.json                         how fast machines were by probes of the last day
     fingerprints.json                   of data and weights, by the sizes and times of their files
 
 A file is complete or absent: everything is written under a temporary name and then moved, the
@@ -35,6 +36,7 @@ import os
 import platform
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -60,6 +62,7 @@ from harness.work.results import (
     from_json,
     to_json,
 )
+from harness.work.speeds import Speeds
 
 LAYOUT = 2  # of the files above
 WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "state.safetensors"
@@ -69,9 +72,10 @@ LARGEST_HEADER = 100_000_000  # bytes: more are no safetensors
 FEATURES = "features.npy"
 FROM_SAMPLES = (FEATURES, *DRAWN_FILES)  # what of a cell only its network can make again
 GRIDS, OWED, FAILED = "grids", "owed", "failed"
-OVERHEADS = "overheads.json"
+OVERHEADS, PROBES = "overheads.json", "probes.json"
+PROBED_FOR = 86_400.0  # seconds, after which a machine may be as busy as it was not
 # What a store may share a folder with is not ours to clear up.
-OWN_FILES = ("store.json", "fingerprints.json", "mlflow.db", OVERHEADS)
+OWN_FILES = ("store.json", "fingerprints.json", "mlflow.db", OVERHEADS, PROBES)
 OWN_FOLDERS = (
     "models", "cells", "features", "images", "networks", "artifacts", GRIDS, OWED, FAILED,
 )  # fmt: skip
@@ -255,6 +259,29 @@ class Store:
     def keep_overheads(self, machine: str, found: Overheads) -> None:
         path = self.root / OVERHEADS
         write_json(path, read_json(path) | {machine: vars(found)})
+
+    def probed(self, key: str) -> Speeds | None:
+        """What the last probe of this kind measured; None where there was none for a day."""
+        kept = self._probes().get(key)
+        return None if kept is None else Speeds.from_json(kept)
+
+    def keep_probed(self, key: str, found: Speeds) -> None:
+        """Remember what a probe measured, where there is a store that can be written."""
+        if self.root.is_dir():
+            with suppress(StoreError):
+                kept = {"at": time.time(), **vars(found)}
+                write_json(self.root / PROBES, self._probes() | {key: kept})
+
+    def _probes(self) -> dict[str, Any]:
+        """Those of the last day."""
+        kept, now = read_json(self.root / PROBES), time.time()
+        return {
+            key: one
+            for key, one in kept.items()
+            if isinstance(one, dict)
+            and isinstance(at := one.get("at"), int | float)
+            and 0 <= now - at < PROBED_FOR
+        }
 
     def grid_file(self, name: str, file: str) -> bytes | None:
         """What was kept of a grid: its text, or what it stands for."""

@@ -19,7 +19,7 @@ from harness.execute.screen import Screen
 from harness.plan.grid import expand, load_grid
 from harness.plan.pending import pending
 from harness.plan.preflight import identified
-from harness.run import plan_grid, recorder_of, run_grid
+from harness.run import plan_grid, recorder_of, run_grid, too_long
 from harness.store import OVERHEADS, Store
 from harness.stored import sample_cell
 from harness.work.cells import RESULT_VERSION
@@ -199,6 +199,14 @@ def test_one_cell_of_each_training_is_scored_again_at_its_checkpoint(finished):
         assert {*result.measurements} == {"kid"}
         assert result.measurements["kid"].value != final.measurements["kid"].value
         assert len(result.influence("kid")) == cell.images
+
+
+def test_a_time_limit_that_is_too_short_is_said_to_be(finished):
+    plan = plan_grid(grid_of(finished, "steps=[2,3,4]"), paths_in(finished), Options())
+    assert "limit of 1 s" in too_long(plan, 1.0)
+    assert "status 75" in too_long(plan, 1.0)
+    assert not too_long(plan, 1e6)
+    assert not too_long(plan, None)
 
 
 def test_before_any_training_each_is_expected_to_keep_one(tmp_path):

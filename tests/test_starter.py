@@ -73,6 +73,10 @@ def test_what_cannot_be_read_is_skipped_and_the_store_is_in_the_command(harness,
     assert begun.exit_code == 0, begun.output
     told = json.loads(begun.stdout)
     assert told["run"] == "harness run mine.yaml --store 'my store'"
+    assert (
+        "leaves out 1 file that cannot be read: broken.png\n"
+        in (tmp_path / "mine.yaml").read_text()
+    )
     assert any("could not be read" in note for note in told["notes"])
     assert load_grid(tmp_path / "mine.yaml").data.keywords["on_bad"] == "skip"
     refused = harness("data", "photos"), harness("plan", "mine.yaml", "data.on_bad=refuse")
@@ -81,10 +85,11 @@ def test_what_cannot_be_read_is_skipped_and_the_store_is_in_the_command(harness,
 
 
 def test_a_slow_machine_gets_fewer_steps_and_images_than_a_fast_one(harness, tmp_path, monkeypatch):
-    harness("new", "fast", "--data", "photos", "--device", "cpu")
+    given = ("--data", "photos", "--device", "cpu", "--store")
+    harness("new", "fast", *given, "of fast")
     tenth = Speeds(train=0.1, evaluate=0.02, features=0.01, source="a guess")
     monkeypatch.setattr("harness.engine.probe.probe", lambda *_: tenth)
-    harness("new", "slow", "--data", "photos", "--device", "cpu")
+    harness("new", "slow", *given, "of slow")
     fast, slow = (load_grid(tmp_path / f"{name}.yaml") for name in ("fast", "slow"))
     assert slow.training.steps < fast.training.steps
     assert slow.images < fast.images
@@ -116,3 +121,28 @@ def test_what_cannot_be_begun_is_refused_and_nothing_is_written(
     assert message in result.output
     assert [path.name for path in tmp_path.glob("**/*.yaml")] == ["taken.yaml"]
     assert (tmp_path / "taken.yaml").read_text() == "mine"
+
+
+def test_a_machine_is_measured_once_for_a_grid_that_is_begun_and_its_plans(
+    harness, tmp_path, monkeypatch
+):
+    probed = []
+    monkeypatch.setattr("harness.engine.probe.probe", lambda *_: probed.append(1) or SPEEDS)
+    given = ("extractor=pixels", "--device", "cpu")
+    assert harness("plan", "digits", *given).exit_code == 0
+    assert probed
+    assert not (tmp_path / "runs").exists()  # a plan makes no store
+    harness("new", "mine", "--data", "photos", "--device", "cpu")
+    here = len(probed)
+    told = harness("plan", "mine.yaml", *given), harness("plan", "mine.yaml", "images=60", *given)
+    assert all("a guess" in one.stdout for one in told)
+    assert len(probed) == here
+    harness("plan", "mine.yaml", "training.batch_size=3", *given)
+    assert len(probed) == here + 1
+
+
+def test_a_grid_for_a_gpu_says_that_none_is_here(harness, tmp_path):
+    begun = harness("new", "mine", "--preset", "gpu", "--device", "cpu")
+    assert "without a GPU, about" in begun.output
+    assert "without a GPU, about" in (tmp_path / "mine.yaml").read_text()
+    assert "without" not in harness("new", "other", "--device", "cpu").output

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from contextlib import suppress
 from dataclasses import replace
 
@@ -11,10 +12,11 @@ import made
 import pytest
 
 from harness.errors import StoreError
-from harness.store import FEATURES, Store, in_memory, replacing, set_aside, write_bytes
+from harness.store import FEATURES, PROBES, Store, in_memory, replacing, set_aside, write_bytes
 from harness.work.cells import Asked
 from harness.work.looks import Look
 from harness.work.results import RESULT, Artifacts
+from harness.work.speeds import Speeds
 
 RESULT_OF_A_CELL = made.result(kid=0.1, files={"samples.png": b"png", "path.csv": b"t\n1\n"})
 
@@ -267,3 +269,19 @@ def test_files_can_be_sent_along_in_memory(store):
     shutil.rmtree(store.root)
     assert sent.read("samples.png") == b"png"
     assert sent.read("path.csv") is None
+
+
+def test_a_probe_holds_for_a_day_where_there_is_a_store(store, monkeypatch):
+    speeds = Speeds(1.0, 2.0, 3.0, "a probe")
+    store.keep_probed("a", speeds)
+    assert not store.root.exists()
+    store.root.mkdir()
+    store.keep_probed("a", speeds)
+    assert (store.probed("a"), store.probed("b")) == (speeds, None)
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + 90_000)
+    assert store.probed("a") is None
+    store.keep_probed("b", speeds)
+    assert '"a"' not in (store.root / PROBES).read_text()
+    (store.root / PROBES).write_text('{"b": 1, "c": {"at": 1e99}, "d": {"at": null}}')
+    assert store.probed("b") is store.probed("c") is store.probed("d") is None

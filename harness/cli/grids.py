@@ -83,7 +83,7 @@ def run(
     GRID is a file, or the name of a grid that comes with the program. Without one, says which there
     are.
 
-    Fields of the grid can be changed for this run: training.steps=200 schedules=[cosine].
+    Fields of the grid can be changed for this run: training.steps=200 'schedules=[cosine]'.
     Stopped by Ctrl-C, a time limit or a crash, the same command goes on where it was.
 
     Exit status: 0 done; 1 some cells failed, or nothing can go on; 75 out of time, or with results
@@ -94,7 +94,7 @@ def run(
     Example:
         harness run
         harness run runs/digits.yaml
-        harness run runs/digits.yaml --only schedule=cosine,steps=[5,10]
+        harness run runs/digits.yaml --only 'schedule=cosine,steps=[5,10]'
         harness run runs/digits.yaml training.steps=200 --time-limit 9m
         harness run runs/flowers.yaml training.devices=2
         harness run runs/digits.yaml --until decided --at-most 1h
@@ -146,7 +146,7 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
     \b
     Example:
         harness plan runs/digits.yaml
-        harness plan runs/digits.yaml seeds=[0,1,2,3,4]
+        harness plan runs/digits.yaml 'seeds=[0,1,2,3,4]'
     """
     from harness.plan.grid import load_grid
 
@@ -154,7 +154,9 @@ def plan(grid: Path, overrides: tuple[str, ...], as_json: bool, **given: Any) ->
     from harness.run import plan_grid
 
     at = paths(checked.name, overrides=overrides, **given)
-    planned = plan_grid(checked, at, options_of(**given))
+    with screen(aside=True) as shown:
+        shown.doing("loading torch and MLflow")
+        planned = plan_grid(checked, at, options_of(**given), shown.doing)
     if as_json:
         show_json(planned.as_json())
     else:

@@ -96,7 +96,7 @@ def read_folder(
             except Unusable as error:
                 if on_bad != "skip":
                     told = printable(f"{name} in {path}")
-                    skip = " on_bad: skip leaves such files out." if on_bad else ""
+                    skip = " Or use on_bad: skip to leave such files out." if on_bad else ""
                     raise DataError(
                         f"the image {told} cannot be used ({error.why}). {error.use}{skip}"
                     ) from error

@@ -102,7 +102,7 @@ class Screen:
         width = self._console.width
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bars = Bars(*columns_of(width), console=self._console, transient=True)
-            self._bars.add_task("[dim]working", total=None, note="")
+            self._bars.add_task("[dim]starting", total=None, note="")
             self._bars.start()
         return self
 
@@ -115,6 +115,12 @@ class Screen:
         width = self._console.width if self._console.is_terminal else width_of(self._console.file)
         shown = fitted(legible(text), width)
         self._console.print(shown, highlight=False, markup=False, soft_wrap=True)
+
+    def doing(self, what: str) -> None:
+        """What goes on that nothing counts, until the next of it or the first stage: on a terminal,
+        which else would seem to hang."""
+        if self._bars and not self._stage:
+            self._bars.update(self._bars.task_ids[0], description=f"[dim]{what}")
 
     def begin(self) -> None:
         """A run begins, and counts its pieces from one."""

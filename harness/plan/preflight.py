@@ -5,10 +5,13 @@ Everything that would fail after hours is refused here.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 
+from harness import __version__
 from harness.data.images import ImageSet
 from harness.diffusion.objective import check_target
 from harness.downloads import NotHereYet, no_downloads
@@ -132,7 +135,6 @@ def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> 
     machine; and with what should be known of it beforehand. When the command `began`, by
     time.monotonic(), tells how fast programs start here."""
     from harness.engine.denoising import network_evaluations
-    from harness.engine.probe import probe
     from harness.engine.sample import sampling_path
 
     device = site.at.device
@@ -149,7 +151,7 @@ def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> 
         model = cell.training.model
         if model not in speeds:
             known = measured_speeds(store, cell.training, here, threads)
-            speeds[model] = known or probe(cell, site.at, processes)
+            speeds[model] = known or probed(cell, site.at, here, processes, threads)
     # Each is measured on all cores, and those side by side share them.
     is_shared = device == "cpu" and not site.cluster
     measuring = network_evaluations(site.values) * (workers if is_shared else 1)
@@ -174,6 +176,20 @@ def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> 
         images=site.images,
         warnings=tuple(dict.fromkeys([*plan.warnings, *site.notes, *warnings])),
     )
+
+
+def probed(cell: Cell, at: Workplace, here: str, processes: int, threads: int | None) -> Speeds:
+    """The speeds of this machine by a short probe, which is not made again for a day: the commands
+    of a first hour would each make the same."""
+    from harness.engine.probe import probe
+
+    one, store = cell.training, Store(at.store)
+    of = (here, __version__, version("torch"), processes, threads, one.model, one.data_fingerprint,
+          one.precision, one.batch_size, cell.extractor, cell.extractor_fingerprint)  # fmt: skip
+    key = hashlib.sha256(repr(of).encode()).hexdigest()[:12]
+    if (known := store.probed(key)) is None:
+        store.keep_probed(key, known := probe(cell, at, processes))
+    return known
 
 
 def overheads(store: Store, here: str, started: float | None) -> Overheads:

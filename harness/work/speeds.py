@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,15 @@ class Speeds:
     parameters: float = 0.0  # of the network
     width: float = 0.0  # features of an image
     compile: float = 0.0  # seconds: networks of one shape are compiled once, and share it
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Self | None:
+        """None where that is not what `vars` of one has."""
+        known = {one.name: kept.get(one.name) for one in fields(cls)}
+        numbers = [value for name, value in known.items() if name != "source"]
+        if all(isinstance(value, int | float) and value >= 0 for value in numbers):
+            return cls(**known | {"source": str(known["source"])})  # type: ignore[arg-type]
+        return None
 
 
 def duration(seconds: float) -> str:
