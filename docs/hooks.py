@@ -1,7 +1,8 @@
 """What MkDocs does beyond rendering: reports and grids are brought in from where they lie, parts of
 pages are written from the program itself, and links that hold in the repository hold on the site.
 
-A page says where a generated part stands with a comment: `<!-- generated: grid -->`.
+A page says where a generated part stands with a comment: `<!-- generated: grid -->`. The lines
+right below it, which the part replaces too, say to readers of the repository where else to look.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FOLDERS = {
     "runs/": "grids/",
 }
 TAKEN_ALONG = (".py", ".toml", ".yaml", ".ipynb")  # of the folders beside the pages
-GENERATED = re.compile(r"<!-- generated: (\w+)(?: ([^>]+))? -->")
+GENERATED = re.compile(r"<!-- generated: (\w+)(?: ([^>]+))? -->(?:\n.+)*")
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]*)(#[^)\s]*)?(\))")
 BARRED = re.compile(r"`([^`]*\\\|[^`]*)`")  # code with a bar, in a row of a table
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)

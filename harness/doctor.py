@@ -16,7 +16,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,8 +49,14 @@ OPTIONAL = {  # packages that a few parts need, and what for
     "timm": "the extractor dinov2",
     "ray": "runs on a Ray cluster",
 }
+UP_TO_768 = ", up to layer 768"  # of Inception: the smaller file of its weights ends there
+OR_UP_TO_768 = (
+    "Up to layer 768, inception-2015-12-05-to768.safetensors is enough; the usual 2,048 features "
+    "need the .pth."
+)
 MAIN_JOB = 3e9  # bytes of memory
 CLEARLY = 1.25  # times as fast: a busy machine is no steady measure
+FIRST = "runs/digits.yaml"  # that most people run first
 WIDTH, WIDEST = 80, 22  # of a line, and of what it is about
 
 
@@ -61,6 +67,7 @@ class Line:
     state: State
     what: str
     told: str
+    is_extra: bool = False  # missing or not, a first run does without
 
 
 def examine(paths: Paths) -> list[Line]:
@@ -69,15 +76,21 @@ def examine(paths: Paths) -> list[Line]:
 
 
 def as_text(lines: Iterable[Line]) -> str:
+    """For a person: what a first run does without comes last, under a heading of its own."""
     lines = list(lines)
     wide = min(WIDEST, max(len(line.what) for line in lines))
-    return "\n".join(
-        textwrap.fill(
-            legible(line.told), WIDTH, break_on_hyphens=False, break_long_words=False,
-            initial_indent=legible(f"{line.state:8}{line.what:{wide}}  "),
-            subsequent_indent=" " * (wide + 10),
-        )
-        for line in lines
+    extra = [line for line in lines if line.is_extra and line.state == "missing"]
+    rows = [_row(line, line.state, wide) for line in lines if line not in extra]
+    if extra:
+        rows += ["", f"Not here, and not needed for {FIRST}:"]
+    return "\n".join([*rows, *(_row(line, "", wide) for line in extra)])
+
+
+def _row(line: Line, state: str, wide: int) -> str:
+    return textwrap.fill(
+        legible(line.told), WIDTH, break_on_hyphens=False, break_long_words=False,
+        initial_indent=legible(f"{state:8}{line.what:{wide}}  "),
+        subsequent_indent=" " * (wide + 10),
     )  # fmt: skip
 
 
@@ -131,7 +144,7 @@ def memory(paths: Paths) -> Iterator[Line]:
     if ram.available >= MAIN_JOB:
         yield Line("ok", "memory", told)
     else:
-        told += f"; runs/digits.yaml takes {MAIN_JOB / 1e9:.0f}. Close other programs, or expect"
+        told += f"; {FIRST} takes {MAIN_JOB / 1e9:.0f}. Close other programs, or expect"
         yield Line("missing", "memory", f"{told} a slow run.")
 
 
@@ -154,6 +167,9 @@ def precision(paths: Paths) -> Iterator[Line]:
         yield Line(
             "ok", "precision", f"{told}. The GPU waits for Python: it may be faster in a run"
         )
+    elif found.type == "cpu" and psutil.getloadavg()[0] > machine.cores():
+        told += ". Other programs are at work here: it says little"
+        yield Line("ok", "precision", told)
     else:
         told += f". Use training.precision={fastest}, which is faster."
         yield Line("missing", "precision", told)
@@ -248,7 +264,7 @@ def data(paths: Paths) -> Iterator[Line]:
             continue
         files = sources(paths.data_dir)
         if files and all(file.exists() for file in files):
-            yield Line("ok", f"data {name}", f"is in {paths.data_dir}")
+            yield Line("ok", f"data {name}", f"is in {paths.data_dir}", is_extra=True)
         else:
             yield _absent(f"data {name}", partial(load, name, paths.data_dir, {}))
 
@@ -263,10 +279,14 @@ def weights(paths: Paths) -> Iterator[Line]:
         for options in variants:
             with suppress(HarnessError), no_downloads():
                 [file] = make.sources(paths.data_dir, **options)
-                yield Line("ok", what, f"{file}{', up to layer 768' if options else ''}")
+                told = f"{file}{UP_TO_768 if options else ''}"
+                yield Line("ok", what, told, is_extra=True)
                 break
         else:
-            yield _absent(what, partial(make.sources, paths.data_dir))
+            absent = _absent(what, partial(make.sources, paths.data_dir))
+            if name == "inception" and absent.state == "missing":
+                absent = replace(absent, told=f"{absent.told} {OR_UP_TO_768}")
+            yield absent
 
 
 def _is_built_in(registry: Registry[Any], name: str) -> bool:
@@ -280,20 +300,21 @@ def _absent(what: str, take: Callable[[], object]) -> Line:
         with no_downloads():
             take()
     except NotHereYet as error:
-        return Line("missing", what, f"not here: a run downloads it. {error.remedy}")
+        told = f"not here: a run downloads it. {error.remedy}"
+        return Line("missing", what, told, is_extra=True)
     except HarnessError as error:
-        return Line("missing", what, str(error))
-    return Line("ok", what, "is here")
+        return Line("missing", what, str(error), is_extra=True)
+    return Line("ok", what, "is here", is_extra=True)
 
 
 def packages(paths: Paths) -> Iterator[Line]:
     """Optional packages, and those whose own description cannot be read."""
     for name, purpose in OPTIONAL.items():
         if find_spec(name.replace("-", "_")):
-            yield Line("ok", f"package {name}", f"for {purpose}")
+            yield Line("ok", f"package {name}", f"for {purpose}", is_extra=True)
         else:
             told = f"not installed, for {purpose}. Use {installing(name)}."
-            yield Line("missing", f"package {name}", told)
+            yield Line("missing", f"package {name}", told, is_extra=True)
     for folder, reason in unreadable_packages().items():
         told = f"its description cannot be read ({reason}). Install it again, or remove the folder."
         yield Line("broken", f"package {folder}", told)

@@ -13,11 +13,13 @@ from click.testing import CliRunner
 
 from harness.cli import main
 from harness.cli.arguments import options_of
+from harness.diffusion.objective import LOSSES, TARGETS, WEIGHTINGS
+from harness.diffusion.training_times import TIME_DENSITIES
 from harness.parts import REGISTRIES, every_part, registries
 from harness.plan.grid import Grid, load_grid
 from harness.plan.grid_fields import TrainingFields
 from harness.plan.grid_file import parsed
-from harness.registry import plural
+from harness.registry import BUILT_IN, plural
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs" / "pages").glob("*.md"))
@@ -87,6 +89,18 @@ def test_commands_are_understood(path):
             pytest.fail(f"harness {shlex.join(arguments)}: {error.format_message()}")
 
 
+@pytest.mark.parametrize(
+    "path", [*TEXTS, *sorted((ROOT / "runs").glob("*.yaml"))], ids=lambda path: path.name
+)
+def test_brackets_are_quoted_in_commands(path):
+    """Unquoted they are a pattern of files, of which zsh says that nothing matches it."""
+    if path.suffix == ".yaml":
+        told = [line for line in path.read_text().splitlines() if line.startswith("#   ")]
+    else:
+        told = [line for block in blocks(path, "sh", "bash") for line in block.splitlines()]
+    assert [line for line in told if re.search(r"=\S*[\[{]", re.sub("'[^']*'", "", line))] == []
+
+
 def test_examples_of_the_help_are_understood():
     for command in main.commands.values():
         for arguments in commands_in(command.help.partition("Example:")[2]):
@@ -143,7 +157,11 @@ def test_the_grids_are_all_listed():
 def test_the_fields_of_a_grid_are_all_listed():
     listed = {row[0].strip("`"): row[1] for row in rows(ROOT / "runs/README.md", "field")}
     assert listed.keys() == Grid.model_fields.keys()
-    assert {*TrainingFields.model_fields} <= {*re.findall(r"`(\w+)`", listed["training"])}
+    named = {*re.findall(r"`(\w+)`", listed["training"])}
+    assert {*TrainingFields.model_fields} <= named
+    for registry in (TARGETS, WEIGHTINGS, TIME_DENSITIES, LOSSES):
+        built_in = {name for name in registry if registry.origin(name) == BUILT_IN}
+        assert built_in <= named, registry.kind
 
 
 def test_the_house_has_the_rooms_of_the_map():

@@ -30,6 +30,7 @@ def doctor(tmp_path, monkeypatch):
     """The state of each thing that is looked at, and what is told of it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("harness.engine.probe.speeds_by_precision", lambda device: EQUAL)
+    monkeypatch.setattr("psutil.getloadavg", lambda: (0.0, 0.0, 0.0))
 
     def doctor(*arguments):
         result = CliRunner().invoke(main, ["doctor", "--device", "cpu", "--json", *arguments])
@@ -62,6 +63,18 @@ def test_what_is_not_here_is_missing_with_what_belongs_where(doctor, tmp_path):
     assert "put dinov2_vitl14_pretrain.pth" in told["weights dinov2"][1]
 
 
+def test_what_a_first_run_does_without_is_said_apart(doctor):
+    doctor()
+    well, _, rest = (
+        CliRunner()
+        .invoke(main, ["doctor", "--device", "cpu"])
+        .output.partition("not needed for runs/digits.yaml")
+    )
+    assert "data flowers102" not in well
+    assert "missing" not in rest
+    assert "data flowers102" in rest
+
+
 def test_a_precision_that_is_faster_than_what_is_taken_is_named(doctor, monkeypatch):
     """Unless what was measured there is how fast Python is."""
     assert doctor()["precision"][0] == "ok"
@@ -71,6 +84,9 @@ def test_a_precision_that_is_faster_than_what_is_taken_is_named(doctor, monkeypa
     state, words = doctor()["precision"]
     assert state == "missing"
     assert "Use training.precision=float32" in words
+    with monkeypatch.context() as busy:
+        busy.setattr("psutil.getloadavg", lambda: (1000.0, 0.0, 0.0))
+        assert doctor()["precision"][0] == "ok"
     waiting = replace(faster, waiting=frozenset({"bfloat16"}))
     monkeypatch.setattr("harness.engine.probe.speeds_by_precision", lambda device: waiting)
     state, words = doctor()["precision"]
@@ -157,7 +173,8 @@ def test_a_person_reads_one_line_for_each(tmp_path, monkeypatch):
     assert result.exit_code == 1
     lines = result.output.splitlines()
     assert lines[0].startswith("broken  device")
-    begun = [line for line in lines if not line.startswith(" ")]
+    told = lines[: lines.index("")]  # the rest a first run does without
+    begun = [line for line in told if not line.startswith(" ")]
     assert {line.split()[0] for line in begun} <= {"ok", "missing", "broken"}
     assert max(map(len, lines)) <= 80
 

@@ -105,7 +105,9 @@ def doctor(as_json: bool, store: Path, **given: Any) -> None:
     from harness.doctor import as_json as json_of
     from harness.doctor import as_text, examine, is_well
 
-    lines = examine(paths("doctor", store, **given))
+    with screen(aside=True) as shown:
+        shown.doing("looking at this machine, and measuring it")
+        lines = examine(paths("doctor", store, **given))
     if as_json:
         show_json(json_of(lines))
     else:

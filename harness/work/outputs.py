@@ -433,6 +433,8 @@ class DoctorLine(OpenOutput):
     what: str
     told: str
     """What was found; where it is not well, what to do."""
+    is_extra: bool
+    """Whether it is a data set, weights or a package that runs/digits.yaml does without."""
 
 
 class DoctorOutput(Output):

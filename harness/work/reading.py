@@ -30,7 +30,8 @@ AVIF = frozenset({".avif", ".avifs"})
 # Of files that somebody may have meant to be read: why they are not, and what would change it.
 SKIPPED: Sequence[tuple[Collection[str], str, str]] = (
     (HEIF, "HEIC is read by pillow-heif, which is not installed",
-     "Use pip install pillow-heif"),
+     "Use pip install pillow-heif: the data are then others, so install it on each machine or on "
+     "none"),
     (AVIF, "AVIF is read by Pillow 11.3 or later", "Use pip install --upgrade pillow"),
     ({".ai", ".arw", ".cr2", ".cr3", ".dng", ".eps", ".exr", ".hdr", ".ico", ".jp2", ".jxl",
       ".nef", ".orf", ".pbm", ".pcx", ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga"},
