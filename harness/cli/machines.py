@@ -106,7 +106,7 @@ def doctor(as_json: bool, store: Path, **given: Any) -> None:
     from harness.doctor import as_text, examine, is_well
 
     with screen(aside=True) as shown:
-        shown.doing("looking at this machine, and measuring it")
+        shown.doing("measuring this machine")
         lines = examine(paths("doctor", store, **given))
     if as_json:
         show_json(json_of(lines))
