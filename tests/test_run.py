@@ -182,7 +182,7 @@ def test_a_grid_that_is_changed_is_reported_beside(finished, tmp_path, monkeypat
         assert told.exit_code == 0, told.output
     assert {folder.name for folder in Path("reports").iterdir()} == {"small", "small--steps=2"}
     for name, command, cells in (
-        ("small", "small.yaml", 8), ("small--steps=2", "small.yaml steps=[2]", 4),
+        ("small", "small.yaml", 8), ("small--steps=2", "small.yaml 'steps=[2]'", 4),
     ):  # fmt: skip
         page = (Path("reports") / name / "report.md").read_text()
         assert f"harness run {command} --store store  " in page
