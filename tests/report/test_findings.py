@@ -686,9 +686,9 @@ def test_what_a_network_was_not_trained_on_is_marked_and_compared_by_nobody():
     assert of_all.effect == pytest.approx(0.4)
 
 
-def test_a_network_that_is_worse_than_the_best_linear_denoiser_somewhere_is_said_to_be():
+def test_a_network_that_is_worse_than_the_best_affine_denoiser_somewhere_is_said_to_be():
     assert "worse than" not in said("how_much_it_learned", denoised(SAME))
-    assert "log SNR 4.0 it is worse than the best linear" in said(
+    assert "log SNR 4.0 it is worse than the best affine" in said(
         "how_much_it_learned", denoised({name: [0.1, 0.1, 0.1, 0.1, 0.6] for name in APART})
     )
 
