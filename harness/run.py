@@ -15,6 +15,7 @@ where it stopped. torch is imported only when there is something to train, sampl
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -26,7 +27,7 @@ from harness.contracts.foreign import blaming_others, refuse_broken
 from harness.data.files import telling
 from harness.downloads import NotHereYet, no_downloads
 from harness.engine.pretrained import keep_networks
-from harness.errors import DiskFull, HarnessError
+from harness.errors import DiskFull, HarnessError, StoreError
 from harness.execute import drives, machine
 from harness.execute.here import here
 from harness.execute.interrupt import OUT_OF_TIME, Interruption
@@ -39,6 +40,7 @@ from harness.plan.grid import Grid, expand
 from harness.plan.pending import Plan, pending
 from harness.plan.preflight import forecast, forecast_without_downloads, identified, preflight
 from harness.report import page
+from harness.report.wording import count
 from harness.store import Store
 from harness.tracking import Tracker
 from harness.tracking.recorder import Recorder
@@ -293,10 +295,29 @@ def report_grid(
     recorder = recorder_of(name, paths, screen.say)
     write = write_handout if for_handout else write_report
     asked = asked_in(recorder, paths, cells)
+    if not cells and (more := left_out(recorder.store, name, asked)):
+        screen.say(more)
     if not cells and paths.report_dir == report_folder(name):  # that of the grid as in its file
         changes = changes_in(recorder.read(asked).grid_text)
         paths = replace(paths, report_dir=report_folder(name, changes))
     return write(recorder, asked, paths, screen, grid_text, command)
+
+
+def left_out(store: Store, name: str, asked: Asked) -> str:
+    """How many finished cells a store has that the file of a grid has stood for and its last run
+    did not ask for, as after two stores were joined, and how to report them; empty where none."""
+    keys = store.needed_by(name) & store.finished_cells() - asked.cells.keys()
+    if not keys:
+        return ""
+    example = ""
+    with suppress(StoreError):  # a damaged one is named where it is needed
+        first = store.cell_result(min(keys))
+        example = f", such as {first.cell.title}" if first else ""
+    return (
+        f"The store also holds {count(len(keys), 'finished cell')} of '{name}' that the last run "
+        f"did not ask for{example}. For a report of all, ask for all at once, which does nothing "
+        f"twice: harness run GRID FIELD=[...] --store {shlex.quote(str(store.root))}"
+    )
 
 
 def recorded(

@@ -191,6 +191,10 @@ class Store:
                 write_bytes(folder / name, content)
         write_bytes(folder / RESULT, to_json(result).encode())
 
+    def finished_cells(self) -> set[str]:
+        """The keys of cells that have a result, which is not read."""
+        return {path.parent.name for path in (self.root / "cells").glob(f"*/{RESULT}")}
+
     def cell_results(self) -> list[CellResult]:
         """Of all finished cells of the store; damaged ones are named and left out."""
         return self._results(self.cell_result, "cells")

@@ -12,6 +12,7 @@ import made
 import pytest
 
 from harness.errors import StoreError
+from harness.run import left_out
 from harness.store import FEATURES, PROBES, Store, in_memory, replacing, set_aside, write_bytes
 from harness.work.cells import Asked
 from harness.work.looks import Look
@@ -104,6 +105,27 @@ def test_a_store_can_be_moved_and_two_can_be_joined(store, tmp_path):
     assert found[10].artifacts.read("samples.png") == b"png"
     texts = [path.read_text() for path in other.root.rglob(RESULT)]
     assert not any(str(tmp_path) in text for text in texts)
+
+
+def test_cells_that_came_with_a_joined_store_are_told_where_a_report_leaves_them_out(
+    store, tmp_path
+):
+    other, text = Store(tmp_path / "other"), "name: made\n"
+    second = made.result(replace(made.CELL, steps=20), kid=0.2, files={})
+    for one, result in ((other, second), (store, RESULT_OF_A_CELL)):
+        one.keep(result)
+        one.keep_grid("made", Asked.of([result.cell]), text)
+    asked = Asked.of([RESULT_OF_A_CELL.cell])
+    assert left_out(store, "made", asked) == ""
+    (tmp_path / "joined").mkdir()
+    for one in (other, store):
+        shutil.copytree(one.root, tmp_path / "joined", dirs_exist_ok=True)
+    joined = Store(tmp_path / "joined")
+    told = left_out(joined, "made", asked)
+    assert "1 finished cell of 'made'" in told
+    assert second.cell.title in told
+    assert left_out(joined, "made", Asked.of([RESULT_OF_A_CELL.cell, second.cell])) == ""
+    assert left_out(joined, "another", Asked({})) == ""
 
 
 def test_a_model_without_its_weights_is_not_finished(store):
