@@ -149,11 +149,15 @@ class MainEffect:
 
     @cached_property
     def _gaps(self) -> list[float]:
-        return [
-            one.first.corrected[seed] - one.second.corrected[seed]
+        """The differences of the pairs. Configurations that are one computation under two names,
+        such as `ddim` and `euler`, have equal values: their pairs count once."""
+        pairs = {
+            (one.first.steps, one.second.steps, seed, one.first.corrected[seed],
+             one.second.corrected[seed])
             for one in self.comparisons
             for seed in one.first.corrected.keys() & one.second.corrected.keys()
-        ]
+        }  # fmt: skip
+        return [first - second for *_, first, second in pairs]
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@ run, and be ranked."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -75,8 +76,19 @@ def failures(parts: Iterable[tuple[str, Part]]) -> list[str]:
         checks = of_part(kind, part.name, bench)
         wrong = next((each for each in checks if isinstance(each, Check) and not each.holds), None)
         if wrong:
-            why = wrong.reason or f"expected {wrong.expected:.6g}, found {wrong.found:.6g}"
             found.append(
-                f"{kind} '{part}' of {package} does not keep its contract ({wrong.claim}): {why}."
+                f"{kind} '{part}' of {package} does not keep its contract ({told(wrong)})."
             )
     return found
+
+
+def told(wrong: Check) -> str:
+    """A claim that does not hold, and what was found: `log SNR falls from t = 0 to 1: not so for
+    1,000 of 1,000 table entries`."""
+    if wrong.reason:
+        return f"{wrong.claim}: {wrong.reason}"
+    if counted := re.fullmatch(r"(.+) \((.+?)( where not)?\)", wrong.claim):
+        claim, what, where = counted.groups()
+        if where or what == "faults":
+            return f"{claim}: {'not so for ' if where else ''}{wrong.found:,.0f} {what}"
+    return f"{wrong.claim}: expected {wrong.expected:.6g}, found {wrong.found:.6g}"

@@ -38,7 +38,8 @@ def of_schedule(name: str, bench: Bench) -> Claims:
         about = partial(check, bench, f"schedule {form}")
         unit = partial(variance_off, schedule, t.to(bench.dtype))
         yield about("alpha^2 + sigma^2 = 1", bench.ulps(8), unit)
-        yield about("log SNR falls (table entries where not)", 0, partial(rises, schedule, t))
+        falls = f"log SNR falls from t = 0 to 1 (of {len(t) - 1:,} table entries where not)"
+        yield about(falls, 0, partial(rises, schedule, t))
         yield about("t(log_snr(t)) = t, ends included", 1e-9, partial(inverse_off, schedule, t))
         yield about("log SNR = log(alpha^2 / sigma^2)", 1e-6, partial(rates_off, schedule, t))
         yield about("keeps shape and dtype (faults)", 0, partial(schedule_faults, schedule, bench))

@@ -241,7 +241,7 @@ class Registry(Generic[P]):
         try:
             if point.module in sys.modules:  # as it is but for the first time
                 return point.load()
-            with contained(), told_if_slow(what):
+            with contained(), told_if_slow(_package(point)):
                 return point.load()
         except (KeyboardInterrupt, Ended):
             raise

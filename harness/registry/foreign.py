@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from threading import Timer
 
-SLOW_SECONDS = 10.0  # after which a person is told what is being waited for
+# After which a person is told what is being waited for, and that it can be ended: importing torch
+# alone takes some ten seconds where the disk is slow.
+SLOW_SECONDS, VERY_SLOW_SECONDS = 15.0, 60.0
 
 
 @contextmanager
@@ -37,12 +39,18 @@ def _default_type() -> object:
 
 @contextmanager
 def told_if_slow(what: str) -> Iterator[None]:
-    """Say what is being loaded where that takes long: an import may wait for anything."""
+    """Say what is being loaded where that takes long, and later how to end it: an import may wait
+    for anything."""
     log = logging.getLogger("harness").warning
-    timer = Timer(SLOW_SECONDS, log, ["%s is still being loaded; Ctrl-C ends it", what])
-    timer.daemon = True
-    timer.start()
+    timers = [
+        Timer(SLOW_SECONDS, log, ["loading %s ...", what]),
+        Timer(VERY_SLOW_SECONDS, log, ["still loading %s; Ctrl-C ends it", what]),
+    ]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
     try:
         yield
     finally:
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()

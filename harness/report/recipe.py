@@ -4,7 +4,7 @@ fixes it."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from harness.analysis.study import Study
@@ -119,7 +119,7 @@ def _network(study: Study, trained: list[Training]) -> Facts:
         if len(sizes) > 1
         else "".join(sizes.values())
     )
-    facts = {"model": _with_words(MODELS, models), "parameters": parameters}
+    facts = {"model": _models(models), "parameters": parameters}
     shapes = {str(model): shape for model in models
               if isinstance(shape := _shape(model), UNetShape)}  # fmt: skip
     if not shapes:
@@ -142,6 +142,16 @@ def _network(study: Study, trained: list[Training]) -> Facts:
         "first weights": "residual branches, attention and output end in zeros; the rest as torch "
         "draws them",
     }
+
+
+def _models(models: Collection[Part]) -> str:
+    """What each says of itself: of a U-Net, how large it is as it is named, so nothing where its
+    widths or its blocks are others."""
+    sizes = {"widths", "blocks"}
+    changed = {one for one in models if sizes & one.keywords.keys()}
+    resized = {one for one in changed if isinstance(_shape(one), UNetShape)}
+    told = _with_words(MODELS, {*models} - resized)
+    return "; ".join([*([told] if told else []), *sorted(map(str, resized))])
 
 
 def _objective(trained: list[Training]) -> Facts:

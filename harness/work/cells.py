@@ -343,6 +343,7 @@ def titles(works: Iterable[Training | Cell]) -> dict[str, str]:
     told = {"schedule", "schedule_options", "sample_schedule", "sample_schedule_options", "sampler",
             "sampler_options", "eta", "steps", "seed", "sampling_seed", "weights"}  # fmt: skip
     networks = [fields[work.key] for work in works if training_of(work).is_trained]
+    told |= {name for name in names if _tells_nothing(name, fields.values())}
     more = [
         name for name in names
         if name not in told and len({each.get(name) for each in networks or fields.values()}) > 1
@@ -358,6 +359,16 @@ def titles(works: Iterable[Training | Cell]) -> dict[str, str]:
         )
 
     return {work.key: title(work) for work in works}
+
+
+def _tells_nothing(name: str, fields: Iterable[Mapping[str, Param]]) -> bool:
+    """Whether this is the source of a part, and the name of the part says as much: no two parts of
+    one name are of different sources."""
+    if not name.endswith(("_source", "_sources")):
+        return False
+    of = ("target", "loss_function") if name == "named_sources" else (name.removesuffix("_source"),)
+    found = {(tuple(map(each.get, of)), each.get(name)) for each in fields}
+    return len(found) == len({parts for parts, _ in found})
 
 
 @dataclass(frozen=True)

@@ -300,6 +300,14 @@ def test_more_steps_that_do_not_help_leave_several_numbers_of_them():
     assert only(by_steps({5: 0.1, 10: 0.2, 20: 0.15})).best == (5, 20)
 
 
+def test_one_computation_under_two_names_counts_once_among_the_pairs():
+    values = {("linear", "ddim", 5): [0.3, 0.2], ("cosine", "ddim", 5): [0.1, 0.15]}
+    twice = values | {(schedule, "euler", 5): both for (schedule, _, _), both in values.items()}
+    for given in (values, twice):
+        [main] = question_named(study(given), "schedule").main
+        assert main.agreement == (2, 2)
+
+
 def test_means_and_agreement_are_over_the_configurations_that_both_have():
     [main] = question_named(two_schedules([0.3, 0.2], [0.1, 0.3], 0.2, 0.05), "schedule").main
     assert main.agreement == (4, 5)  # one of two at 5 steps, three of three at 50

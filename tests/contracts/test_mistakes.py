@@ -42,7 +42,7 @@ def test_a_schedule_that_rises(failing):
         def log_snr(self, t):
             return super().log_snr(1 - t)
 
-    assert "log SNR falls" in failing("schedule", Rising)
+    assert "log SNR falls from t = 0 to 1" in failing("schedule", Rising)
 
 
 def test_a_schedule_whose_rates_are_not_its_log_snr(failing):

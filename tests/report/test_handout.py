@@ -173,6 +173,14 @@ def test_the_recipe_tells_of_another_density_of_training_times():
     assert "rounded up to i/1,000 (linear)" in one + other
 
 
+def test_the_recipe_says_how_large_a_preset_is_only_where_nothing_else_is_asked_for():
+    default, narrow = Part("tiny"), Part.of("tiny", {"widths": (16, 32)})
+    assert ":" in recipe(study({("cosine", "ddim", 5): 0.1}, model=default))["Network"]["model"]
+    assert recipe(study({("cosine", "ddim", 5): 0.1}, model=narrow))["Network"]["model"] == str(
+        narrow
+    )
+
+
 def test_an_exact_denoiser_has_no_training_in_its_recipe():
     exact = study({("cosine", "ddim", 5): 0.1}, model=Part("exact"))
     assert [*recipe(exact)] == ["Data", "Sampling", "Evaluation"]

@@ -292,6 +292,17 @@ def test_titles_of_cells_name_all_that_tells_them_apart():
     assert titles([CELL]) == {CELL.key: CELL.title}
 
 
+def test_titles_name_the_source_of_a_part_only_where_a_part_has_two():
+    steep, changed = Part("steep", source="a 1.0 #1"), Part("steep", source="a 1.1 #2")
+
+    def under(part):
+        return replace(CELL, training=replace(TRAINING, schedule=part), sample_schedule=part)
+
+    built_in, own, other = CELL, under(steep), under(changed)
+    assert titles([built_in, own]) == {one.key: one.title for one in (built_in, own)}
+    assert "a 1.1 #2" in titles([built_in, own, other])[other.key]
+
+
 def test_titles_of_trainings_name_their_recipes_and_no_recipe_made_the_exact_denoiser():
     recipes = [
         replace(TRAINING, ema=decay, loss=loss) for decay in (0.9, 0.99) for loss in ("mse", "mae")
