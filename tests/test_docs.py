@@ -29,7 +29,7 @@ TEXTS = [ROOT / name for name in OTHERS] + PAGES
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-CITED = re.compile(r"([A-Z][^\W\d_]+)(?: et al\.| & [A-Z]\w+)? (\d{4})")
+CITED = re.compile(r"([A-Z][^\W\d_]+)(?: et al\.| & [A-Z]\w+)? (\d{4}[a-z]?)")
 EXAMPLE = {"name": "example", "data": "digits", "schedules": ["linear"],
            "samplers": ["ddim", "ddpm"], "steps": [5], "extractor": "digits"}  # fmt: skip
 # Quick, whatever a page asks for; seeds stay, so that there are verdicts.

@@ -31,7 +31,7 @@ ERRORS = {
 }  # fmt: skip
 OF_THE_METHOD = {"schedule", "sampler", "spacing", "target", "weighting", "time_density", "loss",
                  "clip", "metric"}  # fmt: skip
-YEAR = re.compile(r"\b(19|20)\d\d\b")
+YEAR = re.compile(r"\b(19|20)\d\d[ab]?\b")
 # Plain definitions, without a paper to name, and formulas of this program.
 OWN = {
     "mae", "mse",  # the mean of a square and of an absolute value

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @sampler(
     formula="a DDIM step to the middle in log SNR, whose ε̂ is that of the whole step; two "
-    "evaluations a step but the last (DPM-Solver-2; Lu et al. 2022)",
+    "evaluations a step but the last (DPM-Solver-2; Lu et al. 2022a)",
     order=2,
     evaluations=lambda steps: 2 * steps - 1,
     from_signal=True,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def dpm_solver_2(
     denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
 ) -> Tensor:
-    """DPM-Solver-2 (Lu et al. 2022, "DPM-Solver", Algorithm 1 with r_1 = 1/2)."""
+    """DPM-Solver-2 (Lu et al. 2022a, Algorithm 1 with r_1 = 1/2)."""
     between = middles(schedule, times)
 
     def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
@@ -56,14 +56,14 @@ def dpm_solver_2(
 
 @sampler(
     formula="DDIM's step towards x̂₀ + (x̂₀ − previous x̂₀)/(2r), r the ratio of the last step to "
-    "this one in log SNR (DPM-Solver++ 2M; Lu et al. 2022)",
+    "this one in log SNR (DPM-Solver++ 2M; Lu et al. 2022b)",
     order=2,
     like="ddim",
 )
 def dpmpp_2m(
     denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
 ) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, Algorithm 2).
+    """DPM-Solver++(2M) (Lu et al. 2022b, Algorithm 2).
 
     DDIM's step towards an x_0 that is carried on from the last two estimates, along log SNR.
     """
@@ -75,11 +75,11 @@ def dpmpp_2m(
     return walk(denoise, schedule, x, times, step)
 
 
-@sampler(formula="DDPM's step from the same extrapolated x̂₀ (Lu et al. 2022)", like="ddpm")
+@sampler(formula="DDPM's step from the same extrapolated x̂₀ (Lu et al. 2022b)", like="ddpm")
 def dpmpp_2m_sde(
     denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
 ) -> Tensor:
-    """SDE-DPM-Solver++(2M) in its midpoint form (Lu et al. 2022, eq. 18).
+    """SDE-DPM-Solver++(2M) in its midpoint form (Lu et al. 2022b, eq. 18).
 
     DDPM's step from an x_0 that is carried on as in `dpmpp_2m`.
     """
@@ -111,7 +111,7 @@ class Extrapolation:
 @sampler(
     formula="DDPM's step with the x̂₀ of its middle in log SNR, to which a DDPM step leads; both "
     "noises are of one Brownian path; two evaluations a step but the last (SDE-DPM-Solver++; Lu et "
-    "al. 2022)",
+    "al. 2022b)",
     evaluations=lambda steps: 2 * steps - 1,
     draws=lambda: 2,
     from_signal=True,
@@ -119,7 +119,7 @@ class Extrapolation:
 def dpmpp_sde(
     denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
 ) -> Tensor:
-    """SDE-DPM-Solver++ in single steps of order 2, r = 1/2 (after Lu et al. 2022 by k-diffusion).
+    """SDE-DPM-Solver++ in single steps of order 2, r = 1/2 (after Lu et al. 2022b by k-diffusion).
 
     The noise of a step is an integral over Brownian motion whose variance grows as the SNR. That of
     the whole step is therefore the noise of its first half, with the share 1 / (1 + e^(h/2)) of the
@@ -141,7 +141,7 @@ def dpmpp_sde(
 
 @sampler(
     formula="DDIM's step along the parabola through the last three x̂₀ in log SNR, integrated "
-    "exactly (DPM-Solver++ 3M; Lu et al. 2022)",
+    "exactly (DPM-Solver++ 3M; Lu et al. 2022b)",
     order=3,
     like="ddim",
 )
@@ -154,7 +154,7 @@ def dpmpp_3m(
     *,
     halved: bool = False,
 ) -> Tensor:
-    """DPM-Solver++(3M) (Lu et al. 2022, "DPM-Solver++", eq. 14 with two derivatives).
+    """DPM-Solver++(3M) (Lu et al. 2022b, eq. 14 with two derivatives).
 
     `halved` counts half of the curvature, as the authors' code and those made after it do: it then
     converges with order 2.
@@ -170,7 +170,7 @@ def dpmpp_3m(
 
 @sampler(
     formula="DDPM's step along the parabola through the last three x̂₀ in log SNR, integrated "
-    "exactly (SDE-DPM-Solver++ 3M; Lu et al. 2022)",
+    "exactly (SDE-DPM-Solver++ 3M; Lu et al. 2022b)",
     like="ddpm",
 )
 def dpmpp_3m_sde(
@@ -182,7 +182,7 @@ def dpmpp_3m_sde(
     *,
     halved: bool = False,
 ) -> Tensor:
-    """SDE-DPM-Solver++(3M) (k-diffusion, after Lu et al. 2022); `halved` as for `dpmpp_3m`."""
+    """SDE-DPM-Solver++(3M) (k-diffusion, after Lu et al. 2022b); `halved` as for `dpmpp_3m`."""
     curve = Curve(halved)
 
     def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 @sampler(
     formula="Adams-Bashforth steps of two values of ε̂ in x/α against σ/α, weighted by the "
-    "lengths of the steps: (1 + r/2) ε̂_n − (r/2) ε̂_n₋₁ (Zhang & Chen 2023)",
+    "lengths of the steps: (1 + r/2) ε̂_n − (r/2) ε̂_n₋₁, r the length in σ/α of this step over "
+    "that of the last (Zhang & Chen 2023)",
     order=2,
     like="ddim",
     from_signal=True,

@@ -57,7 +57,7 @@ __all__ = [
 
 @sampler(
     formula="x_s = α_s x̂₀ + √(σ_s² − w²) ε̂ + w z, w = η (σ_s/σ_t) √(1 − α_t²/α_s²), with η = 0 "
-    "unless said otherwise: no fresh noise (Song et al. 2021)",
+    "unless said otherwise: no fresh noise (Song et al. 2021a)",
     order=1,
 )
 def ddim(
@@ -69,7 +69,7 @@ def ddim(
     *,
     eta: Annotated[float, Between(0, 1)] = 0.0,
 ) -> Tensor:
-    """DDIM (Song et al. 2021, eq. 12 and 16): eta = 0 is deterministic, eta = 1 is DDPM."""
+    """DDIM (Song et al. 2021a, eq. 12 and 16): eta = 0 is deterministic, eta = 1 is DDPM."""
 
     def step(x: Tensor, x_0: Tensor, t: Level, s: Level) -> Tensor:
         return ddim_step(x, x_0, t, s, eta, draw_noise)
@@ -103,7 +103,7 @@ def ddpm_large(
     *,
     last_noise: bool = False,
 ) -> Tensor:
-    """DDPM with the forward step's variance (`fixed_large`; sigma-hat in Song et al. 2021).
+    """DDPM with the forward step's variance (`fixed_large`; sigma-hat in Song et al. 2021a).
 
     With `last_noise` the step to time 0 adds its noise too, as some implementations do.
     """
@@ -128,7 +128,7 @@ def ddpm_large(
 def euler(
     denoise: Denoise, schedule: Schedule, x: Tensor, times: Tensor, draw_noise: DrawNoise
 ) -> Tensor:
-    """Euler's method on d(x / alpha) / d(sigma / alpha) = eps (Song et al. 2021, eq. 14).
+    """Euler's method on d(x / alpha) / d(sigma / alpha) = eps (Song et al. 2021a, eq. 14).
 
     DDIM in other variables, and Algorithm 1 of Karras et al. 2022 without its correction.
     """

@@ -153,7 +153,7 @@ def middles(schedule: Schedule, times: Tensor) -> dict[float, Level]:
 def ddim_step(
     x: Tensor, x_0: Tensor, t: Level, s: Level, eta: float, draw_noise: DrawNoise
 ) -> Tensor:
-    """DDIM's step with a share eta of DDPM's fresh noise (Song et al. 2021, eq. 12 and 16)."""
+    """DDIM's step with a share eta of DDPM's fresh noise (Song et al. 2021a, eq. 12 and 16)."""
     fresh = eta * s.sigma / t.sigma * math.sqrt(jump_variance(t, s))
     # sqrt(sigma_s^2 - fresh^2), without the loss of digits where hardly any is kept.
     share = eta * (t.alpha * s.sigma) / (s.alpha * t.sigma)

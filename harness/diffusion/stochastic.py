@@ -99,7 +99,7 @@ def edm(
 
 @sampler(
     formula="DDPM's step (η = 1 unless said otherwise), then Langevin steps x ← x − 2 r² σ ε̂ + 2 r "
-    "σ z at the level reached, r = 0.16 unless said otherwise (Song et al. 2021)",
+    "σ z at the level reached, r = 0.16 unless said otherwise (Song et al. 2021b)",
     evaluations=lambda steps, corrector_steps=1: steps + (steps - 1) * corrector_steps,
     draws=lambda corrector_steps=1: 1 + corrector_steps,
 )
@@ -114,7 +114,7 @@ def predictor_corrector(
     corrector_steps: Annotated[int, Between(0, 100)] = 1,
     eta: Annotated[float, Between(0, 1)] = 1.0,
 ) -> Tensor:
-    """A predictor with a Langevin corrector (Song et al. 2021, "Score-based", Algorithms 3 and 5).
+    """A predictor with a Langevin corrector (Song et al. 2021b, Algorithms 3 and 5).
 
     The predictor is DDIM with this eta: ancestral sampling at 1, Euler's method at 0. The
     corrector's step is 2 (snr sigma)^2, which is the paper's 2 (snr |z| / |score|)^2 for a noise of

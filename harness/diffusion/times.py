@@ -147,7 +147,7 @@ def trailing(schedule: Schedule, steps: int) -> Sequence[float]:
     return [round(Fraction(size * (steps - k), steps)) / size for k in range(steps)]
 
 
-@spacing(formula="N even values from T to 1, rounded, over T", from_table=True)
+@spacing(formula="N evenly spaced values from T to 1, rounded, over T", from_table=True)
 def linspace(schedule: Schedule, steps: int) -> Sequence[float]:
     """Even steps from the last table entry to the first, rounded (Lin et al. 2024, table 2)."""
     if steps == 1:
@@ -156,9 +156,13 @@ def linspace(schedule: Schedule, steps: int) -> Sequence[float]:
     return [round(size - Fraction((size - 1) * k, steps - 1)) / size for k in range(steps)]
 
 
-@spacing(formula="t_k = (u_k² + 1)/T, u_k even from √(0.8 T) down to 0", fewest=2, from_table=True)
+@spacing(
+    formula="t_k = (u_k² + 1)/T, u_k evenly spaced from √(0.8 T) down to 0",
+    fewest=2,
+    from_table=True,
+)
 def quadratic(schedule: Schedule, steps: int) -> Sequence[float]:
-    """Squares of even steps, dense near the image, from t = 0.801 (Song et al. 2021, CIFAR-10).
+    """Squares of even steps, dense near the image, from t = 0.801 (Song et al. 2021a, CIFAR-10).
 
     Not rounded to the table, where small steps would collide.
     """
@@ -168,11 +172,11 @@ def quadratic(schedule: Schedule, steps: int) -> Sequence[float]:
 
 
 @spacing(
-    formula="even in log SNR, from t = 1 to 1/T (to 0 where log SNR is finite there)",
+    formula="evenly spaced in log SNR, from t = 1 to 1/T (to 0 where log SNR is finite there)",
     from_signal=True,
 )
 def log_snr(schedule: Schedule, steps: int) -> Sequence[float]:
-    """Even steps of log SNR (Lu et al. 2022, DPM-Solver) from t = 1 to the first table entry.
+    """Even steps of log SNR (Lu et al. 2022a) from t = 1 to the first table entry.
 
     Where log SNR is finite at t = 0, the even steps go on to there.
     """
@@ -184,8 +188,8 @@ def log_snr(schedule: Schedule, steps: int) -> Sequence[float]:
 
 
 @spacing(
-    formula="even in (σ/α)^(1/ρ) between the same ends, ρ = 7 unless said otherwise (Karras et "
-    "al. 2022)",
+    formula="evenly spaced in (σ/α)^(1/ρ) between the same ends, ρ = 7 unless said otherwise "
+    "(Karras et al. 2022)",
     from_signal=True,
 )
 def karras(
@@ -204,8 +208,8 @@ def karras(
 
 
 @spacing(
-    formula="even in the angle atan2(σ, α c), c the standard deviation of the data, 1 unless said "
-    "otherwise"
+    formula="evenly spaced in the angle atan2(σ, α c), c the standard deviation of the data, 1 "
+    "unless said otherwise"
 )
 def angle(
     schedule: Schedule, steps: int, *, data_std: Annotated[float, Between(1e-3, 100)] = 1.0
@@ -274,9 +278,9 @@ def _check_fitted(steps: int, **options: int) -> None:
 
 
 @spacing(
-    formula="of candidates even in atan2(σ, α) the N that lie least in sum off the denoiser's own "
-    "path: each step of DDIM by its distance from the path where it ends, over the standard "
-    "deviation of images there (after GITS, Chen et al. 2024)",
+    formula="of candidates evenly spaced in atan2(σ, α) the N that lie least in sum off the "
+    "denoiser's own path: each step of DDIM by its distance from the path where it ends, over the "
+    "standard deviation of images there (after GITS, Chen et al. 2024)",
     check=_check_fitted,
     fitting=Fitting,
 )

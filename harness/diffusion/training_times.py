@@ -18,7 +18,7 @@ from harness.registry import Between, Registry, about
 STEEPEST_MODE = 1.75  # 2 / (pi - 2) is 1.7519: beyond it the quantiles would not rise
 
 
-@about(formula="t = u, u even in (0, 1] (Ho et al. 2020)")
+@about(formula="t = u, u uniform on (0, 1] (Ho et al. 2020)")
 def uniform(u: torch.Tensor) -> torch.Tensor:
     """All times alike (Ho et al. 2020, Algorithm 1)."""
     return u
@@ -42,7 +42,7 @@ def logit_normal(
 
 
 @about(
-    formula="t = 1 − u − s (cos²(πu/2) − 1 + u), u even in [0, 1), s = scale = 1.29 unless said "
+    formula="t = 1 − u − s (cos²(πu/2) − 1 + u), u uniform on [0, 1), s = scale = 1.29 unless said "
     "otherwise (Esser et al. 2024)"
 )
 def mode(
@@ -55,7 +55,7 @@ def mode(
     return u + scale * (u - torch.sin(math.pi / 2 * u) ** 2)
 
 
-@about(formula="t = 1 − 1/(tan(πu/2) + 1), u even in (0, 1] (Esser et al. 2024)")
+@about(formula="t = 1 − 1/(tan(πu/2) + 1), u uniform on (0, 1] (Esser et al. 2024)")
 def cosmap(u: torch.Tensor) -> torch.Tensor:
     """Under `flow`, the log SNRs of a cosine schedule (Esser et al. 2024, SD3, eq. 21)."""
     sine, cosine = torch.sin(math.pi / 2 * u), torch.sin(math.pi / 2 * (1 - u))

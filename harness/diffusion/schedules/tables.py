@@ -71,8 +71,8 @@ class Linear(DiscreteSchedule):
     """
 
     formula = (
-        "β_i even from 10⁻⁴ to 0.02 over T steps, α² = ∏(1 − β_i), T = 1,000 unless said otherwise "
-        "(Ho et al. 2020)"
+        "β_i evenly spaced from 10⁻⁴ to 0.02 over T steps, α² = ∏(1 − β_i), T = 1,000 unless said "
+        "otherwise (Ho et al. 2020)"
     )
     abar_at_1 = 4.0358e-5
     beta_start: Annotated[float, Between(1e-6, 0.5)] = 1e-4
@@ -92,11 +92,11 @@ class Linear(DiscreteSchedule):
 
 @dataclass(frozen=True)
 class Quad(Linear):
-    """The root of beta grows evenly over T steps (`quad` in the code of Song et al. 2021, DDIM)."""
+    """The root of beta grows evenly over T steps (`quad` in the code of Song et al. 2021a)."""
 
     formula = (
-        "√β_i even from √10⁻⁴ to √0.02 over T steps, α² = ∏(1 − β_i), T = 1,000 unless said "
-        "otherwise (the code of Song et al. 2021)"
+        "√β_i evenly spaced from √10⁻⁴ to √0.02 over T steps, α² = ∏(1 − β_i), T = 1,000 unless "
+        "said otherwise (the code of Song et al. 2021a)"
     )
     abar_at_1 = 7.3341e-4
 
@@ -110,8 +110,8 @@ class ScaledLinear(Quad):
     """The root of beta grows evenly, between the ends of latent diffusion (Rombach et al. 2022)."""
 
     formula = (
-        "√β_i even from √0.00085 to √0.012 over T steps, α² = ∏(1 − β_i), T = 1,000 unless said "
-        "otherwise (Rombach et al. 2022)"
+        "√β_i evenly spaced from √0.00085 to √0.012 over T steps, α² = ∏(1 − β_i), T = 1,000 "
+        "unless said otherwise (Rombach et al. 2022)"
     )
     abar_at_1 = 4.6601e-3
     beta_start: Annotated[float, Between(1e-6, 0.5)] = 0.00085
