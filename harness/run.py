@@ -316,7 +316,7 @@ def left_out(store: Store, name: str, asked: Asked) -> str:
     return (
         f"The store also holds {count(len(keys), 'finished cell')} of '{name}' that the last run "
         f"did not ask for{example}. For a report of all, ask for all at once, which does nothing "
-        f"twice: harness run GRID FIELD=[...] --store {shlex.quote(str(store.root))}"
+        f"twice: harness run GRID 'FIELD=[...]' --store {shlex.quote(str(store.root))}"
     )
 
 

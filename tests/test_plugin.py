@@ -50,9 +50,8 @@ def installed(wheel, tmp_path, monkeypatch):
 def harness(*arguments):
     result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return (
-        result.stdout if "--json" in arguments else result.output
-    )  # a busy machine tells progress
+    # Beside JSON a busy machine tells its progress, on standard error.
+    return result.stdout if "--json" in arguments else result.output
 
 
 @pytest.mark.parametrize(("kind", "name"), ADDED)
