@@ -17,6 +17,7 @@ from harness import registry
 
 # Two workers with two threads each on two cores are far slower than with one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)  # xdist's, and not of a reader
 
 SMALL_GRID = """
 name: small
@@ -37,7 +38,6 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("XDG_DATA_HOME", str(home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("COLUMNS", raising=False)  # xdist's, and not of a reader
 
 
 @pytest.fixture(scope="session")

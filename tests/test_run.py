@@ -322,7 +322,8 @@ def test_cells_are_done_again_when_that_is_asked(copied):
 def test_a_training_is_done_again_where_all_its_cells_are(copied):
     _, said = go(copied / "small.yaml", paths_in(copied), redo=Filter("schedule=cosine"))
     assert "training 1/1" in said
-    assert "cell 5/5" in said  # one at its checkpoint
+    assert "\ncell 4/4" in said
+    assert "checkpoint cell 1/1" in said
     assert len(tracker_of(copied).trainings()) == 2
 
 
@@ -477,7 +478,9 @@ SEEDS = ["seeds=[0, 1]", "samplers=[ddim]", "steps=[2]"]
 
 def lines_of(said):
     """What was trained and scored, in order: ("training 1/4", "linear, seed 0")."""
-    return re.findall(r"^((?:training|cell) \d+/\d+)  (.*?)(?:  |$)", said, re.MULTILINE)
+    return re.findall(
+        r"^((?:training|(?:checkpoint )?cell) \d+/\d+)  (.*?)(?:  |$)", said, re.MULTILINE
+    )
 
 
 def test_cells_are_scored_as_soon_as_their_networks_are_there(
@@ -489,9 +492,10 @@ def test_cells_are_scored_as_soon_as_their_networks_are_there(
     lines = lines_of(said)
     stages = [what for what, _ in lines]
     assert stages[:2] == ["training 1/4", "training 2/4"]
-    assert stages[2:6] == [f"cell {n}/8" for n in (1, 2, 3, 4)]
+    scored = [f"{what} {n}/4" for n in (1, 2, 3, 4) for what in ("cell", "checkpoint cell")]
+    assert sorted(stages[2:6]) == sorted(scored[:4])
     assert stages[6:8] == ["training 3/4", "training 4/4"]
-    assert stages[8:] == [f"cell {n}/8" for n in (5, 6, 7, 8)]
+    assert sorted(stages[8:]) == sorted(scored[4:])
     assert all("seed 0" in title for _, title in lines[:6])
     assert all("seed 1" in title for _, title in lines[6:])
 
@@ -504,11 +508,15 @@ def test_a_training_that_fails_late_takes_its_cells_alone_along(
     fails = failing_for(lambda work: work == broken)
     summary, said = go(grid_file, paths_in(tmp_path), SEEDS, fails)
     assert (summary.status, summary.done) == (1, 3)
-    assert [what for what, _ in lines_of(said)][-2:] == ["cell 5/6", "cell 6/6"]
-    assert "cell 1/8" in said  # it was not known yet
+    assert [what for what, _ in lines_of(said)][-2:] == ["cell 3/3", "checkpoint cell 3/3"]
+    assert "cell 1/4" in said  # it was not known yet
     shutil.rmtree(tmp_path / "store" / "models" / broken.key)  # a real failure leaves no result
     _, said = go(grid_file, paths_in(tmp_path), SEEDS)
-    assert [what for what, _ in lines_of(said)] == ["training 1/1", "cell 1/2", "cell 2/2"]
+    assert [what for what, _ in lines_of(said)] == [
+        "training 1/1",
+        "cell 1/1",
+        "checkpoint cell 1/1",
+    ]
 
 
 # The report while the run goes on.

@@ -93,9 +93,9 @@ def test_a_metric_with_another_formula_is_evaluated_again_from_kept_features(pla
 
 
 def test_another_finding_or_figure_makes_another_report_of_the_same_results(place, package):
-    page = last_report(place) / "report.md"
     package(FINDINGS, caseplug=FINDING.format("", "One thing", ""))
     harness("run", "exact.yaml")
+    page = last_report(place) / "report.md"
     assert "One thing" in page.read_text()
     assert "up to date" in harness("run", "exact.yaml")
     package(FINDINGS, caseplug=FINDING.format("", "Another thing", ""))

@@ -21,7 +21,7 @@ from harness.engine.sample import NotFinite, sample, sampling_path
 from harness.engine.score import ScoreJob, score
 from harness.engine.train import TrainJob, train
 from harness.errors import DataError, HarnessError, MachineError, NotDefined
-from harness.execute import machine
+from harness.execute import energy, machine
 from harness.metrics.distances import METRICS
 from harness.metrics.evaluation import lacking
 from harness.store import CHECKPOINT, FEATURES, WEIGHTS, Store
@@ -419,13 +419,13 @@ def test_an_exact_denoiser_of_gaussian_data_has_the_spread_that_is_predicted(tmp
 
 
 def test_images_are_without_energy_where_the_machine_does_not_tell(trained, monkeypatch):
-    monkeypatch.setattr(machine, "joules", lambda device: math.nan)
+    monkeypatch.setattr(energy, "joules", lambda device: math.nan)
     assert scored(trained).cost.joules_per_image is None
 
 
 def test_energy_is_that_of_the_sampling_over_its_images(trained, monkeypatch):
     counter = iter([1000.0, 1090.0])
-    monkeypatch.setattr(machine, "joules", lambda device: next(counter))
+    monkeypatch.setattr(energy, "joules", lambda device: next(counter))
     assert scored(trained).cost.joules_per_image == pytest.approx(90 / 60)
 
 
