@@ -31,7 +31,8 @@ from harness.execute.screen import Screen
 from harness.jobs import Summary
 from harness.plan.grid import Grid, expand, load_grid
 from harness.plan.pending import Plan
-from harness.run import plan_grid, recorded, report_grid, run_grid
+from harness.reporting import recorded, report_grid
+from harness.run import plan_grid, run_grid
 from harness.work.filters import Filter
 from harness.work.options import Options, Paths, Until, command_of
 from harness.work.results import Experiment

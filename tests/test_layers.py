@@ -14,7 +14,7 @@ FLOORS = [
     {"bench", "parts"},
     {"preview", "run", "status", "stored", "starter"},
     {"until", "clean"},
-    {"jobs", "interim"},
+    {"jobs", "interim", "reporting"},
     {"plan", "tracking", "report", "contracts"},
     {"analysis", "engine"},
     {"execute", "store", "data", "models", "diffusion", "metrics"},

@@ -33,7 +33,8 @@ from harness.metrics.distances import METRICS
 from harness.plan.grid import expand, load_grid
 from harness.plan.preflight import identified
 from harness.report import page
-from harness.run import plan_grid, report_grid, run_grid
+from harness.reporting import report_grid
+from harness.run import plan_grid, run_grid
 from harness.store import Store
 from harness.tracking import Tracker
 from harness.tracking.views import SHARED

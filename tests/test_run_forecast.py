@@ -19,7 +19,8 @@ from harness.execute.screen import Screen
 from harness.plan.grid import expand, load_grid
 from harness.plan.pending import pending
 from harness.plan.preflight import identified
-from harness.run import plan_grid, recorder_of, run_grid, too_long
+from harness.reporting import recorder_of
+from harness.run import plan_grid, run_grid, too_long
 from harness.store import OVERHEADS, Store
 from harness.stored import sample_cell
 from harness.work.cells import RESULT_VERSION

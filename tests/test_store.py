@@ -12,7 +12,7 @@ import made
 import pytest
 
 from harness.errors import StoreError
-from harness.run import left_out
+from harness.reporting import left_out
 from harness.store import FEATURES, PROBES, Store, in_memory, replacing, set_aside, write_bytes
 from harness.work.cells import Asked
 from harness.work.looks import Look

@@ -242,7 +242,7 @@ def report(
     is_file = grid.endswith((".yaml", ".yml")) or overrides or Path(grid).is_file()
     checked = load_grid(Path(grid), overrides) if is_file else None
     name = checked.name if checked else grid
-    from harness.run import report_grid
+    from harness.reporting import report_grid
 
     at, is_handout = paths(name, overrides=overrides, **given), wanted == "handout"
     with screen(as_json, quiet) as shown:
