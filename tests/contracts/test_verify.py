@@ -104,14 +104,14 @@ def test_a_nonsense_sampler_of_another_package_is_refused_before_the_work(offere
         refuse_broken([CELL, replace(CELL, sampler=Part("wrong"))], ["kid"])
     told = str(refused.value)
     assert told.startswith("sampler 'wrong' of an unnamed package does not keep its contract (")
-    assert "): expected " in told
+    assert ": expected " in told
     assert ", found " in told
     assert told.endswith("Use `harness verify` to see all claims of a part.")
 
 
 def test_a_metric_of_another_package_is_looked_at_too(offered):
     offered("metric", replace_function(lambda features, reference: "far"))
-    with pytest.raises(PartFailed, match=r"gives no number, but 'far'\."):
+    with pytest.raises(PartFailed, match=r"gives no number, but 'far'"):
         refuse_broken([CELL], ["kid", "wrong"])
 
 
