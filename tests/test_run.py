@@ -655,7 +655,9 @@ def test_a_grid_that_asks_for_less_than_before_is_reported_so(copied):
 
 def test_a_report_of_a_grid_counts_what_of_it_is_missing(copied, monkeypatch):
     told = []
-    monkeypatch.setattr("harness.run.write_report", lambda tracker, asked, *_: told.append(asked))
+    monkeypatch.setattr(
+        "harness.reporting.write_report", lambda tracker, asked, *_: told.append(asked)
+    )
     cells = expand(load_grid(copied / "small.yaml", ["steps=[3,7]"]))
     with Screen(Console(file=io.StringIO())) as screen:
         report_grid("small", paths_in(copied), screen, cells)

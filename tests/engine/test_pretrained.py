@@ -223,7 +223,7 @@ def test_where_nothing_tells_how_it_was_trained_the_grid_does(at, tmp_path):
 def test_without_diffusers_the_package_is_named(at, tmp_path, monkeypatch):
     saved(tmp_path / "net")
     monkeypatch.setattr("harness.models.pretrained.find_spec", lambda name: None)
-    with pytest.raises(DataError, match="pip install .*diffusers"):
+    with pytest.raises(DataError, match=r"pip install .*diffusers"):
         loaded(training_of(tmp_path / "net"), at)
 
 

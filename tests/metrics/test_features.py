@@ -672,7 +672,7 @@ def test_weights_that_torch_fidelity_downloaded_are_found_in_the_cache(
 
 def test_dinov2_says_which_package_brings_its_network(tmp_path, monkeypatch):
     monkeypatch.setattr("harness.metrics.vision_transformers.find_spec", lambda name: None)
-    with pytest.raises(DataError, match="pip install .*timm"):
+    with pytest.raises(DataError, match=r"pip install .*timm"):
         EXTRACTORS["dinov2"](tmp_path, "cpu")
 
 
