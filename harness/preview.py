@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from harness.data.sheet import pairs_of, sheet
 from harness.errors import BadOption, DataError, HarnessError, at_most, legible, suggestion
 from harness.metrics.enough import Enough, purposes
 from harness.models.presets import MODELS
+from harness.plan.grid_file import as_yaml
 from harness.work.cells import Part
 from harness.work.reading import Background, Remark
 
@@ -29,9 +28,6 @@ SIZE = 64  # pixels a side of a person's own images, where none is asked for
 MOST_CLASSES = 24  # that are listed
 NETWORKS = ("tiny", "small", "base")
 KINDS = frozenset({".jpeg", ".jpg", ".png", ".webp"})  # of sheets
-# Texts that YAML takes for texts unquoted, and some that it takes for something else.
-PLAIN = re.compile(r"(?:[A-Za-z]|\.{0,2}/)[\w./-]*", re.ASCII)
-WORDS = frozenset({"false", "n", "no", "null", "off", "on", "true", "y", "yes"})
 
 Tell = Callable[[int, int], None]
 
@@ -65,8 +61,7 @@ class Preview:
         """The data set in a grid file."""
         if not self.data.options:
             return f"data: {self.data.name}"
-        options = ", ".join(f"{key}: {_in_yaml(value)}" for key, value in self._in_order.items())
-        return f"data: {{name: {self.data.name}, {options}}}"
+        return f"data: {as_yaml({'name': self.data.name, **self._in_order}, in_one_line=True)}"
 
     @property
     def _in_order(self) -> Mapping[str, Any]:
@@ -241,12 +236,6 @@ def write_sheet(out: Path, wanted: Wanted, data: Part, images: ImageSet) -> None
 
 def _unless(value: Any, default: Any) -> Any:
     return None if value == default else value
-
-
-def _in_yaml(value: Any) -> str:
-    """A value in a flow mapping."""
-    is_plain = isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in WORDS
-    return value if is_plain else json.dumps(value)
 
 
 def _row(name: str, told: str) -> str:

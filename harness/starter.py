@@ -6,7 +6,6 @@ how long networks may be trained; every line that costs something says what.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -24,6 +23,7 @@ from harness.metrics.enough import check_enough
 from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
 from harness.plan.grid import Grid, expand, load_grid
+from harness.plan.grid_file import as_yaml
 from harness.plan.pending import Plan, pending
 from harness.plan.preflight import forecast, identified, preflight
 from harness.store import Store, write_bytes
@@ -361,8 +361,7 @@ def written(part: Part) -> str:
     """A part as a grid file has it."""
     if not part.options:
         return part.name
-    options = (f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in _options(part))
-    return f"{{name: {part.name}, {', '.join(options)}}}"
+    return as_yaml({"name": part.name, **dict(_options(part))}, in_one_line=True)
 
 
 def _options(part: Part) -> Iterator[tuple[str, Any]]:
