@@ -154,15 +154,14 @@ class JobRunner:
         from harness.engine.train import TrainJob, train
 
         devices, workers = self.grid.training.devices, self._trained_at_once()
-        threads = training_threads(self.grid, self.plan, self.site)
+        usual = training_threads(self.grid, self.plan, self.site)
         needs = training_needs(self.grid, self.plan, self.site)
-        jobs = [
-            TrainJob(
-                first, threads, self._compiles(self.plan.seconds(first) or 0), devices,
-                tuple(siblings),
-            )
-            for first, *siblings in trained_together(trainings)
-        ]  # fmt: skip
+        jobs = []
+        for first, *siblings in trained_together(trainings):
+            how = self.plan.executions.get(first.model)
+            threads, format = (how.threads, how.format) if how else (usual, None)
+            compiles = self._compiles(self.plan.seconds(first) or 0)
+            jobs.append(TrainJob(first, threads, compiles, devices, tuple(siblings), format))
         self._longest, self._is_even = 0.0, True
         self.stopwatch.lap()
         totals = {TRAINING: len(self.plan.to_train)}

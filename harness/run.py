@@ -137,7 +137,7 @@ class GridRun:
                         screen.doing("measuring this machine")
                         plan = forecast(grid, plan, site, self.options.began)
                     if cost := plan.cost():
-                        screen.say(cost)
+                        screen.say("\n".join([cost, *plan.computed]))
                     if told := too_long(plan, self.options.time_limit):
                         screen.say(told)
                 runner = JobRunner(

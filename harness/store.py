@@ -17,6 +17,7 @@
     failed/<name>.json                  why work of a grid failed when it was last tried
     overheads.json                      what runs took on each machine beside their work
     probes.json                         how fast machines were by probes of the last day
+    executions/<key>.json               how a network is computed on a machine, once measured
     fingerprints.json                   of data and weights, by the sizes and times of their files
 
 A file is complete or absent: everything is written under a temporary name and then moved, the
@@ -39,7 +40,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ import psutil
 from harness.errors import DiskFull, StoreError, say_once
 from harness.lock import locked
 from harness.work.cells import Asked, Cell, Training
+from harness.work.execution import Execution
 from harness.work.options import as_in_its_file
 from harness.work.overheads import Overheads
 from harness.work.results import (
@@ -64,20 +66,23 @@ from harness.work.results import (
 )
 from harness.work.speeds import Speeds
 
+PRECISIONS = ("float32", "bfloat16", "float16")  # in which a network is computed
 LAYOUT = 2  # of the files above
 WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "state.safetensors"
-# Of all averages in a saved state, among its metadata: their decays, the keys of their trainings.
-DECAYS, TRAININGS = "decays", "trainings"
+# Of all averages in a saved state, among its metadata: their decays, the keys of their trainings,
+# and in what format on which kind of device they are computed.
+DECAYS, TRAININGS, FORMAT = "decays", "trainings", "format"
 LARGEST_HEADER = 100_000_000  # bytes: more are no safetensors
 FEATURES = "features.npy"
 FROM_SAMPLES = (FEATURES, *DRAWN_FILES)  # what of a cell only its network can make again
-GRIDS, OWED, FAILED = "grids", "owed", "failed"
+GRIDS, OWED, FAILED, EXECUTIONS = "grids", "owed", "failed", "executions"
 OVERHEADS, PROBES = "overheads.json", "probes.json"
 PROBED_FOR = 86_400.0  # seconds, after which a machine may be as busy as it was not
 # What a store may share a folder with is not ours to clear up.
 OWN_FILES = ("store.json", "fingerprints.json", "mlflow.db", OVERHEADS, PROBES)
 OWN_FOLDERS = (
     "models", "cells", "features", "images", "networks", "artifacts", GRIDS, OWED, FAILED,
+    EXECUTIONS,
 )  # fmt: skip
 CELLS, GRID = "cells.json", "grid.yaml"  # what a grid stands for, and its text
 KEYS = ".keys"  # of what it has stood for
@@ -125,6 +130,18 @@ class Store:
         """Of which averages there is a saved state; None where there is none that tells."""
         found = told_by_state(self.state(training), DECAYS)
         return None if found is None else tuple(map(float, found))
+
+    def saved_format(self, training: Training) -> tuple[str, str, bool] | None:
+        """In what an unfinished training is computed: the kind of its device, its precision, and
+        whether channels are last; empty, `auto` and false where an earlier version began it, which
+        went by the rule. None where none is saved."""
+        path = next((path for path in self.states([training]) if path.exists()), None)
+        if path is None or told_by_state(path, DECAYS) is None:  # or it is damaged
+            return None
+        match told_by_state(path, FORMAT):
+            case [str(kind), str(precision), bool(last)] if precision in PRECISIONS:
+                return kind, precision, last
+        return "", "auto", False
 
     def remove_states(self, trainings: Iterable[Training]) -> None:
         """Remove the state of trainings that are finished, and a folder that held nothing else."""
@@ -287,6 +304,23 @@ class Store:
             and 0 <= now - at < PROBED_FOR
         }
 
+    def execution(self, key: str) -> Execution | None:
+        """How a network is computed on a machine; None where that has not been settled here."""
+        return _execution(self.root / EXECUTIONS / f"{key}.json")
+
+    def executions(self) -> list[Execution]:
+        """All that have been settled here."""
+        found = map(_execution, sorted((self.root / EXECUTIONS).glob("*.json")))
+        return [one for one in found if one]
+
+    def keep_execution(self, key: str, found: Execution) -> Execution:
+        """Settle how a network is computed on a machine; returns what is settled, which is another
+        where another program came first. Raises StoreError where it cannot be written."""
+        path = self.root / EXECUTIONS / f"{key}.json"
+        if _execution(path) is None:
+            write_json(path, asdict(found), once=not path.exists())  # else it is damaged
+        return _execution(path) or found
+
     def grid_file(self, name: str, file: str) -> bytes | None:
         """What was kept of a grid: its text, or what it stands for."""
         return Folder(self.root / GRIDS).read(self._of_grid(name, file).name)
@@ -421,6 +455,13 @@ def _read(kind: type[R], path: Path) -> R | None:
     return result
 
 
+def _execution(path: Path) -> Execution | None:
+    """What is kept of how a network is computed; None where that is missing or damaged."""
+    with suppress(OSError):
+        return Execution.from_json(path.read_bytes())
+    return None
+
+
 def is_whole(path: Path, expected: str) -> bool:
     """Whether this file is there, with the content of this checksum."""
     with suppress(OSError):
@@ -523,16 +564,17 @@ def check_writable(folder: Path, what: str, option: str) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside this one, moved to it when the block ends without an error. Raises
-    StoreError where it cannot be written."""
+def replacing(path: Path, once: bool = False) -> Iterator[Path]:
+    """A temporary path beside this one, moved to it when the block ends without an error; `once`,
+    only where no other program has come first. Raises StoreError where it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")  # as TEMPORARY reads it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())  # else a power cut may leave the name without the content
-        os.replace(temporary, path)
+        if not (once and linked(temporary, path)):
+            os.replace(temporary, path)
         synced(path.parent)
     except OSError as error:
         # numpy's errors have no number: they say only that less was written than there is.
@@ -540,6 +582,17 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def linked(temporary: Path, path: Path) -> bool:
+    """Give a file a second name, or find that name taken; false where the disk knows no links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def not_written(path: Path, number: int) -> StoreError:
@@ -602,10 +655,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+def write_json(path: Path, value: Mapping[str, Any], once: bool = False) -> None:
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), once)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    with replacing(path) as temporary:
+def write_bytes(path: Path, content: bytes, once: bool = False) -> None:
+    with replacing(path, once) as temporary:
         temporary.write_bytes(content)

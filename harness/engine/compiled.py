@@ -44,6 +44,7 @@ def compiled(
     device: torch.device,
     *,
     for_training: bool,
+    channels_last: bool | None = None,
 ) -> Compiled:
     """The network compiled and tried for inputs [N, C, H, W] of these shapes.
 
@@ -58,7 +59,9 @@ def compiled(
         for shape in shapes:
             with torch.inference_mode(not for_training):  # inputs too, or it compiles once more
                 x = torch.zeros(shape, device=device)
-                prediction = Predictor(made, precision)(x, torch.zeros(shape[0], device=device))
+                prediction = Predictor(made, precision, channels_last)(
+                    x, torch.zeros(shape[0], device=device)
+                )
             if for_training:
                 torch.autograd.backward(prediction.square().mean())
     except Exception as error:  # of the compiler, the linker or the driver: many kinds

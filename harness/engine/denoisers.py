@@ -65,7 +65,12 @@ def compiled_once(trained: Trained, sizes: tuple[int, ...]) -> Trained:
     if device.type == "cpu":
         torch.set_num_threads(machine.threads_for(math.prod(trained.shape)))
     shapes = [(size, *trained.shape) for size in sizes]
-    made = tried(lambda: compiled(network, shapes, precision, device, for_training=False))
+    made = tried(
+        lambda: compiled(
+            network, shapes, precision, device,
+            for_training=False, channels_last=trained.channels_last,
+        )
+    )  # fmt: skip
     if made is None:
         if max(sizes) == 1:
             return trained

@@ -27,11 +27,20 @@ from harness.models.timesteps import AtTimesteps
 from harness.registry.signature import shown
 from harness.store import WEIGHTS, Store, set_aside
 from harness.work.cells import Part, Training
+from harness.work.execution import Format
 from harness.work.options import Workplace
+from harness.work.results import Provenance
 
 
-def build(training: Training, channels: int, size: int, device: torch.device) -> nn.Module:
-    """The untrained network; its weights are a function of the training seed."""
+def build(
+    training: Training,
+    channels: int,
+    size: int,
+    device: torch.device,
+    format: Format | None = None,
+) -> nn.Module:
+    """The untrained network, in this format or else in that of the rule; its weights are a function
+    of the training seed."""
     seed = int(generator(Purpose.WEIGHTS, training.seed).integers(2**31))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -40,14 +49,17 @@ def build(training: Training, channels: int, size: int, device: torch.device) ->
             network: nn.Module = shape.build(channels, size)
             if not isinstance(network, nn.Module):
                 raise Fault(f"builds no torch module, but {shown(network)}")
-    precision = machine.find_precision(training.precision, device)
-    return network.to(device).to(memory_format=memory_format(size, precision, device))
+    format = format or machine.format_for(training.precision, size, device)
+    return network.to(device).to(memory_format=layout_of(format))
 
 
 def memory_format(size: int, precision: str, device: torch.device) -> torch.memory_format:
-    """How images of this side lie in memory where that is fastest."""
-    last = machine.likes_channels_last(size, precision, device)
-    return torch.channels_last if last else torch.contiguous_format
+    """How images of this side lie in memory by the rule."""
+    return layout_of(Format(precision, machine.likes_channels_last(size, precision, device)))
+
+
+def layout_of(format: Format) -> torch.memory_format:
+    return torch.channels_last if format.channels_last else torch.contiguous_format
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,7 @@ class Predictor:
 
     network: Network
     precision: str
+    channels_last: bool | None = None  # None: by rule
 
     def __call__(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """Raises PartFailed for an answer of another shape, which would be stretched to fit."""
@@ -73,12 +86,16 @@ class Predictor:
         return answer
 
     def _answer(self, x: Tensor, log_snr: Tensor) -> object:
-        layout = memory_format(x.shape[-1], self.precision, x.device)
-        x = x.contiguous(memory_format=layout)
+        x = x.contiguous(memory_format=self._layout(x))
         if self.precision == "float32":
             return self.network(x, log_snr)
         with torch.autocast(x.device.type, dtype=getattr(torch, self.precision)):
             return self.network(x, log_snr)
+
+    def _layout(self, x: Tensor) -> torch.memory_format:
+        if self.channels_last is None:
+            return memory_format(x.shape[-1], self.precision, x.device)
+        return layout_of(Format(self.precision, self.channels_last))
 
 
 @dataclass(frozen=True)
@@ -94,12 +111,13 @@ class Trained:
     compiled: Network | None = None  # in the network's place
     compile_seconds: float = 0.0  # that it took, once for all cells of the training
     compile_trouble: str = ""  # why it is not compiled, where it was to be
+    channels_last: bool | None = None  # how its weights lie in memory; None: by rule
 
     def predictor(self) -> Network:
         """The network at work: on a processor, on all of its cores."""
         if self.compiled is not None:  # whose kernels let no other thread of Python work
-            return Predictor(self.compiled, self.precision)
-        predictor = Predictor(self.network, self.precision)
+            return Predictor(self.compiled, self.precision, self.channels_last)
+        predictor = Predictor(self.network, self.precision, self.channels_last)
         return SideBySide(predictor) if self.device.type == "cpu" else predictor
 
     def denoiser(self, schedule: Schedule, clip: Clip | None = None) -> Denoiser:
@@ -114,21 +132,49 @@ class Trained:
 
 
 def with_weights(
-    training: Training, weights: dict[str, Tensor], images: ImageSet, device: torch.device
+    training: Training,
+    weights: dict[str, Tensor],
+    images: ImageSet,
+    device: torch.device,
+    format: Format | None = None,
 ) -> Trained:
     """The training's network with these weights, by name and each shaped like the network's own,
-    ready to be sampled."""
-    network = build(training, images.channels, images.size, device)
+    ready to be sampled in this format or else in that of the rule."""
+    format = format or machine.format_for(training.precision, images.size, device)
+    network = build(training, images.channels, images.size, device, format)
     network.load_state_dict(weights)
-    precision = machine.find_precision(training.precision, device)
+    return _ready(network, training, images, device, format)
+
+
+def _ready(
+    network: nn.Module, training: Training, images: ImageSet, device: torch.device, format: Format
+) -> Trained:
+    """A network whose weights are settled, ready to be sampled in this format."""
     return Trained(
         training,
-        rounded_once(network.eval().requires_grad_(False), precision),
-        precision,
+        rounded_once(network.eval().requires_grad_(False), format.precision),
+        format.precision,
         (images.channels, images.size, images.size),
         device,
         Scale.of(training.scale, images),
+        channels_last=format.channels_last,
     )
+
+
+def format_as_trained(
+    training: Training, made: Provenance, size: int, device: torch.device
+) -> Format:
+    """In what a finished training is sampled: as it was trained, as far as that is fast here too;
+    a half precision of another machine may not be. Its layout is that machine's own."""
+    rule = machine.format_for(training.precision, size, device)
+    is_here = made.machine == machine.name(device)
+    fits = is_here or made.precision in ("float32", rule.precision)
+    if training.precision != "auto" or not fits:
+        return rule
+    last = machine.likes_channels_last(size, made.precision, device)
+    if is_here and made.channels_last is not None:
+        last = made.channels_last
+    return Format(made.precision, last)
 
 
 def rounded_once(network: nn.Module, precision: str) -> nn.Module:
@@ -156,7 +202,8 @@ def load_trained(
             if file != WEIGHTS:  # a training that has lost its weights is made again by its plan
                 set_aside(path)
             raise RuntimeError("its checksum is not that of the file that was written")
-        return with_weights(training, load_file(path), images, device)
+        format = format_as_trained(training, result.provenance, images.size, device)
+        return with_weights(training, load_file(path), images, device, format)
     except (SafetensorError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
@@ -179,17 +226,9 @@ def load_pretrained(
         )
     found.check(images.channels, images.size)
     network = AtTimesteps(found.build(), table_log_snr(make_schedule(training.schedule)))
-    precision = machine.find_precision(training.precision, device)
-    layout = memory_format(images.size, precision, device)
-    network = network.to(device).to(memory_format=layout).eval().requires_grad_(False)
-    return Trained(
-        training,
-        rounded_once(network, precision),
-        precision,
-        (images.channels, images.size, images.size),
-        device,
-        Scale.of(training.scale, images),
-    )
+    format = machine.format_for(training.precision, images.size, device)
+    network = network.to(device).to(memory_format=layout_of(format))
+    return _ready(network, training, images, device, format)
 
 
 def table_log_snr(schedule: Schedule) -> torch.Tensor:

@@ -23,6 +23,7 @@ from harness.engine.steps import Setting, ready, step_of
 from harness.execute import machine
 from harness.models.presets import base, small
 from harness.work.cells import Cell
+from harness.work.execution import Format
 from harness.work.options import Workplace
 from harness.work.speeds import Speeds
 
@@ -36,9 +37,12 @@ BUSY = 1.5  # times as long as on half as many images: the device has enough to 
 SizedWork = Callable[[int], Callable[[], object]]  # of so many images: what is timed
 
 
-def probe(cell: Cell, at: Workplace, workers: int = 1) -> Speeds:
-    """Do a little of each kind of work that a cell needs, on this machine, as one of so many
-    processes side by side. Networks are compiled where those of a short run are."""
+def probe(
+    cell: Cell, at: Workplace, threads: int | None = None, format: Format | None = None
+) -> Speeds:
+    """Do a little of each kind of work that a cell needs, on this machine: training with so many
+    threads of a processor and in this format, or as the rule has it. Networks are compiled where
+    those of a short run are."""
     with said_in_one_line("the speed of this machine was measured", at.device):
         training, images = cell.training, images_of(cell.training, at)
         device = machine.find_device(at.device)
@@ -47,8 +51,8 @@ def probe(cell: Cell, at: Workplace, workers: int = 1) -> Speeds:
             denoise = final_denoiser(training, at).denoiser(schedule)
             return _probed(cell, at, lambda x: denoise(x, torch.tensor(1.0)))
         if device.type == "cpu":
-            torch.set_num_threads(machine.threads_for(images.train[0].size, workers))
-        setting, is_compiled = Setting.of(training, at), pays(0.0, device)
+            torch.set_num_threads(threads or machine.threads_for(images.train[0].size))
+        setting, is_compiled = Setting.of(training, at, format=format), pays(0.0, device)
         state = setting.first_state(1, is_compiled)
         network = ready(state, setting)
 
@@ -58,7 +62,7 @@ def probe(cell: Cell, at: Workplace, workers: int = 1) -> Speeds:
             return lambda: step(state)
 
         train = seconds_per_image(a_step, training.batch_size, device, is_compiled)
-        trained = with_weights(training, state.averages[training.ema], images, device)
+        trained = with_weights(training, state.averages[training.ema], images, device, format)
         if is_compiled:
             trained = compiled_once(trained, (len(next(batches_of(cell.images, device))),))
             compiled_once.cache_clear()  # it would hold memory of the device while the run goes on

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.errors import DataError
-from harness.store import DECAYS, TRAININGS, replacing
+from harness.store import DECAYS, FORMAT, TRAININGS, replacing
+from harness.work.execution import Format
 from harness.work.results import LossBin, LossPoint
 
 TIME_BINS = 20
@@ -119,9 +120,9 @@ class State:
             if number
         )
 
-    def save(self, path: Path, trainings: Sequence[str] = ()) -> None:
-        """Write this state, and the keys of the trainings that it is of; safetensors, so that
-        reading it back can run no code."""
+    def save(self, path: Path, trainings: Sequence[str] = (), format: Format | None = None) -> None:
+        """Write this state, the keys of the trainings that it is of, and in what they are computed;
+        safetensors, so that reading it back can run no code."""
         pictures = {
             _look(decay): torch.frombuffer(bytearray(picture), dtype=torch.uint8)
             for decay, picture in self.looks.items()
@@ -129,6 +130,9 @@ class State:
         tensors = self._tensors() | pictures
         kept = {name: json.dumps(getattr(self, name)) for name in KEPT_FIELDS}
         kept |= {DECAYS: json.dumps([*self.averages]), TRAININGS: json.dumps([*trainings])}
+        if format:
+            computed = self.losses.device.type, format.precision, format.channels_last
+            kept[FORMAT] = json.dumps(computed)
         if self.scaler.is_enabled():
             kept[LOSS_SCALE] = json.dumps(self.scaler.state_dict())
         write_tensors(path, tensors, kept | {DIGEST: digest_of(path.parent.name, tensors, kept)})

@@ -28,7 +28,7 @@ from harness.engine.hyperparameters import (
 )
 from harness.engine.inputs import images_of
 from harness.engine.memory import REMEDY, free_on, half_of, needed_by_a_step, tried
-from harness.engine.network import Predictor, build, make_schedule, memory_format
+from harness.engine.network import Predictor, build, layout_of, make_schedule
 from harness.engine.noise import Purpose, batch_at, generator, normal
 from harness.engine.scale import Scale
 from harness.engine.share import ALONE, Share
@@ -36,6 +36,7 @@ from harness.engine.state import TIME_BINS, State
 from harness.errors import MachineError
 from harness.execute import machine
 from harness.work.cells import Training
+from harness.work.execution import Format
 from harness.work.options import Workplace
 
 
@@ -46,26 +47,37 @@ class Setting:
     training: Training
     images: ImageSet
     schedule: Schedule
-    precision: str
+    format: Format  # in which its network computes
     device: torch.device
     scale: Scale
     siblings: tuple[Training, ...] = ()  # of other decays, whose averages the same steps make
 
     @classmethod
-    def of(cls, training: Training, at: Workplace, siblings: tuple[Training, ...] = ()) -> Self:
-        """The setting of a training at this workplace, with those that the same steps make. Raises
-        DataError where its images are not there, and MachineError for a device that is not."""
+    def of(
+        cls,
+        training: Training,
+        at: Workplace,
+        siblings: tuple[Training, ...] = (),
+        format: Format | None = None,
+    ) -> Self:
+        """The setting of a training at this workplace, with those that the same steps make,
+        computed in this format or else in that of the rule. Raises DataError where its images are
+        not there, and MachineError for a device that is not."""
         device = machine.find_device(at.device)
         images = images_of(training, at)
         return cls(
             training,
             images,
             make_schedule(training.schedule),
-            machine.find_precision(training.precision, device),
+            format or machine.format_for(training.precision, images.size, device),
             device,
             Scale.of(training.scale, images),
             siblings,
         )
+
+    @property
+    def precision(self) -> str:
+        return self.format.precision
 
     @property
     def trainings(self) -> tuple[Training, ...]:
@@ -74,7 +86,8 @@ class Setting:
 
     def first_state(self, threads: int, is_compiled: bool = False) -> State:
         """The state before the first step, with an average of the weights for each decay."""
-        network = build(self.training, self.images.channels, self.images.size, self.device)
+        images = self.images
+        network = build(self.training, images.channels, images.size, self.device, self.format)
         first = network.state_dict()
         return State(
             network,
@@ -138,7 +151,12 @@ def ready(state: State, setting: Setting, share: Share = ALONE) -> Compiled:
         shapes = [(size, *setting.images.train.shape[1:]) for size in sorted(sizes)]
         made = tried(
             lambda shapes=shapes: compiled(
-                state.network, shapes, setting.precision, setting.device, for_training=True
+                state.network,
+                shapes,
+                setting.precision,
+                setting.device,
+                for_training=True,
+                channels_last=setting.format.channels_last,
             )
         )
         if not share.any(made is None):
@@ -186,7 +204,7 @@ def step_of(
     target = TARGETS[training.target]
     weighting = partial(WEIGHTINGS[training.weighting.name], **training.weighting.keywords)
     density = partial(TIME_DENSITIES[training.times.name], **training.times.keywords)
-    layout = memory_format(images.size, setting.precision, device)
+    format, layout = setting.format, layout_of(setting.format)
     size, own = training.batch_size, share.of(training.batch_size)
 
     def gradients(state: State) -> tuple[Tensor, Tensor]:
@@ -205,7 +223,8 @@ def step_of(
         shape = (size, *batch.shape[1:])
         eps = normal(shape, device, Purpose.TRAINING, training.seed, state.step, 1)[own]
 
-        predict = Predictor(state.network if network is None else network, setting.precision)
+        used = state.network if network is None else network
+        predict = Predictor(used, format.precision, format.channels_last)
         losses = []
         parts = (torch.split(value, state.at_once) for value in (batch, t[own], eps))
         for x_0, times, noise in zip(*parts, strict=True):

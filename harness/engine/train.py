@@ -37,6 +37,7 @@ from harness.execute import machine
 from harness.execute.progress import Progress, Report, Stopped
 from harness.store import CHECKPOINT, WEIGHTS, Store, checksum_of, set_aside
 from harness.work.cells import Training
+from harness.work.execution import Format
 from harness.work.options import Workplace
 from harness.work.results import (
     DENOISING_CURVE,
@@ -70,6 +71,7 @@ class TrainJob:
     compile: bool = False
     devices: int = 1  # that share each batch, a process each
     siblings: tuple[Training, ...] = ()  # equal but for `ema`: the same steps make their averages
+    format: Format | None = None  # in which its network computes; None: by rule
 
     @property
     def work(self) -> Training:
@@ -104,7 +106,8 @@ def run_steps(job: TrainJob, at: Workplace, report: Report) -> TrainingResult | 
     """Do all steps, alone or together with others; None where another process keeps the result."""
     training, share = job.training, Share.here()
     with said_in_one_line(f"training {training.key} was trained", at.device):
-        setting = Setting.of(training, at, job.siblings)
+        format = format_of(job, at)
+        setting = Setting.of(training, at, job.siblings, format)
         state = begun(job, setting, Store(at.store), share)
         setting = with_others(setting, state, Store(at.store))
         torch.set_num_threads(state.threads)
@@ -117,6 +120,17 @@ def run_steps(job: TrainJob, at: Workplace, report: Report) -> TrainingResult | 
         if not share.is_first:
             return None
         return finish(setting, state, Store(at.store), one_step.network, report)
+
+
+def format_of(job: TrainJob, at: Workplace) -> Format | None:
+    """In what a training is computed: as it was begun on a device of this kind, for it to end in
+    the same bits, and else as the job says; None for the rule, by which earlier versions went."""
+    match Store(at.store).saved_format(job.training):
+        case ("", _, _):
+            return None
+        case (kind, precision, last) if kind == machine.find_device(at.device).type:
+            return Format(precision, last)
+    return job.format
 
 
 def begun(job: TrainJob, setting: Setting, store: Store, share: Share) -> State:
@@ -208,7 +222,8 @@ class BetweenSteps:
         return own, files
 
     def _save(self) -> None:
-        self.state.save(self.saved, [one.key for one in self.setting.trainings])
+        keys = [one.key for one in self.setting.trainings]
+        self.state.save(self.saved, keys, self.setting.format)
 
     def _looked(self, loss: float, now: float) -> dict[str, float]:
         """The loss since the last look, the speed and, in float16, by what the loss is multiplied.
@@ -249,8 +264,8 @@ def pictures(setting: Setting, state: State) -> Iterator[tuple[str, bytes]]:
     if not are_due(step, setting.training.training_steps):
         return
     for one in setting.trainings:
-        trained = partial(with_weights, one, state.averages[one.ema])
-        drawn = tried(lambda trained=trained: preview(trained(setting.images, setting.device)))
+        trained = partial(with_weights, one, state.averages[one.ema], setting.images)
+        drawn = tried(lambda trained=trained: preview(trained(setting.device, setting.format)))
         if drawn is None:
             say_once(
                 f"training {one.key}: there is no memory for samples beside it, and some are not "
@@ -310,6 +325,7 @@ def result_of(
             micro_batches=-(-training.batch_size // (state.processes * state.at_once)),
             is_compiled=state.is_compiled and not network.trouble,
             compile_trouble=network.trouble,
+            channels_last=setting.format.channels_last,
         ),
         compile_seconds=network.seconds,
         shared_with="" if training is setting.training else setting.training.key,
@@ -327,7 +343,7 @@ def measured_denoising(
     kept, device = store.model(training.key, CHECKPOINT), setting.device
 
     def with_these(weights: dict[str, torch.Tensor]) -> Trained:
-        return with_weights(training, weights, setting.images, device)
+        return with_weights(training, weights, setting.images, device, setting.format)
 
     def watch() -> None:
         report(Progress(state.step, training.training_steps, phase=MEASURING))

@@ -20,6 +20,7 @@ from threadpoolctl import ThreadpoolController
 from harness import __version__
 from harness.errors import MachineError
 from harness.lazy import torch
+from harness.work.execution import Format
 
 SMALL_MATRIX = 200_000  # numbers
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -62,9 +63,10 @@ def gpus() -> list[str]:
 
 
 def find_precision(wanted: str, device: torch.device) -> str:
-    """The precision in which a network computes; `auto` is the fastest that is safe: bfloat16 where
-    the hardware computes in it, float16 on GPUs that compute in that alone, float32 elsewhere.
-    Raises MachineError where this device cannot compute in the one that was asked for."""
+    """The precision in which a network computes where none was measured to be faster; of `auto`
+    what is usual for the hardware: bfloat16 where it computes in that, float16 on GPUs that compute
+    in that alone, float32 elsewhere. Raises MachineError where this device cannot compute in the
+    one that was asked for."""
     if wanted != "auto":
         _check_precision(wanted, device)
         return wanted
@@ -121,6 +123,13 @@ def likes_channels_last(size: int, precision: str, device: torch.device) -> bool
     if size < 32:
         return False
     return device.type != "cpu" or precision == "float32" or _cpu_can("amx_tile")
+
+
+def format_for(wanted: str, size: int, device: torch.device) -> Format:
+    """In what a network for images of this side computes where nothing was measured, the precision
+    as `find_precision` has it. Raises MachineError likewise."""
+    precision = find_precision(wanted, device)
+    return Format(precision, likes_channels_last(size, precision, device))
 
 
 def _cpu_can(what: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +20,7 @@ from harness.plan.forecast import Forecast, fitted_evaluations, nfe_of, sampled_
 from harness.plan.grid import Grid
 from harness.store import FROM_SAMPLES, Store
 from harness.work.cells import Cell, Part, Training, distinct_trainings, titles, trained_together
+from harness.work.execution import Execution
 from harness.work.options import Options
 from harness.work.projection import names_of
 from harness.work.reading import Reading
@@ -50,6 +51,7 @@ class Plan:
     from_features: frozenset[str] = frozenset()  # of those to score, keys of those not sampled
     to_fit: tuple[Cell, ...] = ()  # of those to sample, one for each fit of steps to a network
     forecast: Forecast | None = None
+    executions: Mapping[Part, Execution] = field(default_factory=dict)  # by model, of trainings
     warnings: tuple[str, ...] = ()
     images: Reading | None = None  # what was read, where the work needed it
 
@@ -143,6 +145,12 @@ class Plan:
         return "\n".join(told)
 
     @property
+    def computed(self) -> list[str]:
+        """How the trainings are computed, a sentence a model, where that was measured."""
+        measured = [one for one in self.executions.values() if one.gain is not None]
+        return [f"{one.said()}." for one in measured]
+
+    @property
     def predicted(self) -> float | None:
         """The seconds that the pending work is predicted to take; None where that is not known."""
         if self.forecast is None:
@@ -175,6 +183,7 @@ class Plan:
             lines.append(f"{len(self.to_record)} to record from the store.")
         if cost := self.cost():
             lines.append(cost)
+            lines += self.computed
         elif not self:
             lines.append("Nothing to do.")
         if self.images:

@@ -6,6 +6,7 @@ Everything that would fail after hours is refused here.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -21,11 +22,13 @@ from harness.execute.executor import Needs
 from harness.execute.ray import RayCluster
 from harness.metrics.distances import METRICS
 from harness.metrics.enough import check_enough
+from harness.plan.executions import executions
 from harness.plan.forecast import Forecast, fitted_evaluations, measured_speeds, warnings_of
 from harness.plan.grid import Grid
 from harness.plan.pending import Plan
 from harness.store import Store, check_writable
 from harness.work.cells import Cell, Part, Training, distinct_trainings, trained_together
+from harness.work.execution import Execution
 from harness.work.options import Paths, Workplace
 from harness.work.overheads import USUAL, Overheads
 from harness.work.reading import Reading
@@ -39,10 +42,16 @@ class Site:
     """What the work needs to know of this machine and of the data."""
 
     at: Workplace  # its device by name, no longer `auto`
-    values: int  # numbers in one image
+    shape: tuple[int, int, int]  # of one image: channels, height, width
+    devices: int = 1  # that share each training
     images: Reading = field(default_factory=Reading)  # what was read of the data
     notes: tuple[str, ...] = ()  # what a data set of another package says of its images
     cluster: RayCluster | None = None  # that does the work in this machine's place
+
+    @property
+    def values(self) -> int:
+        """Numbers in one image."""
+        return math.prod(self.shape)
 
 
 def identified(cells: Iterable[Cell], at: Workplace) -> list[Cell]:
@@ -103,7 +112,8 @@ def preflight(grid: Grid, plan: Plan, paths: Paths, cluster: RayCluster | None =
             f"only {free / 1e6:.0f} MB are free where the store {paths.store} is; at least "
             f"{LEAST_DISK / 1e6:.0f} MB are needed. Make room, or use another --store."
         )
-    site = Site(at, int(images.train[0].size), images.as_read, notes, cluster)
+    shape = images.channels, images.size, images.size
+    site = Site(at, shape, grid.training.devices, images.as_read, notes, cluster)
     if plan.to_train:
         trained_at_once(grid, plan, site)
     if plan.to_score:
@@ -144,14 +154,17 @@ def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> 
     workers = trained_at_once(grid, plan, site) if plan.to_train else 1
     processes = workers_for(plan, device, grid.training.devices) * grid.training.devices
     here = machine.name(machine.find_device(device))
-    threads = machine.threads_for(site.values, processes) if device == "cpu" else None
+    usual = machine.threads_for(site.values, processes) if device == "cpu" else 1
+    chosen = executions(plan, site, workers, processes, usual)
     store = Store(site.at.store)
     speeds: dict[Part, Speeds] = {}
     for cell in plan.cells:
         model = cell.training.model
         if model not in speeds:
+            how = chosen.get(model)
+            threads = (how.threads if how else usual) if device == "cpu" else None
             known = measured_speeds(store, cell.training, here, threads)
-            speeds[model] = known or probed(cell, site.at, here, processes, threads)
+            speeds[model] = known or probed(cell, site.at, here, threads, how)
     # Each is measured on all cores, and those side by side share them.
     is_shared = device == "cpu" and not site.cluster
     measuring = network_evaluations(site.values) * (workers if is_shared else 1)
@@ -173,22 +186,26 @@ def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> 
     return replace(
         plan,
         forecast=told,
+        executions=chosen,
         images=site.images,
         warnings=tuple(dict.fromkeys([*plan.warnings, *site.notes, *warnings])),
     )
 
 
-def probed(cell: Cell, at: Workplace, here: str, processes: int, threads: int | None) -> Speeds:
+def probed(
+    cell: Cell, at: Workplace, here: str, threads: int | None, how: Execution | None
+) -> Speeds:
     """The speeds of this machine by a short probe, which is not made again for a day: the commands
     of a first hour would each make the same."""
     from harness.engine.probe import probe
 
     one, store = cell.training, Store(at.store)
-    of = (here, __version__, version("torch"), processes, threads, one.model, one.data_fingerprint,
+    format = how.format if how else None
+    of = (here, __version__, version("torch"), threads, format, one.model, one.data_fingerprint,
           one.precision, one.batch_size, cell.extractor, cell.extractor_fingerprint)  # fmt: skip
     key = hashlib.sha256(repr(of).encode()).hexdigest()[:12]
     if (known := store.probed(key)) is None:
-        store.keep_probed(key, known := probe(cell, at, processes))
+        store.keep_probed(key, known := probe(cell, at, threads, format))
     return known
 
 

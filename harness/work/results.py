@@ -177,6 +177,8 @@ class Provenance:
     is_shared: bool = False  # whether other jobs may have run on its machine at the same time
     is_compiled: bool = False
     compile_trouble: str = ""  # why it was not, where it should have been
+    # How the weights of a network that was trained here lay in memory.
+    channels_last: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,183 @@
+"""How the training of a network is computed fastest here: several ways timed, in turns.
+
+What is timed is a training step of that network, on as many images of a batch as take a tenth of a
+second: forward, backward and optimiser. With one thread on a processor it is the thread's own time,
+which other programs do not touch; elsewhere it is the clock's, and of several threads that counts
+only while nobody else is at work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, TypeVar
+
+import psutil
+import torch
+from torch import nn
+
+from harness.engine.hyperparameters import GRADIENT_NORM
+from harness.engine.memory import tried
+from harness.engine.network import Predictor, layout_of
+from harness.execute import machine
+from harness.work.execution import Execution, Format
+
+PROBE_SECONDS = 1.0  # for which formats are compared, and then numbers of threads
+STEP_SECONDS = 0.1  # that a step may take
+MARGIN = 1.05  # times as fast as the rule that something must be to be taken ...
+UNCOMPILED_MARGIN = 1.25  # ... on GPUs, where a run compiles the network and this does not
+HOPELESS = 1.5  # times as slow as the fastest, after which it is not timed again
+OTHERS = 0.2  # cores that other programs may use while several threads are timed
+FEW = 2  # images
+
+Kind = TypeVar("Kind")
+Step = Callable[[], None]
+
+
+class Shape(Protocol):
+    """What builds a network, as a part of the kind `model` does."""
+
+    def build(self, channels: int, size: int) -> nn.Module: ...
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network that is timed, the shape [N, C, H, W] of its batches, and on which device."""
+
+    shape: Shape
+    batch: tuple[int, int, int, int]
+    device: torch.device
+
+
+def fastest(
+    of: Subject,
+    rule: Execution,
+    formats: Sequence[Format],
+    threads: Sequence[int],
+    is_worth: Callable[[float], bool] = lambda seconds: True,
+) -> Execution | None:
+    """The fastest of these formats, and then of these numbers of threads, with what it gains; the
+    rule's own where none is faster by a margin, so that noise decides nothing. None where it cannot
+    be told, since memory ran out or other programs are at work, or where it is not worth it by the
+    seconds that a step takes for an image."""
+    before = torch.get_num_threads()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return tried(_fastest, of, rule, formats, threads, is_worth)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fastest(
+    of: Subject,
+    rule: Execution,
+    formats: Sequence[Format],
+    threads: Sequence[int],
+    is_worth: Callable[[float], bool],
+) -> Execution | None:
+    usual, margin = rule.threads, MARGIN if of.device.type == "cpu" else UNCOMPILED_MARGIN
+    each = seconds_per_image(of, rule.format, usual)
+    if not is_worth(each):
+        return None
+    images = min(of.batch[0], max(FEW, int(STEP_SECONDS / each)))
+    steps = {one: step_on(of, one, images) for one in formats}
+    with watched() as others:
+        taken = in_turns(
+            {one: partial(seconds, step, of.device, usual) for one, step in steps.items()}
+        )
+    if usual > 1 and others():
+        return None
+    format, gain = chosen(taken, rule.format, margin)
+    found = replace(rule, format=format, gain=gain)
+    if len(threads) > 1:
+        step = steps[format]
+        with watched() as others:
+            taken_by = in_turns(
+                {one: partial(seconds, step, of.device, one, own=False) for one in threads}
+            )
+        if not others():
+            count, more = chosen(taken_by, usual, margin)
+            found = replace(found, threads=count, gain=gain * more)
+    return found
+
+
+def step_on(of: Subject, format: Format, images: int) -> Step:
+    """The function that makes a step on so many images, with a network and moments of its own."""
+    _, channels, size, _ = of.batch
+    x = torch.randn(images, *of.batch[1:], device=of.device)
+    x, log_snr = x.contiguous(memory_format=layout_of(format)), torch.zeros_like(x[:, 0, 0, 0])
+    network = of.shape.build(channels, size).to(of.device).to(memory_format=layout_of(format))
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    predict = Predictor(network, format.precision, format.channels_last)
+
+    def step() -> None:
+        torch.autograd.backward((predict(x, log_snr) - x).square().mean())
+        nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def seconds_per_image(of: Subject, format: Format, threads: int) -> float:
+    """Of a step on a few images."""
+    few = min(FEW, of.batch[0])
+    step = step_on(of, format, few)
+    seconds(step, of.device, threads)  # the first one is slower
+    return max(seconds(step, of.device, threads), 1e-6) / few
+
+
+def seconds(step: Step, device: torch.device, threads: int, *, own: bool = True) -> float:
+    """What a step takes; of one thread alone, where it is to be, its own time."""
+    clock = time.perf_counter
+    if device.type == "cpu":
+        torch.set_num_threads(threads)
+        if own and threads == 1 and time.get_clock_info("thread_time").resolution < 1e-3:
+            clock = time.thread_time  # which is too coarse on Windows
+    machine.wait_for(device)
+    began = clock()
+    step()
+    machine.wait_for(device)
+    return clock() - began
+
+
+def chosen(taken: Mapping[Kind, float], rule: Kind, margin: float) -> tuple[Kind, float]:
+    """What took the fewest seconds, unless the rule's took as few within the margin; and how many
+    times as fast as that it is."""
+    best = min(taken, key=taken.__getitem__)
+    gain = taken[rule] / taken[best]
+    return (best, gain) if gain > margin else (rule, 1.0)
+
+
+def in_turns(work: Mapping[Kind, Callable[[], float]]) -> dict[Kind, float]:
+    """The least seconds that each of several pieces of work says it took, done in turns so that
+    what slows this machine slows all of them."""
+    for one in work.values():
+        one()  # the first time is slower
+    began = time.monotonic()
+    best = {name: one() for name, one in work.items()}
+    while time.monotonic() - began < PROBE_SECONDS:
+        least = min(best.values())
+        for name, one in work.items():
+            if best[name] <= HOPELESS * least:
+                best[name] = min(best[name], one())
+    return best
+
+
+@contextmanager
+def watched() -> Iterator[Callable[[], bool]]:
+    """Gives a function that says, afterwards, whether other programs were at work meanwhile."""
+    busy, own, began, taken = busy_seconds(), time.process_time(), time.monotonic(), 0.0
+    yield lambda: taken > OTHERS
+    others = busy_seconds() - busy - (time.process_time() - own)
+    taken = others / (time.monotonic() - began)
+
+
+def busy_seconds() -> float:
+    """Seconds that the cores of this machine have been at work, for whomever."""
+    times = psutil.cpu_times()
+    idle = ("idle", "iowait", "guest", "guest_nice")  # guests are counted as users, too
+    return float(sum(times) - sum(getattr(times, name, 0.0) for name in idle))

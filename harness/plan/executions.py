@@ -1,0 +1,131 @@
+"""How the pending trainings are computed on this machine: as this store has settled it, or by a
+short probe that settles it.
+
+The precision that `auto` stands for is settled once for a data set on a machine, by whatever came
+first: a training that was finished or begun, or a probe. Else two schedules, seeds or models of one
+grid might be trained in different precisions, and could not be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from harness.errors import StoreError
+from harness.execute import machine
+from harness.plan.pending import Plan
+from harness.store import Store
+from harness.work.cells import Part, Training, distinct_trainings, trained_together
+from harness.work.execution import Execution, Format
+
+if TYPE_CHECKING:
+    from harness.plan.preflight import Site
+
+LEAST_SECONDS = 30.0  # of training that are worth a probe of two
+
+
+def executions(
+    plan: Plan, site: Site, workers: int, processes: int, threads: int
+) -> dict[Part, Execution]:
+    """By model, how its pending trainings are computed here, `workers` of them side by side in
+    `processes` in all, each of which has so many threads by the rule. Measured where the grid
+    trains long enough for that to pay; the model with most to do settles the precision."""
+    pending = {training.model for training in plan.to_train}
+    alike: dict[Part, list[Training]] = {}
+    for training in distinct_trainings(plan.whole):
+        if training.model in pending:
+            alike.setdefault(training.model, []).append(training)
+    found: dict[Part, Execution] = {}
+    for model in sorted(alike, key=lambda model: -images_trained(alike[model])):
+        precisions = [one.format.precision for one in found.values()]
+        found[model] = execution(alike[model], site, workers, processes, threads, precisions)
+    return found
+
+
+def execution(
+    alike: Sequence[Training], site: Site, workers: int, processes: int, threads: int,
+    precisions: Sequence[str] = (),
+) -> Execution:  # fmt: skip
+    """How trainings of one model are computed here, where others of the grid are in one of these
+    precisions."""
+    store, like = Store(site.at.store), alike[0]
+    device = machine.find_device(site.at.device)
+    where, (channels, size, _) = machine.name(device), site.shape
+    network = f"{like.model} at {channels}x{size}x{size}"
+    of = (where, version("torch"), network, like.model.source, str(like.data), like.precision,
+          like.batch_size, workers, processes, threads, bool(site.cluster))  # fmt: skip
+    key = hashlib.sha256(repr(of).encode()).hexdigest()[:12]
+    if known := store.execution(key):
+        return known
+    known_precisions = chain(precisions, settled(store, alike, where, device.type))
+    wanted = next(known_precisions, like.precision)
+    format = machine.format_for(wanted, size, device)
+    rule = Execution(
+        where, str(like.data), network, like.precision, format, threads, format, threads
+    )
+    is_measurable = device.type == "cpu" or (device.type == "cuda" and not site.cluster)
+    is_new = not store.root.exists()  # as `harness plan` may find it, which makes none
+    if not is_measurable or not (is_new or os.access(store.root, os.W_OK)):
+        return rule
+    precisions_tried = {format.precision: None}
+    if (wanted, device.type) == ("auto", "cpu"):  # elsewhere another may be unsafe, or is slower
+        precisions_tried |= {"float32": None, "bfloat16": None}
+    formats = [
+        Format(precision, last)
+        for precision in precisions_tried
+        for last in (format.channels_last, not format.channels_last)
+    ]
+    counts = [threads]
+    if device.type == "cpu" and not site.cluster:  # whose nodes have been asked for the usual
+        counts = list(dict.fromkeys([threads, 1, max(1, machine.cores() // processes)]))
+    measured = measure(like, site, rule, formats, counts, images_trained(alike) / workers)
+    if is_new or measured is None:
+        return measured or rule
+    with suppress(StoreError):  # of a full disk: what cannot be kept would be measured again
+        return store.keep_execution(key, measured)
+    return rule
+
+
+def images_trained(trainings: Sequence[Training]) -> int:
+    """How many images the steps of these trainings see."""
+    groups = trained_together(trainings)
+    return sum(group[0].training_steps * group[0].batch_size for group in groups)
+
+
+def settled(store: Store, alike: Sequence[Training], where: str, kind: str) -> Iterator[str]:
+    """The precisions in which this machine has trained networks on the same images, has begun to,
+    or is to, where the grid asked for the same."""
+    like = alike[0]
+    for result in store.training_results():
+        one, made = result.training, result.provenance
+        is_same = (one.data, one.precision) == (like.data, like.precision)
+        if is_same and made.machine == where:
+            yield made.precision
+    for training in alike:
+        match store.saved_format(training):
+            case saved_kind, precision, _ if saved_kind in ("", kind):
+                yield precision
+    for execution in store.executions():
+        of = execution.machine, execution.data, execution.asked
+        if of == (where, str(like.data), like.precision):
+            yield execution.format.precision
+
+
+def measure(
+    like: Training, site: Site, rule: Execution, formats: Sequence[Format], threads: Sequence[int],
+    images: float,
+) -> Execution | None:  # fmt: skip
+    """The fastest by a probe; None where none was made: the trainings of a process, which see so
+    many images, are short, or the machine is at other work."""
+    from harness.engine.fastest import Subject, fastest
+    from harness.models.presets import MODELS
+
+    shape = MODELS.make(like.model.name, like.model.keywords)
+    batch = (-(-like.batch_size // site.devices), *site.shape)
+    of = Subject(shape, batch, machine.find_device(site.at.device))
+    return fastest(of, rule, formats, threads, lambda each: each * images > LEAST_SECONDS)
