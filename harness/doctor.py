@@ -35,9 +35,11 @@ from harness.execute import drives, machine
 from harness.lazy import torch
 from harness.metrics.features import EXTRACTORS
 from harness.parts import registries, shadowing_of
+from harness.plan.executions import formats_to_try, threads_to_try
 from harness.plan.preflight import LEAST_DISK
 from harness.registry import BUILT_IN, Registry, unreadable_packages
 from harness.store import Store, check_writable, read_json
+from harness.work.execution import Execution
 from harness.work.options import Paths, database_file
 
 State = Literal["ok", "missing", "broken"]
@@ -55,8 +57,9 @@ OR_UP_TO_768 = (
     "need the .pth."
 )
 MAIN_JOB = 3e9  # bytes of memory
-CLEARLY = 1.25  # times as fast: a busy machine is no steady measure
+CLEARLY = 1.25  # times as fast, on a GPU that a run gives compiled networks
 FIRST = "runs/digits.yaml"  # that most people run first
+SIDE = 32  # of the images of a network that is probed
 WIDTH, WIDEST = 80, 22  # of a line, and of what it is about
 
 
@@ -149,11 +152,44 @@ def memory(paths: Paths) -> Iterator[Line]:
 
 
 def precision(paths: Paths) -> Iterator[Line]:
+    """In which precision networks are computed here, and how else: as the store has settled it, or
+    by a short probe."""
+    found = machine.find_device(paths.device)
+    if found.type != "cpu":
+        yield _precision_of_gpu(found)
+        return
+    where = machine.name(found)
+    settled = [one for one in Store(paths.store).executions() if one.machine == where]
+    for told in dict.fromkeys(one.said() for one in settled):
+        yield Line("ok", "precision", f"{told}, as the store has it")
+    if not settled:
+        yield Line("ok", "precision", _precision_by_probe(found))
+
+
+def _precision_by_probe(processor: torch.device) -> str:
+    """What a run with a network of the usual size would take."""
+    from harness.engine.fastest import Subject, fastest
+    from harness.models.presets import small
+
+    format, threads = machine.format_for("auto", SIDE, processor), machine.cores()
+    rule = Execution(
+        machine.name(processor), "", f"small at 3x{SIDE}x{SIDE}", "auto", format, threads, format,
+        threads,
+    )  # fmt: skip
+    subject = Subject(small(), (16, 3, SIDE, SIDE), processor)
+    found = fastest(
+        subject, rule, formats_to_try(rule, "auto", "cpu"), threads_to_try(rule, 1, "cpu")
+    )
+    if found is None:
+        return f"{rule.said()}: other programs are at work here, and nothing can be measured"
+    return f"{found.said()}. Long runs measure it for their own network"
+
+
+def _precision_of_gpu(gpu: torch.device) -> Line:
     """Which precision trains faster here, by a short probe."""
     from harness.engine.probe import speeds_by_precision
 
-    found = machine.find_device(paths.device)
-    chosen, probed = machine.find_precision("auto", found), speeds_by_precision(found)
+    chosen, probed = machine.find_precision("auto", gpu), speeds_by_precision(gpu)
     speeds = probed.speeds
     fastest = max(speeds, key=speeds.__getitem__)
     told = ", ".join(f"{name} {speed:.3g}" for name, speed in speeds.items())
@@ -162,17 +198,13 @@ def precision(paths: Paths) -> Iterator[Line]:
         f" here, uncompiled: {told}; `auto` takes {chosen}"
     )
     if speeds[fastest] <= CLEARLY * speeds.get(chosen, 0.0):
-        yield Line("ok", "precision", told)
-    elif chosen in probed.waiting:
-        yield Line(
-            "ok", "precision", f"{told}. The GPU waits for Python: it may be faster in a run"
-        )
-    elif found.type == "cpu" and psutil.getloadavg()[0] > machine.cores():
-        told += ". Other programs are at work here: it says little"
-        yield Line("ok", "precision", told)
-    else:
-        told += f". Use training.precision={fastest}, which is faster."
-        yield Line("missing", "precision", told)
+        return Line("ok", "precision", told)
+    if chosen in probed.waiting:
+        told += ". The GPU waits for Python: it may be faster in a run"
+        return Line("ok", "precision", told)
+    return Line(
+        "missing", "precision", f"{told}. Use training.precision={fastest}, which is faster."
+    )
 
 
 def disk(paths: Paths) -> Iterator[Line]:

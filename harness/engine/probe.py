@@ -14,6 +14,7 @@ from torch import Tensor
 
 from harness.engine.compiled import pays
 from harness.engine.denoisers import compiled_once, final_denoiser
+from harness.engine.fastest import in_turns
 from harness.engine.inputs import extractor_of, images_of
 from harness.engine.memory import in_halves, said_in_one_line, tried
 from harness.engine.network import Predictor, make_schedule, memory_format, with_weights
@@ -21,7 +22,7 @@ from harness.engine.reference import CHUNK, features_of
 from harness.engine.sample import batches_of
 from harness.engine.steps import Setting, ready, step_of
 from harness.execute import machine
-from harness.models.presets import base, small
+from harness.models.presets import base
 from harness.work.cells import Cell
 from harness.work.execution import Format
 from harness.work.options import Workplace
@@ -30,8 +31,7 @@ from harness.work.speeds import Speeds
 FEW = 8  # images: enough to see whether a full batch would take too long
 FEW_SECONDS = 0.5  # for these, after which the full batch is not tried
 REPEATS = 5
-PRECISION_SECONDS = 1.0  # for which precisions are compared ...
-BUSY_SECONDS, MOST_IMAGES = 0.2, 256  # ... by steps that take so long, on so many images at most
+BUSY_SECONDS, MOST_IMAGES = 0.2, 256  # of a step by which precisions are compared, at most
 BUSY = 1.5  # times as long as on half as many images: the device has enough to do
 
 SizedWork = Callable[[int], Callable[[], object]]  # of so many images: what is timed
@@ -87,41 +87,36 @@ class PrecisionSpeeds:
     waiting: frozenset[str]
 
 
-def speeds_by_precision(device: torch.device) -> PrecisionSpeeds:
-    """How fast a network of the size that is trained on such a device learns in each precision that
-    it computes in: the best of a few steps, in turn, so that other programs slow all alike, and on
-    a GPU on as many images as keep it busy. Takes seconds. Processors only imitate float16. Raises
-    MachineError where not even two images fit into memory."""
-    is_processor = device.type == "cpu"
-    name, shape, size = ("small", small(), 32) if is_processor else ("base", base(), 64)
-    network = shape.build(3, size).to(device)
+def speeds_by_precision(gpu: torch.device) -> PrecisionSpeeds:
+    """How fast a network of the size that is trained on GPUs learns in each precision that this one
+    computes in: the best of a few steps, in turn, so that other programs slow all alike, on as many
+    images as keep it busy. Takes seconds. Raises MachineError where not even two images fit into
+    memory."""
+    size = 64
+    network = base().build(3, size).to(gpu)
 
     def step_seconds(precision: str, images: int) -> float:
-        x = torch.zeros(images, 3, size, size, device=device)
-        network.to(memory_format=memory_format(size, precision, device)).zero_grad()
+        x = torch.zeros(images, 3, size, size, device=gpu)
+        network.to(memory_format=memory_format(size, precision, gpu)).zero_grad()
 
         def a_step() -> None:
             answer = Predictor(network, precision)(x, x[:, 0, 0, 0])
             torch.autograd.backward(answer.square().mean())
 
-        return seconds(a_step, device)
+        return seconds(a_step, gpu)
 
-    with said_in_one_line("precisions were compared", device):
-        batch = 4 if is_processor else busy_batch(partial(step_seconds, "float32"))
-        took: dict[tuple[str, int], list[float]] = {}
+    with said_in_one_line("precisions were compared", gpu):
+        batch = busy_batch(partial(step_seconds, "float32"))
+        work: dict[tuple[str, int], Callable[[], float]] = {}
         for precision in machine.PRECISIONS:
-            if precision != "auto" and (precision, device.type) != ("float16", "cpu"):
+            if precision != "auto":
                 with suppress(Exception):  # what this device cannot compute in
-                    for images in {batch} if is_processor else {batch, batch // 2}:
-                        step_seconds(precision, images)  # the first one is slower
-                        took[precision, images] = []
-        began = time.monotonic()
-        while not all(took.values()) or time.monotonic() - began < PRECISION_SECONDS:
-            for work, measured in took.items():
-                measured.append(step_seconds(*work))
-    best = {work: min(measured) for work, measured in took.items()}
+                    for images in (batch, batch // 2):
+                        step_seconds(precision, images)
+                        work[precision, images] = partial(step_seconds, precision, images)
+        best = in_turns(work)
     return PrecisionSpeeds(
-        name,
+        "base",
         size,
         {precision: batch / step for (precision, images), step in best.items() if images == batch},
         frozenset(

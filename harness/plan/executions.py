@@ -72,23 +72,32 @@ def execution(
     is_new = not store.root.exists()  # as `harness plan` may find it, which makes none
     if not is_measurable or not (is_new or os.access(store.root, os.W_OK)):
         return rule
-    precisions_tried = {format.precision: None}
-    if (wanted, device.type) == ("auto", "cpu"):  # elsewhere another may be unsafe, or is slower
-        precisions_tried |= {"float32": None, "bfloat16": None}
-    formats = [
-        Format(precision, last)
-        for precision in precisions_tried
-        for last in (format.channels_last, not format.channels_last)
-    ]
-    counts = [threads]
-    if device.type == "cpu" and not site.cluster:  # whose nodes have been asked for the usual
-        counts = list(dict.fromkeys([threads, 1, max(1, machine.cores() // processes)]))
+    # The nodes of a cluster have been asked for the usual threads.
+    counts = [threads] if site.cluster else threads_to_try(rule, processes, device.type)
+    formats = formats_to_try(rule, wanted, device.type)
     measured = measure(like, site, rule, formats, counts, images_trained(alike) / workers)
     if is_new or measured is None:
         return measured or rule
     with suppress(StoreError):  # of a full disk: what cannot be kept would be measured again
         return store.keep_execution(key, measured)
     return rule
+
+
+def formats_to_try(rule: Execution, wanted: str, device: str) -> list[Format]:
+    """Both layouts, on a processor in both safe precisions where either will do; on a GPU the half
+    precision of the rule is the fastest that is safe."""
+    precisions = {rule.format.precision: None}
+    if (wanted, device) == ("auto", "cpu"):
+        precisions |= {"float32": None, "bfloat16": None}
+    layouts = rule.format.channels_last, not rule.format.channels_last
+    return [Format(precision, last) for precision in precisions for last in layouts]
+
+
+def threads_to_try(rule: Execution, processes: int, device: str) -> list[int]:
+    """One, and as many as each of so many processes side by side has cores on a processor."""
+    if device != "cpu":
+        return [rule.threads]
+    return list(dict.fromkeys([rule.threads, 1, max(1, machine.cores() // processes)]))
 
 
 def images_trained(trainings: Sequence[Training]) -> int:
