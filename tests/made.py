@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.work.cells import EXACT, Cell, Part, Training
+from harness.work.execution import Execution, Format
 from harness.work.results import (
     Artifacts,
     CellResult,
@@ -53,6 +54,17 @@ PROVENANCE = Provenance(
     versions={"harness": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
     extractor="digits",
     extractor_fingerprint="e",
+)
+EXECUTION = Execution(
+    machine=MACHINE,
+    data="digits",
+    network="tiny at 1x8x8",
+    asked="auto",
+    format=Format("float32", True),
+    threads=1,
+    rule_format=Format("bfloat16", False),
+    rule_threads=1,
+    gain=1.2,
 )
 COST = Cost(
     nfe=10,

@@ -117,7 +117,9 @@ def settled(store: Store, alike: Sequence[Training], where: str, kind: str) -> I
             yield made.precision
     for training in alike:
         match store.saved_format(training):
-            case saved_kind, precision, _ if saved_kind in ("", kind):
+            case "", _, _:
+                yield machine.find_precision(like.precision, machine.find_device(kind))
+            case saved_kind, precision, _ if saved_kind == kind:
                 yield precision
     for execution in store.executions():
         of = execution.machine, execution.data, execution.asked

@@ -25,6 +25,7 @@ from harness.execute import machine
 from harness.execute.progress import Stopped
 from harness.store import WEIGHTS, Store
 from harness.work.cells import Part
+from harness.work.execution import Format
 from harness.work.options import Workplace
 
 CPU = torch.device("cpu")
@@ -42,9 +43,9 @@ def quietly(progress):
     pass
 
 
-def train_in(folder, report=quietly, training=TRAINING, devices=1):
+def train_in(folder, report=quietly, training=TRAINING, devices=1, format=None):
     at = Workplace(folder, folder, "cpu")
-    return train(TrainJob(training, threads=1, devices=devices), at, report)
+    return train(TrainJob(training, threads=1, devices=devices, format=format), at, report)
 
 
 def weights_in(folder, training=TRAINING):
@@ -107,14 +108,29 @@ def test_a_stopped_training_ends_in_the_same_bits_and_goes_on_with_its_scale(tmp
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
-def test_a_training_goes_on_in_the_precision_of_another_machine(tmp_path, monkeypatch):
-    anywhere = replace(TRAINING, precision="auto")
-    for precision, step in (("float32", 5), ("float16", 9), ("bfloat16", 0)):
-        monkeypatch.setattr(machine, "find_precision", lambda *_, found=precision: found)
-        if step:
-            with pytest.raises(Stopped):
-                train_in(tmp_path, stop_at(step), anywhere)
-    result = train_in(tmp_path, training=anywhere)
+ANYWHERE = replace(TRAINING, precision="auto")
+
+
+def test_a_training_goes_on_in_the_format_that_it_was_begun_in(tmp_path):
+    """To the same bits, whatever is settled later."""
+    begun, later = Format("float32", True), Format("bfloat16", False)
+    train_in(tmp_path / "whole", training=ANYWHERE, format=begun)
+    with pytest.raises(Stopped):
+        train_in(tmp_path, stop_at(5), ANYWHERE, format=begun)
+    result = train_in(tmp_path, training=ANYWHERE, format=later)
+    made_in = Format(result.provenance.precision, result.provenance.channels_last)
+    assert made_in == begun
+    found, whole = weights_in(tmp_path, ANYWHERE), weights_in(tmp_path / "whole", ANYWHERE)
+    assert all(torch.equal(found[name], whole[name]) for name in whole)
+
+
+def test_a_training_goes_on_in_the_precision_of_a_device_of_another_kind(tmp_path, monkeypatch):
+    formats = iter([("cuda", "float32", False), ("cuda", "float16", False)])
+    for precision, step in (("float32", 5), ("float16", 9)):
+        with pytest.raises(Stopped):
+            train_in(tmp_path, stop_at(step), ANYWHERE, format=Format(precision, False))
+        monkeypatch.setattr(Store, "saved_format", lambda *_: next(formats))
+    result = train_in(tmp_path, training=ANYWHERE, format=Format("bfloat16", False))
     assert result.provenance.precision == "bfloat16"
     assert math.isfinite(result.loss)
 
