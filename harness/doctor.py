@@ -35,7 +35,7 @@ from harness.execute import drives, machine
 from harness.lazy import torch
 from harness.metrics.features import EXTRACTORS
 from harness.parts import registries, shadowing_of
-from harness.plan.executions import formats_to_try, threads_to_try
+from harness.plan.executions import formats_to_try
 from harness.plan.preflight import LEAST_DISK
 from harness.registry import BUILT_IN, Registry, unreadable_packages
 from harness.store import Store, check_writable, read_json
@@ -167,22 +167,15 @@ def precision(paths: Paths) -> Iterator[Line]:
 
 
 def _precision_by_probe(processor: torch.device) -> str:
-    """What a run with a network of the usual size would take."""
+    """What a run would take for a network of the usual size, one of several side by side."""
     from harness.engine.fastest import Subject, fastest
     from harness.models.presets import small
 
-    format, threads = machine.format_for("auto", SIDE, processor), machine.cores()
-    rule = Execution(
-        machine.name(processor), "", f"small at 3x{SIDE}x{SIDE}", "auto", format, threads, format,
-        threads,
-    )  # fmt: skip
+    format, network = machine.format_for("auto", SIDE, processor), f"small at {SIDE}x{SIDE}"
+    rule = Execution(machine.name(processor), "", network, "auto", format, 1, format, 1)
     subject = Subject(small(), (16, 3, SIDE, SIDE), processor)
-    found = fastest(
-        subject, rule, formats_to_try(rule, "auto", "cpu"), threads_to_try(rule, 1, "cpu")
-    )
-    if found is None:
-        return f"{rule.said()}: other programs are at work here, and nothing can be measured"
-    return f"{found.said()}. Long runs measure it for their own network"
+    found = fastest(subject, rule, formats_to_try(rule, "auto", "cpu"), [1])
+    return f"{(found or rule).said()}. A run of minutes measures it for its own network"
 
 
 def _precision_of_gpu(gpu: torch.device) -> Line:

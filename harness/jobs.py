@@ -18,6 +18,7 @@ from harness.execute.interrupt import Interruption
 from harness.execute.progress import Progress, Stopped
 from harness.execute.screen import Screen
 from harness.lazy import torch
+from harness.plan.executions import compiling
 from harness.plan.grid import Grid
 from harness.plan.pending import Plan, Work, kept_result, metrics_of
 from harness.plan.preflight import (
@@ -160,7 +161,7 @@ class JobRunner:
         for first, *siblings in trained_together(trainings):
             how = self.plan.executions.get(first.model)
             threads, format = (how.threads, how.format) if how else (usual, None)
-            compiles = self._compiles(self.plan.seconds(first) or 0)
+            compiles = self._compiles(self.plan.seconds(first) or 0, first)
             jobs.append(TrainJob(first, threads, compiles, devices, tuple(siblings), format))
         self._longest, self._is_even = 0.0, True
         self.stopwatch.lap()
@@ -204,13 +205,16 @@ class JobRunner:
             scored_at_once(self.plan, self.site), cell_needs(self.site),
         )  # fmt: skip
 
-    def _compiles(self, seconds: float) -> bool:
-        """Whether a network that works for so long is compiled."""
+    def _compiles(self, seconds: float, training: Training | None = None) -> bool:
+        """Whether a network that works for so long is compiled; that of a training by what
+        compiling it gained and took here before, where that is known."""
         from harness.engine.compiled import pays
 
         if self.options.compile != "auto":
             return self.options.compile == "on"
-        return pays(seconds, torch.device(self.site.at.device))
+        device = torch.device(self.site.at.device)
+        known = compiling(self.store, training, machine.name(device)) if training else None
+        return pays(seconds, device, *(known or ()))
 
     def _carry_out(
         self,

@@ -5,16 +5,19 @@ import os
 import platform
 from dataclasses import replace
 
+import made
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from installing import installer
 from safetensors.numpy import save_file
 
 from harness.cli import main
-from harness.doctor import death_of_import
+from harness.doctor import _precision_of_gpu, death_of_import
 from harness.engine.probe import PrecisionSpeeds
-from harness.execute import drives
+from harness.execute import drives, machine
+from harness.store import Store
 
 EQUAL = PrecisionSpeeds("small", 32, {"float32": 1.0, "bfloat16": 1.0}, frozenset())
 
@@ -29,8 +32,7 @@ def install(tmp_path, monkeypatch):
 def doctor(tmp_path, monkeypatch):
     """The state of each thing that is looked at, and what is told of it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("harness.engine.probe.speeds_by_precision", lambda device: EQUAL)
-    monkeypatch.setattr("psutil.getloadavg", lambda: (0.0, 0.0, 0.0))
+    monkeypatch.setattr("harness.engine.fastest.fastest", lambda of, rule, *_: rule)
 
     def doctor(*arguments):
         result = CliRunner().invoke(main, ["doctor", "--device", "cpu", "--json", *arguments])
@@ -75,23 +77,29 @@ def test_what_a_first_run_does_without_is_said_apart(doctor):
     assert "data flowers102" in rest
 
 
-def test_a_precision_that_is_faster_than_what_is_taken_is_named(doctor, monkeypatch):
-    """Unless what was measured there is how fast Python is."""
-    assert doctor()["precision"][0] == "ok"
-    faster = replace(EQUAL, speeds={"float32": 2.0, "bfloat16": 1.0})
-    monkeypatch.setattr("harness.execute.machine.find_precision", lambda *_: "bfloat16")
-    monkeypatch.setattr("harness.engine.probe.speeds_by_precision", lambda device: faster)
-    state, words = doctor()["precision"]
-    assert state == "missing"
-    assert "Use training.precision=float32" in words
-    with monkeypatch.context() as busy:
-        busy.setattr("psutil.getloadavg", lambda: (1000.0, 0.0, 0.0))
-        assert doctor()["precision"][0] == "ok"
-    waiting = replace(faster, waiting=frozenset({"bfloat16"}))
-    monkeypatch.setattr("harness.engine.probe.speeds_by_precision", lambda device: waiting)
-    state, words = doctor()["precision"]
+def test_how_networks_are_computed_is_told_as_the_store_has_it_or_by_a_probe(doctor, store_folder):
+    state, told = doctor()["precision"]
     assert state == "ok"
-    assert "training.precision" not in words
+    assert "small at 32x32" in told
+    kept = replace(made.EXECUTION, machine=machine.name(torch.device("cpu")))
+    Store(store_folder).keep_execution("key", kept)
+    assert doctor("--store", str(store_folder))["precision"][1].startswith(kept.said())
+
+
+def test_a_precision_that_is_faster_on_a_gpu_than_what_is_taken_is_named(monkeypatch):
+    """Unless what was measured there is how fast Python is."""
+    faster = replace(EQUAL, speeds={"float32": 2.0, "bfloat16": 1.0})
+    waiting = replace(faster, waiting=frozenset({"bfloat16"}))
+    monkeypatch.setattr("harness.execute.machine.find_precision", lambda *_: "bfloat16")
+    for probed, state, is_named in (
+        (EQUAL, "ok", False), (faster, "missing", True), (waiting, "ok", False),
+    ):  # fmt: skip
+        monkeypatch.setattr(
+            "harness.engine.probe.speeds_by_precision", lambda _, found=probed: found
+        )
+        line = _precision_of_gpu(torch.device("cuda"))
+        assert line.state == state
+        assert ("Use training.precision=float32" in line.told) == is_named
 
 
 def test_a_store_that_is_well_is_said_to_be(doctor, store_folder):

@@ -24,6 +24,7 @@ from harness.run import plan_grid, run_grid, too_long
 from harness.store import OVERHEADS, Store
 from harness.stored import sample_cell
 from harness.work.cells import RESULT_VERSION
+from harness.work.execution import Format
 from harness.work.options import Options
 from harness.work.overheads import Overheads
 from harness.work.results import Failure
@@ -166,6 +167,28 @@ def test_later_work_is_foretold_from_earlier_work(finished):
     assert plan.evaluations == 2 * 40 * 4 * 2
     assert told["sampling_seconds"] > 0
     assert told["training_seconds"] == 0
+
+
+def test_what_a_probe_finds_is_said_and_trained_and_sampled_in_and_asked_once(copied, monkeypatch):
+    chosen, probes = Format("float32", True), []
+
+    def fastest(of, rule, formats, threads, is_worth):
+        probes.append(of.batch)
+        return replace(rule, format=chosen, gain=1.25)
+
+    monkeypatch.setattr("harness.engine.fastest.fastest", fastest)
+    monkeypatch.setattr("harness.execute.machine.cores", lambda: 1)  # else more go side by side
+    changed = "training.precision=auto", "schedules=[linear]"
+    said = go(copied, *changed)
+    assert "is computed in float32, channels last" in said
+    go(copied, *changed, "seeds=[0, 1]")
+    assert probes == [(16, 1, 8, 8)]
+    store, cells = Store(copied / "store"), cells_of(copied, *changed, "seeds=[0, 1]")
+    trained = [store.training_result(cell.training.key).provenance for cell in cells]
+    assert {(one.precision, one.channels_last) for one in trained} == {("float32", True)}
+    assert {store.cell_result(cell.key).provenance.precision for cell in cells} == {"float32"}
+    planned = plan_grid(grid_of(copied, *changed, "seeds=[0, 1, 2]"), paths_in(copied), Options())
+    assert planned.computed[0] in said
 
 
 # At the checkpoint.

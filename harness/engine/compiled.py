@@ -17,15 +17,17 @@ from harness.engine.network import Predictor
 from harness.errors import is_out_of_memory
 from harness.execute import machine
 
+# Where a machine has not compiled the same network before:
 GAIN = 0.1  # of the time of a training step or an evaluation on a CPU, and ...
 COST = 90.0  # ... seconds that compiling takes there (measured: 8 % to 12 %, 20 to 110 s)
 
 
-def pays(seconds: float, device: torch.device) -> bool:
-    """Whether work that takes so long uncompiled is done sooner with a compiled network."""
+def pays(seconds: float, device: torch.device, gain: float = GAIN, cost: float = COST) -> bool:
+    """Whether work that takes so long uncompiled is done sooner with a compiled network, which
+    saves a share of that on a CPU, `gain`, and takes `cost` seconds to compile."""
     if device.type == "mps":  # for which torch's compiler is a prototype
         return False
-    return device.type == "cuda" or GAIN * seconds > COST
+    return device.type == "cuda" or gain * seconds > cost
 
 
 @dataclass(frozen=True)

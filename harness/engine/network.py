@@ -166,15 +166,12 @@ def format_as_trained(
 ) -> Format:
     """In what a finished training is sampled: as it was trained, as far as that is fast here too;
     a half precision of another machine may not be. Its layout is that machine's own."""
-    rule = machine.format_for(training.precision, size, device)
     is_here = made.machine == machine.name(device)
-    fits = is_here or made.precision in ("float32", rule.precision)
-    if training.precision != "auto" or not fits:
-        return rule
-    last = machine.likes_channels_last(size, made.precision, device)
+    usual = machine.find_precision(training.precision, device)
+    precision = made.precision if is_here or made.precision == "float32" else usual
     if is_here and made.channels_last is not None:
-        last = made.channels_last
-    return Format(made.precision, last)
+        return Format(precision, made.channels_last)
+    return Format(precision, machine.likes_channels_last(size, precision, device))
 
 
 def rounded_once(network: nn.Module, precision: str) -> nn.Module:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from itertools import chain
+from statistics import median
 from typing import TYPE_CHECKING
 
 from harness.errors import StoreError
@@ -56,9 +57,10 @@ def execution(
     store, like = Store(site.at.store), alike[0]
     device = machine.find_device(site.at.device)
     where, (channels, size, _) = machine.name(device), site.shape
-    network = f"{like.model} at {channels}x{size}x{size}"
-    of = (where, version("torch"), network, like.model.source, str(like.data), like.precision,
-          like.batch_size, workers, processes, threads, bool(site.cluster))  # fmt: skip
+    network = f"{like.model} at {size}x{size}"
+    of = (where, version("torch"), network, channels, like.model.source, str(like.data),
+          like.precision, like.batch_size, workers, processes, threads,
+          bool(site.cluster))  # fmt: skip
     key = hashlib.sha256(repr(of).encode()).hexdigest()[:12]
     if known := store.execution(key):
         return known
@@ -125,6 +127,27 @@ def settled(store: Store, alike: Sequence[Training], where: str, kind: str) -> I
         of = execution.machine, execution.data, execution.asked
         if of == (where, str(like.data), like.precision):
             yield execution.format.precision
+
+
+def compiling(store: Store, like: Training, where: str) -> tuple[float, float] | None:
+    """The share of a training step that compiling a network saved on this machine, and the seconds
+    that compiling took; None where no two trainings of it, alike but for that, tell."""
+    steps: dict[tuple[object, ...], dict[bool, list[float]]] = {}
+    took = []
+    for result in store.training_results():
+        one, made = result.training, result.provenance
+        if (one.data, one.model, one.batch_size) == (like.data, like.model, like.batch_size):
+            alike = made.machine, made.precision, made.threads, made.processes
+            by_compiled = steps.setdefault(alike, {True: [], False: []})
+            by_compiled[made.is_compiled].append(1 / result.images_per_second)
+            if made.is_compiled and made.machine == where:
+                took.append(result.compile_seconds)
+    gains = [
+        1 - median(each[True]) / median(each[False])
+        for alike, each in steps.items()
+        if alike[0] == where and all(each.values())
+    ]
+    return (median(gains), median(took)) if gains else None
 
 
 def measure(

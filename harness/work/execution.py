@@ -29,7 +29,7 @@ class Execution:
 
     machine: str
     data: str
-    network: str  # and what its images are: `tiny at 1x8x8`
+    network: str  # and what its images are: `tiny at 8x8`
     asked: str  # the precision that the grid asks for
     format: Format
     threads: int  # of each training, on a processor

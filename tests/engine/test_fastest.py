@@ -47,7 +47,7 @@ def test_the_fastest_is_taken_with_what_it_gains(at):
     found = at({HALF: 2.0, FULL: 1.5, FULL_LAST: 1.0, HALF_LAST: 3.0})
     assert (found.format, found.gain, found.is_rule) == (FULL_LAST, 2.0, False)
     assert found.said() == (
-        "tiny at 1x8x8 is computed in float32, channels last, 1 thread: 2.00 times as fast here "
+        "tiny at 8x8 is computed in float32, channels last, 1 thread: 2.00 times as fast here "
         "as in bfloat16, 1 thread"
     )
 

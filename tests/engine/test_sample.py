@@ -10,11 +10,18 @@ import torch
 from harness.data.datasets import DATASETS
 from harness.engine import sample as module
 from harness.engine.memory import in_halves
-from harness.engine.network import log_snr_range, make_schedule, with_weights
+from harness.engine.network import (
+    format_as_trained,
+    log_snr_range,
+    make_schedule,
+    with_weights,
+)
 from harness.engine.pictures import legible_sheet, sheet
 from harness.engine.sample import NotFinite, preview, sample
 from harness.errors import MachineError
+from harness.execute import machine
 from harness.work.cells import Part
+from harness.work.execution import Format
 
 CPU = torch.device("cpu")
 TRAINING = replace(
@@ -194,3 +201,23 @@ def test_weights_that_a_layer_computes_on_are_not_rounded():
         pass
 
     assert rounded_once(Standardised(1, 8, 3), "bfloat16").weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("trained_in", "where", "sampled_in"),
+    [
+        (Format("float32", True), "here", Format("float32", True)),
+        (Format("float32", True), "another", Format("float32", False)),  # as its rule has it
+        (Format("bfloat16", True), "here", Format("bfloat16", True)),
+        (Format("bfloat16", True), "another", Format("float32", False)),  # slow here, perhaps
+    ],
+)
+def test_a_network_is_sampled_as_it_was_trained(monkeypatch, trained_in, where, sampled_in):
+    monkeypatch.setattr(machine, "_cpu_can", lambda what: False)
+    monkeypatch.setattr(machine, "name", lambda device: "here")
+    anywhere = replace(TRAINING, precision="auto")
+    provenance = replace(
+        made.PROVENANCE, machine=where, precision=trained_in.precision,
+        channels_last=trained_in.channels_last,
+    )  # fmt: skip
+    assert format_as_trained(anywhere, provenance, 8, CPU) == sampled_in

@@ -8,7 +8,7 @@ import pytest
 from harness.engine import fastest as module
 from harness.errors import StoreError
 from harness.execute import machine
-from harness.plan.executions import executions
+from harness.plan.executions import compiling, executions
 from harness.plan.pending import Plan
 from harness.plan.preflight import Site
 from harness.store import FORMAT, Store
@@ -122,6 +122,20 @@ def test_what_cannot_be_kept_or_is_not_worth_it_is_by_rule(store, monkeypatch):
     monkeypatch.setattr(module, "fastest", never)
     monkeypatch.setattr("os.access", lambda *_: False)
     assert settled_in(store, TRAINING) == [HALF]
+
+
+def test_what_compiling_gains_is_known_from_trainings_that_differ_in_it_alone(store):
+    plain = made.trained(TRAINING, seconds=100.0)
+    here = replace(made.PROVENANCE, machine=made.MACHINE, threads=1)
+    store.keep(replace(plain, provenance=here))
+    assert compiling(store, TRAINING, made.MACHINE) is None
+    compiled = replace(plain, training=replace(TRAINING, seed=1), seconds=70.0,
+                       compile_seconds=40.0)  # fmt: skip
+    store.keep(replace(compiled, provenance=replace(here, is_compiled=True)))
+    gain, cost = compiling(store, replace(TRAINING, seed=2), made.MACHINE)
+    assert (gain, cost) == (pytest.approx(0.3), 40.0)
+    assert compiling(store, TRAINING, "another") is None
+    assert compiling(store, OTHER, made.MACHINE) is None
 
 
 def test_a_precision_that_is_asked_for_stays(store):
