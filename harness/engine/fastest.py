@@ -32,6 +32,7 @@ UNCOMPILED_MARGIN = 1.25  # ... on GPUs, where a run compiles the network and th
 HOPELESS = 1.5  # times as slow as the fastest, after which it is not timed again
 OTHERS = 0.2  # cores that other programs may use while several threads are timed
 FEW = 2  # images
+TOO_LONG = 2.0  # seconds of the first step on them: to compare several would take a minute
 
 Kind = TypeVar("Kind")
 Step = Callable[[], None]
@@ -61,8 +62,8 @@ def fastest(
 ) -> Execution | None:
     """The fastest of these formats, and then of these numbers of threads, with what it gains; the
     rule's own where none is faster by a margin, so that noise decides nothing. None where it cannot
-    be told, since memory ran out or other programs are at work, or where it is not worth it by the
-    seconds that a step takes for an image."""
+    be told, since memory ran out, other programs are at work or the network is too large for a
+    probe, or where it is not worth it by the seconds that a step takes for an image."""
     before = torch.get_num_threads()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -80,7 +81,7 @@ def _fastest(
 ) -> Execution | None:
     usual, margin = rule.threads, MARGIN if of.device.type == "cpu" else UNCOMPILED_MARGIN
     each = seconds_per_image(of, rule.format, usual)
-    if not is_worth(each):
+    if each is None or not is_worth(each):
         return None
     images = min(of.batch[0], max(FEW, int(STEP_SECONDS / each)))
     steps = {one: step_on(of, one, images) for one in formats}
@@ -122,11 +123,12 @@ def step_on(of: Subject, format: Format, images: int) -> Step:
     return step
 
 
-def seconds_per_image(of: Subject, format: Format, threads: int) -> float:
-    """Of a step on a few images."""
+def seconds_per_image(of: Subject, format: Format, threads: int) -> float | None:
+    """Of a step on a few images; None where even that takes too long."""
     few = min(FEW, of.batch[0])
     step = step_on(of, format, few)
-    seconds(step, of.device, threads)  # the first one is slower
+    if seconds(step, of.device, threads) > TOO_LONG:  # the first one is slower
+        return None
     return max(seconds(step, of.device, threads), 1e-6) / few
 
 

@@ -59,8 +59,7 @@ def execution(
     where, (channels, size, _) = machine.name(device), site.shape
     network = f"{like.model} at {size}x{size}"
     of = (where, version("torch"), network, channels, like.model.source, str(like.data),
-          like.precision, like.batch_size, workers, processes, threads,
-          bool(site.cluster))  # fmt: skip
+          like.precision, like.batch_size, workers, processes, threads)  # fmt: skip
     key = hashlib.sha256(repr(of).encode()).hexdigest()[:12]
     if known := store.execution(key):
         return known

@@ -59,7 +59,7 @@ def test_what_is_as_fast_within_the_margin_leaves_the_rule(at):
 
 
 def test_threads_are_chosen_after_the_format_and_gains_multiply(at):
-    seconds = {HALF: 2.0, FULL: 1.0}
+    seconds = {HALF: 0.2, FULL: 0.1}
     found = at(seconds, more=0.5, counts=(1, 2))
     assert (found.format, found.threads, found.gain) == (FULL, 2, 4.0)
     assert at(seconds, more=2.0, counts=(1, 2)).threads == 1
@@ -67,8 +67,12 @@ def test_threads_are_chosen_after_the_format_and_gains_multiply(at):
     assert at(seconds, more=2.0, rule=both, counts=(2, 1)).threads == 1
 
 
+def test_of_a_network_that_is_too_large_for_a_probe_nothing_is_told(at):
+    assert at({HALF: 2 * module.TOO_LONG, FULL: 1.0}) is None
+
+
 def test_on_a_busy_machine_threads_are_by_rule_and_of_several_nothing_can_be_told(at):
-    seconds = {HALF: 2.0, FULL: 1.0}
+    seconds = {HALF: 0.2, FULL: 0.1}
     found = at(seconds, more=0.1, counts=(1, 2), is_busy=True)
     assert (found.format, found.threads, found.gain) == (FULL, 1, 2.0)
     assert at(seconds, rule=replace(RULE, threads=2), counts=(2, 1), is_busy=True) is None
