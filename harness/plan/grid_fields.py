@@ -283,8 +283,9 @@ class TrainingFields(Strict):
     )
     precision: Literal[PRECISIONS] = Field(  # type: ignore[valid-type]
         "auto",
-        description="auto is bfloat16 where the hardware computes in it, float16 with loss scaling "
-        "on GPUs that compute in that alone (T4, V100), float32 elsewhere",
+        description="auto is bfloat16 where the hardware computes in it, on processors unless "
+        "float32 is measured to be faster, float16 with loss scaling on GPUs that compute in that "
+        "alone (T4, V100), float32 elsewhere",
     )
     devices: int = Field(
         1,
