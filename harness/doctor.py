@@ -174,7 +174,7 @@ def _precision_by_probe(processor: torch.device) -> str:
     format, network = machine.format_for("auto", SIDE, processor), f"small at {SIDE}x{SIDE}"
     rule = Execution(machine.name(processor), "", network, "auto", format, 1, format, 1)
     subject = Subject(small(), (16, 3, SIDE, SIDE), processor)
-    found = fastest(subject, rule, formats_to_try(rule, "auto", "cpu"), [1])
+    found = fastest(subject, rule, formats_to_try(rule, "auto", "cpu"), [])
     return f"{(found or rule).said()}. A run of minutes measures it for its own network"
 
 

@@ -160,7 +160,8 @@ class JobRunner:
         jobs = []
         for first, *siblings in trained_together(trainings):
             how = self.plan.executions.get(first.model)
-            threads, format = (how.threads, how.format) if how else (usual, None)
+            threads = (how.threads if how else None) or usual
+            format = how.format if how else None
             compiles = self._compiles(self.plan.seconds(first) or 0, first)
             jobs.append(TrainJob(first, threads, compiles, devices, tuple(siblings), format))
         self._longest, self._is_even = 0.0, True

@@ -41,7 +41,9 @@ Step = Callable[[], None]
 class Shape(Protocol):
     """What builds a network, as a part of the kind `model` does."""
 
-    def build(self, channels: int, size: int) -> nn.Module: ...
+    def build(self, channels: int, size: int) -> nn.Module:
+        """The untrained network for images of these channels and this side."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def _fastest(
     threads: Sequence[int],
     is_worth: Callable[[float], bool],
 ) -> Execution | None:
-    usual, margin = rule.threads, MARGIN if of.device.type == "cpu" else UNCOMPILED_MARGIN
+    usual, margin = rule.threads or 1, MARGIN if of.device.type == "cpu" else UNCOMPILED_MARGIN
     each = seconds_per_image(of, rule.format, usual)
     if each is None or not is_worth(each):
         return None

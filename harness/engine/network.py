@@ -59,6 +59,7 @@ def memory_format(size: int, precision: str, device: torch.device) -> torch.memo
 
 
 def layout_of(format: Format) -> torch.memory_format:
+    """How images lie in memory in this format, as torch names it."""
     return torch.channels_last if format.channels_last else torch.contiguous_format
 
 

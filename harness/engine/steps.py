@@ -77,6 +77,7 @@ class Setting:
 
     @property
     def precision(self) -> str:
+        """In which its network computes."""
         return self.format.precision
 
     @property

@@ -31,7 +31,7 @@ LEAST_SECONDS = 30.0  # of training that are worth a probe of two
 
 
 def executions(
-    plan: Plan, site: Site, workers: int, processes: int, threads: int
+    plan: Plan, site: Site, workers: int, processes: int, threads: int | None
 ) -> dict[Part, Execution]:
     """By model, how its pending trainings are computed here, `workers` of them side by side in
     `processes` in all, each of which has so many threads by the rule. Measured where the grid
@@ -49,7 +49,7 @@ def executions(
 
 
 def execution(
-    alike: Sequence[Training], site: Site, workers: int, processes: int, threads: int,
+    alike: Sequence[Training], site: Site, workers: int, processes: int, threads: int | None,
     precisions: Sequence[str] = (),
 ) -> Execution:  # fmt: skip
     """How trainings of one model are computed here, where others of the grid are in one of these
@@ -74,7 +74,7 @@ def execution(
     if not is_measurable or not (is_new or os.access(store.root, os.W_OK)):
         return rule
     # The nodes of a cluster have been asked for the usual threads.
-    counts = [threads] if site.cluster else threads_to_try(rule, processes, device.type)
+    counts = [] if site.cluster or not threads else threads_to_try(threads, processes)
     formats = formats_to_try(rule, wanted, device.type)
     measured = measure(like, site, rule, formats, counts, images_trained(alike) / workers)
     if is_new or measured is None:
@@ -94,11 +94,9 @@ def formats_to_try(rule: Execution, wanted: str, device: str) -> list[Format]:
     return [Format(precision, last) for precision in precisions for last in layouts]
 
 
-def threads_to_try(rule: Execution, processes: int, device: str) -> list[int]:
-    """One, and as many as each of so many processes side by side has cores on a processor."""
-    if device != "cpu":
-        return [rule.threads]
-    return list(dict.fromkeys([rule.threads, 1, max(1, machine.cores() // processes)]))
+def threads_to_try(usual: int, processes: int) -> list[int]:
+    """The usual, one, and as many as each of so many processes side by side has cores."""
+    return list(dict.fromkeys([usual, 1, max(1, machine.cores() // processes)]))
 
 
 def images_trained(trainings: Sequence[Training]) -> int:

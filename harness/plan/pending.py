@@ -216,6 +216,7 @@ class Plan:
             "forecast": self.forecast.as_json(self.to_train, self.to_sample, self.to_fit)
             if self.forecast
             else None,
+            "computed": self.computed,
             "images": self.images.as_json() if self.images else None,
             "cheaper": [one.as_json() for one in self.cheaper],
             "warnings": list(self.warnings),

@@ -154,7 +154,7 @@ def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> 
     workers = trained_at_once(grid, plan, site) if plan.to_train else 1
     processes = workers_for(plan, device, grid.training.devices) * grid.training.devices
     here = machine.name(machine.find_device(device))
-    usual = machine.threads_for(site.values, processes) if device == "cpu" else 1
+    usual = machine.threads_for(site.values, processes) if device == "cpu" else None
     chosen = executions(plan, site, workers, processes, usual)
     store = Store(site.at.store)
     speeds: dict[Part, Speeds] = {}
@@ -162,7 +162,7 @@ def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> 
         model = cell.training.model
         if model not in speeds:
             how = chosen.get(model)
-            threads = (how.threads if how else usual) if device == "cpu" else None
+            threads = how.threads if how else usual
             known = measured_speeds(store, cell.training, here, threads)
             speeds[model] = known or probed(cell, site.at, here, threads, how)
     # Each is measured on all cores, and those side by side share them.

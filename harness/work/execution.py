@@ -32,9 +32,9 @@ class Execution:
     network: str  # and what its images are: `tiny at 8x8`
     asked: str  # the precision that the grid asks for
     format: Format
-    threads: int  # of each training, on a processor
+    threads: int | None  # of each training; None on a GPU
     rule_format: Format
-    rule_threads: int
+    rule_threads: int | None
     gain: float | None = None  # times as fast as the rule; None where it was not measured
 
     @classmethod
@@ -50,18 +50,18 @@ class Execution:
 
     def said(self) -> str:
         """What was chosen and what that gains, in a sentence without its full stop."""
-        chosen, rule = (
-            f"{format}, {threads} thread{'' if threads == 1 else 's'}"
-            for format, threads in (
-                (self.format, self.threads),
-                (self.rule_format, self.rule_threads),
-            )
-        )
+        chosen = _told(self.format, self.threads)
+        told = f"{self.network} is computed in {chosen}"
         if self.gain is None:
-            return f"{self.network} is computed in {chosen}, by rule"
+            return f"{told}, by rule"
         if self.is_rule:
-            return f"{self.network} is computed in {chosen}: nothing else is clearly faster here"
-        return (
-            f"{self.network} is computed in {chosen}: {self.gain:.2f} times as fast here as in "
-            f"{rule}"
-        )
+            return f"{told}: nothing else is clearly faster here"
+        rule = _told(self.rule_format, self.rule_threads)
+        return f"{told}: {self.gain:.2f} times as fast here as in {rule}"
+
+
+def _told(format: Format, threads: int | None) -> str:
+    """`bfloat16, 2 threads`."""
+    if threads is None:
+        return str(format)
+    return f"{format}, {threads} thread{'' if threads == 1 else 's'}"

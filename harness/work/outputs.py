@@ -208,6 +208,9 @@ class PlanOutput(Output):
     cells: list[PlannedCell]
     forecast: ForecastOutput | None
     """None where it is not known."""
+    computed: list[str]
+    """How networks are computed here, a sentence for each model that is to be trained, where that
+    was measured."""
     images: ImagesOutput | None
     """What was read; None where no pending work needs it."""
     cheaper: list[CheaperOutput]

@@ -81,8 +81,11 @@ def test_on_a_busy_machine_threads_are_by_rule_and_of_several_nothing_can_be_tol
 def test_a_gpu_leaves_the_rule_for_what_is_clearly_faster_alone(at, monkeypatch):
     """It is compared uncompiled, and a run compiles."""
     monkeypatch.setitem(globals(), "SUBJECT", replace(SUBJECT, device=torch.device("cuda")))
-    assert at({HALF: 1.2, HALF_LAST: 1.0}).is_rule
-    assert at({HALF: 1.3, HALF_LAST: 1.0}).format == HALF_LAST
+    rule = replace(RULE, threads=None, rule_threads=None)
+    assert at({HALF: 1.2, HALF_LAST: 1.0}, rule=rule, counts=()).is_rule
+    found = at({HALF: 1.3, HALF_LAST: 1.0}, rule=rule, counts=())
+    assert found.format == HALF_LAST
+    assert "thread" not in found.said()
 
 
 def test_real_steps_are_timed_and_leave_no_trace():
