@@ -82,10 +82,9 @@ def _fastest(
     is_worth: Callable[[float], bool],
 ) -> Execution | None:
     usual, margin = rule.threads or 1, MARGIN if of.device.type == "cpu" else UNCOMPILED_MARGIN
-    each = seconds_per_image(of, rule.format, usual)
-    if each is None or not is_worth(each):
+    images, each = sized(of, rule.format, usual) or (0, 0.0)
+    if not images or not is_worth(each):
         return None
-    images = min(of.batch[0], max(FEW, int(STEP_SECONDS / each)))
     steps = {one: step_on(of, one, images) for one in formats}
     with watched() as others:
         taken = in_turns(
@@ -125,13 +124,20 @@ def step_on(of: Subject, format: Format, images: int) -> Step:
     return step
 
 
-def seconds_per_image(of: Subject, format: Format, threads: int) -> float | None:
-    """Of a step on a few images; None where even that takes too long."""
-    few = min(FEW, of.batch[0])
-    step = step_on(of, format, few)
-    if seconds(step, of.device, threads) > TOO_LONG:  # the first one is slower
-        return None
-    return max(seconds(step, of.device, threads), 1e-6) / few
+def sized(of: Subject, format: Format, threads: int) -> tuple[int, float] | None:
+    """On how many images of a batch a step takes about long enough to be timed, and the seconds for
+    each of them; None where a few already take too long."""
+    images = min(FEW, of.batch[0])
+    while True:
+        step = step_on(of, format, images)
+        if seconds(step, of.device, threads) > TOO_LONG:  # the first one is slower
+            return None
+        taken = max(seconds(step, of.device, threads), 1e-6)
+        if images == of.batch[0] or taken > STEP_SECONDS / 2:
+            return images, taken / images
+        # What a step takes for no image at all counts less with each that is added.
+        more = max(2 * images, int(STEP_SECONDS / taken * images))
+        images = min(of.batch[0], more)
 
 
 def seconds(step: Step, device: torch.device, threads: int, *, own: bool = True) -> float:
