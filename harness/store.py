@@ -50,7 +50,7 @@ import psutil
 from harness.errors import DiskFull, StoreError, say_once
 from harness.lock import locked
 from harness.work.cells import Asked, Cell, Training
-from harness.work.execution import Execution
+from harness.work.execution import PRECISIONS, Execution
 from harness.work.options import as_in_its_file
 from harness.work.overheads import Overheads
 from harness.work.results import (
@@ -66,7 +66,6 @@ from harness.work.results import (
 )
 from harness.work.speeds import Speeds
 
-PRECISIONS = ("float32", "bfloat16", "float16")  # in which a network is computed
 LAYOUT = 2  # of the files above
 WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "state.safetensors"
 # Of all averages in a saved state, among its metadata: their decays, the keys of their trainings,

@@ -20,10 +20,11 @@ from threadpoolctl import ThreadpoolController
 from harness import __version__
 from harness.errors import MachineError
 from harness.lazy import torch
+from harness.work import execution
 from harness.work.execution import Format
 
 SMALL_MATRIX = 200_000  # numbers
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS = ("auto", *execution.PRECISIONS)
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 

@@ -9,6 +9,8 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+
 
 @dataclass(frozen=True)
 class Format:
@@ -41,7 +43,8 @@ class Execution:
     def from_json(cls, text: bytes) -> Self | None:
         """None where that is not what the fields of one are in JSON."""
         with suppress(ValidationError):
-            return TypeAdapter(cls).validate_json(text)
+            found = TypeAdapter(cls).validate_json(text)
+            return found if found.format.precision in PRECISIONS else None
         return None
 
     @property

@@ -1,6 +1,7 @@
 """How trainings are computed on a machine is settled once: by what was trained, or by a probe."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import made
 import pytest
@@ -69,7 +70,10 @@ def test_the_first_of_two_probes_at_a_time_counts(store):
     kept = store.keep_execution("key", made.EXECUTION)
     later = replace(kept, format=HALF, threads=7)
     assert store.keep_execution("key", later) == kept == store.execution("key")
-    (store.root / "executions/key.json").write_text("{")
+    damaged = json.dumps(
+        asdict(later) | {"format": {"precision": "float31", "channels_last": False}}
+    )
+    (store.root / "executions/key.json").write_text(damaged)
     assert store.execution("key") is None
     assert store.keep_execution("key", later) == later == store.execution("key")
 
