@@ -18,7 +18,7 @@ FLOORS = [
     {"plan", "tracking", "report", "contracts"},
     {"analysis", "engine"},
     {"execute", "store", "data", "models", "diffusion", "metrics"},
-    {"work", "registry", "downloads", "lock"},
+    {"work", "registry", "downloads", "lock", "execute.machine"},
     {"errors", "lazy", "lines"},
 ]
 ONLY_HOMES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import shutil
@@ -108,12 +109,20 @@ def numpy_threads_for(numbers: int) -> Iterator[None]:
     if numbers > SMALL_MATRIX:
         yield
         return
+    with one_numpy_thread():
+        yield
+
+
+@contextmanager
+def one_numpy_thread() -> Iterator[None]:
+    """Let numpy and scipy use one thread within this context."""
     with _thread_pools().limit(limits=1, user_api="blas"):
         yield
 
 
 @cache
 def _thread_pools() -> ThreadpoolController:
+    importlib.import_module("scipy.linalg")  # it brings its own, found only once it is loaded
     return ThreadpoolController()
 
 

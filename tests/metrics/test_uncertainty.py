@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from harness.metrics import frechet, uncertainty
+from harness.metrics import arrays, frechet, uncertainty
 from harness.metrics import kid as kernels
 from harness.metrics.frechet import fid, fid_left_out
 from harness.metrics.kid import kid, kid_standard_error
@@ -89,6 +89,18 @@ def test_the_jackknife_takes_most_of_the_bias_of_fid_away():
         centres.append(fid_centre(values[-1], fid_left_out(features, population)))
     assert np.mean(values) > 0.2
     assert abs(np.mean(centres)) < 0.15 * np.mean(values)
+
+
+@pytest.mark.parametrize("images", [120, 400])  # fewer and more than features
+def test_fid_without_groups_has_the_same_bits_on_any_number_of_cores(monkeypatch, images):
+    features, reference = draw(images, 150), draw(500, 150)
+    seen = []
+    for cores in (1, 3):
+        monkeypatch.setattr(arrays, "cores", lambda cores=cores: cores)
+        seen.append(fid_left_out(features, reference, groups=7))
+    assert np.array_equal(*seen)
+    without = [fid(np.delete(features, np.s_[group::7], axis=0), reference) for group in range(7)]
+    assert seen[0] == pytest.approx(without, rel=1e-6)
 
 
 def test_fewer_groups_are_left_out_where_each_is_dear():
