@@ -306,7 +306,9 @@ class JobRunner:
             self._is_even = True
         else:
             cost = result.cost
-            seconds = result.cell.images * (cost.seconds + cost.feature_seconds_per_image)
+            evaluations = forecast.evaluations([result.cell]) if forecast else 0
+            seconds = evaluations * cost.seconds / cost.nfe
+            seconds += result.cell.images * cost.feature_seconds_per_image
             seconds += cost.compile_seconds + cost.fit_seconds
             seconds += forecast.real_seconds() if forecast and not self.stopwatch.has_scored else 0
             self.stopwatch.scored(seconds)

@@ -157,7 +157,7 @@ def test_a_plan_for_programs_is_json(harness):
     planned = json.loads(harness("plan", "small.yaml", "--json", "--only", "steps=2").output)
     assert len(planned["cells"]) == 4
     assert {cell["state"] for cell in planned["cells"]} == {"to do"}
-    assert planned["forecast"]["network_evaluations"] == 4 * 80 * 2
+    assert planned["forecast"]["network_evaluations"] == 4 * 80 * (3 * 2 + 1)
 
 
 def test_a_plan_warns_of_sampling_that_does_not_start_from_noise(harness):

@@ -96,8 +96,9 @@ def checkpoints_of(folder):
 
 def test_a_run_says_its_cost_before_its_work(finished):
     said = (finished / "said.txt").read_text()
-    # 4 cells of 40 images, those of 3 steps twice.
-    assert f"{40 * 2 * (2 + 3 + 3):,} network evaluations" in said
+    # 4 cells of 40 images, each in one batch that is timed three times, after an evaluation that
+    # is not; those of 3 steps again at the checkpoint, timed once.
+    assert f"{40 * 2 * (3 * 2 + 1 + 3 * 3 + 1 + 3 + 1):,} network evaluations" in said
     assert said.index("About ") < said.index("training")
     assert said.count("network evaluations") == 1
 
@@ -149,7 +150,7 @@ def test_a_plan_says_the_cost_that_a_run_would_have(finished, tmp_path):
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     assert "About " in result.output
-    assert "640 network evaluations" in result.output
+    assert "1,680 network evaluations" in result.output
 
 
 def test_what_a_run_took_beside_its_work_is_kept_for_the_next(finished):
@@ -164,7 +165,7 @@ def test_later_work_is_foretold_from_earlier_work(finished):
     told = plan.as_json()["forecast"]
     assert told["source"] == "earlier runs on this machine"
     # The two cells of 4 steps are now those with the most, so they are scored again.
-    assert plan.evaluations == 2 * 40 * 4 * 2
+    assert plan.evaluations == 2 * 40 * (3 * 4 + 1 + 4 + 1)
     assert told["sampling_seconds"] > 0
     assert told["training_seconds"] == 0
 
@@ -245,7 +246,9 @@ def test_before_any_training_each_is_expected_to_keep_one(tmp_path):
 def test_without_a_metric_that_decides_nothing_is_scored_again(finished):
     assert checkpoint_cells_in(finished, "metrics=[precision]") == set()
     grid = grid_of(finished, "name=other", "metrics=[precision]", "sampling_seeds=[9]")
-    assert plan_grid(grid, paths_in(finished), Options()).evaluations == 40 * 2 * (2 + 3)
+    assert plan_grid(grid, paths_in(finished), Options()).evaluations == 40 * 2 * (
+        3 * 2 + 1 + 3 * 3 + 1
+    )
 
 
 def test_a_training_that_kept_no_checkpoint_has_no_cell_scored_again(copied):

@@ -28,9 +28,8 @@ from harness.registry.signature import shown
 from harness.store import write_bytes
 from harness.work.cells import Cell, Part
 from harness.work.results import SamplingPath
+from harness.work.timing import repeats
 
-TIMINGS = 3  # batches timed at least, so that a median means something ...
-PATIENCE_SECONDS = 5.0  # ... unless one batch takes longer than this
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -55,11 +54,12 @@ def sample(
     trained: Trained | ExactDenoiser,
     report: Report,
     images: int | None = None,
-    repeats: int = TIMINGS,
+    timings: int = 1,
     asked: Cell | None = None,
 ) -> Samples:
     """The cell's images (or the first `images` of them), each from its own starting noise. Where
-    fitted times are written out in it, `asked` is the cell that a grid knows it by.
+    fitted times are written out in it, `asked` is the cell that a grid knows it by. The first batch
+    is sampled again until there are so many `timings`, unless it takes long (`work.timing`).
 
     Seconds are measured around the sampler alone, with the device synchronised and after a
     warm-up at the batch's size. A batch that does not fit into memory is done in halves: drawn
@@ -77,15 +77,15 @@ def sample(
         for size in {len(batch) for batch in batches}:
             tried(run.warm_up, size)  # batches that do not fit will be halved
         before = energy.joules(device)
-        drawn, timings, nfe = zip(*in_halves(batches, run, device), strict=True)
+        drawn, seconds, nfe = zip(*in_halves(batches, run, device), strict=True)
         joules = energy.joules(device) - before
-        seconds, first = list(timings), range(len(drawn[0]))
-        while len(seconds) < repeats and seconds[0] * len(first) < PATIENCE_SECONDS:
-            seconds.append(run(first)[1])
+        first = range(len(drawn[0]))
+        again = repeats(len(drawn), seconds[0] * len(first), timings)
+        seconds += tuple(run(first)[1] for _ in range(again))
     return Samples(
         np.concatenate(drawn),
         max(nfe),
-        tuple(seconds),
+        seconds,
         run.peak,
         run.film,
         joules / wanted if joules >= 0 else None,  # a counter may begin again at 0
@@ -246,10 +246,15 @@ def is_sheet(out: Path) -> bool:
     return False
 
 
-def batches_of(images: int, device: torch.device) -> Iterator[range]:
-    """Whole blocks of images: on a GPU as many as there are, within reason, since what does not fit
+def largest_batch(device: torch.device) -> int:
+    """Images sampled at once: on a GPU as many as there are, within reason, since what does not fit
     is halved; on a processor as many as its caches do well with."""
     blocks = {"cpu": 2, "mps": 4}  # Apple's GPU shares its memory with all other programs
-    size = NOISE_BLOCK * blocks.get(device.type, 16)
+    return NOISE_BLOCK * blocks.get(device.type, 16)
+
+
+def batches_of(images: int, device: torch.device) -> Iterator[range]:
+    """Whole blocks of images, as many at once as `largest_batch` says."""
+    size = largest_batch(device)
     for first in range(0, images, size):
         yield range(first, min(first + size, images))

@@ -17,7 +17,7 @@ from harness.engine.network import Trained
 from harness.engine.pictures import SHEET_IMAGES, forward, nearest_pairs, png, sheet
 from harness.engine.pixel_spread import pixel_spread
 from harness.engine.reference import RealImages, in_chunks, write_features
-from harness.engine.sample import TIMINGS, Samples, path_of, sample, sampling_path
+from harness.engine.sample import Samples, path_of, sample, sampling_path
 from harness.engine.scale import Scale
 from harness.execute import machine
 from harness.execute.progress import Report
@@ -38,6 +38,7 @@ from harness.work.results import (
     Cost,
     Provenance,
 )
+from harness.work.timing import timings_of
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,8 @@ def timed_again(result: CellResult, job: ScoreJob, at: Workplace, report: Report
 def sampled_images(
     cell: Cell, times: tuple[float, ...], denoiser: Trained | ExactDenoiser, report: Report
 ) -> Samples:
-    """Of a checkpoint no second batch is timed: it is there for its quality."""
-    repeats = TIMINGS if cell.weights == "final" else 1
-    return sample(written_out(cell, times), denoiser, report, repeats=repeats, asked=cell)
+    """The images of a cell, timed."""
+    return sample(written_out(cell, times), denoiser, report, timings=timings_of(cell), asked=cell)
 
 
 def cost_of(samples: Samples, denoiser: Trained | ExactDenoiser, feature_seconds: float) -> Cost:

@@ -16,6 +16,7 @@ from harness.work.cells import Cell, Part, Training, trained_together, training_
 from harness.work.overheads import Overheads
 from harness.work.results import SamplingPath
 from harness.work.speeds import Speeds, duration
+from harness.work.timing import evaluations_made
 
 if TYPE_CHECKING:
     from harness.work.outputs import ForecastOutput
@@ -42,6 +43,7 @@ class Forecast:
     measured: int = 0  # cells to score from kept features
     beside: Overheads = NOTHING
     is_processor: bool = False  # that does the work, and no GPU
+    batch: int | None = None  # images sampled at once; None where only those asked for count
 
     def seconds(self, work: Training | Cell) -> float | None:
         """What one piece of work will take; None where that is not known."""
@@ -49,7 +51,7 @@ class Forecast:
             return None
         if isinstance(work, Training):
             return speeds.train * work.training_steps * work.batch_size / self.devices
-        return work.images * (nfe_of(work) * speeds.evaluate + speeds.features)
+        return self.evaluations([work]) * speeds.evaluate + work.images * speeds.features
 
     def training_seconds(self, trainings: Sequence[Training]) -> float:
         """On the clock, with several trainings side by side, and once for those that the same
@@ -68,6 +70,17 @@ class Forecast:
 
     def sampling_seconds(self, cells: Iterable[Cell]) -> float:
         return sum(self.seconds(cell) or 0.0 for cell in cells)
+
+    def evaluations(self, cells: Iterable[Cell]) -> int:
+        """Network evaluations of single images to sample these cells, those for their timing
+        included."""
+        if self.batch is None:
+            return sampled_evaluations(cells)
+        each = {model: speeds.evaluate for model, speeds in self.speeds.items()}
+        return sum(
+            evaluations_made(cell, nfe_of(cell), self.batch, each.get(cell.training.model, 0.0))
+            for cell in cells
+        )
 
     def fitting_seconds(self, fits: Iterable[Cell]) -> float:
         """Of fitting steps to networks, one cell for each fit."""
@@ -145,7 +158,7 @@ class Forecast:
         elif fixed >= least:
             told.append(f"{duration(fixed)} of {beside}")
         of_fits = sum(map(fitted_evaluations, fits))
-        facts = [f"{sampled_evaluations(cells):,} network evaluations"]
+        facts = [f"{self.evaluations(cells):,} network evaluations"]
         facts += [f"{of_fits:,} more to fit steps"] * bool(of_fits)
         if memory := self.memory(trainings):
             facts += [f"{size(memory)} of memory", f"{size(self.disk(trainings, cells))} of disk"]
@@ -164,7 +177,7 @@ class Forecast:
             "compile_seconds": self.compile_seconds(trainings, cells),
             "fitting_seconds": self.fitting_seconds(fits),
             "fitting_evaluations": sum(map(fitted_evaluations, fits)),
-            "network_evaluations": sampled_evaluations(cells),
+            "network_evaluations": self.evaluations(cells),
             "memory_bytes": self.memory(trainings),
             "disk_bytes": self.disk(trainings, cells),
             "source": self.source or None,
@@ -177,7 +190,7 @@ def nfe_of(cell: Cell) -> int:
 
 
 def sampled_evaluations(cells: Iterable[Cell]) -> int:
-    """Network evaluations of single images to sample these cells."""
+    """Network evaluations of single images that these cells ask for."""
     return sum(cell.images * nfe_of(cell) for cell in cells)
 
 

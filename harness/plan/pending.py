@@ -78,7 +78,8 @@ class Plan:
     @property
     def evaluations(self) -> int:
         """Network evaluations of single images still to be made for samples."""
-        return sampled_evaluations(self.to_sample)
+        count = self.forecast.evaluations if self.forecast else sampled_evaluations
+        return count(self.to_sample)
 
     @property
     def to_sample(self) -> list[Cell]:

@@ -145,7 +145,7 @@ def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> 
     machine; and with what should be known of it beforehand. When the command `began`, by
     time.monotonic(), tells how fast programs start here."""
     from harness.engine.denoising import network_evaluations
-    from harness.engine.sample import sampling_path
+    from harness.engine.sample import largest_batch, sampling_path
 
     device = site.at.device
     if site.cluster and device == "cuda":  # its cards are none of this machine's
@@ -182,6 +182,7 @@ def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> 
         len(plan.from_features),
         overheads(store, here, started),
         device == "cpu",
+        largest_batch(machine.find_device(device)),
     )
     return replace(
         plan,

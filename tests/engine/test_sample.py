@@ -20,8 +20,12 @@ from harness.engine.pictures import legible_sheet, sheet
 from harness.engine.sample import NotFinite, preview, sample
 from harness.errors import MachineError
 from harness.execute import machine
+from harness.plan.forecast import Forecast
+from harness.work import timing
 from harness.work.cells import Part
 from harness.work.execution import Format
+from harness.work.speeds import Speeds
+from harness.work.timing import TIMINGS
 
 CPU = torch.device("cpu")
 TRAINING = replace(
@@ -89,9 +93,28 @@ def test_evaluations_are_counted_per_image(trained):
 
 
 def test_enough_batches_are_timed_for_a_median(trained):
-    seconds = sample(cell(images=20), trained, quietly).seconds_per_image
-    assert len(seconds) >= 3
+    seconds = sample(cell(images=20), trained, quietly, timings=TIMINGS).seconds_per_image
+    assert len(seconds) == TIMINGS
     assert all(value > 0 for value in seconds)
+    assert len(sample(cell(images=20), trained, quietly).seconds_per_image) == 1
+
+
+@pytest.mark.parametrize("patience", [0.0, 1e6])
+@pytest.mark.parametrize("weights", ["final", "0.9"])
+@pytest.mark.parametrize("images", [64, 65, 110, 256, 500])  # 1, 2 and 4 batches
+def test_as_many_evaluations_are_made_as_are_foretold(
+    trained, monkeypatch, images, weights, patience
+):
+    monkeypatch.setattr(timing, "PATIENCE_SECONDS", patience)
+    monkeypatch.setattr(module, "largest_batch", lambda device: 64 if images < 500 else 128)
+    asked = replace(cell(steps=2, images=images), weights=weights)
+    seen = []
+    hook = trained.network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    sample(asked, trained, quietly, timings=timing.timings_of(asked))
+    hook.remove()
+    speeds = Speeds(train=0.0, evaluate=1e-4, features=0.0, source="a guess")
+    forecast = Forecast({TRAINING.model: speeds}, batch=module.largest_batch(CPU))
+    assert forecast.evaluations([asked]) == sum(seen)
 
 
 def test_progress_reaches_the_end(trained):
