@@ -199,12 +199,14 @@ class Store:
         return self.cell_result(work.key)
 
     def keep(self, result: Result) -> None:
-        """Write a result and its files, those that are not there yet; the result last."""
+        """Write a result and its files, those that are not there yet; the result last, with which
+        the names of all outlast a power cut: one that comes before costs files, which are missed by
+        their checksums."""
         folder = self.folder(result.work)
         for name, expected in result.artifacts.checksums.items():
             content = result.artifacts.read(name)
             if content is not None and not is_whole(folder / name, expected):
-                write_bytes(folder / name, content)
+                write_bytes(folder / name, content, is_last=False)
         write_bytes(folder / RESULT, to_json(result).encode())
 
     def finished_cells(self) -> set[str]:
@@ -563,9 +565,10 @@ def check_writable(folder: Path, what: str, option: str) -> None:
 
 
 @contextmanager
-def replacing(path: Path, once: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, once: bool = False, is_last: bool = True) -> Iterator[Path]:
     """A temporary path beside this one, moved to it when the block ends without an error; `once`,
-    only where no other program has come first. Raises StoreError where it cannot be written."""
+    only where no other program has come first. The name outlasts a power cut where it is the last
+    of several in its folder. Raises StoreError where it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")  # as TEMPORARY reads it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -574,7 +577,8 @@ def replacing(path: Path, once: bool = False) -> Iterator[Path]:
             os.fsync(file.fileno())  # else a power cut may leave the name without the content
         if not (once and linked(temporary, path)):
             os.replace(temporary, path)
-        synced(path.parent)
+        if is_last:
+            synced(path.parent)
     except OSError as error:
         # numpy's errors have no number: they say only that less was written than there is.
         raise not_written(path, error.errno or errno.ENOSPC) from error
@@ -655,9 +659,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Mapping[str, Any], once: bool = False) -> None:
-    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), once)
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), once=once)
 
 
-def write_bytes(path: Path, content: bytes, once: bool = False) -> None:
-    with replacing(path, once) as temporary:
+def write_bytes(path: Path, content: bytes, *, once: bool = False, is_last: bool = True) -> None:
+    with replacing(path, once=once, is_last=is_last) as temporary:
         temporary.write_bytes(content)

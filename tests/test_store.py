@@ -74,7 +74,7 @@ def test_what_is_kept_is_read_back_equal_with_its_files(store):
 def test_a_result_is_written_after_its_files(store, monkeypatch):
     written = []
     monkeypatch.setattr(
-        "harness.store.write_bytes", lambda path, content: written.append(path.name)
+        "harness.store.write_bytes", lambda path, content, **how: written.append(path.name)
     )
     store.keep(RESULT_OF_A_CELL)
     assert written == ["path.csv", "samples.png", RESULT]

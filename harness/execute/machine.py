@@ -211,7 +211,13 @@ def memory_in_use(device: torch.device) -> int:
         return int(getattr(torch, device.type).max_memory_allocated(device))
     if device.type == "mps":
         return int(torch.mps.driver_allocated_memory())
-    return int(psutil.Process().memory_info().rss)
+    return int(_process(os.getpid()).memory_info().rss)
+
+
+@cache
+def _process(number: int) -> psutil.Process:
+    """Made once: that takes longer than to ask it, and a sampler is watched while it is timed."""
+    return psutil.Process(number)
 
 
 def memory(device: torch.device) -> tuple[int, int]:
