@@ -309,6 +309,7 @@ class JobRunner:
             evaluations = forecast.evaluations([result.cell]) if forecast else 0
             seconds = evaluations * cost.seconds / cost.nfe
             seconds += result.cell.images * cost.feature_seconds_per_image
+            seconds += forecast.metrics if forecast else 0.0
             seconds += cost.compile_seconds + cost.fit_seconds
             seconds += forecast.real_seconds() if forecast and not self.stopwatch.has_scored else 0
             self.stopwatch.scored(seconds)

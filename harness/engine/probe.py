@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +24,10 @@ from harness.engine.reference import CHUNK, features_of
 from harness.engine.sample import batches_of
 from harness.engine.steps import Setting, ready, step_of
 from harness.execute import machine
+from harness.metrics.distances import METRICS, Metric
+from harness.metrics.evaluation import evaluate
+from harness.metrics.features import Features
+from harness.metrics.uncertainty import fid_groups
 from harness.models.presets import base
 from harness.work.cells import Cell
 from harness.work.execution import Format
@@ -32,6 +38,9 @@ FEW = 8  # images: enough to see whether a full batch would take too long
 FEW_SECONDS = 0.5  # for these, after which the full batch is not tried
 REPEATS = 5
 BUSY_SECONDS, MOST_IMAGES = 0.2, 256  # of a step by which precisions are compared, at most
+MOST_WIDTH, MOST_ROWS = 512, 1024  # of features of noise
+CPU = torch.device("cpu")
+CLASSES = 10  # of a classifier whose logits a metric takes
 BUSY = 1.5  # times as long as on half as many images: the device has enough to do
 
 SizedWork = Callable[[int], Callable[[], object]]  # of so many images: what is timed
@@ -138,6 +147,56 @@ def busy_batch(step_seconds: Callable[[int], float]) -> int:
             break
         images *= 2
     return images
+
+
+def metric_seconds(metrics: Sequence[str], images: int, reference: int, width: int) -> float:
+    """The seconds that these metrics of a cell take where what they know of the reference is known,
+    from so many features of noise; of many, by how the seconds grow from half to all of what is
+    quick. A metric that fails takes none."""
+    part = min(1.0, MOST_WIDTH / width, MOST_ROWS / images)
+
+    def at(part: float) -> float:
+        rows, columns = (max(FEW, int(part * size)) for size in (images, width))
+        others = noise(min(int(part * reference) + FEW, MOST_ROWS), columns, seed=0)
+        first, second = (noise(rows, columns, seed) for seed in (1, 2))
+        score = partial(evaluate_all, metrics, reference=others, width=width)
+        seconds(partial(score, first), CPU)
+        return seconds(partial(score, second), CPU)
+
+    half, found = at(part / 2), at(part)
+    power = min(max(math.log2(found / half), 1.0), 3.0)  # d^3 and n^2 d at most
+    return float(found * (1 / part) ** power)
+
+
+def noise(rows: int, columns: int, seed: int) -> Features:
+    """Features that are alike in nothing, read-only as kept ones are."""
+    drawn = np.random.default_rng(seed).standard_normal((rows, columns))
+    drawn.flags.writeable = False
+    return drawn
+
+
+def evaluate_all(
+    metrics: Sequence[str], features: Features, reference: Features, width: int
+) -> None:
+    """Evaluate these metrics, with as many groups left out as where features are so wide."""
+    rows, columns = features.shape
+    needs = {"held_out": noise(rows, columns, 3), "logits": noise(rows, CLASSES, 4)}
+    for name in metrics:
+        metric = with_groups_of(METRICS[name], width)
+        given = {need: needs[need] for need in metric.needs if need in needs}
+        with suppress(Exception), machine.numpy_threads_for(features.size):
+            evaluate(name, metric, features, reference, reference_variance=False, **given)
+
+
+def with_groups_of(metric: Metric, width: int) -> Metric:
+    """The metric, which leaves out no more groups than where features are so wide."""
+    if not (metric.biased and (each := metric.left_out)):
+        return metric
+
+    def left_out(features: Features, reference: Features, *, groups: int) -> Features:
+        return np.resize(each(features, reference, groups=min(groups, fid_groups(width))), groups)
+
+    return replace(metric, left_out=left_out)
 
 
 def _probed(

@@ -43,6 +43,7 @@ class Forecast:
     measured: int = 0  # cells to score from kept features
     beside: Overheads = NOTHING
     is_processor: bool = False  # that does the work, and no GPU
+    metrics: float = 0.0  # seconds of a cell
     batch: int | None = None  # images sampled at once; None where only those asked for count
 
     def seconds(self, work: Training | Cell) -> float | None:
@@ -109,8 +110,14 @@ class Forecast:
         """Of taking the features of real images."""
         return self.real_images * max((one.features for one in self.speeds.values()), default=0.0)
 
+    def metric_seconds(self, cells: Sequence[Cell]) -> float:
+        """Of the metrics of these cells, of those that are scored from kept features, and of the
+        real images that all are held against."""
+        count = len(cells) + self.measured
+        return self.metrics * (count + 1) if count else 0.0
+
     def fixed_seconds(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> float:
-        """Of starting up, worker processes, metrics, records and the report."""
+        """Of starting up, worker processes, pictures, records and the report."""
         rounds = math.ceil(len(trained_together(trainings)) / self.side_by_side)
         return self.beside.seconds(rounds, len(cells) + self.measured, self.reported)
 
@@ -132,6 +139,7 @@ class Forecast:
             self.compile_seconds(trainings, cells)
             + self.training_seconds(trainings)
             + self.sampling_seconds(cells)
+            + self.metric_seconds(cells)
             + self.fitting_seconds(fits)
             + self.real_seconds()
         )
@@ -146,13 +154,14 @@ class Forecast:
         parts = [
             (self.compile_seconds(trainings, cells), "compiling"),
             (self.training_seconds(trainings), f"training{several}{shared}"),
-            (self.sampling_seconds(cells), "sampling and scoring"),
+            (self.sampling_seconds(cells), "sampling"),
+            (self.metric_seconds(cells), "metrics"),
             (self.fitting_seconds(fits), "fitting steps to networks"),
             (self.real_seconds(), f"the features of {self.real_images:,} real images"),
         ]
         least = max(SHORTEST, LEAST * total)
         told = [f"{duration(seconds)} of {what}" for seconds, what in parts if seconds >= least]
-        beside = "starting up, metrics and the report"
+        beside = "starting up, records and the report"
         if fixed > total / 2:
             told.append(f"the rest {beside}")
         elif fixed >= least:
@@ -174,6 +183,7 @@ class Forecast:
             "real_image_seconds": self.real_seconds(),
             "training_seconds": self.training_seconds(trainings),
             "sampling_seconds": self.sampling_seconds(cells),
+            "metric_seconds": self.metric_seconds(cells),
             "compile_seconds": self.compile_seconds(trainings, cells),
             "fitting_seconds": self.fitting_seconds(fits),
             "fitting_evaluations": sum(map(fitted_evaluations, fits)),

@@ -182,6 +182,7 @@ def forecast(grid: Grid, plan: Plan, site: Site, began: float | None = None) -> 
         len(plan.from_features),
         overheads(store, here, started),
         device == "cpu",
+        metrics_probed(grid, plan, site, speeds.values()),
         largest_batch(machine.find_device(device)),
     )
     return replace(
@@ -208,6 +209,19 @@ def probed(
     if (known := store.probed(key)) is None:
         store.keep_probed(key, known := probe(cell, at, threads, format))
     return known
+
+
+def metrics_probed(grid: Grid, plan: Plan, site: Site, speeds: Iterable[Speeds]) -> float:
+    """The seconds that the metrics of a cell take on this machine."""
+    from harness.engine.inputs import image_set
+    from harness.engine.probe import metric_seconds
+
+    images = max((cell.images for cell in plan.to_score), default=0)
+    width = max((int(one.width) for one in speeds), default=0)
+    if not images or not width:
+        return 0.0
+    reference = image_set(site.at.data_dir, grid.data).reference(grid.reference)
+    return metric_seconds(grid.metrics, images, len(reference), width)
 
 
 def overheads(store: Store, here: str, started: float | None) -> Overheads:

@@ -84,11 +84,12 @@ class ForecastOutput(OpenOutput):
     total_seconds: float
     """From the command to the report."""
     fixed_seconds: float
-    """Of starting up, worker processes, metrics, records and the report."""
+    """Of starting up, worker processes, pictures, records and the report."""
     real_image_seconds: float
     """Of the features of real images that are still to be taken."""
     training_seconds: float
     sampling_seconds: float
+    metric_seconds: float
     compile_seconds: float
     fitting_seconds: float
     """Of fitting steps to networks."""

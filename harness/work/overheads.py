@@ -1,6 +1,6 @@
 """What a run takes on a machine beside training and sampling: forecast by its last run there.
 
-Starting up, worker processes, metrics, MLflow and the report take the same for a small grid as for
+Starting up, worker processes, MLflow and the report take the same for a small grid as for
 a large one, and are most of what a small one takes.
 """
 
@@ -22,7 +22,7 @@ class Overheads:
     start: float = 0.0  # until the forecast: programs, images, weights, MLflow
     training: float = 0.0  # of trainings side by side: their processes, curves and record
     scoring: float = 0.0  # before the first cell: networks and metrics are loaded
-    cell: float = 0.0  # of each cell: metrics, pictures and its record
+    cell: float = 0.0  # of each cell: pictures and its record
     report: float = 0.0
     report_cell: float = 0.0  # of the report, for each cell in it
 
@@ -80,7 +80,7 @@ class Stopwatch:
         return self._scoring is not None
 
     def scored(self, work: float) -> None:
-        """A cell ends, whose images and features took so many seconds."""
+        """A cell ends, whose images, features and metrics took so many seconds."""
         beside = max(0.0, self.lap() - work)
         if self._scoring is None:
             self._scoring = beside

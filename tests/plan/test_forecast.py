@@ -147,7 +147,7 @@ def test_the_cost_is_a_sentence_with_its_parts_and_its_source():
     # 3 trainings of 10 s, 2 at a time; 3 cells each of 5 and 10 steps for 50 images.
     cost = plan_of(cells_of(), side_by_side=2).cost()
     assert cost == (
-        "About 25 s here: 20 s of training (2 at a time), 5 s of sampling and scoring. "
+        "About 25 s here: 20 s of training (2 at a time), 5 s of sampling. "
         "2,250 network evaluations. From a guess."
     )
     alone = plan_of(cells_of())
@@ -165,8 +165,18 @@ def test_what_is_fixed_counts_and_is_most_of_a_small_grid():
     assert told["fixed_seconds"] == 20 + 10 + 5 + 1 + 8 + 3 * 2
     assert told["real_image_seconds"] == pytest.approx(1000 * 0.003)
     assert whole.predicted == pytest.approx(plan.predicted + 50 + 3)
-    assert "the rest starting up, metrics and the report" in whole.cost()
+    assert "the rest starting up, records and the report" in whole.cost()
     assert not whole.is_long
+
+
+def test_the_metrics_of_each_cell_count_and_once_those_of_real_images():
+    plan = plan_of(cells_of(seeds=[0]))
+    longer = replace(plan, forecast=replace(plan.forecast, metrics=4.0, measured=3))
+    assert longer.as_json()["forecast"]["metric_seconds"] == 4 * (2 + 3 + 1)
+    assert longer.predicted == pytest.approx(plan.predicted + 24)
+    assert "24 s of metrics" in longer.cost()
+    nothing = replace(longer.forecast, measured=0)
+    assert nothing.metric_seconds([]) == 0
 
 
 def test_a_long_forecast_names_what_would_cost_less_and_how_much():
