@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic, Self
 
 from harness.errors import DiskFull, Ended, HarnessError, reason_of
 from harness.execute.executor import (
@@ -38,7 +38,10 @@ from harness.execute.progress import SECONDS, Progress, Report, Stopped, throttl
 from harness.work.options import Workplace
 from harness.work.results import Failure
 
+MOST_WAITING = 2  # jobs whose rest is still to be done, each with what it needs in memory
 CAN_BLOCK = hasattr(signal, "pthread_sigmask")  # signals; not on Windows
+
+Start = Callable[[Mapping[str, str]], "Worker"]
 
 
 def here(
@@ -55,11 +58,15 @@ def here(
     """The Executor that starts no more than processes of its own."""
     if workers == 1:
         return in_this_process(function, jobs, at, on_progress, should_stop)
-    context = multiprocessing.get_context("spawn")
-    start = partial(Worker, context, function, at)
+    start = workers_of(function, at)
     given = [*environments, *({} for _ in range(workers - len(environments)))]
     given = given[: min(workers, len(jobs))]
     return in_workers(start, jobs, on_progress, should_stop, given)
+
+
+def workers_of(function: JobFunction[Any], at: Workplace) -> Start:
+    """What starts a worker that does this function's jobs, which sees so much of the machine."""
+    return partial(Worker, multiprocessing.get_context("spawn"), function, at)
 
 
 def in_this_process(
@@ -98,79 +105,124 @@ def in_this_process(
 
 
 def in_workers(
-    start: Callable[[Mapping[str, str]], Worker],
+    start: Start,
     jobs: Sequence[Job],
     on_progress: OnProgress[Job],
     should_stop: ShouldStop,
     environments: Environments,
 ) -> Outcomes[Job]:
-    waiting = deque(map(Attempt, jobs))
-    crew = [start(environment) for environment in environments]
-    busy: dict[Connection, tuple[Worker, Attempt[Job]]] = {}
-    is_stopping = False
-    try:
-        idle = list(crew)
-        while busy or waiting:
-            while idle and waiting:
-                worker = replaced(idle.pop(), crew, start)
-                attempt = waiting.popleft()
-                worker.tell(attempt.job)
-                busy[worker.pipe] = (worker, attempt)
-            for pipe in wait(list(busy), timeout=SECONDS):
-                worker, attempt = busy[pipe]  # type: ignore[index]  # what we wait for
-                message = worker.hear()
-                if isinstance(message, Progress):
-                    on_progress(attempt.job, message)
-                    continue
-                del busy[worker.pipe]
-                idle.append(worker)  # to be replaced, where it ended, if there is more to do
-                if isinstance(message, (Stopped, Lost)) and is_stopping:
-                    continue
-                outcome = attempt.after(message, on_progress)
-                if isinstance(outcome, Attempt):
-                    waiting.append(outcome)  # last: what took its memory may have ended by then
-                else:
-                    yield attempt.job, outcome
-            if should_stop() and not is_stopping:
-                is_stopping = True
-                waiting.clear()
-                end(crew)
-        if is_stopping:
+    with Crew(start, environments, on_progress) as crew:
+        for job in jobs:
+            crew.add(job)
+        while len(crew):
+            yield from crew.ended()
+            if should_stop():
+                crew.stop()
+        if crew.is_stopping:
             raise Stopped
-    except KeyboardInterrupt:  # asked for twice: at once
-        kill(crew)
-        raise
-    finally:  # also where the reader of these outcomes stops reading before the end
-        dismiss(crew)
 
 
-def replaced(
-    worker: Worker, crew: list[Worker], start: Callable[[Mapping[str, str]], Worker]
-) -> Worker:
-    """The worker, or another in its place in the crew where its process has ended."""
-    if worker.process.is_alive():
-        return worker
-    worker.dismiss()
-    crew.remove(worker)
-    crew.append(another := start(worker.environment))
-    return another
+def rest_beside(outcomes: Outcomes[Job], crew: Crew[Job], should_stop: ShouldStop) -> Outcomes[Job]:
+    """Jobs that an executor has done a part of, with what comes of the rest, which the crew does
+    while the executor goes on with others; those that failed as they are. Few wait for the crew."""
+    with contextlib.closing(outcomes):
+        for job, outcome in outcomes:
+            if isinstance(outcome, Failure):
+                yield job, outcome
+            else:
+                crew.add(job)
+            yield from crew.until_few_are_left(MOST_WAITING, should_stop)
+        yield from crew.until_few_are_left(0, should_stop)
 
 
-def end(crew: Sequence[Worker]) -> None:
-    """Ask all to stop their jobs, where they have one, and to end."""
-    for worker in crew:
-        worker.tell(None)
+class Crew(Generic[Job]):
+    """Worker processes, and the jobs that they do or are to do. As a context it ends them, also
+    where the reader of their outcomes stops reading before the end."""
 
+    def __init__(self, start: Start, environments: Environments, on_progress: OnProgress[Job]):
+        self._start, self._on_progress = start, on_progress
+        self._workers = [start(environment) for environment in environments]
+        self._idle = list(self._workers)
+        self._busy: dict[Connection, tuple[Worker, Attempt[Job]]] = {}
+        self._waiting: deque[Attempt[Job]] = deque()
+        self.is_stopping = False
 
-def dismiss(crew: Sequence[Worker]) -> None:
-    end(crew)
-    for worker in crew:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind and issubclass(kind, KeyboardInterrupt):  # asked for twice: at once
+            for worker in self._workers:
+                worker.process.kill()
+        self._end()
+        for worker in self._workers:
+            worker.dismiss()
+
+    def __len__(self) -> int:
+        """How many jobs have not ended."""
+        return len(self._busy) + len(self._waiting)
+
+    def add(self, job: Job) -> None:
+        self._waiting.append(Attempt(job))
+
+    def stop(self) -> None:
+        """Ask all to stop their jobs, where they have one, and to end; nothing more is begun."""
+        if not self.is_stopping:
+            self.is_stopping = True
+            self._waiting.clear()
+            self._end()
+
+    def ended(self, timeout: float = SECONDS) -> list[tuple[Job, Any]]:
+        """The jobs that end, within so many seconds, with what came of each. What waits is begun
+        before they are looked at."""
+        self._begin()
+        found = []
+        for pipe in wait(list(self._busy), timeout=timeout):
+            worker, attempt = self._busy[pipe]  # type: ignore[index]  # what we wait for
+            message = worker.hear()
+            if isinstance(message, Progress):
+                self._on_progress(attempt.job, message)
+                continue
+            del self._busy[worker.pipe]
+            self._idle.append(worker)  # to be replaced, where it ended, if there is more to do
+            if isinstance(message, (Stopped, Lost)) and self.is_stopping:
+                continue
+            outcome = attempt.after(message, self._on_progress)
+            if isinstance(outcome, Attempt):
+                self._waiting.append(outcome)  # last: what took its memory may have ended by then
+            else:
+                found.append((attempt.job, outcome))
+        self._begin()
+        return found
+
+    def until_few_are_left(self, most: int, should_stop: ShouldStop) -> Outcomes[Job]:
+        """Those that have ended, and those that end until no more than so many have not. Raises
+        Stopped."""
+        yield from self.ended(0)
+        while len(self) > most:
+            if should_stop():
+                raise Stopped
+            yield from self.ended()
+
+    def _begin(self) -> None:
+        while self._idle and self._waiting:
+            worker = self._replaced(self._idle.pop())
+            attempt = self._waiting.popleft()
+            worker.tell(attempt.job)
+            self._busy[worker.pipe] = (worker, attempt)
+
+    def _replaced(self, worker: Worker) -> Worker:
+        """The worker, or another in its place where its process has ended."""
+        if worker.process.is_alive():
+            return worker
         worker.dismiss()
+        self._workers.remove(worker)
+        self._workers.append(another := self._start(worker.environment))
+        return another
 
-
-def kill(crew: Sequence[Worker]) -> None:
-    for worker in crew:
-        worker.process.kill()
+    def _end(self) -> None:
+        for worker in self._workers:
+            worker.tell(None)
 
 
 class Worker:
