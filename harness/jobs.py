@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite, nan
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import DiskFull
 from harness.execute import machine
 from harness.execute.executor import Needs
+from harness.execute.here import Crew, rest_beside, workers_of
 from harness.execute.interrupt import Interruption
 from harness.execute.progress import Progress, Stopped
 from harness.execute.screen import Screen
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from harness.work.outputs import RunOutput
 
 TRAINING, CELL, AT_CHECKPOINT = "training", "cell", "checkpoint cell"
+WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 Execute = Callable[..., Generator[tuple[Any, Any]]]
 
 
@@ -106,6 +108,7 @@ class JobRunner:
     execute: Execute
     summary: Summary
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    beside: ExitStack = field(default_factory=ExitStack)  # processes that do the rest of cells
     has_told_of_compiling: bool = False
     _longest: float = 0.0  # seconds of the trainings of a round
     _is_even: bool = True  # whether all of a round went well: else its seconds tell nothing
@@ -176,7 +179,7 @@ class JobRunner:
         GPU, so that seconds are honest."""
         if not cells:
             return
-        from harness.engine.score import ScoreJob, score
+        from harness.engine.score import ScoreJob, sample_alone, score
 
         reasons = {work.key: failure.reason for work, failure in self.summary.failed}
         # Not for their seconds: on a processor their batches go over the cores in parts, which
@@ -202,9 +205,26 @@ class JobRunner:
         self._is_even = True
         self.stopwatch.lap()
         self._carry_out(
-            CELL if totals[CELL] else AT_CHECKPOINT, totals, score, jobs,
-            scored_at_once(self.plan, self.site), cell_needs(self.site),
+            CELL if totals[CELL] else AT_CHECKPOINT, totals,
+            sample_alone if self._crew else score, jobs,
+            scored_at_once(self.plan, self.site), cell_needs(self.site), crew=self._crew,
         )  # fmt: skip
+
+    @cached_property
+    def _crew(self) -> Crew[Any] | None:
+        """Processes that measure cells while others are sampled, started once for all rounds; None
+        where that would take something from the seconds that are measured, or is not worth it."""
+        overlaps, forecast = self.options.overlap, self.plan.forecast
+        if overlaps is None:
+            overlaps = forecast is not None and forecast.overlaps(len(self.plan.to_score))
+        if not overlaps or self.site.cluster:
+            return None
+        from harness.engine.score import score_beside
+
+        start = workers_of(score_beside, replace(self.site.at, device="cpu"))
+        workers = min(scored_at_once(self.plan, self.site), max(1, machine.cores() - 1))
+        environments = [WITHOUT_GPU] * workers
+        return self.beside.enter_context(Crew(start, environments, self._on_progress))
 
     def _compiles(self, seconds: float, training: Training | None = None) -> bool:
         """Whether a network that works for so long is compiled; that of a training by what
@@ -221,15 +241,16 @@ class JobRunner:
         self,
         stage: str,
         totals: Mapping[str, int],
-        function: Callable[..., Result],
+        function: Callable[..., Result | None],
         jobs: list[Any],
         workers: int,
         needs: Needs,
         devices: int = 1,
+        crew: Crew[Any] | None = None,
     ) -> None:
         """Execute jobs of a stage, each on so many devices, and record each as it goes: its
-        progress live, its result when it ends. `totals` are those of the whole run, by what they
-        are counted as."""
+        progress live, its result when it ends; the rest of each by a crew, where there is one.
+        `totals` are those of the whole run, by what they are counted as."""
         if not jobs:
             return
         self.screen.stage(stage, totals)
@@ -237,6 +258,8 @@ class JobRunner:
             function, jobs, self.site.at, self._on_progress, self.interruption.should_stop,
             workers=workers, needs=needs, **self._environments(workers, devices),
         )  # fmt: skip
+        if crew:
+            outcomes = rest_beside(outcomes, crew, self.interruption.should_stop)
         try:
             # Closed whatever happens: its workers end before the store is let go.
             with closing(outcomes):

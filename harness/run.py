@@ -228,10 +228,11 @@ def carry_out(runner: JobRunner, interim: InterimReport) -> None:
     try:
         runner.set_aside()
         runner.record_kept()
-        for trainings, cells in runner.rounds():
-            interim.refresh()
-            runner.train(trainings)
-            runner.score(cells)
+        with runner.beside:
+            for trainings, cells in runner.rounds():
+                interim.refresh()
+                runner.train(trainings)
+                runner.score(cells)
         # A signal may have come after the last of the work: then there is no time for a report.
         summary.status = runner.interruption.status or (1 if summary.failed else 0)
     except Stopped:

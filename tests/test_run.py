@@ -172,6 +172,18 @@ def test_the_report_is_the_same_bytes_when_it_is_built_again(finished, tmp_path)
 
 
 @pytest.mark.slow
+def test_metrics_of_a_cell_beside_the_sampling_of_the_next_are_the_same(finished, copied):
+    again = Filter("steps=2")
+    summary, said = go(copied / "small.yaml", paths_in(copied), redo=again, overlap=True)
+    assert summary.status == 0, said
+    before, after = (tracker_of(folder) for folder in (finished, copied))
+    for key, result in after.cell_results().items():
+        assert result.measurements == before.cell_results()[key].measurements
+    was, is_now = (one.table().set_index("key")["run_id"] for one in (before, after))
+    assert (was != is_now).sum() == (before.table()["steps"] == 2).sum()
+
+
+@pytest.mark.slow
 def test_a_grid_that_is_changed_is_reported_beside(finished, tmp_path, monkeypatch):
     copied = shutil.copytree(finished, tmp_path / "copied")
     monkeypatch.chdir(copied)

@@ -6,6 +6,7 @@ Each set has a key that names what it was made from, so it serves every cell tha
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -83,14 +84,27 @@ class RealImages:
 
     def without_features(self) -> int:
         """How many images the features are still to be taken of, of all that this cell is held
-        against: the reference, the baseline, and the degraded copies of that."""
-        sets = [self._named(self.cell.reference, None, "")]
-        if which := OTHER_PART.get(self.cell.reference):
-            degraded = DEGRADATIONS if self.images.distribution is None else ()
-            sets += [self._named(which, self.cell.images, each) for each in ("", *degraded)]
+        against."""
+        sets = [self._named(*each) for each in self._sets()]
         store = Store(self.at.store)
         there = {key: len(chosen) for key, chosen in sets if not store.reference(key).exists()}
         return sum(there.values())
+
+    def take_all(self, metrics: Iterable[str]) -> None:
+        """Take the features of all real images that these metrics of the cell need."""
+        for each in self._sets():
+            self.key(*each)
+        if any("held_out" in METRICS[name].needs for name in metrics):
+            self.key("held_out")
+
+    def _sets(self) -> list[tuple[str, int | None, str]]:
+        """What the cell is held against, as `key` names it: the reference, the baseline, and the
+        degraded copies of that."""
+        sets: list[tuple[str, int | None, str]] = [(self.cell.reference, None, "")]
+        if which := OTHER_PART.get(self.cell.reference):
+            degraded = DEGRADATIONS if self.images.distribution is None else ()
+            sets += [(which, self.cell.images, each) for each in ("", *degraded)]
+        return sets
 
     def features(self, key: str) -> Features:
         """The kept features of this key, [N, d]."""

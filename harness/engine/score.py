@@ -65,20 +65,42 @@ def score(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
 
     The network is loaded only to sample: a metric that is added later comes from kept features.
     """
-    store = Store(at.store)
-    kept = result = store.cell_result(job.cell.key)
     with said_in_one_line(f"cell {job.cell.key} was scored", at.device):
-        if result is None or store.lacking(result, FROM_SAMPLES):
-            if result:
-                store.set_aside_files(result, FROM_SAMPLES)
-            result = sampled_result(job, at, report)
-            store.keep(result)  # what was sampled stays sampled
-        elif job.retime:
-            result = timed_again(result, job, at, report)
-        result = measured(result, job.metrics, job.reference_variance, at, report)
+        kept = kept_samples(job, at, report)
+        result = measured(kept, job.metrics, job.reference_variance, at, report)
         if result is not kept:
-            store.keep(result)
+            Store(at.store).keep(result)
         return replace(result, artifacts=with_files(result.artifacts, {}))
+
+
+def sample_alone(job: ScoreJob, at: Workplace, report: Report) -> None:
+    """Do what a GPU is needed for of a cell and keep it: its samples, and all features."""
+    with said_in_one_line(f"cell {job.cell.key} was scored", at.device):
+        kept_samples(job, at, report)
+        RealImages(job.cell, at, report).take_all(job.metrics)
+
+
+def score_beside(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
+    """Do the rest of a cell in a process that gives way to the one that samples the next."""
+    machine.give_way()
+    return score(replace(job, retime=False), at, report)
+
+
+def kept_samples(job: ScoreJob, at: Workplace, report: Report) -> CellResult:
+    """The result of a cell as the store has it once it is sampled, and timed again where that is
+    asked for."""
+    store = Store(at.store)
+    result = store.cell_result(job.cell.key)
+    if result is None or store.lacking(result, FROM_SAMPLES):
+        if result:
+            store.set_aside_files(result, FROM_SAMPLES)
+        result = sampled_result(job, at, report)
+    elif job.retime:
+        result = timed_again(result, job, at, report)
+    else:
+        return result
+    store.keep(result)  # what was sampled stays sampled
+    return result
 
 
 def sampled_result(job: ScoreJob, at: Workplace, report: Report) -> CellResult:

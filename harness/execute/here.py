@@ -38,7 +38,7 @@ from harness.execute.progress import SECONDS, Progress, Report, Stopped, throttl
 from harness.work.options import Workplace
 from harness.work.results import Failure
 
-MOST_WAITING = 2  # jobs whose rest is still to be done, each with what it needs in memory
+MOST_WAITING = 2  # jobs of which a worker still has the rest to do
 CAN_BLOCK = hasattr(signal, "pthread_sigmask")  # signals; not on Windows
 
 Start = Callable[[Mapping[str, str]], "Worker"]
@@ -131,7 +131,7 @@ def rest_beside(outcomes: Outcomes[Job], crew: Crew[Job], should_stop: ShouldSto
                 yield job, outcome
             else:
                 crew.add(job)
-            yield from crew.until_few_are_left(MOST_WAITING, should_stop)
+            yield from crew.until_few_are_left(crew.most, should_stop)
         yield from crew.until_few_are_left(0, should_stop)
 
 
@@ -161,6 +161,11 @@ class Crew(Generic[Job]):
     def __len__(self) -> int:
         """How many jobs have not ended."""
         return len(self._busy) + len(self._waiting)
+
+    @property
+    def most(self) -> int:
+        """How many jobs may be left to the crew before others wait for it."""
+        return MOST_WAITING * len(self._workers)
 
     def add(self, job: Job) -> None:
         self._waiting.append(Attempt(job))

@@ -24,6 +24,7 @@ from harness.lazy import torch
 from harness.work import execution
 from harness.work.execution import Format
 
+GIVES_WAY = 10  # of 19, by which a process is nice
 SMALL_MATRIX = 200_000  # numbers
 PRECISIONS = ("auto", *execution.PRECISIONS)
 DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -161,6 +162,16 @@ def use_threads(count: int) -> None:
     """Have torch and numpy compute with so many threads in this process from now on."""
     torch.set_num_threads(count)
     _thread_pools().limit(limits=count, user_api="blas")
+
+
+@cache
+def give_way() -> None:
+    """Have other processes go first from now on and leave a core to them, on systems that can."""
+    if hasattr(os, "nice"):
+        os.nice(GIVES_WAY)
+    if hasattr(os, "sched_setaffinity") and cores() > 1:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[1:])
+        use_threads(cores())
 
 
 def name(device: torch.device) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.diffusion.samplers import evaluations
 from harness.diffusion.times import fitting_of
+from harness.execute import machine
 from harness.execute.machine import size
 from harness.store import Store
 from harness.work.cells import Cell, Part, Training, trained_together, training_of
@@ -27,6 +28,8 @@ KEPT_INFLUENCES = 6  # numbers an image, in the store and in the tracker
 NOTHING = Overheads()
 SHORTEST = 1.0  # seconds of a part of the work that are worth a word ...
 LEAST = 0.01  # ... and of all
+WORTH_A_PROCESS = 20.0  # seconds of metrics: it takes some to load what they need
+ENOUGH_CORES = 4  # that a sampler on a GPU waits for none of those that compute metrics
 NOISE_FLOOR = 0.01  # of abar at the first time: above it sampling starts from what never was noise
 
 
@@ -112,9 +115,19 @@ class Forecast:
 
     def metric_seconds(self, cells: Sequence[Cell]) -> float:
         """Of the metrics of these cells, of those that are scored from kept features, and of the
-        real images that all are held against."""
-        count = len(cells) + self.measured
-        return self.metrics * (count + 1) if count else 0.0
+        real images that all are held against; while the next cell is sampled, of what is longer."""
+        if not (count := len(cells) + self.measured):
+            return 0.0
+        hidden = 0.0
+        if self.overlaps(count):
+            hidden = sum(min(self.metrics, self.seconds(cell) or 0.0) for cell in cells[1:])
+        return self.metrics * (count + 1) - hidden
+
+    def overlaps(self, cells: int) -> bool:
+        """Whether the metrics of a cell are computed while the next is sampled: on a GPU, which
+        does not wait for the processor that they take, where they are worth a process."""
+        is_worth_it = self.metrics * cells > WORTH_A_PROCESS
+        return is_worth_it and not self.is_processor and machine.cores() >= ENOUGH_CORES
 
     def fixed_seconds(self, trainings: Sequence[Training], cells: Sequence[Cell]) -> float:
         """Of starting up, worker processes, pictures, records and the report."""

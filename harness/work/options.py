@@ -175,6 +175,9 @@ class Options:
     redo: Filter | None = None
     retime: bool = False
     compile: Literal["auto", "on", "off"] = "auto"  # whether networks are compiled
+    # Whether metrics of a cell are computed while the next is sampled; None: where that pays and
+    # takes nothing from the seconds that are measured.
+    overlap: bool | None = None
     report: bool = True  # whether it is written
     fail_fast: bool = False
     time_limit: float | None = None  # seconds

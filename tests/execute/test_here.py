@@ -13,7 +13,7 @@ import pytest
 from executor_contract import AT, ExecutorContract, ignore, lost_of, never, work
 
 from harness.execute.executor import Lost
-from harness.execute.here import here
+from harness.execute.here import Crew, here, rest_beside, workers_of
 from harness.work.results import Failure
 
 
@@ -29,6 +29,40 @@ class TestInTwoWorkers(ExecutorContract):
     @pytest.fixture
     def execute(self):
         return partial(here, workers=2)
+
+
+def begun(job, at, report):
+    """The part of a job that is done before its rest."""
+
+
+def beside(function, jobs, at, on_progress, should_stop):
+    with Crew(workers_of(function, at), [{}], on_progress) as crew:
+        outcomes = here(begun, jobs, at, on_progress, should_stop)
+        yield from rest_beside(outcomes, crew, should_stop)
+
+
+class TestTheRestBesideOtherJobs(ExecutorContract):
+    @pytest.fixture
+    def execute(self):
+        return beside
+
+
+def test_few_jobs_wait_for_their_rest_and_one_that_failed_has_none():
+    begun_jobs = []
+
+    def first_part(job, at, report):
+        begun_jobs.append(job)
+        if job == "b":
+            raise ValueError("no images")
+
+    jobs = ["slow", "a", "b", "c", "d", "e"]
+    with Crew(workers_of(work, AT), [{}], ignore) as crew:
+        outcomes = rest_beside(here(first_part, jobs, AT, ignore, never), crew, never)
+        job, outcome = next(outcomes)
+        assert (job, outcome.reason) == ("b", "ValueError: no images")
+        assert next(outcomes)[0] == "slow"
+        assert begun_jobs == jobs[: 2 + crew.most]
+        assert [job for job, _ in outcomes] == ["a", "c", "d", "e"]
 
 
 def test_jobs_come_back_in_the_order_in_which_they_end():
