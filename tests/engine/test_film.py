@@ -236,7 +236,7 @@ def test_looking_does_not_change_the_images(trained, monkeypatch, sampler):
 
 
 def test_one_repeat_is_timed_where_no_more_is_wanted(trained):
-    timed = sample(cell("ddim", 1), trained, lambda progress: None, images=10, repeats=1)
+    timed = sample(cell("ddim", 1), trained, lambda progress: None, images=10)
     assert len(timed.seconds_per_image) == 1
 
 

@@ -338,7 +338,7 @@ def test_it_is_a_cell_of_its_own_without_pictures_and_timed_once(trained, monkey
     asked = []
 
     def noted(*arguments, **keywords):
-        asked.append(keywords["repeats"])
+        asked.append(keywords["timings"])
         return sample(*arguments, **keywords)
 
     monkeypatch.setattr(module, "sample", noted)

@@ -123,9 +123,9 @@ def test_nothing_is_sent_to_a_device_in_float64_which_apples_has_not(tmp_path):
     with Moves() as moves:
         train(TrainJob(training, threads=1), at, lambda progress: None)
         for cell in cells:
-            sample(cell, denoiser_of(cell, at), lambda progress: None, repeats=1)
+            sample(cell, denoiser_of(cell, at), lambda progress: None)
         of_exact = replace(cells[0], training=exact)
-        sample(of_exact, denoiser_of(of_exact, at), lambda progress: None, repeats=1)
+        sample(of_exact, denoiser_of(of_exact, at), lambda progress: None)
     assert moves.found == []
 
 
