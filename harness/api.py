@@ -81,8 +81,9 @@ def run(
     `grid` is a Grid or what `load_grid` takes. `only` and `redo` are filters,
     `"schedule=cosine,steps=[5,10]"` or `{"schedule": "cosine", "steps": [5, 10]}`; lengths of time
     are `"9m"` or seconds. A cell that fails stops no other and is named in `failed`; `time_limit`
-    stops the work cleanly. Raises HarnessError before any work where something that it needs is
-    missing, and KeyboardInterrupt once what was under way is saved.
+    stops the work cleanly, in time for the report of what is finished. Raises HarnessError before
+    any work where something that it needs is missing, and KeyboardInterrupt once what was under way
+    is saved.
     """
     grid = load_grid(grid)
     paths = _paths(grid, store, report_dir, data_dir, tracking_uri, ui_url, device)

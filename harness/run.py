@@ -6,7 +6,8 @@
     preflight, forecast     refuse now what would fail after hours; tell the cost  plan/
     rounds: train, score    a few distinct trainings, then their cells, and so on  jobs, engine/
     InterimReport           between the rounds, of what stands, for those who wait interim
-    write_report            from what was recorded, and only if that changed       reporting
+    write_report            from what was recorded, and only if that changed; a time
+                            limit ends the rounds early enough for it              reporting
     until_decided           the same again, more cells where a question is open    until
 
 Every step can be cut short by Ctrl-C, a time limit or a power cut, and the same command goes on
@@ -138,8 +139,9 @@ class GridRun:
                         plan = forecast(grid, plan, site, self.options.began)
                     if cost := plan.cost():
                         screen.say("\n".join([cost, *plan.computed]))
-                    if told := too_long(plan, self.options.time_limit):
-                        screen.say(told)
+                has_report = self.options.report and self.interruption.keep(report_seconds(plan))
+                if told := too_long(plan, self.options.time_limit, has_report):
+                    screen.say(told)
                 runner = JobRunner(
                     grid, plan, self.options, site, recorder, screen, self.interruption,
                     self.execute, summary, self.stopwatch,
@@ -161,15 +163,18 @@ class GridRun:
         return summary
 
     def report(self, cells: list[Cell], looks: Iterable[Look], summary: Summary) -> Summary:
-        """Write the report of these cells; the summary with what it answers."""
-        if self.options.report and summary.status <= 1 and summary.done:
+        """Write the report of these cells, out of time too where time was kept for it; the summary
+        with what it answers."""
+        is_in_time = summary.status <= 1 or self.interruption.has_kept_time
+        if self.options.report and summary.done and is_in_time:
             asked = Asked.of(cells, looks).after(self.recorder.asked())
             self.stopwatch.lap()
             summary.report = write_report(
                 self.recorder, asked, self.paths, self.screen, self.grid.text, self.options.command
             )
             if self.stopwatch:  # else the report may be that which was there
-                self.stopwatch.reported(len(cells))
+                self.stopwatch.reported(summary.done)
+            summary.lacking = ""
             summary.answers = page.answers_in(self.paths.report_dir, self.options.command)
         self.keep_overheads()
         if self.recorder.is_owing and summary.status == 0:
@@ -242,13 +247,20 @@ def carry_out(runner: JobRunner, interim: InterimReport) -> None:
         raise
 
 
-def too_long(plan: Plan, limit: float | None) -> str:
+def report_seconds(plan: Plan) -> float:
+    """That the report of all cells is predicted to take."""
+    beside = plan.forecast.beside if plan.forecast else USUAL
+    return beside.report_seconds(len(plan.cells))
+
+
+def too_long(plan: Plan, limit: float | None, has_report: bool) -> str:
     """What is to be said of a time limit that ends before the work is predicted to; else empty."""
     if limit is None or plan.predicted is None or plan.predicted <= limit:
         return ""
+    report = "write the report of what is finished by then" if has_report else "write no report"
     return (
         f"That is longer than the limit of {duration(limit)}: this run will stop with status "
-        f"{OUT_OF_TIME}, and the same command goes on."
+        f"{OUT_OF_TIME} and {report}, and the same command goes on."
     )
 
 

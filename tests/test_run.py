@@ -594,6 +594,27 @@ def test_a_run_that_is_stopped_leaves_the_report_of_what_it_did(
     }
 
 
+def test_a_run_out_of_time_reports_what_stands_within_its_limit(
+    tmp_path, grid_file, store_folder, monkeypatch
+):
+    ahead, clock = [0.0], time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + ahead[0])
+    monkeypatch.setattr("harness.run.report_seconds", lambda plan: 3000.0)
+
+    def slow(function, jobs, at, on_progress, should_stop, **how):
+        for job, outcome in in_turn(function, jobs, at, on_progress, should_stop):
+            yield job, outcome
+            # Too late for another cell by what is kept for the report alone.
+            ahead[0] += 32_000 * hasattr(outcome, "cell")
+
+    summary, said = go(grid_file, paths_in(tmp_path), SEEDS, slow, time_limit=36_000)
+    assert (summary.status, summary.done) == (75, 1)
+    assert summary.report == tmp_path / "report" / "report.html"
+    assert "3 cells of 4" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "for the report" in said
+    assert not summary.lacking
+
+
 def test_a_run_out_of_time_says_how_its_report_is_brought_up_to_date(tmp_path):
     command = "harness run small.yaml --store s"
     interim = InterimReport(None, None, paths_in(tmp_path), None, True)

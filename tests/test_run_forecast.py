@@ -228,10 +228,11 @@ def test_one_cell_of_each_training_is_scored_again_at_its_checkpoint(finished):
 
 def test_a_time_limit_that_is_too_short_is_said_to_be(finished):
     plan = plan_grid(grid_of(finished, "steps=[2,3,4]"), paths_in(finished), Options())
-    assert "limit of 1 s" in too_long(plan, 1.0)
-    assert "status 75" in too_long(plan, 1.0)
-    assert not too_long(plan, 1e6)
-    assert not too_long(plan, None)
+    assert "limit of 1 s" in too_long(plan, 1.0, True)
+    assert "status 75" in too_long(plan, 1.0, True)
+    assert "no report" in too_long(plan, 1.0, False)
+    assert not too_long(plan, 1e6, True)
+    assert not too_long(plan, None, True)
 
 
 def test_before_any_training_each_is_expected_to_keep_one(tmp_path):

@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 @OVERRIDES
 @CHOICES
 @click.option(
-    "--time-limit", metavar="TIME", help="Stop after 90s, 9m or 1h30m, resumable, with status 75."
-)
+    "--time-limit", metavar="TIME",
+    help="Stop after 90s, 9m or 1h30m, report included, resumable, with status 75.",
+)  # fmt: skip
+@click.option("--no-report", is_flag=True, help="Write no report.")
 @click.option(
     "--until", "decides", type=click.Choice(["decided"]),
     help="Start with 3 training seeds, and add seeds or images only where a question is open.",

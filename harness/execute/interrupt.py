@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import threading
@@ -14,6 +15,9 @@ from typing import Any, Self
 from harness.errors import BadOption, Ended
 
 OUT_OF_TIME = 75  # exit status: EX_TEMPFAIL, try again
+SAVING = 5.0  # seconds for what is under way to be saved and its processes to end ...
+MARGIN = 1.5  # ... before what follows, of which a prediction may be short by so much
+LARGEST_SHARE = 0.5  # of the time that is left, to be kept
 # Of signals, as shells say them; not every system has all.
 STATUSES = {
     number: 128 + number
@@ -51,10 +55,11 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 class Interruption:
     """Within this context a first Ctrl-C, SIGTERM or SIGHUP asks the work to stop and save; a
-    second Ctrl-C ends the program at once."""
+    second Ctrl-C ends the program at once. So does a time limit, early enough for what is kept."""
 
     def __init__(self, time_limit: float | None, say: Callable[[str], None]):
-        self._deadline = None if time_limit is None else time.monotonic() + time_limit
+        self._deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+        self._kept, self._before = 0.0, 0.0  # seconds that are kept; when the work ends before it
         self._say = say
         self._handlers = ExitStack()
         self.status: int | None = None
@@ -67,10 +72,29 @@ class Interruption:
     def __exit__(self, *_: object) -> None:
         self._handlers.close()
 
+    @property
+    def _left(self) -> float:
+        """Seconds to the time limit."""
+        return self._deadline - time.monotonic()
+
+    def keep(self, seconds: float) -> bool:
+        """Stop the work so long before the time limit that as many seconds remain for what follows
+        it; not where that would take most of what is left. Returns whether they are kept."""
+        before = SAVING + MARGIN * seconds
+        is_kept = before <= LARGEST_SHARE * self._left
+        self._kept, self._before = (seconds, before) if is_kept else (0.0, 0.0)
+        return is_kept
+
+    @property
+    def has_kept_time(self) -> bool:
+        """Whether the work ran out of its time, and what was kept of it is still there."""
+        return self.status == OUT_OF_TIME and 0 < self._kept <= self._left
+
     def should_stop(self) -> bool:
-        if self.status is None and self._deadline and time.monotonic() > self._deadline:
+        if self.status is None and self._left < self._before:
             self.status = OUT_OF_TIME
-            self._say("The time limit is reached: saving what is under way.")
+            why = "leaves the rest for the report" if self._kept else "is reached"
+            self._say(f"The time limit {why}: saving what is under way.")
         if self._is_signalled and not self._is_told:
             self._is_told = True  # said here: a signal may come in the middle of another line
             is_typed = self.status == STATUSES[signal.SIGINT]

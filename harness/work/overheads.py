@@ -46,7 +46,11 @@ class Overheads:
         """Of a run with so many rounds of trainings and cells to score, whose report has so many
         cells."""
         work = self.training * rounds + (self.scoring + self.cell * cells if cells else 0.0)
-        return self.start + work + self.report + self.report_cell * reported
+        return self.start + work + self.report_seconds(reported)
+
+    def report_seconds(self, cells: int) -> float:
+        """Of the report of so many cells."""
+        return self.report + self.report_cell * cells
 
 
 # Measured on two cores of a server that did little else, with digits and smoke.
@@ -107,5 +111,5 @@ class Stopwatch:
         if not self._report:
             return found
         seconds, cells = self._report
-        pace = seconds / ((before.report + before.report_cell * cells) or seconds or 1.0)
+        pace = seconds / (before.report_seconds(cells) or seconds or 1.0)
         return replace(found, report=before.report * pace, report_cell=before.report_cell * pace)

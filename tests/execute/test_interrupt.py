@@ -115,6 +115,24 @@ def test_the_old_handlers_come_back():
     assert signal.getsignal(signal.SIGINT) == before
 
 
+def test_work_ends_early_enough_for_what_follows_it(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("harness.execute.interrupt.time.monotonic", lambda: now[0])
+    interruption = Interruption(60.0, lambda text: None)
+    assert not interruption.keep(30.0)  # it would leave the work too little
+    assert interruption.keep(10.0)
+    now[0] += 35
+    assert not interruption.should_stop()
+    assert not interruption.has_kept_time
+    now[0] += 10
+    assert interruption.should_stop()
+    assert interruption.status == 75
+    assert interruption.has_kept_time
+    now[0] += 6  # it took so long to save
+    assert not interruption.has_kept_time
+    assert not Interruption(None, lambda text: None).should_stop()
+
+
 def test_time_runs_out_with_a_status_of_its_own():
     with Interruption(1e-9, lambda text: None) as interruption:
         assert interruption.should_stop()
