@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness.bench.timing import BenchReport, Ratio
+from harness.bench.timing import BenchReport, Part, Ratio
 from harness.cli import main
 from harness.contracts.verify import CONTRACTS
 from harness.work.outputs import OUTPUTS, adapter_of, schema_of
@@ -17,7 +17,8 @@ WITH_JSON = {
     for command in main.commands.values()
     if any(parameter.name == "as_json" for parameter in command.params)
 }
-MEASURED = BenchReport({"name": "CPU", "batch": 3}, {"a": Ratio("a / b", 1.0)}, {"seconds": 2.0})
+PART = Part("a", {"a": Ratio("a / b", 1.0)}, {"s": 2.0}, {"b": 0.1}, {"seconds": 1, "trouble": ""})
+MEASURED = BenchReport({"name": "CPU", "batch": 3}, [PART])
 AT = ["--store", "store", "--device", "cpu"]
 FEW = ["samplers=[ddpm,ddim]", "schedules=[cosine]", "steps=[2]", "images=40", "training.steps=4"]
 ONE = "schedule=cosine,sampler=ddim"

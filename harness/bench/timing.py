@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.execute import machine
+from harness.bench.others import Others
+from harness.engine.probe import seconds
+from harness.execute.screen import Screen
 
 if TYPE_CHECKING:
-    from harness.work.outputs import BenchOutput
+    from harness.work.outputs import BenchOutput, CompilingOutput
 
 SECONDS_A_SET = 12.0  # for one set of pieces that are compared ...
 TURNS = (3, 40)  # ... of which each has at least and at most so many turns
-PEAK_SIDE, PEAK_SIDE_OF_GPU = 2048, 8192  # of the matrices whose product is the device's peak
+PRODUCT_SIDES = (1024, 2048, 4096, 8192)  # of matrices whose product shows the device's peak: ...
+PRODUCT_SECONDS = 0.02  # ... the first that takes so long, a thousand times what starting it does
 
 Timed = Callable[[], object]
 
@@ -33,47 +36,119 @@ class Ratio:
     wanted: str = ""
 
 
+@dataclass(frozen=True)
+class Turns:
+    """The seconds of one piece of work at each of its turns."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Between the quartiles, relative to the median."""
+        if len(self.seconds) < 2:
+            return 0.0
+        low, _, high = statistics.quantiles(self.seconds, method="inclusive")
+        return (high - low) / self.median
+
+
+@dataclass
+class Part:
+    """What was measured of one part of the work."""
+
+    name: str
+    ratios: dict[str, Ratio] = field(default_factory=dict)
+    absolute: dict[str, float] = field(default_factory=dict)
+    spread: dict[str, float] = field(default_factory=dict)  # by piece, as `Turns` has it
+    compiling: CompilingOutput | None = None  # where a network was to be compiled
+
+    def in_turns(self, pieces: Mapping[str, Timed], device: torch.device) -> dict[str, float]:
+        """The median seconds of each piece."""
+        turns = in_turns(pieces, device)
+        self.spread |= {f"{self.name}: {name}": one.spread for name, one in turns.items()}
+        return {name: one.median for name, one in turns.items()}
+
+    def as_text(self) -> str:
+        lines = [
+            (number(one.value), one.title + f" ({one.wanted})" * bool(one.wanted))
+            for one in self.ratios.values()
+        ]
+        lines += [(number(value), name.replace("_", " ")) for name, value in self.absolute.items()]
+        told = [self.name, *(f"{value:>10}  {what}" for value, what in lines)]
+        if made := self.compiling:
+            why = f"not compiled: {made['trouble']}" if made["trouble"] else "compiling its network"
+            told.append(f"{made['seconds']:>10.3g}  seconds of {why}")
+        return "\n".join(told)
+
+
 @dataclass
 class BenchReport:
     """What was measured, for a person and for a program."""
 
     machine: dict[str, str | int]
-    ratios: dict[str, Ratio] = field(default_factory=dict)
-    absolute: dict[str, float] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    others: Others = field(default_factory=lambda: Others(None, None, None))
+
+    def add(self, part: Part, screen: Screen) -> None:
+        """The next part, which the screen tells of at once."""
+        self.parts.append(part)
+        screen.say(f"\n{part.as_text()}")
+
+    @property
+    def spread(self) -> dict[str, float]:
+        return {name: value for part in self.parts for name, value in part.spread.items()}
 
     def as_json(self) -> BenchOutput:
-        ratios = {name: ratio.value for name, ratio in self.ratios.items()}
-        return {"machine": self.machine, "ratios": ratios, "absolute": self.absolute}
+        return {
+            "machine": self.machine,
+            "ratios": {name: one.value for part in self.parts for name, one in part.ratios.items()},
+            "absolute": {
+                name: value for part in self.parts for name, value in part.absolute.items()
+            },
+            "compiling": {part.name: part.compiling for part in self.parts if part.compiling},
+            "spread": self.spread,
+            "others": self.others.as_json(max(self.spread.values(), default=0.0)),
+        }
+
+    def heading(self) -> str:
+        """Where it was measured, and what."""
+        told = [f"{name} {value}" for name, value in self.machine.items() if name != "name"]
+        return f"{self.machine['name']}\n{', '.join(told)}"
+
+    def closing(self) -> str:
+        """Whether its seconds can be used."""
+        spread = self.spread
+        where = max(spread, key=lambda name: spread[name], default="")
+        return self.others.told(spread.get(where, 0.0), where)
 
     def as_text(self) -> str:
-        where = ", ".join(f"{name} {value}" for name, value in self.machine.items())
-        ratios = [
-            f"{ratio.value:8.3g}  {ratio.title}{f' ({ratio.wanted})' * bool(ratio.wanted)}"
-            for ratio in self.ratios.values()
-        ]
-        absolute = [
-            f"{value:8.4g}  {name.replace('_', ' ')}" for name, value in self.absolute.items()
-        ]
-        return "\n".join([where, "", *ratios, "", *absolute])
+        parts = (part.as_text() for part in self.parts)
+        return "\n\n".join([self.heading(), *parts, self.closing()])
 
 
-def in_turns(pieces: Mapping[str, Timed], device: torch.device) -> dict[str, float]:
-    """The median seconds of each piece, the pieces in turns so that what else the machine does
-    falls on all of them; each runs once before the clock does."""
+def number(value: float) -> str:
+    """A figure as a person reads it."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def in_turns(pieces: Mapping[str, Timed], device: torch.device) -> dict[str, Turns]:
+    """The seconds of each piece, the pieces in turns, there and back, so that what else the machine
+    does falls on all of them; each runs once before the clock does."""
     taken: dict[str, list[float]] = {name: [] for name in pieces}
     for piece in pieces.values():
         piece()
+    order = list(pieces.items())
     started = time.perf_counter()
     for turn in range(TURNS[1]):
         if turn >= TURNS[0] and time.perf_counter() - started > SECONDS_A_SET:
             break
-        for name, piece in pieces.items():
-            machine.wait_for(device)
-            began = time.perf_counter()
-            piece()
-            machine.wait_for(device)
-            taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+        for name, piece in order:
+            taken[name].append(seconds(piece, device))
+        order.reverse()
+    return {name: Turns(tuple(each)) for name, each in taken.items()}
 
 
 def flops_of(piece: Timed) -> float:
@@ -83,13 +158,27 @@ def flops_of(piece: Timed) -> float:
     return float(counter.get_total_flops())
 
 
-def peak(precision: str, device: torch.device, number: int) -> float:
-    """Operations per second of a large matrix product in this precision: what can be had, on a
-    processor by so many threads."""
-    side = PEAK_SIDE_OF_GPU if device.type == "cuda" else PEAK_SIDE
-    a, b = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in "ab")
-    with threads(number):
-        return 2.0 * side**3 / in_turns({"product": lambda: a @ b}, device)["product"]
+def matrix_product(precision: str, device: torch.device, number: int) -> tuple[Timed, float]:
+    """A product of matrices in this precision, on a processor by so many threads, and how many
+    operations it is: as many in a second as can be had, for it is so large that what starts it
+    takes next to no time."""
+
+    def product(side: int) -> Timed:
+        dtype = getattr(torch, precision)
+        a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in "ab")
+
+        def multiply() -> None:
+            with threads(number):
+                a @ b
+
+        return multiply
+
+    for side in PRODUCT_SIDES:
+        piece = product(side)
+        piece()  # the first one is slower
+        if seconds(piece, device) > PRODUCT_SECONDS:
+            break
+    return piece, 2.0 * side**3
 
 
 @contextmanager

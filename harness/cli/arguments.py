@@ -94,6 +94,10 @@ REDO = click.option(
 RETIME = click.option(
     "--retime", is_flag=True, help="Measure the seconds of finished cells again, on this machine."
 )
+COMPILE = click.option(
+    "--compile", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+    help="Compile networks: auto on a GPU, and on a CPU for long trainings.",
+)  # fmt: skip
 PLACES = options(STORE, TRACKING, REPORT_DIR, DATA_DIR, DEVICE)
 CHOICES = options(ONLY, REDO, RETIME)
 

@@ -10,6 +10,7 @@ import click
 
 from harness.cli.arguments import (
     CHOICES,
+    COMPILE,
     DATA_DIR,
     DEVICE,
     GRID,
@@ -60,10 +61,7 @@ if TYPE_CHECKING:
     "--max-images", type=click.IntRange(1),
     help="With --until: images of a cell, over its sampling seeds.  [default: 8 times as many]",
 )  # fmt: skip
-@click.option(
-    "--compile", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
-    help="Compile networks: auto on a GPU, and on a CPU for long trainings.",
-)  # fmt: skip
+@COMPILE
 @click.option(
     "--ray", metavar="ADDRESS",
     help="Work on a Ray cluster: auto, HOST:PORT, or local to start one.  [default: here]",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from harness.cli.arguments import (
+    COMPILE,
     DATA_DIR,
     DEVICE,
     JSON,
+    OVERRIDES,
     QUIET,
     STORE,
     TRACKING,
@@ -118,8 +120,10 @@ def doctor(as_json: bool, store: Path, **given: Any) -> None:
 @main.command()
 @click.option(
     "--grid", type=click.Path(path_type=Path),
-    help="Measure its network, images and batch.  [default: digits]",
+    help="Measure its network, images and batch: a file, or a grid's name.  [default: digits]",
 )  # fmt: skip
+@OVERRIDES
+@COMPILE
 @click.option(
     "--scaling", is_flag=True, help="Instead: how the driver's cost grows with the number of cells."
 )
@@ -127,30 +131,50 @@ def doctor(as_json: bool, store: Path, **given: Any) -> None:
 @QUIET
 @JSON
 def bench(
-    grid: Path | None, scaling: bool, quiet: bool, as_json: bool, store: Path, **given: Any
+    grid: Path | None,
+    overrides: tuple[str, ...],
+    compile: Literal["auto", "on", "off"],
+    scaling: bool,
+    quiet: bool,
+    as_json: bool,
+    store: Path,
+    **given: Any,
 ) -> None:
     """Measure how fast the work is on this machine, next to the bare network.
 
-    All figures are ratios of one run, so that a busy machine slows both sides.
+    Ratios are of one run, the two sides in turns, so that other programs slow both alike; the last
+    lines say whether there were any, and whether seconds can be used. Takes a minute or two, and
+    longer where networks are compiled, which auto does as a short run would.
+
+    Fields of the grid can be changed: training.batch_size=256 model=small.
 
     \b
     Example:
         harness bench
-        harness bench --grid runs/flowers.yaml --device cuda --json
+        harness bench --grid runs/flowers.yaml training.batch_size=256 --device cuda
+        harness bench --compile on --json
         harness bench --scaling
     """
+    from harness.errors import BadOption
+    from harness.plan.grid import load_grid
+    from harness.plan.shipped import MAIN, grids_at_hand
+
+    if scaling and (grid or overrides or compile != "auto"):
+        raise BadOption("--scaling measures no network. Use it without a grid and --compile.")
+    # Refused, if it must be, before torch is loaded.
+    chosen = load_grid(grid or grids_at_hand()[MAIN], overrides)
     from harness.bench import bench_here
     from harness.bench.scaling import scaling_here
 
     with screen(as_json, quiet) as shown:
         if scaling:
-            told = scaling_here(shown.say)
+            told = scaling_here(shown)
         else:
-            told = bench_here(grid, paths("bench", store, None, None, **given), shown.say)
+            told = bench_here(chosen, paths("bench", store, **given).workplace, shown, compile)
     if as_json:
         show_json(told.as_json())
     else:
-        show(told.as_text())
+        show(told.as_text() if quiet else f"\n{told.closing()}")
 
 
 @main.command()

@@ -449,6 +449,27 @@ class DoctorOutput(Output):
     checks: list[DoctorLine]
 
 
+class CompilingOutput(Output):
+    """How a network was compiled."""
+
+    seconds: float
+    trouble: str
+    """Why it is not compiled, where that failed."""
+
+
+class OthersOutput(Output):
+    """What else the machine did: shares of the time of the processor cores that may be used."""
+
+    is_quiet: bool
+    """Whether seconds can be used, and not ratios alone."""
+    used: float | None
+    """By other programs; None where the system does not say."""
+    stolen: float | None
+    """By other machines on the same host."""
+    load: float | None
+    """Programs at work or waiting for a core, this one included, on average over a minute."""
+
+
 class BenchOutput(Output):
     """How fast the work is on this machine."""
 
@@ -457,6 +478,12 @@ class BenchOutput(Output):
     ratios: dict[str, float]
     absolute: dict[str, float]
     """Seconds, or images per second, as their names say."""
+    compiling: dict[str, CompilingOutput]
+    """By part of the work; of those whose networks were to be compiled."""
+    spread: dict[str, float]
+    """Of the seconds of a piece of work: between the quartiles of its turns, relative to the
+    median."""
+    others: OthersOutput
 
 
 OUTPUTS: dict[str, Any] = {
