@@ -42,8 +42,8 @@ class Others:
         if self.is_quiet(spread):
             return f"The machine was quiet: {facts}. Ratios and seconds hold."
         return (
-            f"The machine was busy: {facts}. Seconds do not hold, and ratios hold roughly. Use it "
-            "again when nothing else works there."
+            f"The machine was busy: {facts}. Ratios hold roughly, seconds do not. Measure again "
+            "when nothing else is at work there."
         )
 
     def as_json(self, spread: float) -> OthersOutput:

@@ -161,6 +161,8 @@ def bench(
 
     if scaling and (grid or overrides or compile != "auto"):
         raise BadOption("--scaling measures no network. Use it without a grid and --compile.")
+    if stray := [each for each in overrides if "=" not in each]:
+        raise BadOption(f"'{stray[0]}' changes no field. For a grid use --grid {stray[0]}.")
     # Refused, if it must be, before torch is loaded.
     chosen = load_grid(grid or grids_at_hand()[MAIN], overrides)
     from harness.bench import bench_here
