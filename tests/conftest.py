@@ -32,6 +32,26 @@ extractor: digits
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--need-gpu", action="store_true",
+        help="Fail where tests that need an accelerator would be skipped.",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With --need-gpu a machine without an accelerator is an error, and not a green run of skipped
+    tests."""
+    if config.getoption("--need-gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise pytest.UsageError(
+                "--need-gpu: torch finds no CUDA device here. Use a machine with a GPU and a torch "
+                f"that is built for it (this one is {torch.__version__})."
+            )
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's data folder."""

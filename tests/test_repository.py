@@ -1,8 +1,13 @@
 """The repository's own files agree with each other and with the program."""
 
+import os
 import re
+import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
+
+import pytest
 
 import harness
 from harness.plan.grid_file import parsed
@@ -33,6 +38,17 @@ def test_the_workflow_asks_for_environments_that_there_are():
     asked |= {name for job in workflow.values() for step in job["steps"]
               for name in re.findall(r"tox -e (\w+)", step.get("run", ""))}  # fmt: skip
     assert asked <= there
+
+
+@pytest.mark.slow  # it loads torch
+def test_tests_of_a_gpu_fail_where_there_is_none_if_one_is_needed():
+    command = "-m pytest -q -m gpu --need-gpu --collect-only tests/engine/test_gpu.py"
+    told = subprocess.run(
+        [sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert told.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "no CUDA device" in told.stderr
 
 
 def written_out(name):

@@ -1,4 +1,4 @@
-"""The same work on an accelerator. Run with `tox -e slow`, or alone: `pytest -m gpu`."""
+"""The same work on an accelerator. Run with `tox -e gpu`: `pytest -m gpu --need-gpu`."""
 
 import gc
 from contextlib import contextmanager
