@@ -126,7 +126,8 @@ class Comparison(BenchReport):
 
 def compare(subject: Subject, shown: Screen) -> Comparison:
     """Training, sampling and scoring by each program that is installed."""
-    report, watch = Comparison(subject.names() | versions()), Watch()
+    theirs = {"threads of others": THREADS}
+    report, watch = Comparison(subject.names() | theirs | versions()), Watch()
     for part in (training, sampling, scoring):
         shown.doing(f"measuring {part.__name__}")
         part(subject, report)
