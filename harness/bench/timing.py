@@ -116,7 +116,7 @@ class BenchReport:
     def heading(self) -> str:
         """Where it was measured, and what."""
         told = [f"{name} {value}" for name, value in self.machine.items() if name != "name"]
-        return f"{self.machine['name']}\n{', '.join(told)}"
+        return "\n".join([str(self.machine["name"]), *filter(None, [", ".join(told)])])
 
     def closing(self) -> str:
         """Whether its seconds can be used."""
