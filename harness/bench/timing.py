@@ -79,8 +79,8 @@ class Part:
         lines += [(number(value), name.replace("_", " ")) for name, value in self.absolute.items()]
         told = [self.name, *(f"{value:>10}  {what}" for value, what in lines)]
         if made := self.compiling:
-            why = f"not compiled: {made['trouble']}" if made["trouble"] else "compiling its network"
-            told.append(f"{made['seconds']:>10.3g}  seconds of {why}")
+            failed = f" in vain, it goes on without: {made['trouble']}" * bool(made["trouble"])
+            told.append(f"{number(made['seconds']):>10}  seconds of compiling its network{failed}")
         return "\n".join(told)
 
 
@@ -158,7 +158,7 @@ def flops_of(piece: Timed) -> float:
     return float(counter.get_total_flops())
 
 
-def matrix_product(precision: str, device: torch.device, number: int) -> tuple[Timed, float]:
+def matrix_product(precision: str, device: torch.device, cores: int) -> tuple[Timed, float]:
     """A product of matrices in this precision, on a processor by so many threads, and how many
     operations it is: as many in a second as can be had, for it is so large that what starts it
     takes next to no time."""
@@ -168,7 +168,7 @@ def matrix_product(precision: str, device: torch.device, number: int) -> tuple[T
         a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in "ab")
 
         def multiply() -> None:
-            with threads(number):
+            with threads(cores):
                 a @ b
 
         return multiply
