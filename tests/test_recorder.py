@@ -12,6 +12,7 @@ from harness.execute.progress import Progress
 from harness.plan.grid import expand, load_grid
 from harness.store import Store
 from harness.tracking import Tracker
+from harness.tracking.client import ClientRuns
 from harness.tracking.recorder import Recorder
 from harness.work.cells import Asked
 from harness.work.results import Failure
@@ -56,7 +57,7 @@ def recorder(store_folder, database, monkeypatch):
         uri = f"sqlite:///{folder / 'mlflow.db'}"
         tracker = Tracker(uri, "small", folder / "artifacts", "mine", folder)
         client = Flaky(tracker._client, is_away, loses)
-        tracker.__dict__["_client"] = client
+        tracker.__dict__ |= {"_client": client, "_source": ClientRuns(client)}
         told = []
         made_of_it = Recorder(tracker, Store(folder), "small", told.append)
         return made_of_it, client, told

@@ -15,6 +15,8 @@ from harness.errors import TrackingError
 from harness.plan.grid import expand, load_grid
 from harness.store import Store
 from harness.tracking import Tracker, without_password
+from harness.tracking.client import Client, ClientRuns
+from harness.tracking.database import DatabaseRuns, database_of
 from harness.work.cells import RESULT_VERSION, Asked
 from harness.work.results import FailedWork, Failure, Measurement, to_json
 
@@ -397,17 +399,20 @@ def test_a_deleted_parent_is_made_again(tracker, keep, uri, cells):
     assert (len(again.read().cells), again.read().commit) == (1, "def5678")
 
 
-def test_more_runs_than_one_page_are_all_read(tracker, keep, cells, monkeypatch):
-    client = tracker._client
-    search = client.search_runs
-
-    def small_pages(*arguments, **keywords):
-        return search(*arguments, **keywords | {"max_results": 2})
-
-    monkeypatch.setattr(client, "search_runs", small_pages)
+def test_a_database_tells_of_runs_what_the_client_does(tracker, keep, cells, uri, monkeypatch):
+    monkeypatch.setattr("harness.tracking.client.PAGE", 2)  # runs: there are more
     for cell in cells:
         keep(cell, kid=0.1)
-    assert len(tracker.table()) == len(cells)
+    told = ClientRuns(Client(uri))
+    read = DatabaseRuns(uri, database_of(uri))
+    found = read.experiment("small")
+    assert found == told.experiment("small")
+    assert found.tags
+    assert read.of(found.id) == told.of(found.id)
+    assert len(read.of(found.id)) > len(cells)
+    MlflowClient(uri).delete_experiment(found.id)
+    assert read.experiment("small").is_deleted
+    assert read.experiment("other") is None
 
 
 def test_a_store_that_is_no_database_is_one_clear_error(tmp_path):

@@ -65,7 +65,7 @@ def test_a_full_disk_is_told_as_that_and_no_sql_is_printed(path, capfd):
 
 
 def test_another_program_that_holds_the_database_is_named(path, monkeypatch):
-    monkeypatch.setattr(client, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("harness.tracking.database.BUSY_SECONDS", 0.05)
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(TrackingError, match="another program has locked it"):

@@ -280,7 +280,7 @@ def ui(
         harness ui
         harness ui --grid digits --port 5001 --open
     """
-    from harness.tracking import serve
+    from harness.tracking.ui import serve
 
     uri = tracking_uri or database(store)
     sys.exit(serve(uri, host, port, grid or "", show, browse))

@@ -19,18 +19,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mlflow.entities import Metric, Param, RunTag
-
 from harness.errors import StoreError, TrackerAway, TrackingError, say_once
 from harness.store import CELLS, GRID, WEIGHTS, is_whole, replacing, write_bytes
 from harness.tracking.bundles import PARENT_FILES, chunks, packed
-from harness.tracking.client import (
-    forget_metrics,
-    make_database,
-    move_artifacts,
-    path_of,
-    without_password,
-)
+from harness.tracking.database import forget_metrics, move_artifacts, path_of, without_password
 from harness.tracking.records import Records
 from harness.tracking.tags import (
     BUNDLES,
@@ -55,7 +47,6 @@ from harness.tracking.tags import (
     VERSION,
     is_of_this_version,
 )
-from harness.tracking.ui import serve
 from harness.tracking.views import CURVES as TITLE
 from harness.tracking.views import SHARED, Shared, means_view, tag_of
 from harness.work.addresses import CURVES_VIEW
@@ -76,7 +67,7 @@ EXPERIMENT_KIND = "mlflow.experimentKind"  # so that the UI shows trainings, not
 PAGE = "report.html"
 BATCH = 500  # entities in one request; MLflow takes 1,000
 
-__all__ = ["Tracker", "serve", "without_password"]
+__all__ = ["Tracker", "without_password"]
 
 
 class Tracker(Records):
@@ -114,6 +105,8 @@ class Tracker(Records):
     ) -> None:
         """Begin to write: mark what a dead process left, then find or make the parent run. `views`
         are how MLflow's pages show the cells."""
+        from harness.tracking.client import make_database
+
         make_database(self._uri)
         if self._experiment is None:
             self._experiment = self._new_experiment()
@@ -121,8 +114,8 @@ class Tracker(Records):
         for run_id in self.under_way().values():
             self._client.set_terminated(run_id, "KILLED")
         if found := self._find_parent():
-            parent = found.info.run_id
-            self._begun[parent] = found.info.start_time
+            parent = found.id
+            self._begun[parent] = found.began
             self._client.update_run(parent, "RUNNING")
         else:
             parent = self._create(self._name, {KIND: "grid", STORE: self._store})
@@ -140,10 +133,10 @@ class Tracker(Records):
         them. Asked anew: of one that was made without an answer we know nothing."""
         self._runs_read = None
         return {
-            key: run.info.run_id
+            key: run.id
             for run in self._runs()
-            if run.info.status == "RUNNING" and run.data.tags.get(STORE) == self._store
-            if (key := run.data.tags.get(KEY))
+            if run.status == "RUNNING" and run.tags.get(STORE) == self._store
+            if (key := run.tags.get(KEY))
         }
 
     def close(self, status: str) -> None:
@@ -245,8 +238,8 @@ class Tracker(Records):
         """Set aside the finished runs of this work, `but` for one: it is being done again."""
         wanted = set(keys)
         for run in self._complete():
-            if run.data.tags[KEY] in wanted and run.info.run_id != but:
-                self._tag(run.info.run_id, {SUPERSEDED: "true"})
+            if run.tags[KEY] in wanted and run.id != but:
+                self._tag(run.id, {SUPERSEDED: "true"})
         self._runs_read = None
 
     def publish(
@@ -261,7 +254,7 @@ class Tracker(Records):
         comparisons as tags, and the fingerprint of what it was `made_from`."""
         if not (parent := self._find_parent()):
             return
-        run_id = parent.info.run_id
+        run_id = parent.id
         if self.has_report(made_from) and self._folder(run_id) is None:
             return  # the same is there, and sending it takes long
         contents = {one.relative_to(folder).as_posix(): one.read_bytes() for one in files}
@@ -271,7 +264,7 @@ class Tracker(Records):
         contents = {f"report/{name}": content for name, content in contents.items()}
         told = {f"{VERDICT}{n:02}": text[:5000] for n, text in enumerate(verdicts, start=1)}
         self._write(run_id, contents)
-        for name in parent.data.tags:
+        for name in parent.tags:
             if name.startswith(VERDICT) and name not in told:
                 self._client.delete_tag(run_id, name)
         self._tag(run_id, {NOTE: description[:5000], REPORT: made_from, **told})
@@ -305,12 +298,12 @@ class Tracker(Records):
         asked for from a server."""
         if self._folder(parent) is not None:
             return
-        runs = {run.data.tags[KEY]: run for run in self._complete() if is_of_this_version(run)}
+        runs = {run.tags[KEY]: run for run in self._complete() if is_of_this_version(run)}
         # In the order of recording, so that what comes later changes the last bundle alone.
-        ordered = sorted(runs.items(), key=lambda item: (item[1].info.end_time or 0, item[0]))
-        digests = [(key, run.data.tags.get(RESULT_DIGEST, "")) for key, run in ordered]
+        ordered = sorted(runs.items(), key=lambda item: (item[1].ended or 0, item[0]))
+        digests = [(key, run.tags.get(RESULT_DIGEST, "")) for key, run in ordered]
         found = self._find_parent()
-        tags = found.data.tags if found else {}
+        tags = found.tags if found else {}
         own = " ".join(tags.get(f"{DIGEST}{name}", "") for name in (CELLS, GRID))
         digests.append((PARENT_FILES, own))
         wanted, known = chunks(digests), tags.get(BUNDLES, "").split()
@@ -328,13 +321,15 @@ class Tracker(Records):
     def _draw_curves(self, parent: str) -> None:
         """Log the means over seeds with the run of the grid, where they have changed. A tracker
         that refuses loses a picture, no result."""
+        from mlflow.entities import Metric
+
         from harness.tracking.curves import curves  # it loads what a report does
 
         with refused_quietly():
             points = curves(self.read(self._asked))
             digest = checksum(repr(points).encode())
             found = self._find_parent()
-            if not points or (found and found.data.tags.get(CURVES) == digest):
+            if not points or (found and found.tags.get(CURVES) == digest):
                 return
             forget_metrics(self._uri, parent, {f"{point.metric}/" for point in points})
             now = int(time.time() * 1000)
@@ -365,6 +360,8 @@ class Tracker(Records):
     ) -> None:
         """Numbers, and tags and params with them: a request costs the same however much it
         holds."""
+        from mlflow.entities import Metric, Param, RunTag
+
         now = int(time.time() * 1000)
         metrics = [
             Metric(name, float(value) if math.isfinite(value) else math.nan, now, step)
@@ -383,6 +380,8 @@ class Tracker(Records):
             tags, params = [], []
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
         self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def _write(self, run_id: str, contents: Mapping[str, bytes]) -> list[str]:

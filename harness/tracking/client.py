@@ -1,22 +1,20 @@
-"""MLflow's client and its databases: how they are reached, and what they may not do."""
+"""MLflow's client: how servers and databases are reached, and what they may not do."""
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote
 
 from harness.errors import HarnessError, TrackerAway, TrackingError
-from harness.store import not_written
+from harness.tracking import database
+from harness.tracking.runs import MlflowExperiment, MlflowRun
 from harness.work.options import database_uri
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -30,30 +28,20 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 
-import mlflow
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from mlflow import MlflowClient  # it reads these settings when it is imported
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from requests import ConnectionError as NoConnection
 from requests import HTTPError, RequestException, Timeout
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-DAMAGED = ". Move it away, and `harness run` records everything again from the store"
 # What MLflow, its databases and the network raise; ValueError and ImportError for a URI that is
 # none, or whose driver is not installed. Errors of ours stay what they are.
 TROUBLE = (MlflowException, SQLAlchemyError, sqlite3.Error, CommandError, RequestException, OSError,
            ValueError, ImportError)  # fmt: skip
-
-
-BUSY_SECONDS = 60.0  # for which another program may hold a database
-REMEDIES = {
-    sqlite3.SQLITE_IOERR: ". Look at its disk, your quota of it and `ulimit -f`, then use the same "
-    "command",
-    sqlite3.SQLITE_CORRUPT: DAMAGED,
-    sqlite3.SQLITE_NOTADB: DAMAGED,
-}
+PAGE = 1000  # runs in one answer
 
 
 class Client:
@@ -75,6 +63,43 @@ class Client:
                 return method(*arguments, **keywords)
 
         return call
+
+
+class ClientRuns:
+    """The experiments and runs that MLflow's client tells of."""
+
+    def __init__(self, client: Client):
+        self._client = client
+
+    def experiment(self, name: str) -> MlflowExperiment | None:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            return None
+        is_deleted = found.lifecycle_stage == "deleted"
+        return MlflowExperiment(str(found.experiment_id), is_deleted, dict(found.tags))
+
+    def of(self, experiment: str) -> list[MlflowRun]:
+        """The runs of an experiment, newest first."""
+        found: list[MlflowRun] = []
+        token = None
+        while token != "":
+            page = self._client.search_runs(
+                [experiment],
+                order_by=["attributes.start_time DESC"],
+                max_results=PAGE,
+                page_token=token,
+            )
+            found += map(_as_run, page)
+            token = page.token or ""
+        return found
+
+
+def _as_run(run: Run) -> MlflowRun:
+    info = run.info
+    return MlflowRun(
+        info.run_id, info.run_name or "", info.status, info.start_time or 0, info.end_time,
+        info.artifact_uri or "", run.data.tags, frozenset(run.data.metrics),
+    )  # fmt: skip
 
 
 class RemoteFiles:
@@ -129,8 +154,7 @@ def why_away(error: BaseException, uri: str) -> str:
         code = next(filter(None, map(status_of, seen)), 0)
         return f"HTTP status {code}" if code >= 500 or code in (408, 429) else ""
     if uri.startswith("sqlite:"):
-        is_locked = any("database is locked" in str(each) for each in seen)
-        return "another program has locked it" if is_locked else ""
+        return next(filter(None, map(database.why_busy, seen)), "")
     is_gone = any(
         isinstance(each, OperationalError)
         or (isinstance(each, DBAPIError) and each.connection_invalidated)
@@ -160,44 +184,20 @@ def status_of(error: BaseException) -> int | None:
 
 def told_of(error: BaseException, uri: str) -> HarnessError:
     """What to say of trouble with a tracking store: its cause, in one line."""
-    found = next((each for each in causes(error) if isinstance(each, sqlite3.Error)), None)
-    code = getattr(found, "sqlite_errorcode", 0) & 0xFF  # the rest of the bits are details
-    if code == sqlite3.SQLITE_FULL and (database := database_of(uri)):
-        return not_written(database, errno.ENOSPC)
-    told, *_ = str(found or error).strip().splitlines() or [type(error).__name__]
-    if version := re.search(r"database schema \(found version (\w+)", told):
-        told = of_other_version(version[1])
-    shown, remedy = without_password(uri), REMEDIES.get(code, "")
     if why := why_away(error, uri):
-        return TrackerAway(f"the tracking store {shown} does not answer ({why})")
-    return TrackingError(f"the tracking store {shown} cannot be used: {told}{remedy}")
-
-
-def of_other_version(version: str) -> str:
-    """What to say of a database whose tables another version of MLflow made."""
-    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
-    try:
-        scripts.get_revision(version)
-    except CommandError:
-        return f"a newer MLflow than {mlflow.__version__} made it. Use that one"
-    return "an older MLflow made it. Use `mlflow db upgrade` with a copy of it first, then with it"
-
-
-def database_of(uri: str) -> Path | None:
-    """The file of a SQLite database; None for a server. Raises TrackingError where it is none that
-    would stay."""
-    if not uri.startswith("sqlite:"):
-        return None
-    path = Path(unquote(uri.removeprefix("sqlite:///")))
-    if not uri.startswith("sqlite:///") or not path.name or path.name == ":memory:":
-        raise TrackingError(f"{uri} names no file that would stay. Use sqlite:///FILE.")
-    return path
+        return TrackerAway(database.does_not_answer(uri, why))
+    if found := next((each for each in causes(error) if isinstance(each, sqlite3.Error)), None):
+        return database.told_of(found, uri)
+    told, *_ = str(error).strip().splitlines() or [type(error).__name__]
+    if version := re.search(r"database schema \(found version (\w+)", told):
+        told = database.of_other_version(version[1]) or told
+    return TrackingError(database.cannot_be_used(uri, told))
 
 
 def make_database(uri: str) -> None:
     """Make a SQLite database that is not there yet, under another name until it is whole: MLflow
     takes seconds for it, and whoever came in between or after a crash would meet half of one."""
-    if (path := database_of(uri)) is None or path.exists():
+    if (path := database.database_of(uri)) is None or path.exists():
         return
     temporary = path.resolve().with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -218,128 +218,3 @@ def remove_stray_folder(uri: str) -> None:
     if uri.startswith("sqlite:///") and unquote(uri) != uri:
         with suppress(OSError):
             os.removedirs(Path(uri.removeprefix("sqlite:///")).parent)
-
-
-def is_database(uri: str, path: Path) -> bool:
-    """Whether there is anything of MLflow's to read: it would turn any SQLite file that it opens
-    into one of its own. Raises TrackingError where it should not."""
-    if not path.exists():
-        return False
-    if not path.is_file():
-        raise TrackingError(
-            f"the tracking store {uri} cannot be used: {path} is not a file. Use another."
-        )
-    try:
-        with closing(opened_to_read(path)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-    except sqlite3.Error as error:
-        raise told_of(error, uri) from None
-    if tables and "experiments" not in tables:
-        raise TrackingError(
-            f"the tracking store {uri} cannot be used: {path} is a database of something else. "
-            "Use another file."
-        )
-    return bool(tables)
-
-
-def home_of(uri: str) -> Path | None:
-    """Where the files of runs are kept beside a database, wherever it has been moved to."""
-    database = database_of(uri)
-    return database.parent.resolve() / "artifacts" if database else None
-
-
-def files_of(uri: str, run_id: str, store: str) -> Path | None:
-    """The folder of a run's files, if it is on this machine; `uri` is where MLflow says it is, and
-    `store` the tracking store."""
-    home = home_of(store)
-    if home and (home / run_id).is_dir():
-        return home / run_id / "artifacts"
-    if (said := path_of(uri)) and home and is_left_behind(said.parent.parent, run_id, home.parent):
-        return home / run_id / "artifacts"
-    return said
-
-
-def path_of(uri: str) -> Path | None:
-    parts = urlsplit(uri)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
-
-
-@cache
-def is_left_behind(location: Path, run_id: str, folder: Path) -> bool:
-    """Whether a run's files are said to be where the store in this folder was before it was moved
-    or copied: nothing is there, or a database that has the run, too."""
-    before = location.parent
-    if before == folder or not before.is_dir():
-        return before != folder
-    asked = "SELECT 1 FROM runs WHERE run_uuid = ?"
-    for original in before.glob("*.db"):
-        with suppress(sqlite3.Error), closing(opened_to_read(original)) as database:
-            if database.execute(asked, (run_id,)).fetchone():
-                return True
-    return False
-
-
-def opened_to_read(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
-
-
-def move_artifacts(uri: str) -> None:
-    """Tell MLflow where the files of runs are now that lie beside its database. It keeps absolute
-    places: after a store was moved it would look in vain, and a copy would write into the
-    original. Raises TrackingError where the database cannot be written."""
-    home, database = home_of(uri), database_of(uri)
-    if not (home and database and database.is_file()):
-        return
-    now = home.as_uri()
-    here = {folder.name for folder in home.iterdir()} if home.is_dir() else set()
-    connected = closing(sqlite3.connect(database, timeout=BUSY_SECONDS))
-    with explained(uri), connected as opened, opened:
-        rows = opened.execute(
-            "SELECT run_uuid, experiments.experiment_id, artifact_location FROM runs "
-            "JOIN experiments ON runs.experiment_id = experiments.experiment_id "
-            "WHERE artifact_location != ?", (now,),
-        )  # fmt: skip
-        moved = {
-            (number, before)
-            for run, number, before in rows
-            if run in here
-            or ((place := path_of(before)) and is_left_behind(place, run, home.parent))
-        }
-        for number, before in moved:
-            opened.execute(
-                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
-                (now, number),
-            )
-            opened.execute(
-                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
-                "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
-                (now, len(before) + 1, number, len(before) + 1, f"{before}/"),
-            )
-
-
-def forget_metrics(uri: str, run_id: str, before: Iterable[str]) -> None:
-    """Delete the metrics of a run whose names begin so. MLflow keeps every value that a metric ever
-    had at a step, and draws them all; only in a database on this machine can they be taken back.
-    Raises TrackingError where it cannot be written."""
-    database = database_of(uri)
-    if database is None:
-        return
-    connected = closing(sqlite3.connect(database, timeout=BUSY_SECONDS))
-    with explained(uri), connected as opened, opened:
-        for table in ("metrics", "latest_metrics"):
-            for start in before:
-                opened.execute(
-                    f"DELETE FROM {table} WHERE run_uuid = ? AND substr(key, 1, ?) = ?",
-                    (run_id, len(start), start),
-                )
-
-
-def without_password(uri: str) -> str:
-    """The URI as it may be shown: a database's password is nobody's business."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError:  # not a URI at all
-        return uri
-    if not parts.password:
-        return uri
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()

@@ -9,24 +9,21 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
-
-import pandas as pd
-from mlflow.entities import Run as MlflowRun
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.analysis.sources import of_one_source
 from harness.errors import StoreError, TrackingError, say_once
 from harness.store import CELLS, GRID, Folder, Store
 from harness.tracking.bundles import PARENT_FILES, Bundle, opened
-from harness.tracking.client import (
-    Client,
-    RemoteFiles,
+from harness.tracking.database import (
+    DatabaseRuns,
     database_of,
     files_of,
     home_of,
     is_database,
     without_password,
 )
+from harness.tracking.runs import MlflowRun, Runs
 from harness.tracking.tags import (
     BUNDLES,
     COMMAND,
@@ -63,6 +60,11 @@ from harness.work.results import (
     from_json,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.tracking.client import Client, RemoteFiles
+
 OLD_VERSION = "they were made by another result version of the program, and may differ"
 NOT_ASKED = "the grid no longer asks for them"
 LOST = f"their {RESULT} is gone; harness run records them again from the store, or makes them again"
@@ -91,7 +93,18 @@ class Records:
 
     @cached_property
     def _client(self) -> Client:
+        from harness.tracking.client import Client  # it loads MLflow, which takes seconds
+
         return Client(self._uri)
+
+    @cached_property
+    def _source(self) -> Runs:
+        """Where runs are read: a database on this machine, or what MLflow's client reaches."""
+        if (database := database_of(self._uri)) is not None:
+            return DatabaseRuns(self._uri, database)
+        from harness.tracking.client import ClientRuns
+
+        return ClientRuns(self._client)
 
     @cached_property
     def _experiment(self) -> str | None:
@@ -99,22 +112,22 @@ class Records:
         database = database_of(self._uri)
         if database is not None and not is_database(self._uri, database):
             return None
-        found = self._client.get_experiment_by_name(self._name)
-        if found and found.lifecycle_stage == "deleted":
+        found = self._source.experiment(self._name)
+        if found and found.is_deleted:
             raise TrackingError(
                 f"the experiment '{self._name}' was deleted in MLflow. Restore it there, or use "
                 "another name in the grid."
             )
-        return str(found.experiment_id) if found else None
+        return found.id if found else None
 
     def finished(self) -> dict[str, frozenset[str]]:
         """Keys of the work that is recorded as complete, and the names of its metrics and of the
         sources of those of other packages."""
         lost = self.lost()
         return {
-            key: frozenset([*run.data.metrics, *sources_in(run.data.tags)])
+            key: frozenset([*run.metrics, *sources_in(run.tags)])
             for run in self._complete()
-            if (key := run.data.tags[KEY]) not in lost
+            if (key := run.tags[KEY]) not in lost
         }
 
     def lost(self) -> dict[str, str]:
@@ -122,31 +135,30 @@ class Records:
         what was written there, and those some of whose files a server refused: they are recorded
         again from the store, or done again."""
         return {
-            run.data.tags[KEY]: run.info.run_id
+            run.tags[KEY]: run.id
             for run in self._complete()
-            if is_of_this_version(run)
-            and (run.info.run_id in self._lacking or not self._has_own(run))
+            if is_of_this_version(run) and (run.id in self._lacking or not self._has_own(run))
         }
 
     def has_grid(self, text: str, asked: Asked) -> bool:
         """Whether the run of the grid is there, has ended, and says this of it."""
         wanted = {CELLS: asked.as_json(), GRID: text.encode()}
         parent = self._find_parent()
-        if parent is None or parent.info.status == "RUNNING":  # it was killed, or MLflow was away
+        if parent is None or parent.status == "RUNNING":  # it was killed, or MLflow was away
             return False
-        if folder := self._folder(parent.info.run_id):
+        if folder := self._folder(parent.id):
             return all(Folder(folder).read(name) == one for name, one in wanted.items())
-        return all(parent.data.tags.get(f"{DIGEST}{n}") == checksum(c) for n, c in wanted.items())
+        return all(parent.tags.get(f"{DIGEST}{n}") == checksum(c) for n, c in wanted.items())
 
     def has_report(self, made_from: str) -> bool:
         """Whether the report with the run of the grid was made from what has this fingerprint; no
         such run wants none."""
         parent = self._find_parent()
-        return parent is None or parent.data.tags.get(REPORT) == made_from
+        return parent is None or parent.tags.get(REPORT) == made_from
 
     def run_ids(self) -> dict[str, str]:
         """The run of each piece of work that is recorded as complete, by key."""
-        return {run.data.tags[KEY]: run.info.run_id for run in self._complete()}
+        return {run.tags[KEY]: run.id for run in self._complete()}
 
     def cell_results(self) -> dict[str, CellResult]:
         """What came of each recorded cell, by key; checkpoint cells are among them."""
@@ -167,9 +179,9 @@ class Records:
         """What failed and has not succeeded since."""
         done = {*self.finished(), ""}
         failed = {
-            tags[KEY]: FailedWork(tags[KIND], tags[KEY], run.info.run_name, tags.get(REASON, ""))
+            tags[KEY]: FailedWork(tags[KIND], tags[KEY], run.name, tags.get(REASON, ""))
             for run in reversed(self._runs())
-            if run.info.status == "FAILED" and (tags := run.data.tags).get(KEY, "") not in done
+            if run.status == "FAILED" and (tags := run.tags).get(KEY, "") not in done
         }
         return tuple(failed.values())
 
@@ -194,7 +206,7 @@ class Records:
         needed = {key for one in cells for key in (one.cell.key, one.cell.training.key)}
         relevant = {*asked.cells, *asked.trainings, *needed}
         parent = self._find_parent()
-        tags = parent.data.tags if parent else {}
+        tags = parent.tags if parent else {}
         return Experiment(
             name=self._name,
             cells=tuple(of_one_source(cells)),
@@ -234,7 +246,7 @@ class Records:
         """A file of the run of the grid; from the store where that has the same one."""
         if not (parent := self._find_parent()):
             return None
-        run_id, known = parent.info.run_id, parent.data.tags.get(f"{DIGEST}{name}")
+        run_id, known = parent.id, parent.tags.get(f"{DIGEST}{name}")
         if known is None:  # of an earlier version
             return self.artifact(run_id, name)
         for read in self._copies_for_grid(run_id):
@@ -255,6 +267,8 @@ class Records:
     def _remote(self, run_id: str) -> RemoteFiles:
         if run_id not in self._uris:
             self._runs()
+        from harness.tracking.client import RemoteFiles
+
         return RemoteFiles(self._uris[run_id], self._uri)
 
     def _folder(self, run_id: str) -> Path | None:
@@ -268,10 +282,11 @@ class Records:
         """Its tags as they are now; shared views are among them."""
         if self._experiment is None:
             return {}
-        return dict(self._client.get_experiment(self._experiment).tags)
+        found = self._source.experiment(self._name)
+        return found.tags if found else {}
 
     def _find_parent(self) -> MlflowRun | None:
-        found = [run for run in self._runs() if run.data.tags.get(KIND) == "grid"]
+        found = [run for run in self._runs() if run.tags.get(KIND) == "grid"]
         return found[-1] if found else None
 
     def _complete(self, *kinds: str) -> Iterator[MlflowRun]:
@@ -279,8 +294,8 @@ class Records:
         newest: dict[str, MlflowRun] = {}
         wanted = kinds or ("training", "cell", "checkpoint")
         for run in self._runs():  # newest first
-            tags = run.data.tags
-            is_done = run.info.status == "FINISHED" and SUPERSEDED not in tags
+            tags = run.tags
+            is_done = run.status == "FINISHED" and SUPERSEDED not in tags
             if tags.get(KIND) in wanted and is_done:
                 newest.setdefault(tags[KEY], run)
         yield from newest.values()
@@ -288,16 +303,16 @@ class Records:
     def _results(self, kind: type[R], *kinds: str) -> dict[str, R]:
         """The results of complete runs of this version, by key, but for those that are lost."""
         found: dict[str, R] = {}
-        for run in sorted(self._complete(*kinds), key=lambda run: str(run.data.tags[KEY])):
+        for run in sorted(self._complete(*kinds), key=lambda run: str(run.tags[KEY])):
             if is_of_this_version(run) and (result := self._result(run)) is not None:
-                found[run.data.tags[KEY]] = cast("R", result)
+                found[run.tags[KEY]] = cast("R", result)
         return found
 
     def _result(self, run: MlflowRun) -> Result | None:
         """The result of a run, by the first of its copies that is what was recorded."""
         if (own := self._own_result(run)) is not None:
             return own
-        run_id = run.info.run_id
+        run_id = run.id
         if run_id not in self._results_read:
             self._results_read[run_id] = self._copied_result(run)
         return self._results_read[run_id]
@@ -305,19 +320,19 @@ class Records:
     def _own_result(self, run: MlflowRun) -> Result | None:
         """The result of a run by the file among its own on this machine; read again where that has
         changed."""
-        if (folder := self._folder(run.info.run_id)) is None:
+        if (folder := self._folder(run.id)) is None:
             return None
         try:
             stat = (folder / RESULT).stat()
         except OSError:
             return None
         stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        before, result = self._own.get(run.info.run_id, (None, None))
+        before, result = self._own.get(run.id, (None, None))
         if before != stamp:
             result = None
             with suppress(StoreError):
                 result = self._result_in(run, Folder(folder).read)
-            self._own[run.info.run_id] = stamp, result
+            self._own[run.id] = stamp, result
         return result
 
     def _copied_result(self, run: MlflowRun) -> Result | None:
@@ -339,33 +354,33 @@ class Records:
         where it is not what was recorded."""
         if (text := read(RESULT)) is None:
             return None
-        kind: Any = TrainingResult if run.data.tags[KIND] == "training" else CellResult
+        kind: Any = TrainingResult if run.tags[KIND] == "training" else CellResult
         return cast("Result", result_in(kind, run, text, list(self._copies(run))))
 
     def _copies(self, run: MlflowRun) -> Iterator[Read]:
         """Where the files of a run may be read: among its own, in the store, in a bundle, from
         the server."""
-        key, own = run.data.tags[KEY], self._folder(run.info.run_id)
+        key, own = run.tags[KEY], self._folder(run.id)
         if own is not None:
             yield Folder(own).read
         if self._kept:
-            is_training = run.data.tags[KIND] == "training"
+            is_training = run.tags[KIND] == "training"
             folder = (self._kept.model if is_training else self._kept.cell)(key, RESULT).parent
             yield Folder(folder).read
         if own is None:
             yield lambda name: self._bundled(key, name)
-            yield lambda name: self._remote(run.info.run_id).read(name)
+            yield lambda name: self._remote(run.id).read(name)
 
     def _has_own(self, run: MlflowRun) -> bool:
         """Whether the result of a run is among its own files, as far as this machine can tell."""
-        return self._folder(run.info.run_id) is None or self._own_result(run) is not None
+        return self._folder(run.id) is None or self._own_result(run) is not None
 
     def _bundled(self, key: str, name: str) -> bytes | None:
         """A file of a result from the bundles with the run of the grid, each asked for once."""
         if self._bundles is None:
             parent = self._find_parent()
-            names = parent.data.tags.get(BUNDLES, "").split() if parent else []
-            files = self._remote(parent.info.run_id) if parent and names else None
+            names = parent.tags.get(BUNDLES, "").split() if parent else []
+            files = self._remote(parent.id) if parent and names else None
             found = [opened(files.read(each)) for each in names] if files else []
             self._bundles = [bundle for bundle in found if bundle]
         contents = (bundle.read(key, name) for bundle in self._bundles)
@@ -395,12 +410,12 @@ class Records:
         """Where each complete piece of work is recorded, by key."""
         return {
             tags[KEY]: Run(
-                run.info.run_id,
+                run.id,
                 REUSED in tags,
                 float(tags[FORECAST]) if FORECAST in tags else None,
             )
             for run in self._complete()
-            if (tags := run.data.tags)
+            if (tags := run.tags)
         }
 
     def _left_out(
@@ -409,7 +424,7 @@ class Records:
         """Why recorded cells are not in the report, and of how many that is true."""
         counts: Counter[str] = Counter()
         for run in self._complete("cell"):
-            key = run.data.tags[KEY]
+            key = run.tags[KEY]
             if key not in asked:
                 counts[NOT_ASKED if is_of_this_version(run) else OLD_VERSION] += 1
             elif key not in recorded:
@@ -417,6 +432,8 @@ class Records:
         return dict(counts)
 
     def _table(self, results: Mapping[str, Any]) -> pd.DataFrame:
+        import pandas as pd
+
         rows = rows_of(results.values(), self._recorded())
         if not rows:
             return pd.DataFrame(columns=["key", "run_id", "machine", "reused"])
@@ -427,24 +444,10 @@ class Records:
         if self._experiment is None:
             return []
         if self._runs_read is None:
-            read: list[MlflowRun] = []
-            token = None
-            while token != "":
-                page = self._client.search_runs(
-                    [self._experiment],
-                    order_by=["attributes.start_time DESC"],
-                    max_results=1000,
-                    page_token=token,
-                )
-                read += page
-                token = page.token or ""
-            self._runs_read = read
-            self._lacking = {run.info.run_id for run in read if LACKS in run.data.tags}
-            self._uris = {run.info.run_id: run.info.artifact_uri or "" for run in read}
-            self._folders = {
-                run.info.run_id: files_of(run.info.artifact_uri or "", run.info.run_id, self._uri)
-                for run in read
-            }
+            self._runs_read = read = self._source.of(self._experiment)
+            self._lacking = {run.id for run in read if LACKS in run.tags}
+            self._uris = {run.id: run.artifact_uri for run in read}
+            self._folders = {run.id: files_of(run.artifact_uri, run.id, self._uri) for run in read}
         return self._runs_read
 
 
@@ -461,9 +464,9 @@ def asked_of(results: Iterable[CellResult], asked: Asked) -> list[CellResult]:
 def result_in(kind: type[R], run: MlflowRun, text: bytes, copies: Sequence[Read]) -> R:
     """The result of a run from its text, its files from the first copy that has them whole. Raises
     StoreError where it is not what was recorded."""
-    where = f"{RESULT} of the run {run.info.run_id}"
+    where = f"{RESULT} of the run {run.id}"
     result = from_json(kind, text, None, where)
-    tags = run.data.tags
+    tags = run.tags
     if result.work.key != tags[KEY] or tags.get(RESULT_DIGEST, checksum(text)) != checksum(text):
         raise StoreError(
             f"{where} is not what was recorded. Use harness run with its grid, which makes it "

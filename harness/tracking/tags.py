@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mlflow.entities import Run as MlflowRun
-
+from harness.tracking.runs import MlflowRun
 from harness.work.cells import RESULT_VERSION
 from harness.work.projection import SOURCE
 
@@ -25,7 +24,7 @@ PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
 
 def is_of_this_version(run: MlflowRun) -> bool:
-    return str(run.data.tags.get(f"{RESOLVED}result_version")) == str(RESULT_VERSION)
+    return str(run.tags.get(f"{RESOLVED}result_version")) == str(RESULT_VERSION)
 
 
 def sources_in(tags: Mapping[str, str]) -> Iterator[str]:

@@ -14,8 +14,8 @@ from typing import Any
 from mlflow.entities import Run as MlflowRun
 
 from harness.errors import HarnessError, TrackerAway, TrackingError, suggestion
-from harness.tracking.client import (
-    Client,
+from harness.tracking.client import Client
+from harness.tracking.database import (
     database_of,
     home_of,
     is_database,
