@@ -142,11 +142,13 @@ def fingerprint(experiment: Experiment) -> str:
     """One number for all that the report depends on: the experiment, its files by their checksums,
     and the code that words it. Equal fingerprints mean equal pages, byte for byte."""
     failures = tuple(sorted(experiment.failures, key=lambda one: (one.kind, one.key)))
-    rest = asdict(replace(experiment, cells=(), trainings=(), failures=failures))
+    rest = json.dumps(
+        asdict(replace(experiment, cells=(), trainings=(), failures=failures)), sort_keys=True
+    )
     found: list[Result] = [*experiment.cells, *experiment.trainings]
-    results = [json.loads(to_json(one)) for one in sorted(found, key=lambda one: one.work.key)]
-    values = json.dumps([rest, *results], sort_keys=True)
-    text = f"{harness.__version__} {_digest_of_the_code()} {_of_other_packages()}\n{values}"
+    results = (to_json(one) for one in sorted(found, key=lambda one: one.work.key))
+    code = f"{harness.__version__} {_digest_of_the_code()} {_of_other_packages()}"
+    text = "\n".join([code, rest, *results])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -264,10 +264,12 @@ class Tracker(Records):
         contents = {f"report/{name}": content for name, content in contents.items()}
         told = {f"{VERDICT}{n:02}": text[:5000] for n, text in enumerate(verdicts, start=1)}
         self._write(run_id, contents)
+        told |= {NOTE: description[:5000], REPORT: made_from}
         for name in parent.tags:
             if name.startswith(VERDICT) and name not in told:
                 self._client.delete_tag(run_id, name)
-        self._tag(run_id, {NOTE: description[:5000], REPORT: made_from, **told})
+        if new := {name: text for name, text in told.items() if parent.tags.get(name) != text}:
+            self._tag(run_id, new)
         self._runs_read = None
 
     def _create(self, name: str, tags: Mapping[str, str], seconds: float = 0.0) -> str:

@@ -78,7 +78,7 @@ class Part:
 # Fields that came later, with what was done before: with that value they are not in the key, so
 # that earlier results stay those of the same work.
 ADDED: Mapping[str, object] = {
-    "scale": "range", "times": asdict(Part(UNIFORM)), "model_fingerprint": "",
+    "scale": "range", "times": Part(UNIFORM), "model_fingerprint": "",
 }  # fmt: skip
 
 STATIC = Part("static")  # the clip that `true` stands for
@@ -92,12 +92,18 @@ class Work:
     def key(self) -> str:
         """A short name for exactly this work, equal on every machine: of its fields, of the
         fingerprints among them, and of RESULT_VERSION."""
-        content = {"result_version": RESULT_VERSION, **asdict(self)}
+        content = {"result_version": RESULT_VERSION, **_content(self)}
         content.pop("budget", None)  # how a number of steps was chosen changes no image
-        for fields in (content, content.get("training", {})):
-            for name in [name for name, before in ADDED.items() if fields.get(name) == before]:
-                del fields[name]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        text = json.dumps(content, sort_keys=True, default=_content)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _content(value: Work | Part) -> dict[str, object]:
+    """The fields of a value that its key depends on, parts and trainings as they are."""
+    fields = {name: getattr(value, name) for name in value.__dataclass_fields__}
+    for name in [name for name, before in ADDED.items() if fields.get(name) == before]:
+        del fields[name]
+    return fields
 
 
 @dataclass(frozen=True)
