@@ -473,12 +473,12 @@ def is_whole(path: Path, expected: str) -> bool:
 def checksum_of(path: Path) -> str:
     """sha256 of a file; read once in a process, and again where its size or time has changed."""
     stat = path.stat()
-    return _checksum_of(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return _checksum_of(str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=100_000)
-def _checksum_of(path: Path, *_: int) -> str:
-    with path.open("rb") as file:
+def _checksum_of(path: str, *_: int) -> str:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -621,11 +621,12 @@ def remove_leftovers(root: Path) -> None:
 
 def leftovers(root: Path) -> Iterator[Path]:
     """What dead processes of this machine left half written of a store."""
-    ours = [path for name in OWN_FILES for path in root.glob(f".{name}.*")]
+    ours = [(str(root), path.name) for name in OWN_FILES for path in root.glob(f".{name}.*")]
     for part in OWN_FOLDERS:
-        ours += (Path(folder, name) for folder, _, names in os.walk(root / part) for name in names)
-    for path in ours:
-        if found := TEMPORARY.fullmatch(path.name):
+        ours += ((folder, name) for folder, _, names in os.walk(root / part) for name in names)
+    for folder, name in ours:
+        if name.startswith(".") and (found := TEMPORARY.fullmatch(name)):
+            path = Path(folder, name)
             with suppress(OSError):
                 if not is_running(int(found[1]), path.stat().st_mtime):
                     yield path

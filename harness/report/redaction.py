@@ -7,9 +7,9 @@ figures, sentences and files agree on what a shortened path is called.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from harness.errors import legible
 from harness.work.cells import Work
@@ -26,6 +26,7 @@ PATH = re.compile(
 )
 SHORTENED = "…/"  # how a shortened path begins
 PARTS_KEPT = 2  # of the last parts of a path
+NO_TEXTS = (int, float, type(None), Artifacts)  # most parts of a result
 HOMES = {"home", "users"}  # the part that follows is a person's name
 
 V = TypeVar("V")
@@ -34,7 +35,8 @@ V = TypeVar("V")
 def shown(experiment: Experiment) -> Experiment:
     """The experiment as a page shows it: no path of a disk, and written out what would hide the
     text beside it or turn it round."""
-    return _changed(without_paths(experiment), lambda text: legible(text, kept="\n\r\t"))
+    found = without_paths(experiment)
+    return _changed(found, lambda text: legible(text, kept="\n\r\t"))
 
 
 def without_paths(experiment: Experiment) -> Experiment:
@@ -43,10 +45,8 @@ def without_paths(experiment: Experiment) -> Experiment:
 
     Two paths never become one text: what differs goes on differing, and is not averaged over.
     """
-    texts: dict[str, None] = {}
-    _changed(experiment, lambda text: texts.setdefault(text) or text)
     # Most texts hold none, and a search of each takes seconds.
-    some = [text for text in texts if "/" in text or "\\" in text]
+    some = [text for text in {*_texts(experiment)} if "/" in text or "\\" in text]
     found = {_path_in(match) for text in some for match in PATH.finditer(text)}
     names = _names(sorted(found - {""}))
     if not names:
@@ -58,24 +58,51 @@ def without_paths(experiment: Experiment) -> Experiment:
     return replace(_changed(experiment, shortened), ui_url=experiment.ui_url)
 
 
-def _changed(value: V, shortened: Callable[[str], str]) -> V:
-    """The value with every text changed, itself where none does; artifacts stay, whose names are
-    the program's own."""
+def _changed(value: V, rewritten: Callable[[str], str]) -> V:
+    """The value with every text rewritten; itself where none changes."""
+    texts = {text: new for text in {*_texts(value)} if (new := rewritten(text)) != text}
+    return _with(value, texts) if texts else value
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text of a value, as often as it occurs."""
+    if isinstance(value, str):
+        yield value
+    else:
+        for part in _parts(value):
+            if not isinstance(part, NO_TEXTS):
+                yield from _texts(part)
+
+
+def _with(value: V, texts: Mapping[str, str]) -> V:
+    """The value with others in the place of these texts; itself where it has none of them."""
     old: Any = value
-    new: Any = value
     if isinstance(old, str):
-        new = shortened(old)
-    elif isinstance(old, Mapping):
-        new = {_changed(key, shortened): _changed(each, shortened) for key, each in old.items()}
-    elif isinstance(old, tuple):
-        new = tuple(_changed(each, shortened) for each in old)
-    elif is_dataclass(old) and not isinstance(old, Artifacts | type):
-        new = replace(
-            old, **{each.name: _changed(getattr(old, each.name), shortened) for each in fields(old)}
-        )
-        if isinstance(old, Work):
-            new.__dict__["key"] = old.key  # names the work as it was done, not as it is shown
-    return new if new != old else value
+        return cast("V", texts.get(old, old))
+    parts = _parts(old)
+    changed = [_with(part, texts) for part in parts]
+    if all(new is part for new, part in zip(changed, parts, strict=True)):
+        return value
+    if isinstance(old, tuple):
+        return cast("V", tuple(changed))
+    if isinstance(old, Mapping):
+        return cast("V", dict(zip(changed[: len(old)], changed[len(old) :], strict=True)))
+    names = (each.name for each in fields(old))
+    new = replace(old, **dict(zip(names, changed, strict=True)))
+    if isinstance(old, Work):
+        new.__dict__["key"] = old.key  # names the work as it was done, not as it is shown
+    return cast("V", new)
+
+
+def _parts(value: object) -> Sequence[object]:
+    """What a value consists of; of artifacts nothing, whose names are the program's own."""
+    if isinstance(value, tuple):
+        return value
+    if isinstance(value, Mapping):
+        return [*value, *value.values()]
+    if is_dataclass(value) and not isinstance(value, Artifacts | type):
+        return [getattr(value, each.name) for each in fields(value)]
+    return ()
 
 
 def _path_in(match: re.Match[str]) -> str:

@@ -26,7 +26,7 @@ from harness.report import tables
 from harness.report.tables import NOTHING, Column, Source, Table, Value, numbers, title_of, words
 from harness.report.wording import count, decimals_for, estimate, number, time_of
 from harness.work.cells import Param
-from harness.work.results import CellResult, Experiment, Measurement, Run, TrainingResult
+from harness.work.results import Experiment, Measurement, Run, TrainingResult
 
 MOST_DISTANCES = 3  # more columns than these leave no room for the rest
 OTHER = "Fidelity, diversity and memorisation"
@@ -213,11 +213,12 @@ def _compiling(experiment: Experiment, training_key: str) -> float:
 def _settings(study: Study) -> list[Column]:
     """A column for each setting in which the cells or their trainings differ. An exact denoiser
     has no training, which is no difference."""
+    fields = {one.cell.key: one.cell.fields() for one in study.results}
     columns = []
     for name in SETTINGS:
         compared = study.cells if name in TRAINING_SETTINGS else study.results
-        if len({_setting(one, name) for one in compared}) > 1:
-            values = [_setting(one, name) for one in study.results]
+        if len({fields[one.cell.key][name] for one in compared}) > 1:
+            values = [_setting(fields[one.cell.key][name]) for one in study.results]
             columns.append(words(_titled(name), values))
     return columns
 
@@ -239,8 +240,7 @@ def _time_of(one: TrainingResult, found: Iterable[TrainingResult]) -> Value:
     return Value(time_of(one.seconds), shared, one.seconds)
 
 
-def _setting(result: CellResult, name: str) -> Param:
-    value = result.cell.fields()[name]
+def _setting(value: Param) -> Param:
     return tables.yes_or_no(value) if isinstance(value, bool) else value
 
 

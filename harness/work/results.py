@@ -13,7 +13,7 @@ import re
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -43,6 +43,7 @@ DRAWN_FILES = (
 SHOWN_FILES = (INFLUENCES, *DRAWN_FILES)
 PURE_NOISE = "pure_noise"  # the far end of a distance's scale, among the degraded copies
 
+KEPT = 20_000  # results that are parsed once, ten kilobytes each
 SIGNED = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",')  # how the text of a result begins
 
 Read = Callable[[str], "bytes | None"]
@@ -342,9 +343,9 @@ def from_json(kind: type[R], text: str | bytes, read_from: Read | None, where: s
                 f"{where} is not what was written there: its checksum is another. Use harness run "
                 "with its grid, which makes it again."
             )
+    named: Any = kind
     try:
-        named: Any = kind
-        result: R = _adapter(named).validate_json(text)
+        result: R = _parsed(named, text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "its text"
@@ -353,6 +354,13 @@ def from_json(kind: type[R], text: str | bytes, read_from: Read | None, where: s
             "changed it. Use harness run with its grid, which makes it again."
         ) from None
     return replace(result, artifacts=replace(result.artifacts, read_from=read_from))
+
+
+@lru_cache(maxsize=KEPT)
+def _parsed(kind: Any, text: bytes) -> Any:
+    """The result of a text. The store and the run of a cell have the same one: it is read twice,
+    parsed once, and its key worked out once."""
+    return _adapter(kind).validate_json(text)
 
 
 def checksum(content: bytes) -> str:
