@@ -7,8 +7,9 @@ figures, sentences and files agree on what a shortened path is called.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from operator import is_
 from typing import Any, TypeVar, cast
 
 from harness.errors import legible
@@ -26,7 +27,8 @@ PATH = re.compile(
 )
 SHORTENED = "…/"  # how a shortened path begins
 PARTS_KEPT = 2  # of the last parts of a path
-NO_TEXTS = (int, float, type(None), Artifacts)  # most parts of a result
+# Most parts of a result; the names of artifacts are the program's own.
+NO_TEXTS = (float, int, type(None), Artifacts)
 HOMES = {"home", "users"}  # the part that follows is a person's name
 
 V = TypeVar("V")
@@ -46,7 +48,7 @@ def without_paths(experiment: Experiment) -> Experiment:
     Two paths never become one text: what differs goes on differing, and is not averaged over.
     """
     # Most texts hold none, and a search of each takes seconds.
-    some = [text for text in {*_texts(experiment)} if "/" in text or "\\" in text]
+    some = [text for text in _texts(experiment) if "/" in text or "\\" in text]
     found = {_path_in(match) for text in some for match in PATH.finditer(text)}
     names = _names(sorted(found - {""}))
     if not names:
@@ -60,18 +62,20 @@ def without_paths(experiment: Experiment) -> Experiment:
 
 def _changed(value: V, rewritten: Callable[[str], str]) -> V:
     """The value with every text rewritten; itself where none changes."""
-    texts = {text: new for text in {*_texts(value)} if (new := rewritten(text)) != text}
+    texts = {text: new for text in _texts(value) if (new := rewritten(text)) != text}
     return _with(value, texts) if texts else value
 
 
-def _texts(value: object) -> Iterator[str]:
-    """Every text of a value, as often as it occurs."""
-    if isinstance(value, str):
-        yield value
-    else:
-        for part in _parts(value):
-            if not isinstance(part, NO_TEXTS):
-                yield from _texts(part)
+def _texts(value: object) -> set[str]:
+    """The texts of a value."""
+    texts, others = set[str](), [value]
+    while others:
+        one = others.pop()
+        if isinstance(one, str):
+            texts.add(one)
+        elif not isinstance(one, NO_TEXTS):
+            others += _parts(one)
+    return texts
 
 
 def _with(value: V, texts: Mapping[str, str]) -> V:
@@ -80,29 +84,33 @@ def _with(value: V, texts: Mapping[str, str]) -> V:
     if isinstance(old, str):
         return cast("V", texts.get(old, old))
     parts = _parts(old)
-    changed = [_with(part, texts) for part in parts]
-    if all(new is part for new, part in zip(changed, parts, strict=True)):
+    changed = [part if isinstance(part, NO_TEXTS) else _with(part, texts) for part in parts]
+    if all(map(is_, changed, parts)):
         return value
     if isinstance(old, tuple):
         return cast("V", tuple(changed))
     if isinstance(old, Mapping):
         return cast("V", dict(zip(changed[: len(old)], changed[len(old) :], strict=True)))
-    names = (each.name for each in fields(old))
-    new = replace(old, **dict(zip(names, changed, strict=True)))
+    new = replace(old, **dict(zip(_fields(old), changed, strict=True)))
     if isinstance(old, Work):
         new.__dict__["key"] = old.key  # names the work as it was done, not as it is shown
     return cast("V", new)
 
 
 def _parts(value: object) -> Sequence[object]:
-    """What a value consists of; of artifacts nothing, whose names are the program's own."""
+    """What a value consists of: the items of a tuple, the keys and values of a mapping, the fields
+    of a dataclass."""
     if isinstance(value, tuple):
         return value
     if isinstance(value, Mapping):
         return [*value, *value.values()]
-    if is_dataclass(value) and not isinstance(value, Artifacts | type):
-        return [getattr(value, each.name) for each in fields(value)]
-    return ()
+    return [getattr(value, name) for name in _fields(value)]
+
+
+def _fields(value: Any) -> Mapping[str, object]:
+    """The fields of a dataclass by name; none of anything else."""
+    fields: Mapping[str, object] = getattr(value, "__dataclass_fields__", {})
+    return fields
 
 
 def _path_in(match: re.Match[str]) -> str:
