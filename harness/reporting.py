@@ -25,6 +25,7 @@ from harness.work.cells import Asked, Cell
 from harness.work.options import Paths, changes_in, report_folder
 
 if TYPE_CHECKING:
+    from harness.report.contents import Contents
     from harness.work.results import Experiment
 
 
@@ -113,14 +114,25 @@ def write_report(
     command: str = "",
 ) -> Path:
     """The report of what is recorded of these cells, unless the one in place already says it."""
-    experiment = read(recorder, asked, paths, grid_text, command)
+    return report_of(read(recorder, asked, paths, grid_text, command), recorder, paths, screen)
+
+
+def report_of(
+    experiment: Experiment,
+    recorder: Recorder,
+    paths: Paths,
+    screen: Screen,
+    content: Contents | None = None,
+) -> Path:
+    """The report of an experiment, with these contents where they are known, unless the one in
+    place already says it."""
     written = paths.report_dir / "report.html"
     made_from = page.fingerprint(experiment)
     is_there = page.is_current(experiment, paths.report_dir)
     if is_there and not recorder.wants_report(made_from):
         screen.say(f"The report is up to date: {written}")
         return written
-    files = page.write(experiment, paths.report_dir)
+    files = page.write(experiment, paths.report_dir, content)
     try:
         told = page.description(paths.report_dir)
         recorder.publish(paths.report_dir, files, told, page.verdicts(experiment), made_from)
@@ -143,9 +155,10 @@ def write_handout(
     says the same."""
     from harness.report import handout  # it loads what figures need
 
-    write_report(recorder, asked, paths, screen, grid_text, command)
     experiment = read(recorder, asked, paths, grid_text, command)
-    printed, *files = handout.write(experiment, paths.report_dir)
+    content = page.contents_of(experiment)
+    report_of(experiment, recorder, paths, screen, content)
+    printed, *files = handout.write(content, paths.report_dir)
     screen.say(f"To be printed; beside it: {', '.join(file.name for file in files)}")
     return printed
 

@@ -277,13 +277,21 @@ def comparisons(study: Study, name: str = "") -> list[Comparison]:
     return sorted(found, key=lambda one: one.steps)
 
 
+@lru_cache(maxsize=16)
+def _by_sides(study: Study) -> Mapping[frozenset[tuple[str, ...]], Comparison]:
+    """Every comparison by the keys of the cells of its two sides: where several questions make it,
+    as the first has it."""
+    found: dict[frozenset[tuple[str, ...]], Comparison] = {}
+    for one in comparisons(study):
+        found.setdefault(frozenset((one.first.keys, one.second.keys)), one)
+    return found
+
+
 def compared(study: Study, first: Configuration, second: Configuration) -> Comparison:
     """Two configurations of a study: as the question that compares them has it, else by itself,
     which is exploratory."""
-    keys = {first.keys, second.keys}
-    for one in comparisons(study):
-        if {one.first.keys, one.second.keys} == keys:
-            return one if one.first.keys == first.keys else one.turned
+    if one := _by_sides(study).get(frozenset((first.keys, second.keys))):
+        return one if one.first.keys == first.keys else one.turned
     return Comparison(EXPLORATORY, first, second, alone(first, second).judged(np.nan))
 
 

@@ -11,18 +11,15 @@ from pathlib import Path
 from harness.analysis.configurations import Configuration, best, best_of_each
 from harness.analysis.study import Study
 from harness.diffusion.schedules import SCHEDULES
-from harness.report.contents import Contents, Picture, contents
+from harness.report.contents import Contents, Picture
 from harness.report.latex import as_latex
-from harness.report.page import check_address
 from harness.report.recipe import data_of, said_of
-from harness.report.redaction import shown
 from harness.report.render import handout_as_html, handout_as_markdown
 from harness.report.study_tables import by_steps
 from harness.report.tables import Table
 from harness.report.wording import count, described, estimate, listed
 from harness.store import write_bytes
 from harness.work.cells import denoiser_name, distinct_trainings
-from harness.work.results import Experiment
 
 MOST_ROWS, MOST_STEPS = 8, 6  # of the table
 MOST_SCHEDULES = 6  # that have a paragraph
@@ -54,14 +51,9 @@ class Handout:
     grid: str  # without its comments; empty where it is too long
 
 
-def write(experiment: Experiment, folder: Path) -> list[Path]:
-    """Write the handout into the folder of the report; returns the files, handout.html first.
-
-    Raises StoreError with the reason where the folder cannot be written, and BadOption where the
-    address of the tracker's pages is none.
-    """
-    check_address(experiment.ui_url)
-    content = contents(shown(experiment))
+def write(content: Contents, folder: Path) -> list[Path]:
+    """Write the handout into the folder of the report with these contents; returns the files,
+    handout.html first. Raises StoreError with the reason where the folder cannot be written."""
     made = handout(content)
     files = {
         "handout.html": handout_as_html(content, made).encode(),

@@ -27,6 +27,8 @@ from harness.work.results import Experiment, Result, to_json
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.report.contents import Contents
+
 TABLES = ("results.csv", "results.parquet")
 TEX, ANSWERS = "results.tex", "answers.txt"
 FIRST_COLUMNS = [
@@ -41,23 +43,30 @@ NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?", re.IGNORECASE)
 OF_ONE_TYPE = {"string", "boolean", "integer", "floating", "empty"}  # as pandas infers them
 
 
-def write(experiment: Experiment, folder: Path) -> list[Path]:
-    """Write the report into a folder, made if need be; returns the files, report.md last.
+def contents_of(experiment: Experiment) -> Contents:
+    """What the pages say of an experiment, without the paths of a disk. Raises BadOption where the
+    address of the tracker's pages is none."""
+    # Figures and scipy take seconds to load, which finding a report current must not.
+    from harness.report.contents import contents
+    from harness.report.redaction import shown
+
+    check_address(experiment.ui_url)
+    return contents(shown(experiment))
+
+
+def write(experiment: Experiment, folder: Path, content: Contents | None = None) -> list[Path]:
+    """Write the report into a folder, made if need be; returns the files, report.md last. Its
+    contents are made unless they are given.
 
     Raises StoreError with the reason where the folder cannot be written, and BadOption where the
     address of the tracker's pages is none.
     """
-    # Figures and scipy take seconds to load, which finding a report current must not.
-    from harness.report import redaction
-    from harness.report.contents import contents
     from harness.report.latex import as_latex
     from harness.report.render import as_html, as_markdown
 
-    check_address(experiment.ui_url)
-    shown = redaction.shown(experiment)
-    content = contents(shown)
+    content = content or contents_of(experiment)
     pictures = [*filter(None, [content.lead]), *chain.from_iterable(content.pictures.values())]
-    table = _table(shown)
+    table = _table(content.experiment)
     csv, parquet = _csv(table), _parquet(table)
     files = {f"figures/{picture.name}.png": picture.png for picture in pictures}
     files |= {f"figures/{one.name}.webp": one.moving for one in pictures if one.moving}

@@ -37,7 +37,7 @@ HEADINGS = ["Answer", "Results", "Schedules", "Recipe", "Limitations", "How to r
 @pytest.fixture(scope="module")
 def folder(results, tmp_path_factory):
     folder = tmp_path_factory.mktemp("handout")
-    handout.write(results, folder)
+    handout.write(page.contents_of(results), folder)
     return folder
 
 
@@ -101,12 +101,12 @@ def test_each_schedule_has_its_formula_its_best_and_its_rank(text):
 
 
 def test_equal_experiments_give_the_same_bytes_and_the_report_stays(results, folder, tmp_path):
-    handout.write(replace(results, cells=results.cells[::-1]), tmp_path)
+    handout.write(page.contents_of(replace(results, cells=results.cells[::-1])), tmp_path)
     assert bytes_of(tmp_path) == bytes_of(folder)
     page.write(results, tmp_path)
     before = bytes_of(tmp_path)
     assert {*bytes_of(folder).items()} <= {*before.items()}  # the figures and the tables, too
-    handout.write(results, tmp_path)
+    handout.write(page.contents_of(results), tmp_path)
     assert bytes_of(tmp_path) == before
     assert page.is_current(results, tmp_path)
     (tmp_path / "results.tex").unlink()
@@ -203,7 +203,9 @@ def test_what_the_command_line_changed_is_on_the_line_that_rebuilds(results, wit
 
 @pytest.mark.parametrize("cells", [0, 1])
 def test_a_handout_comes_out_of_next_to_nothing(results, tmp_path, cells):
-    handout.write(replace(results, cells=results.cells[:cells], trainings=()), tmp_path)
+    handout.write(
+        page.contents_of(replace(results, cells=results.cells[:cells], trainings=())), tmp_path
+    )
     text = (tmp_path / "handout.md").read_text()
     assert ("none yet" in text) != bool(cells)
     assert "nan" not in text
@@ -213,7 +215,7 @@ def test_names_from_users_are_escaped(build, tmp_path):
     results = build(name=EVIL, schedules=(EVIL, "a|b](http://x)"), samplers=("ddim", "ddpm"))
     results = replace(results, commit=EVIL, versions={EVIL: EVIL}, grid_text=f"```\n{EVIL}",
                       failures=(FailedWork("cell", "k", EVIL, EVIL),))  # fmt: skip
-    handout.write(results, tmp_path)
+    handout.write(page.contents_of(results), tmp_path)
     tags = Tags((tmp_path / "handout.html").read_text())
     assert (tags.open, tags.broken, tags.scripts) == ([], [], [])
     assert sum(tag == "img" for tag, _ in tags.tags) == 2
@@ -278,7 +280,7 @@ def test_latex_takes_the_tables(build, tmp_path, without_pictures):
 @pytest.mark.parametrize("paper", ["A4", "Letter"])
 @pytest.mark.parametrize("which", ["results", "everything"])
 def test_it_prints_on_two_pages(request, tmp_path, which, paper):
-    handout.write(request.getfixturevalue(which), tmp_path)
+    handout.write(page.contents_of(request.getfixturevalue(which)), tmp_path)
     html = (tmp_path / "handout.html").read_text().replace("@page {", f"@page {{ size: {paper};")
     (tmp_path / "page.html").write_text(html)
     subprocess.run(
