@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -62,6 +64,28 @@ def test_a_full_disk_is_told_as_that_and_no_sql_is_printed(path, capfd):
         tracker.open("name: small", ASKED, tags)
     assert "\n" not in str(told.value)
     assert "SQL" not in "".join(capfd.readouterr())
+
+
+def test_what_a_killed_program_left_half_written_is_taken_back(path):
+    script = (
+        "import os, sqlite3, sys; one = sqlite3.connect(sys.argv[1]);"
+        "one.execute('PRAGMA cache_size = 1'); one.execute('BEGIN');"
+        "one.executemany('INSERT INTO experiments (experiment_id, name) VALUES (?, ?)',"
+        " ((n, 'x' * 200 + str(n)) for n in range(2, 2000))); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert path.with_name(f"{path.name}-journal").stat().st_size
+    assert Tracker(f"sqlite:///{path}", "x" * 200 + "2").finished() == {}
+    assert not path.with_name(f"{path.name}-journal").exists()
+
+
+def test_reading_a_database_loads_no_mlflow(path):
+    script = (
+        "import sys; from harness.tracking import Tracker; Tracker(sys.argv[1], 'Default').asked();"
+        "print({'mlflow', 'sqlalchemy', 'pandas'} & {*sys.modules})"
+    )
+    found = subprocess.check_output([sys.executable, "-c", script, f"sqlite:///{path}"], text=True)
+    assert found.strip() == "set()"
 
 
 def test_another_program_that_holds_the_database_is_named(path, monkeypatch):

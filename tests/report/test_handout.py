@@ -295,8 +295,8 @@ def test_it_prints_on_two_pages(request, tmp_path, which, paper):
 def test_it_needs_no_torch():
     script = (
         "import sys; from experiments import build; from pathlib import Path;"
-        "from harness.report import handout;"
-        "handout.handout(handout.contents(build(schedules=('cosine',), steps=(5,))));"
+        "from harness.report import contents, handout;"
+        "handout.handout(contents.contents(build(schedules=('cosine',), steps=(5,))));"
         "print({'torch', 'torchvision', 'sklearn'} & {*sys.modules})"
     )
     found = subprocess.run([sys.executable, "-c", script], cwd="tests", capture_output=True,
