@@ -19,7 +19,7 @@ FLOORS = [
     {"analysis", "engine"},
     {"execute", "store", "data", "models", "diffusion", "metrics"},
     {"work", "registry", "downloads", "lock", "execute.machine"},
-    {"errors", "lazy", "lines"},
+    {"errors", "lazy", "lines", "work.execution"},
 ]
 ONLY_HOMES = {
     "mlflow": {"tracking"},

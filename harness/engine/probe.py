@@ -184,7 +184,8 @@ def evaluate_all(
     for name in metrics:
         metric = with_groups_of(METRICS[name], width)
         given = {need: needs[need] for need in metric.needs if need in needs}
-        with suppress(Exception), machine.numpy_threads_for(features.size):
+        # One of another package may try to end the program.
+        with suppress(Exception, SystemExit), machine.numpy_threads_for(features.size):
             evaluate(name, metric, features, reference, reference_variance=False, **given)
 
 

@@ -82,7 +82,7 @@ def test_images_of_a_mixture_come_in_its_proportions():
 def test_evaluations_are_counted_and_told_as_the_sampler_declares(name):
     cell = replace(CELL, sampler=Part(name), images=4, steps=7)
     told = []
-    samples = sample(cell, exact(), told.append)
+    samples = sample(cell, exact(), told.append, timings=2)
     assert samples.nfe == evaluations(name, 7)
     assert (told[-1].done, told[-1].total) == (samples.nfe, samples.nfe)
 
