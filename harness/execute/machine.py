@@ -21,12 +21,12 @@ from threadpoolctl import ThreadpoolController
 from harness import __version__
 from harness.errors import MachineError
 from harness.lazy import torch
-from harness.work import execution
+from harness.work.execution import PRECISIONS as NAMED
 from harness.work.execution import Format
 
 GIVES_WAY = 10  # of 19, by which a process is nice
 SMALL_MATRIX = 200_000  # numbers
-PRECISIONS = ("auto", *execution.PRECISIONS)
+PRECISIONS = ("auto", *NAMED)
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 

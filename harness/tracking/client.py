@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sqlite3
@@ -36,6 +37,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from requests import ConnectionError as NoConnection
 from requests import HTTPError, RequestException, Timeout
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+for noisy in ("mlflow", "alembic"):  # which make themselves heard when they are imported
+    logging.getLogger(noisy).setLevel(logging.CRITICAL)  # their errors reach us as such
 
 # What MLflow, its databases and the network raise; ValueError and ImportError for a URI that is
 # none, or whose driver is not installed. Errors of ours stay what they are.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -88,8 +87,6 @@ class Records:
         self._own: dict[str, tuple[tuple[int, int, int], Result | None]] = {}  # by run
         self._results_read: dict[str, Result | None] = {}  # by run, of those without files here
         self._bundles: list[Bundle] | None = None
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.CRITICAL)  # its errors reach us as such
 
     @cached_property
     def _client(self) -> Client:
