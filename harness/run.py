@@ -28,7 +28,7 @@ from harness.downloads import NotHereYet, no_downloads
 from harness.engine.pretrained import keep_networks
 from harness.errors import HarnessError
 from harness.execute import drives, machine
-from harness.execute.here import here
+from harness.execute.here import KeptWorkers
 from harness.execute.interrupt import OUT_OF_TIME, Interruption
 from harness.execute.progress import Progress, Stopped
 from harness.execute.ray import RayCluster
@@ -54,7 +54,11 @@ if TYPE_CHECKING:
 
 
 def run_grid(
-    grid: Grid, paths: Paths, options: Options, screen: Screen, execute: Execute = here
+    grid: Grid,
+    paths: Paths,
+    options: Options,
+    screen: Screen,
+    execute: Execute | None = None,
 ) -> Summary:
     """Do what is missing of a grid and write its report; until its questions are decided, where
     that is asked for. Raises HarnessError before any work where something that it needs is
@@ -69,10 +73,11 @@ def run_grid(
     screen.doing("reading images and weights")
     with shown_reading(screen):
         cells = identified(expand(grid), paths.workplace)
-    with cluster_of(options) as cluster, shown_reading(screen):
+    with cluster_of(options) as cluster, KeptWorkers() as here, shown_reading(screen):
         run = GridRun(
-            grid, paths, options, screen, cluster or execute, interruption, recorder, cluster
-        )
+            grid, paths, options, screen, cluster or execute or here, interruption, recorder,
+            cluster,
+        )  # fmt: skip
         if options.until is None:
             return run.report(cells, (), run.work(cells))
         from harness.until import until_decided  # it loads what verdicts need

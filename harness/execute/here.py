@@ -112,14 +112,74 @@ def in_workers(
     environments: Environments,
 ) -> Outcomes[Job]:
     with Crew(start, environments, on_progress) as crew:
-        for job in jobs:
-            crew.add(job)
-        while len(crew):
-            yield from crew.ended()
-            if should_stop():
-                crew.stop()
-        if crew.is_stopping:
-            raise Stopped
+        yield from done_by(crew, jobs, should_stop)
+
+
+def done_by(crew: Crew[Job], jobs: Sequence[Job], should_stop: ShouldStop) -> Outcomes[Job]:
+    """What comes of these jobs, which the crew does. Raises Stopped."""
+    for job in jobs:
+        crew.add(job)
+    while len(crew):
+        yield from crew.ended()
+        if should_stop():
+            crew.stop()
+    if crew.is_stopping:
+        raise Stopped
+
+
+class KeptWorkers:
+    """The Executor of this machine whose worker processes stay for the jobs that follow, since each
+    takes seconds to load what it works with. Not those of a GPU, which hold its memory. As a
+    context it ends them."""
+
+    def __init__(self) -> None:
+        self._crews: dict[object, Crew[Any]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        for crew in self._crews.values():
+            crew.__exit__(kind, *rest)
+
+    def __call__(
+        self,
+        function: JobFunction[Job],
+        jobs: Sequence[Job],
+        at: Workplace,
+        on_progress: OnProgress[Job],
+        should_stop: ShouldStop,
+        *,
+        workers: int = 1,
+        environments: Environments = (),
+        needs: Needs = ONE_CORE,
+    ) -> Outcomes[Job]:
+        if workers == 1 or environments or at.device != "cpu":
+            return here(
+                function, jobs, at, on_progress, should_stop,
+                workers=workers, environments=environments, needs=needs,
+            )  # fmt: skip
+        return self._in_kept(function, jobs, at, on_progress, should_stop, workers)
+
+    def _in_kept(
+        self,
+        function: JobFunction[Job],
+        jobs: Sequence[Job],
+        at: Workplace,
+        on_progress: OnProgress[Job],
+        should_stop: ShouldStop,
+        workers: int,
+    ) -> Outcomes[Job]:
+        crew = self._crews.pop((function, at), None)
+        if crew is None:
+            crew = Crew(workers_of(function, at), [], on_progress)
+        with contextlib.ExitStack() as ending:
+            ending.enter_context(crew)
+            crew.on_progress = on_progress
+            crew.grow(min(workers, len(jobs)))
+            yield from done_by(crew, jobs, should_stop)
+            ending.pop_all()  # what ends in order may go on
+            self._crews[function, at] = crew
 
 
 def rest_beside(outcomes: Outcomes[Job], crew: Crew[Job], should_stop: ShouldStop) -> Outcomes[Job]:
@@ -140,7 +200,7 @@ class Crew(Generic[Job]):
     where the reader of their outcomes stops reading before the end."""
 
     def __init__(self, start: Start, environments: Environments, on_progress: OnProgress[Job]):
-        self._start, self._on_progress = start, on_progress
+        self._start, self.on_progress = start, on_progress
         self._workers = [start(environment) for environment in environments]
         self._idle = list(self._workers)
         self._busy: dict[Connection, tuple[Worker, Attempt[Job]]] = {}
@@ -167,6 +227,12 @@ class Crew(Generic[Job]):
         """How many jobs may be left to the crew before others wait for it."""
         return MOST_WAITING * len(self._workers)
 
+    def grow(self, workers: int) -> None:
+        """Start as many more as make it so many."""
+        more = [self._start({}) for _ in range(workers - len(self._workers))]
+        self._workers += more
+        self._idle += more
+
     def add(self, job: Job) -> None:
         self._waiting.append(Attempt(job))
 
@@ -186,13 +252,13 @@ class Crew(Generic[Job]):
             worker, attempt = self._busy[pipe]  # type: ignore[index]  # what we wait for
             message = worker.hear()
             if isinstance(message, Progress):
-                self._on_progress(attempt.job, message)
+                self.on_progress(attempt.job, message)
                 continue
             del self._busy[worker.pipe]
             self._idle.append(worker)  # to be replaced, where it ended, if there is more to do
             if isinstance(message, (Stopped, Lost)) and self.is_stopping:
                 continue
-            outcome = attempt.after(message, self._on_progress)
+            outcome = attempt.after(message, self.on_progress)
             if isinstance(outcome, Attempt):
                 self._waiting.append(outcome)  # last: what took its memory may have ended by then
             else:

@@ -6,14 +6,16 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from executor_contract import AT, ExecutorContract, ignore, lost_of, never, work
 
 from harness.execute.executor import Lost
-from harness.execute.here import Crew, here, rest_beside, workers_of
+from harness.execute.here import Crew, KeptWorkers, here, rest_beside, workers_of
 from harness.work.results import Failure
 
 
@@ -29,6 +31,35 @@ class TestInTwoWorkers(ExecutorContract):
     @pytest.fixture
     def execute(self):
         return partial(here, workers=2)
+
+
+class TestInKeptWorkers(ExecutorContract):
+    @pytest.fixture
+    def execute(self):
+        with KeptWorkers() as kept:
+            yield partial(on_a_processor, kept)
+
+
+def on_a_processor(execute, function, jobs, at, *rest):
+    return execute(function, jobs, replace(at, device="cpu"), *rest, workers=2)
+
+
+def process_of(job, at, report):
+    return os.getpid()
+
+
+def test_workers_stay_for_the_next_jobs_until_they_are_dismissed_or_their_jobs_given_up():
+    with KeptWorkers() as kept:
+        do = partial(on_a_processor, kept, process_of)
+        first = {process for _, process in do(["a", "b", "c"], AT, ignore, never)}
+        assert {process for _, process in do(["d"], AT, ignore, never)} <= first
+        given_up = do(["e", "f"], AT, ignore, never)
+        next(given_up)
+        given_up.close()
+        assert not any(map(psutil.pid_exists, first))
+        [(_, last)] = do(["g"], AT, ignore, never)
+        assert psutil.pid_exists(last)
+    assert not psutil.pid_exists(last)
 
 
 def begun(job, at, report):
