@@ -15,8 +15,8 @@ FACTORS = (
     "schedule", "schedule_options", "sample_schedule", "sample_schedule_options", "sampler",
     "sampler_options", "eta", "spacing", "spacing_options", "clip", "steps", "seed",
     "sampling_seed", "data", "scale", "model", "target", "weighting", "times", "loss_function",
-    "training_steps", "batch_size", "learning_rate", "ema", "precision", "images", "extractor",
-    "reference",
+    "training_steps", "batch_size", "optimizer", "learning_rate", "ema", "precision", "images",
+    "extractor", "reference",
 )  # fmt: skip
 ALWAYS = ("schedule", "sampler", "steps", "seed")
 SAMPLED = "sample_schedule"  # missing where it is the schedule trained under

@@ -24,7 +24,7 @@ FIRST = ("kid", "fid", "fid_infinity")  # KID decides where it is there: it is u
 OF_THE_TRAINING = {
     "model": "", "scale": "scale ", "target": "target ", "weighting": "weighting ",
     "times": "times ", "loss": "", "training_steps": "training steps ", "batch_size": "batch size ",
-    "learning_rate": "learning rate ", "ema": "ema ",
+    "optimizer": "", "learning_rate": "learning rate ", "ema": "ema ",
 }  # fmt: skip
 OF_THE_GIVEN = ("model", "scale", "target")  # of those, what a network has that comes trained
 OF_THE_SAMPLING = {"spacing": "", "clip": "clip "}

@@ -10,6 +10,8 @@ from harness.work.cells import Training
 BETAS = (0.9, 0.999)  # of AdamW
 EPSILON = 1e-8
 WEIGHT_DECAY = 0.01
+MUON_MOMENTUM = 0.95
+MUON_SCALE = 0.2  # of an update, so that it is as large as AdamW's (Liu et al. 2025)
 WARM_UP = 0.05  # share of the steps over which the learning rate rises
 GRADIENT_NORM = 1.0  # what longer gradients are scaled down to
 FLIPPED = 0.5  # share of the images, where a data set allows it

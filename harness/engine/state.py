@@ -62,7 +62,7 @@ class State:
     network: nn.Module
     # By its decay, each exponential moving average of the weights, which is what is sampled.
     averages: dict[float, dict[str, Tensor]]
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     losses: Tensor  # [training_steps] mean loss of each step
     by_time: Tensor  # [2, TIME_BINS] sum and count of the losses of the last tenth, by time
     threads: int  # on a CPU, sums depend on it in their last bits
@@ -194,7 +194,7 @@ class State:
         return named | {"losses": self.losses, "by_time": self.by_time}
 
     def _fill_optimizer(self) -> None:
-        """AdamW makes its moments at its first step: let it make them, to be overwritten."""
+        """An optimiser makes its moments at its first step: let it make them, to be overwritten."""
         for parameter in self.network.parameters():
             parameter.grad = torch.zeros_like(parameter)
         self.optimizer.step()

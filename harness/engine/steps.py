@@ -18,11 +18,8 @@ from harness.diffusion.schedules import Schedule
 from harness.diffusion.training_times import TIME_DENSITIES, training_times
 from harness.engine.compiled import Compiled, compiled
 from harness.engine.hyperparameters import (
-    BETAS,
-    EPSILON,
     FLIPPED,
     GRADIENT_NORM,
-    WEIGHT_DECAY,
     ema_decay,
     learning_rate,
 )
@@ -30,6 +27,7 @@ from harness.engine.inputs import images_of
 from harness.engine.memory import REMEDY, free_on, half_of, needed_by_a_step, tried
 from harness.engine.network import Predictor, build, layout_of, make_schedule
 from harness.engine.noise import Purpose, batch_at, generator, normal
+from harness.engine.optimizers import optimizer_of
 from harness.engine.scale import Scale
 from harness.engine.share import ALONE, Share
 from harness.engine.state import TIME_BINS, State
@@ -96,14 +94,7 @@ class Setting:
                 one.ema: {name: value.detach().clone() for name, value in first.items()}
                 for one in self.trainings
             },
-            torch.optim.AdamW(
-                network.parameters(),
-                self.training.learning_rate,
-                BETAS,
-                EPSILON,
-                WEIGHT_DECAY,
-                fused=True,
-            ),
+            optimizer_of(self.training, network, self.images.channels),
             torch.zeros(self.training.training_steps, device=self.device),
             torch.zeros(2, TIME_BINS, device=self.device),
             threads,
@@ -255,7 +246,8 @@ def step_of(
         share.average(state.network.parameters())
         state.scaler.unscale_(state.optimizer)
         norm = nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM)
-        state.optimizer.param_groups[0]["lr"] = learning_rate(training, state.step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(training, state.step)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.optimizer.zero_grad()

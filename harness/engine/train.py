@@ -1,4 +1,4 @@
-"""Train one network: Algorithm 1 of Ho et al. 2020, with AdamW and an average of the weights.
+"""Train one network: Algorithm 1 of Ho et al. 2020, with an average of the weights.
 
 What step k does is a function of (training seed, k), so a training that was stopped, by whatever,
 goes on from its last saved state and ends in the same weights, bit for bit on a CPU (by as many

@@ -1,8 +1,9 @@
 """The sizes of network that a grid file names. To add one, write a function and name it in MODELS.
 
-A U-Net is given by the widths of
-its levels (each half the side of the one before), residual blocks per level, and the sides at
-which it attends. Nothing here imports torch: a grid file is checked without it.
+A U-Net is given by the widths of its levels (each half the side of the one before), residual blocks
+per level, the sides at which it attends, and whether it has a skip from its input to its output,
+which leaves to its layers what is not noise already: it learns more from as many images, where it
+predicts noise. Nothing here imports torch: a grid file is checked without it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class UNetShape:
     widths: Sizes
     blocks: int
     attention: Sizes
+    skip: bool = False
 
     def __post_init__(self) -> None:
         for name, values in (("widths", self.widths), ("attention", self.attention)):
@@ -59,32 +61,50 @@ class UNetShape:
                 f"a multiple of {2**halvings}."
             )
 
+    def check_target(self, target: str) -> None:
+        """Raises BadOption where the network does not predict this target."""
+        if self.skip and target != "noise":
+            raise BadOption(
+                f"model: skip makes the network predict noise, not {target}. Use target noise, or "
+                "leave skip out."
+            )
+
     def build(self, channels: int, size: int) -> UNet:
         """The untrained network for images of these channels and this side. Raises BadOption where
         the side cannot be halved so often."""
         from harness.models.unet import UNet
 
         self.check(size)
-        return UNet(channels, size, self.widths, self.blocks, self.attention)
+        return UNet(channels, size, self.widths, self.blocks, self.attention, self.skip)
 
 
-def tiny(*, widths: Sizes = (32, 96), blocks: int = 1, attention: Sizes = (4,)) -> UNetShape:
+def tiny(
+    *, widths: Sizes = (32, 96), blocks: int = 1, attention: Sizes = (4,), skip: bool = False
+) -> UNetShape:
     """A quarter of a million parameters, for 8x8 digits on a CPU."""
-    return UNetShape(widths, blocks, attention)
+    return UNetShape(widths, blocks, attention, skip)
 
 
 def small(
-    *, widths: Sizes = (32, 64, 96, 128), blocks: int = 2, attention: Sizes = (8,)
+    *,
+    widths: Sizes = (32, 64, 96, 128),
+    blocks: int = 2,
+    attention: Sizes = (8,),
+    skip: bool = False,
 ) -> UNetShape:
     """The size of the Keras DDIM example, for 32 to 64 pixels in colour."""
-    return UNetShape(widths, blocks, attention)
+    return UNetShape(widths, blocks, attention, skip)
 
 
 def base(
-    *, widths: Sizes = (128, 256, 256, 256), blocks: int = 2, attention: Sizes = (16, 8)
+    *,
+    widths: Sizes = (128, 256, 256, 256),
+    blocks: int = 2,
+    attention: Sizes = (16, 8),
+    skip: bool = False,
 ) -> UNetShape:
     """Tens of millions of parameters, for 64 pixels in colour on a GPU."""
-    return UNetShape(widths, blocks, attention)
+    return UNetShape(widths, blocks, attention, skip)
 
 
 @dataclass(frozen=True)

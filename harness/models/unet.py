@@ -4,7 +4,9 @@ Its plan is the plain one of the Keras DDIM example: blocks, then half the side,
 narrowest level and back, each block on the way up taking the output of its twin on the way down.
 Residual blocks with group normalisation, whose second normalisation is scaled and shifted by the
 embedded log SNR (Nichol & Dhariwal 2021); attention where the image is small; every residual
-branch and the output start at zero, so that an untrained network is the identity and predicts 0.
+branch and the output start at zero, so that an untrained network is the identity and predicts 0;
+with a skip from the input to the output it predicts the noise that its input would be, were it
+nothing else.
 """
 
 import math
@@ -29,9 +31,16 @@ class UNet(nn.Module):
     """network(x [N, channels, size, size], log_snr [N]) -> shaped like x."""
 
     def __init__(
-        self, channels: int, size: int, widths: Sequence[int], blocks: int, attention: Sequence[int]
+        self,
+        channels: int,
+        size: int,
+        widths: Sequence[int],
+        blocks: int,
+        attention: Sequence[int],
+        skip: bool = False,
     ):
         super().__init__()
+        self.skip = skip
         conditions = CONDITION_WIDTH * widths[0]
         sides = [size >> level for level in range(len(widths))]
 
@@ -53,7 +62,7 @@ class UNet(nn.Module):
         self.last = zeroed(nn.Conv2d(widths[0], channels, 3, padding=1))
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        condition = self.embed(log_snr)
+        condition, noisy = self.embed(log_snr), x
         x = self.first(x)
         kept = []
         for stage in self.down:
@@ -68,7 +77,14 @@ class UNet(nn.Module):
             for block in cast(nn.ModuleList, stage):
                 x = block(torch.cat([x, kept.pop()], dim=1), condition)
         output: Tensor = self.last(functional.silu(self.last_norm(x)))
-        return output
+        return noise_from(output, noisy, log_snr) if self.skip else output
+
+
+def noise_from(velocity: Tensor, x: Tensor, log_snr: Tensor) -> Tensor:
+    """The noise in x [N, C, H, W] at log SNR [N] that a velocity alpha noise - sigma image stands
+    for (Salimans & Ho 2022, section 4): alpha velocity + sigma x."""
+    alpha, sigma = log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
+    return alpha[:, None, None, None] * velocity + sigma[:, None, None, None] * x
 
 
 class LogSNREmbedding(nn.Module):

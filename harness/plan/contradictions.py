@@ -14,6 +14,7 @@ from harness.diffusion.schedules import SCHEDULES, Schedule
 from harness.diffusion.times import SPACINGS, fitting_of
 from harness.errors import BadOption, PartFailed
 from harness.metrics.distances import METRICS
+from harness.models.presets import MODELS
 from harness.work.cells import Cell, Part
 
 
@@ -35,6 +36,10 @@ def contradictions(
     }
     for target, schedule in sorted(under, key=str):
         if told := refused(check_target, target, made_schedule(schedule)):
+            yield told
+    trained = {cell.training for cell in cells if cell.training.is_trained}
+    for model, target in dict.fromkeys((one.model, one.target) for one in trained):
+        if told := refusal(MODELS.make(model.name, model.keywords), "check_target", target):
             yield told
     yield from starts_refused(cells)
     if any(cell.reference != "train" for cell in cells):

@@ -235,7 +235,7 @@ def measured_speeds(
     """
 
     def is_alike(training: Training) -> bool:
-        fields = ("data", "model", "precision", "batch_size")
+        fields = ("data", "model", "precision", "batch_size", "optimizer")
         return all(getattr(training, name) == getattr(like, name) for name in fields)
 
     trained = [one for one in store.training_results() if is_alike(one.training)]

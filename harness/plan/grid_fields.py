@@ -27,7 +27,7 @@ from harness.metrics.features import EXTRACTORS
 from harness.models.presets import MODELS
 from harness.registry import Registry
 from harness.registry.signature import Schema, shown
-from harness.work.cells import EXACT, STATIC, UNIFORM, Part, Scaling
+from harness.work.cells import ADAMW, EXACT, STATIC, UNIFORM, Part, Scaling
 
 LONGEST_LIST = 10_000
 
@@ -232,6 +232,7 @@ Target = Annotated[str, NameOf(TARGETS)]
 WeightingPart = Annotated[Part, PartOf(WEIGHTINGS)]
 TimesPart = Annotated[Part, PartOf(TIME_DENSITIES)]
 Loss = Annotated[str, NameOf(LOSSES)]
+OptimizerName = Literal["adamw", "muon"]
 
 
 class Strict(BaseModel):
@@ -244,6 +245,7 @@ class RecipeAxes(Strict):
 
     steps: OneOrMore[TrainingSteps] | None = None
     batch_size: OneOrMore[BatchSize] | None = None
+    optimizer: OneOrMore[OptimizerName] | None = None
     learning_rate: OneOrMore[LearningRate] | None = None
     target: OneOrMore[Target] | None = None
     weighting: OneOrMore[WeightingPart] | None = None
@@ -261,8 +263,14 @@ class TrainingFields(Strict):
     batch_size: OneOrMore[BatchSize] = Field(
         128, validate_default=True, description="Images in a step"
     )
+    optimizer: OneOrMore[OptimizerName] = Field(
+        ADAMW,
+        validate_default=True,
+        description="adamw; or muon, which orthogonalises the updates of weights between hidden "
+        "channels and needs fewer steps of more time each",
+    )
     learning_rate: OneOrMore[LearningRate] = Field(
-        2e-4, validate_default=True, description="Of AdamW, at its highest"
+        2e-4, validate_default=True, description="Of the optimiser, at its highest"
     )
     ema: OneOrMore[Decay] = Field(
         0.999,

@@ -204,7 +204,8 @@ def probed(
     one, store = cell.training, Store(at.store)
     format = how.format if how else None
     of = (here, __version__, version("torch"), threads, format, one.model, one.data_fingerprint,
-          one.precision, one.batch_size, cell.extractor, cell.extractor_fingerprint)  # fmt: skip
+          one.precision, one.batch_size, one.optimizer, cell.extractor,
+          cell.extractor_fingerprint)  # fmt: skip
     key = hashlib.sha256(repr(of).encode()).hexdigest()[:12]
     if (known := store.probed(key)) is None:
         store.keep_probed(key, known := probe(cell, at, threads, format))

@@ -297,7 +297,7 @@ def _varied(study: Study) -> dict[str, str]:
         name.replace("_", " "): sorted(levels_of(trainings, name))
         for name in ("batch_size", "learning_rate", "ema")
     }
-    for name in ("weighting", "scale"):
+    for name in ("weighting", "scale", "optimizer"):
         found[name] = sorted(map(str, levels_of(trainings, name)))
     return {name: listed(map(shown, values)) for name, values in found.items() if len(values) > 1}
 

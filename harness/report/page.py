@@ -34,9 +34,9 @@ TEX, ANSWERS = "results.tex", "answers.txt"
 FIRST_COLUMNS = [
     "data", "extractor", "reference", "images", "precision", "schedule", "schedule_options",
     "sample_schedule", "sample_schedule_options", "model", "target",
-    "scale", "weighting", "loss_function", "training_steps", "batch_size", "learning_rate", "ema",
-    "sampler", "sampler_options", "spacing", "spacing_options", "clip", "steps", "seed",
-    "sampling_seed", "machine", "key",
+    "scale", "weighting", "loss_function", "training_steps", "batch_size", "optimizer",
+    "learning_rate", "ema", "sampler", "sampler_options", "spacing", "spacing_options", "clip",
+    "steps", "seed", "sampling_seed", "machine", "key",
 ]  # fmt: skip
 FORMULAS = tuple("=+-@＝＋－＠")  # how they begin
 NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?", re.IGNORECASE)

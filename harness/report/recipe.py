@@ -23,7 +23,15 @@ from harness.models.presets import MODELS, UNetShape
 from harness.registry import Registry
 from harness.report.tables import clip_in_words
 from harness.report.wording import count, listed, number, percent
-from harness.work.cells import FINGERPRINT, UNIFORM, Part, Scaling, Training, distinct_trainings
+from harness.work.cells import (
+    ADAMW,
+    FINGERPRINT,
+    UNIFORM,
+    Part,
+    Scaling,
+    Training,
+    distinct_trainings,
+)
 from harness.work.reading import Reading
 
 LETTERS = {"abar": "α²", "alpha": "α", "beta": "β", "eps": "ε", "eta": "η", "sigma": "σ"}
@@ -125,6 +133,7 @@ def _network(study: Study, trained: list[Training]) -> Facts:
     if not shapes:
         return facts
     (longest, shortest), waves = presets.WAVELENGTHS, presets.WAVES
+    skips = any(shape.skip for shape in shapes.values())
     return facts | {
         "widths": _of_each(shapes, lambda shape: ", ".join(map(str, shape.widths))),
         "residual blocks a level": _of_each(shapes, lambda shape: f"{shape.blocks}"),
@@ -141,7 +150,12 @@ def _network(study: Study, trained: list[Training]) -> Facts:
         "dropout": "none",
         "first weights": "residual branches, attention and output end in zeros; the rest as torch "
         "draws them",
+        **({"skip from input to output": _of_each(shapes, _skip)} if skips else {}),
     }
+
+
+def _skip(shape: UNetShape) -> str:
+    return "noise is α times what the layers say plus σ times the input" if shape.skip else "none"
 
 
 def _models(models: Collection[Part]) -> str:
@@ -170,10 +184,10 @@ def _objective(trained: list[Training]) -> Facts:
 
 
 def _optimisation(study: Study, trained: list[Training]) -> Facts:
-    first, second = fixed.BETAS
+    optimizers = sorted({one.optimizer for one in trained})
     return {
-        "optimiser": f"AdamW, β = ({first:g}, {second:g}), ε = {fixed.EPSILON:g}, weight decay "
-        f"{fixed.WEIGHT_DECAY:g}",
+        "optimiser": "; ".join(_optimizer(name) for name in optimizers)
+        + f", weight decay {fixed.WEIGHT_DECAY:g}",
         "learning rate": f"{_distinct(f'{one.learning_rate:g}' for one in trained)}, reached over "
         f"the first {percent(fixed.WARM_UP, 1)} of the steps, then half a cosine down to 0",
         "steps": _counts(one.training_steps for one in trained),
@@ -185,6 +199,18 @@ def _optimisation(study: Study, trained: list[Training]) -> Facts:
         "precision": study.quantity.precision,
         "training seeds": _counts(one.seed for one in trained),
     }
+
+
+def _optimizer(name: str) -> str:
+    first, second = fixed.BETAS
+    adamw = f"AdamW, β = ({first:g}, {second:g}), ε = {fixed.EPSILON:g}"
+    if name == ADAMW:
+        return adamw
+    return (
+        f"Muon (Jordan et al. 2024) for weights between hidden channels, momentum "
+        f"{fixed.MUON_MOMENTUM:g}, updates of {fixed.MUON_SCALE:g} times the square root of their "
+        f"larger side (Liu et al. 2025), for all else {adamw}"
+    )
 
 
 def _sampling(study: Study) -> Facts:

@@ -32,7 +32,7 @@ MOST_DISTANCES = 3  # more columns than these leave no room for the rest
 OTHER = "Fidelity, diversity and memorisation"
 # The settings that have a column where the cells differ in them.
 TRAINING_SETTINGS = ("scale", "target", "weighting", "times", "loss_function", "training_steps",
-                     "batch_size", "learning_rate", "ema")  # fmt: skip
+                     "batch_size", "optimizer", "learning_rate", "ema")  # fmt: skip
 SETTINGS = ("spacing", "clip", "model", *TRAINING_SETTINGS, "sampling_seed")
 
 Name = tuple[str, str, int]  # schedule, sampler, steps

@@ -29,7 +29,7 @@ MOST_TIMES = 100  # as many images: beyond it, a forecast says nothing
 NOUNS = {"training_steps": "length of training", "batch_size": "batch size", "clip": "setting",
          "learning_rate": "learning rate", "ema": "EMA decay", SAMPLED_UNDER.name: "schedule",
          "weighting": "loss weighting", "scale": "scale of the data",
-         "times": "density of training times"}  # fmt: skip
+         "times": "density of training times", "optimizer": "optimiser"}  # fmt: skip
 PLURALS = {"loss": "losses", "training_steps": "lengths of training",
            "scale": "scales of the data", "times": "densities of training times"}  # fmt: skip
 MINUS = "\N{MINUS SIGN}"

@@ -23,6 +23,7 @@ UNTRAINED = frozenset({EXACT, GIVEN})  # models that need no training here
 RESULT_VERSION = 2  # raise it when a change to the code changes the results of the same work
 
 FINGERPRINT = 12  # letters of a fingerprint
+ADAMW = "adamw"  # the optimiser, before another could be asked for
 UNIFORM = "uniform"  # the density of training times, before others could be asked for
 
 Scalar = bool | int | float | str
@@ -78,7 +79,7 @@ class Part:
 # Fields that came later, with what was done before: with that value they are not in the key, so
 # that earlier results stay those of the same work.
 ADDED: Mapping[str, object] = {
-    "scale": "range", "times": Part(UNIFORM), "model_fingerprint": "",
+    "scale": "range", "times": Part(UNIFORM), "model_fingerprint": "", "optimizer": ADAMW,
 }  # fmt: skip
 
 STATIC = Part("static")  # the clip that `true` stands for
@@ -128,6 +129,7 @@ class Training(Work):
     scale: Scaling = "range"  # in which units the network sees the images
     # sha256 of a network that was trained elsewhere, once it has been looked at
     model_fingerprint: str = ""
+    optimizer: str = ADAMW
 
     @property
     def is_trained(self) -> bool:
@@ -187,6 +189,7 @@ class Training(Work):
             "seed": self.seed,
             "training_steps": self.training_steps,
             "batch_size": self.batch_size,
+            "optimizer": self.optimizer,
             "learning_rate": self.learning_rate,
             "ema": self.ema,
             "precision": self.precision,
@@ -267,7 +270,7 @@ class Cell(Work):
                   "precision"]  # fmt: skip
         if self.training.is_trained:
             shared += ["weighting", "times", "loss_function", "training_steps", "batch_size",
-                       "learning_rate", "ema"]  # fmt: skip
+                       "optimizer", "learning_rate", "ema"]  # fmt: skip
         eta = {"eta": self.sampler.keywords.get("eta", 0.0)} if self.sampler.name == "ddim" else {}
         return {
             **{name: training[name] for name in shared if name in training},

@@ -11,19 +11,19 @@ from harness.work.cells import Cell, Param
 
 FILTER_FIELDS = [
     "data", "model", "schedule", "schedule_options", "seed", "target", "precision", "weighting",
-    "times", "loss_function", "training_steps", "batch_size", "learning_rate", "ema", "scale",
-    "sample_schedule", "sample_schedule_options", "sampler", "sampler_options", "eta", "spacing",
-    "spacing_options", "steps", "images", "sampling_seed", "clip", "extractor", "reference",
-    "weights", "data_fingerprint", "extractor_fingerprint", "data_source", "model_source",
-    "schedule_source", "weighting_source", "times_source", "sample_schedule_source",
+    "times", "loss_function", "training_steps", "batch_size", "optimizer", "learning_rate", "ema",
+    "scale", "sample_schedule", "sample_schedule_options", "sampler", "sampler_options", "eta",
+    "spacing", "spacing_options", "steps", "images", "sampling_seed", "clip", "extractor",
+    "reference", "weights", "data_fingerprint", "extractor_fingerprint", "data_source",
+    "model_source", "schedule_source", "weighting_source", "times_source", "sample_schedule_source",
     "sampler_source", "spacing_source", "clip_source", "extractor_source", "named_sources",
 ]  # fmt: skip
 
 # What a grid calls by another name.
 OTHER_NAMES = {
     **{f"training.{name}": name
-       for name in ("target", "precision", "weighting", "times", "batch_size", "learning_rate",
-                    "ema")},
+       for name in ("target", "precision", "weighting", "times", "batch_size", "optimizer",
+                    "learning_rate", "ema")},
     "loss": "loss_function",
     "training.loss": "loss_function",
     "training.steps": "training_steps",

@@ -76,6 +76,7 @@ def test_each_factor_that_varies_is_a_question():
 RECIPES = {
     "model": made.part("small"), "target": "velocity", "weighting": made.part("min_snr(gamma=4)"),
     "loss": "mae", "training_steps": 50, "batch_size": 5, "learning_rate": 2e-4, "ema": 0.99,
+    "optimizer": "muon",
 }  # fmt: skip
 
 

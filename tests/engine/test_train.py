@@ -92,6 +92,17 @@ def test_a_stopped_training_ends_in_the_same_weights_bit_for_bit(tmp_path, strai
     assert result.denoising == expected.denoising
 
 
+def test_a_training_by_muon_goes_on_bit_for_bit_and_learns(tmp_path):
+    training = replace(TRAINING, optimizer="muon", training_steps=20)
+    whole = train_in(tmp_path / "straight", training=training)
+    with pytest.raises(Stopped):
+        train_in(tmp_path / "stopped", StopAt(7), training)
+    again = train_in(tmp_path / "stopped", training=training)
+    assert again.loss_curve == whole.loss_curve
+    assert again.denoising == whole.denoising
+    assert whole.loss_curve[-1].loss < whole.loss_curve[0].loss
+
+
 # Trainings that differ in the decay of their averages alone.
 
 SIBLINGS = tuple(replace(TRAINING, ema=decay) for decay in (0.5, 0.9, TRAINING.ema))

@@ -227,3 +227,14 @@ def test_steps_are_fitted_from_pure_noise_by_samplers_that_can_begin_there(load,
     told = refusal(schedules=[ZERO], training=VELOCITY, spacing=["fitted"], samplers=["euler"])
     assert "sampler 'euler' divides by the signal rate" in told
     assert "among 10 times" in refusal(spacing=[{"name": "fitted", "candidates": 10}], steps=[11])
+
+
+# A skip from the input to the output.
+
+
+def test_a_skip_is_refused_where_the_network_predicts_no_noise(refusal, load):
+    skipping = {"name": "tiny", "skip": True}
+    assert "model: skip" in refusal(model=skipping, training=VELOCITY)
+    assert "model: skip" in refusal(include=[{"model": skipping}], training=VELOCITY)
+    assert load(model=skipping)
+    assert load(model=["exact", "tiny"], training=VELOCITY)

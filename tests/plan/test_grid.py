@@ -173,6 +173,7 @@ RECIPES = {
     "weighting": ["simple", {"name": "min_snr", "gamma": 4}],
     "times": ["uniform", {"name": "logit_normal", "mean": 0.5}],
     "loss": ["mse", "mae"],
+    "optimizer": ["adamw", "muon"],
     "ema": [0.99, 0.999],
 }
 
@@ -402,6 +403,7 @@ OTHER_TRAINING = {
     "times": "logit_normal",
     "precision": "float32",
     "loss": "mae",
+    "optimizer": "muon",
 }
 
 

@@ -65,6 +65,7 @@ OTHER_TRAINING = {
     "data_fingerprint": "other images",
     "scale": "unit",
     "model_fingerprint": "another network",
+    "optimizer": "muon",
 }
 OTHER_CELL = {
     "training": replace(TRAINING, seed=1),
@@ -137,7 +138,7 @@ def test_the_examples_of_other_work_name_every_field():
 def test_a_field_that_came_later_leaves_the_keys_of_what_was_done_before():
     content = {"result_version": 2, **asdict(CELL)}
     del content["budget"]
-    for field in ("scale", "times", "model_fingerprint"):
+    for field in ("scale", "times", "model_fingerprint", "optimizer"):
         del content["training"][field]
     earlier = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
     assert CELL.training.scale == "range"
@@ -213,6 +214,7 @@ def test_the_params_of_a_cell_are_in_the_words_of_the_grid():
         "loss_function": "mse",
         "training_steps": TRAINING.training_steps,
         "batch_size": TRAINING.batch_size,
+        "optimizer": "adamw",
         "learning_rate": TRAINING.learning_rate,
         "ema": TRAINING.ema,
         "sample_schedule": "cosine",
