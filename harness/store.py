@@ -69,7 +69,7 @@ from harness.work.speeds import Speeds
 LAYOUT = 2  # of the files above
 WEIGHTS, CHECKPOINT, STATE = "weights.safetensors", "checkpoint.safetensors", "state.safetensors"
 # Of all averages in a saved state, among its metadata: their decays, the keys of their trainings,
-# and in what format on which kind of device they are computed.
+# and in what format on which machine they are computed.
 DECAYS, TRAININGS, FORMAT = "decays", "trainings", "format"
 LARGEST_HEADER = 100_000_000  # bytes: more are no safetensors
 FEATURES = "features.npy"
@@ -131,15 +131,15 @@ class Store:
         return None if found is None else tuple(map(float, found))
 
     def saved_format(self, training: Training) -> tuple[str, str, bool] | None:
-        """In what an unfinished training is computed: the kind of its device, its precision, and
+        """In what an unfinished training is computed: on which machine, in which precision, and
         whether channels are last; empty, `auto` and false where an earlier version began it, which
         went by the rule. None where none is saved."""
         path = next((path for path in self.states([training]) if path.exists()), None)
         if path is None or told_by_state(path, DECAYS) is None:  # or it is damaged
             return None
         match told_by_state(path, FORMAT):
-            case [str(kind), str(precision), bool(last)] if precision in PRECISIONS:
-                return kind, precision, last
+            case [str(machine), str(precision), bool(last)] if precision in PRECISIONS:
+                return machine, precision, last
         return "", "auto", False
 
     def remove_states(self, trainings: Iterable[Training]) -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.errors import DataError
+from harness.execute import machine
 from harness.store import DECAYS, FORMAT, TRAININGS, replacing
 from harness.work.execution import Format
 from harness.work.results import LossBin, LossPoint
@@ -131,7 +132,8 @@ class State:
         kept = {name: json.dumps(getattr(self, name)) for name in KEPT_FIELDS}
         kept |= {DECAYS: json.dumps([*self.averages]), TRAININGS: json.dumps([*trainings])}
         if format:
-            computed = self.losses.device.type, format.precision, format.channels_last
+            where = machine.name(self.losses.device)
+            computed = where, format.precision, format.channels_last
             kept[FORMAT] = json.dumps(computed)
         if self.scaler.is_enabled():
             kept[LOSS_SCALE] = json.dumps(self.scaler.state_dict())

@@ -123,12 +123,13 @@ def run_steps(job: TrainJob, at: Workplace, report: Report) -> TrainingResult | 
 
 
 def format_of(job: TrainJob, at: Workplace) -> Format | None:
-    """In what a training is computed: as it was begun on a device of this kind, for it to end in
-    the same bits, and else as the job says; None for the rule, by which earlier versions went."""
+    """In what a training is computed: as it was begun on this machine, for it to end in the same
+    bits, and on another, which may be slow in that, as the job says; None for the rule, by which
+    earlier versions went."""
     match Store(at.store).saved_format(job.training):
         case ("", _, _):
             return None
-        case (kind, precision, last) if kind == machine.find_device(at.device).type:
+        case (where, precision, last) if where == machine.name(machine.find_device(at.device)):
             return Format(precision, last)
     return job.format
 

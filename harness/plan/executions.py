@@ -36,24 +36,25 @@ def executions(
     """By model, how its pending trainings are computed here, `workers` of them side by side in
     `processes` in all, each of which has so many threads by the rule. Measured where the grid
     trains long enough for that to pay; the model with most to do settles the precision."""
-    pending = {training.model for training in plan.to_train}
+    pending, trainings = {one.model for one in plan.to_train}, distinct_trainings(plan.whole)
     alike: dict[Part, list[Training]] = {}
-    for training in distinct_trainings(plan.whole):
+    for training in trainings:
         if training.model in pending:
             alike.setdefault(training.model, []).append(training)
     found: dict[Part, Execution] = {}
     for model in sorted(alike, key=lambda model: -images_trained(alike[model])):
-        precisions = [one.format.precision for one in found.values()]
+        chosen = (one.format.precision for one in found.values())
+        precisions = chain(chosen, settled(Store(site.at.store), trainings, site.at.device))
         found[model] = execution(alike[model], site, workers, processes, threads, precisions)
     return found
 
 
 def execution(
     alike: Sequence[Training], site: Site, workers: int, processes: int, threads: int | None,
-    precisions: Sequence[str] = (),
+    precisions: Iterator[str],
 ) -> Execution:  # fmt: skip
-    """How trainings of one model are computed here, where others of the grid are in one of these
-    precisions."""
+    """How trainings of one model are computed here, in the first of the precisions that are settled
+    if there is any."""
     store, like = Store(site.at.store), alike[0]
     device = machine.find_device(site.at.device)
     where, (channels, size, _) = machine.name(device), site.shape
@@ -63,8 +64,7 @@ def execution(
     key = hashlib.sha256(repr(of).encode()).hexdigest()[:12]
     if known := store.execution(key):
         return known
-    known_precisions = chain(precisions, settled(store, alike, where, device.type))
-    wanted = next(known_precisions, like.precision)
+    wanted = next(precisions, like.precision)
     format = machine.format_for(wanted, size, device)
     rule = Execution(
         where, str(like.data), network, like.precision, format, threads, format, threads
@@ -105,20 +105,21 @@ def images_trained(trainings: Sequence[Training]) -> int:
     return sum(group[0].training_steps * group[0].batch_size for group in groups)
 
 
-def settled(store: Store, alike: Sequence[Training], where: str, kind: str) -> Iterator[str]:
-    """The precisions in which this machine has trained networks on the same images, has begun to,
-    or is to, where the grid asked for the same."""
-    like = alike[0]
+def settled(store: Store, trainings: Sequence[Training], on: str) -> Iterator[str]:
+    """The precisions in which this machine has trained networks on the images of a grid, which has
+    these trainings, has begun to, or is to, where the same was asked for."""
+    like, device = trainings[0], machine.find_device(on)
+    where = machine.name(device)
     for result in store.training_results():
         one, made = result.training, result.provenance
         is_same = (one.data, one.precision) == (like.data, like.precision)
         if is_same and made.machine == where:
             yield made.precision
-    for training in alike:
+    for training in trainings:
         match store.saved_format(training):
             case "", _, _:
-                yield machine.find_precision(like.precision, machine.find_device(kind))
-            case saved_kind, precision, _ if saved_kind == kind:
+                yield machine.find_precision(like.precision, device)
+            case begun_on, precision, _ if begun_on == where:
                 yield precision
     for execution in store.executions():
         of = execution.machine, execution.data, execution.asked

@@ -19,6 +19,7 @@ from harness.work.options import Workplace
 
 TRAINING = replace(made.TRAINING, precision="auto")
 OTHER = replace(TRAINING, model=Part.of("tiny", {"widths": (16,)}), training_steps=1)
+LARGER = replace(OTHER, training_steps=2 * TRAINING.training_steps)
 FULL, HALF = Format("float32", True), Format("bfloat16", False)
 
 
@@ -104,7 +105,7 @@ def test_what_was_trained_or_begun_settles_the_precision(store):
     assert settled_in(store, replace(TRAINING, seed=1)) == [FULL]
 
 
-@pytest.mark.parametrize("told", [["cpu", "bfloat16", False], None])
+@pytest.mark.parametrize("told", [[made.MACHINE, "bfloat16", False], None])
 def test_an_unfinished_training_settles_it_too(store, monkeypatch, told):
     """One that an earlier version began goes by the rule."""
     monkeypatch.setattr("harness.store.told_by_state", lambda path, name: told if name == FORMAT
@@ -112,6 +113,16 @@ def test_an_unfinished_training_settles_it_too(store, monkeypatch, told):
     store.state(TRAINING).parent.mkdir(parents=True)
     store.state(TRAINING).touch()
     assert settled_in(store, TRAINING, replace(TRAINING, seed=1)) == [HALF, HALF]
+    (store.root / "executions").rename(store.root / "elsewhere")
+    assert settled_in(store, TRAINING, LARGER)[1].precision == "bfloat16"
+
+
+def test_what_another_machine_has_begun_settles_nothing_here(store, monkeypatch):
+    told = {FORMAT: ["another", "bfloat16", False]}
+    monkeypatch.setattr("harness.store.told_by_state", lambda path, name: told.get(name, [0.9]))
+    store.state(TRAINING).parent.mkdir(parents=True)
+    store.state(TRAINING).touch()
+    assert settled_in(store, TRAINING) == [FULL]
 
 
 def test_what_cannot_be_kept_or_is_not_worth_it_is_by_rule(store, monkeypatch):
