@@ -152,17 +152,16 @@ def memory(paths: Paths) -> Iterator[Line]:
 
 
 def precision(paths: Paths) -> Iterator[Line]:
-    """In which precision networks are computed here, and how else: as the store has settled it, or
-    by a short probe."""
+    """In which precision networks are computed here, and how else: as the store has settled it,
+    and by a short probe where it has not or could not tell precisions apart."""
     found = machine.find_device(paths.device)
-    if found.type != "cpu":
-        yield _precision_of_gpu(found)
-        return
     where = machine.name(found)
     settled = [one for one in Store(paths.store).executions() if one.machine == where]
     for told in dict.fromkeys(one.said() for one in settled):
         yield Line("ok", "precision", f"{told}, as the store has it")
-    if not settled:
+    if found.type != "cpu":
+        yield _precision_of_gpu(found)
+    elif not settled:
         yield Line("ok", "precision", _precision_by_probe(found))
 
 

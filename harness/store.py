@@ -314,6 +314,16 @@ class Store:
         found = map(_execution, sorted((self.root / EXECUTIONS).glob("*.json")))
         return [one for one in found if one]
 
+    def measured_precisions(self, like: Training, machine: str) -> list[str]:
+        """In which networks for the same images are computed on a machine, where that was measured
+        and the grid asked for the same as that of this training."""
+        of = machine, str(like.data), like.precision
+        return [
+            one.format.precision
+            for one in self.executions()
+            if (one.machine, one.data, one.asked) == of
+        ]
+
     def keep_execution(self, key: str, found: Execution) -> Execution:
         """Settle how a network is computed on a machine; returns what is settled, which is another
         where another program came first. Raises StoreError where it cannot be written."""

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 from dataclasses import replace
+from types import SimpleNamespace
 
 import made
 import numpy as np
@@ -14,7 +15,7 @@ from installing import installer
 from safetensors.numpy import save_file
 
 from harness.cli import main
-from harness.doctor import _precision_of_gpu, death_of_import
+from harness.doctor import Line, _precision_of_gpu, death_of_import, precision
 from harness.engine.probe import PrecisionSpeeds
 from harness.execute import drives, machine
 from harness.store import Store
@@ -84,6 +85,18 @@ def test_how_networks_are_computed_is_told_as_the_store_has_it_or_by_a_probe(doc
     kept = replace(made.EXECUTION, machine=machine.name(torch.device("cpu")))
     Store(store_folder).keep_execution("key", kept)
     assert doctor("--store", str(store_folder))["precision"][1].startswith(kept.said())
+
+
+def test_of_a_gpu_it_is_told_too(monkeypatch, store_folder):
+    kept = replace(made.EXECUTION, machine="a card", threads=None)
+    Store(store_folder).keep_execution("key", kept)
+    monkeypatch.setattr(machine, "find_device", torch.device)
+    monkeypatch.setattr(machine, "name", lambda device: "a card")
+    monkeypatch.setattr("harness.doctor._precision_of_gpu", lambda gpu: Line("ok", "", str(gpu)))
+    paths = SimpleNamespace(device="cuda", store=store_folder)
+    settled, probed = precision(paths)
+    assert settled.told.startswith(kept.said())
+    assert probed.told == "cuda"
 
 
 def test_a_precision_that_is_faster_on_a_gpu_than_what_is_taken_is_named(monkeypatch):

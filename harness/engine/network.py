@@ -214,8 +214,9 @@ def load_trained(
 def load_pretrained(
     training: Training, at: Workplace, images: ImageSet, device: torch.device
 ) -> Trained:
-    """A network that was trained elsewhere, ready to be sampled. Raises StoreError where it is not
-    the one that the training names."""
+    """A network that was trained elsewhere, ready to be sampled in the precision of those that are
+    trained here on the same images, to which it is compared. Raises StoreError where it is not the
+    one that the training names."""
     found = network_of(training, at)
     if found.fingerprint != training.model_fingerprint:
         raise StoreError(
@@ -224,7 +225,8 @@ def load_pretrained(
         )
     found.check(images.channels, images.size)
     network = AtTimesteps(found.build(), table_log_snr(make_schedule(training.schedule)))
-    format = machine.format_for(training.precision, images.size, device)
+    measured = Store(at.store).measured_precisions(training, machine.name(device))
+    format = machine.format_for(next(iter(measured), training.precision), images.size, device)
     network = network.to(device).to(memory_format=layout_of(format))
     return _ready(network, training, images, device, format)
 

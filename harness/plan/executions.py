@@ -9,7 +9,6 @@ grid might be trained in different precisions, and could not be compared.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import version
@@ -71,7 +70,7 @@ def execution(
     )
     is_measurable = device.type == "cpu" or (device.type == "cuda" and not site.cluster)
     is_new = not store.root.exists()  # as `harness plan` may find it, which makes none
-    if not is_measurable or not (is_new or os.access(store.root, os.W_OK)):
+    if not is_measurable:
         return rule
     # The nodes of a cluster have been asked for the usual threads.
     counts = [] if site.cluster or not threads else threads_to_try(threads, processes)
@@ -121,10 +120,7 @@ def settled(store: Store, trainings: Sequence[Training], on: str) -> Iterator[st
                 yield machine.find_precision(like.precision, device)
             case begun_on, precision, _ if begun_on == where:
                 yield precision
-    for execution in store.executions():
-        of = execution.machine, execution.data, execution.asked
-        if of == (where, str(like.data), like.precision):
-            yield execution.format.precision
+    yield from store.measured_precisions(like, where)
 
 
 def compiling(store: Store, like: Training, where: str) -> tuple[float, float] | None:

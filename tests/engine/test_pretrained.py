@@ -20,6 +20,7 @@ from harness.engine.network import load_pretrained, make_schedule, table_log_snr
 from harness.engine.pretrained import keep_networks, network_of
 from harness.engine.score import ScoreJob
 from harness.errors import BadOption, DataError, HarnessError, StoreError
+from harness.execute import machine
 from harness.models.timesteps import AtTimesteps
 from harness.store import Store
 from harness.work.cells import Part
@@ -153,6 +154,18 @@ def test_the_store_goes_on_without_the_folder_and_refuses_another_network(at, tm
     weights.write_bytes(weights.read_bytes()[:-4] + b"oops")
     with pytest.raises(StoreError, match="copies it again"):
         load_pretrained(training, at, images, CPU)
+
+
+def test_it_is_sampled_in_the_precision_of_what_is_trained_beside_it(at, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "_cpu_can", lambda what: what == "avx512_bf16")
+    saved(tmp_path / "net")
+    training = replace(training_of(tmp_path / "net"), precision="auto")
+    assert loaded(training, at).precision == "bfloat16"
+    here = replace(made.EXECUTION, machine=machine.name(CPU))
+    Store(at.store).keep_execution("key", replace(here, asked="bfloat16"))
+    assert loaded(training, at).precision == "bfloat16"
+    Store(at.store).keep_execution("other", here)
+    assert loaded(training, at).precision == "float32"
 
 
 def test_a_node_of_a_cluster_is_sent_the_network_from_the_store(at, tmp_path):

@@ -3,7 +3,6 @@
     pip install -e '.[peers]'
     python tests/peers/compare.py
     python tests/peers/compare.py --grid runs/flowers.yaml --device cuda --json
-
     python tests/peers/compare.py model=small data=flowers --markdown > peers.md
 
 Prints a table of ratios of medians: theirs over ours, so that above 1 ours is faster. Programs that

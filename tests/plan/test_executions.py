@@ -134,9 +134,6 @@ def test_what_cannot_be_kept_or_is_not_worth_it_is_by_rule(store, monkeypatch):
 
     monkeypatch.setattr(Store, "keep_execution", full)
     assert settled_in(store, TRAINING) == [HALF]
-    monkeypatch.setattr(module, "fastest", never)
-    monkeypatch.setattr("os.access", lambda *_: False)
-    assert settled_in(store, TRAINING) == [HALF]
 
 
 def test_what_compiling_gains_is_known_from_trainings_that_differ_in_it_alone(store):
