@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from harness import bench
-from harness.bench import others, scaling, timing
+from harness.bench import scaling, timing
 from harness.cli import main
 from harness.engine.compiled import Compiled
 from harness.errors import BadOption, Ended
-from harness.execute import machine
+from harness.execute import machine, others
 from harness.execute.interrupt import Interruption
 from harness.execute.screen import Screen
 from harness.plan.grid import load_grid

@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from harness.bench.others import Watch
 from harness.bench.scaling import driver
 from harness.bench.timing import (
     BenchReport,
@@ -43,6 +42,7 @@ from harness.engine.state import State
 from harness.engine.steps import Setting, ready, step_of
 from harness.errors import BadOption
 from harness.execute import machine
+from harness.execute.others import Watch
 from harness.execute.screen import Screen
 from harness.metrics.distances import METRICS
 from harness.metrics.evaluation import evaluate

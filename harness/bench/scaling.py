@@ -10,10 +10,10 @@ import psutil
 import torch
 from rich.console import Console
 
-from harness.bench.others import Watch
 from harness.bench.timing import BenchReport, Part, Ratio
 from harness.errors import Ended, HarnessError
 from harness.execute import machine
+from harness.execute.others import Watch
 from harness.execute.screen import Screen
 from harness.plan.grid import load_grid
 from harness.run import run_grid

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.bench.others import Others
 from harness.engine.probe import seconds
+from harness.execute.others import Others
 from harness.execute.screen import Screen
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-import psutil
 import torch
 from torch import nn
 
@@ -23,6 +22,7 @@ from harness.engine.hyperparameters import GRADIENT_NORM
 from harness.engine.memory import tried
 from harness.engine.network import Predictor, layout_of
 from harness.execute import machine
+from harness.execute.others import Others, Watch
 from harness.work.execution import Execution, Format
 
 PROBE_SECONDS = 1.0  # for which formats are compared, and then numbers of threads
@@ -179,15 +179,8 @@ def in_turns(work: Mapping[Kind, Callable[[], float]]) -> dict[Kind, float]:
 
 @contextmanager
 def watched() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says, afterwards, whether other programs were at work meanwhile."""
-    busy, own, began, taken = busy_seconds(), time.process_time(), time.monotonic(), 0.0
-    yield lambda: taken > OTHERS
-    others = busy_seconds() - busy - (time.process_time() - own)
-    taken = others / (time.monotonic() - began)
-
-
-def busy_seconds() -> float:
-    """Seconds that the cores of this machine have been at work, for whomever."""
-    times = psutil.cpu_times()
-    idle = ("idle", "iowait", "guest", "guest_nice")  # guests are counted as users, too
-    return float(sum(times) - sum(getattr(times, name, 0.0) for name in idle))
+    """Gives a function that says, afterwards, whether other programs were at work meanwhile on the
+    cores that this one may use."""
+    watch, found = Watch(), Others(None, None, None)
+    yield lambda: (found.used or 0.0) * machine.cores() > OTHERS
+    found = watch.others()

@@ -22,7 +22,6 @@ import programs
 import torch
 
 from harness.bench import STEPS, Subject, evaluated, sampled_from, subject_of
-from harness.bench.others import Watch
 from harness.bench.timing import BenchReport, Part, Timed, number, threads
 from harness.cli.arguments import screen
 from harness.cli.group import explained
@@ -32,6 +31,7 @@ from harness.engine.network import Trained, make_schedule
 from harness.engine.noise import starting_noise
 from harness.engine.steps import step_of
 from harness.errors import reason_of
+from harness.execute.others import Watch
 from harness.execute.screen import Screen
 from harness.plan.grid import load_grid
 from harness.plan.shipped import MAIN, grids_at_hand

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from harness import bench
 from harness.bench import timing
-from harness.bench.others import Others
+from harness.execute.others import Others
 
 PACKAGES = ("accelerate", "diffusers", "denoising_diffusion_pytorch", "torch_fidelity")
 
