@@ -41,8 +41,9 @@ class Others:
             )
         if self.is_quiet(spread):
             return f"The machine was quiet: {facts}. Ratios and seconds hold."
+        state = "busy" if (self.used or 0.0) >= BUSY else "unsteady"
         return (
-            f"The machine was busy: {facts}. Ratios hold roughly, seconds do not. Measure again "
+            f"The machine was {state}: {facts}. Ratios hold roughly, seconds do not. Measure again "
             "when nothing else is at work there."
         )
 
