@@ -341,10 +341,10 @@ class Worker:
         return Failure(f"its process ended with status {code}")
 
     def dismiss(self) -> None:
+        self.pipe.close()  # first: it may be in the middle of telling what nobody reads any more
         self.process.join(30)
         if self.process.is_alive():
             self.process.kill()
-        self.pipe.close()
 
 
 @contextlib.contextmanager

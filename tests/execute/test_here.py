@@ -1,5 +1,6 @@
 """Jobs in this process and in worker processes of this machine."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -60,6 +61,18 @@ def test_workers_stay_for_the_next_jobs_until_they_are_dismissed_or_their_jobs_g
         [(_, last)] = do(["g"], AT, ignore, never)
         assert psutil.pid_exists(last)
     assert not psutil.pid_exists(last)
+
+
+def large(job, at, report):
+    return bytes(10**7)  # more than a pipe holds
+
+
+def test_a_worker_whose_results_nobody_reads_any_more_is_not_waited_for():
+    outcomes = here(large, ["a", "b", "c"], AT, ignore, never, workers=2)
+    next(outcomes)
+    processes = multiprocessing.active_children()
+    outcomes.close()
+    assert [process.exitcode for process in processes] == [0, 0]  # and none was killed
 
 
 def begun(job, at, report):
