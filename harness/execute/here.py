@@ -14,6 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
@@ -384,6 +385,8 @@ def signals_blocked() -> Iterator[None]:
     if not CAN_BLOCK:
         yield
         return
+    # Python starts this with the first process, and lets signals through again as it does.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STATUSES)
     try:
         yield

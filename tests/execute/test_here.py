@@ -123,17 +123,39 @@ def test_a_process_that_exits_is_a_failure_and_is_replaced():
     assert [outcomes[job] for job in "abc"] == [f"{job} done at the store" for job in "abc"]
 
 
-def test_a_script_that_starts_a_run_as_soon_as_it_is_read_is_read_once(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from executor_contract import AT, ignore, never, work\n"
-        "from harness.execute.here import here\n"
-        "print(sorted(dict(here(work, ['a', 'b'], AT, ignore, never, workers=2))))\n"
-    )
+def output_of(script, text):
+    script.write_text(text)
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False,
                           env=os.environ | {"PYTHONPATH": paths})  # fmt: skip
-    assert done.stdout == "['a', 'b']\n", done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_script_that_starts_a_run_as_soon_as_it_is_read_is_read_once(tmp_path):
+    told = output_of(
+        tmp_path / "script.py",
+        "from executor_contract import AT, ignore, never, work\n"
+        "from harness.execute.here import here\n"
+        "print(sorted(dict(here(work, ['a', 'b'], AT, ignore, never, workers=2))))\n",
+    )
+    assert told == "['a', 'b']\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no such signals")
+def test_a_ctrl_c_while_the_first_process_starts_does_not_end_it(tmp_path):
+    told = output_of(
+        tmp_path / "script.py",
+        "import os, signal\n"
+        "from executor_contract import AT, work\n"
+        "from harness.execute.here import workers_of\n"
+        "worker = workers_of(work, AT)({})\n"
+        "os.kill(worker.process.pid, signal.SIGINT)\n"
+        "worker.tell('a')\n"
+        "print(type(worker.hear()).__name__)\n"
+        "worker.tell(None)\n"
+        "worker.dismiss()\n",
+    )
+    assert told == "Progress\n"
 
 
 def leave(job, at, report):
