@@ -39,6 +39,7 @@ FEW_SECONDS = 0.5  # for these, after which the full batch is not tried
 REPEATS = 5
 BUSY_SECONDS, MOST_IMAGES = 0.2, 256  # of a step by which precisions are compared, at most
 MOST_WIDTH, MOST_ROWS = 512, 1024  # of features of noise
+SLOW = 2.0  # seconds of the metrics of half of them, which are not evaluated again
 CPU = torch.device("cpu")
 CLASSES = 10  # of a classifier whose logits a metric takes
 BUSY = 1.5  # times as long as on half as many images: the device has enough to do
@@ -160,10 +161,12 @@ def metric_seconds(metrics: Sequence[str], images: int, reference: int, width: i
         others = noise(min(int(part * reference) + FEW, MOST_ROWS), columns, seed=0)
         first, second = (noise(rows, columns, seed) for seed in (1, 2))
         score = partial(evaluate_all, metrics, reference=others, width=width)
-        seconds(partial(score, first), CPU)
-        return seconds(partial(score, second), CPU)
+        first_time = seconds(partial(score, first), CPU)  # what is loaded by it included
+        return first_time if first_time > SLOW else seconds(partial(score, second), CPU)
 
-    half, found = at(part / 2), at(part)
+    if (half := at(part / 2)) > SLOW:
+        return float(2 / part * half)
+    found = at(part)
     power = min(max(math.log2(found / half), 1.0), 3.0)  # d^3 and n^2 d at most
     return float(found * (1 / part) ** power)
 
