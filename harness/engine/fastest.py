@@ -21,8 +21,10 @@ from torch import nn
 from harness.engine.hyperparameters import GRADIENT_NORM
 from harness.engine.memory import tried
 from harness.engine.network import Predictor, layout_of
+from harness.engine.optimizers import OPTIMIZERS
 from harness.execute import machine
 from harness.execute.others import Others, Watch
+from harness.work.cells import ADAMW
 from harness.work.execution import Execution, Format
 
 PROBE_SECONDS = 1.0  # for which formats are compared, and then numbers of threads
@@ -32,6 +34,7 @@ UNCOMPILED_MARGIN = 1.25  # ... on GPUs, where a run compiles the network and th
 HOPELESS = 1.5  # times as slow as the fastest, after which it is not timed again
 OTHERS = 0.2  # cores that other programs may use while several threads are timed
 FEW = 2  # images
+LEARNING_RATE = 1e-3  # of weights that nobody uses
 TOO_LONG = 2.0  # seconds of the first step on them: to compare several would take a minute
 
 Kind = TypeVar("Kind")
@@ -48,11 +51,13 @@ class Shape(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """The network that is timed, the shape [N, C, H, W] of its batches, and on which device."""
+    """The network that is timed, the shape [N, C, H, W] of its batches, on which device, and what
+    moves its weights."""
 
     shape: Shape
     batch: tuple[int, int, int, int]
     device: torch.device
+    optimizer: str = ADAMW
 
 
 def fastest(
@@ -112,7 +117,7 @@ def step_on(of: Subject, format: Format, images: int) -> Step:
     x = torch.randn(images, *of.batch[1:], device=of.device)
     x, log_snr = x.contiguous(memory_format=layout_of(format)), torch.zeros_like(x[:, 0, 0, 0])
     network = of.shape.build(channels, size).to(of.device).to(memory_format=layout_of(format))
-    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    optimizer = OPTIMIZERS[of.optimizer](network, channels, LEARNING_RATE)
     predict = Predictor(network, format.precision, format.channels_last)
 
     def step() -> None:

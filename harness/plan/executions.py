@@ -59,7 +59,7 @@ def execution(
     where, (channels, size, _) = machine.name(device), site.shape
     network = f"{like.model} at {size}x{size}"
     of = (where, version("torch"), network, channels, like.model.source, str(like.data),
-          like.precision, like.batch_size, workers, processes, threads)  # fmt: skip
+          like.precision, like.batch_size, like.optimizer, workers, processes, threads)  # fmt: skip
     key = hashlib.sha256(repr(of).encode()).hexdigest()[:12]
     if known := store.execution(key):
         return known
@@ -155,5 +155,5 @@ def measure(
 
     shape = MODELS.make(like.model.name, like.model.keywords)
     batch = (-(-like.batch_size // site.devices), *site.shape)
-    of = Subject(shape, batch, machine.find_device(site.at.device))
+    of = Subject(shape, batch, machine.find_device(site.at.device), like.optimizer)
     return fastest(of, rule, formats, threads, lambda each: each * images > LEAST_SECONDS)
