@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.engine.probe import seconds
+from harness.engine.fastest import seconds
 from harness.execute.others import Others
 from harness.execute.screen import Screen
 

@@ -93,7 +93,7 @@ def _fastest(
     steps = {one: step_on(of, one, images) for one in formats}
     with watched() as others:
         taken = in_turns(
-            {one: partial(seconds, step, of.device, usual) for one, step in steps.items()}
+            {one: partial(step_seconds, step, of.device, usual) for one, step in steps.items()}
         )
     if usual > 1 and others():
         return None
@@ -103,7 +103,7 @@ def _fastest(
         step = steps[format]
         with watched() as others:
             taken_by = in_turns(
-                {one: partial(seconds, step, of.device, one, own=False) for one in threads}
+                {one: partial(step_seconds, step, of.device, one, own=False) for one in threads}
             )
         if not others():
             count, more = chosen(taken_by, usual, margin)
@@ -135,9 +135,9 @@ def sized(of: Subject, format: Format, threads: int) -> tuple[int, float] | None
     images = min(FEW, of.batch[0])
     while True:
         step = step_on(of, format, images)
-        if seconds(step, of.device, threads) > TOO_LONG:  # the first one is slower
+        if step_seconds(step, of.device, threads) > TOO_LONG:  # the first one is slower
             return None
-        taken = max(seconds(step, of.device, threads), 1e-6)
+        taken = max(step_seconds(step, of.device, threads), 1e-6)
         if images == of.batch[0] or taken > STEP_SECONDS / 2:
             return images, taken / images
         # What a step takes for no image at all counts less with each that is added.
@@ -145,16 +145,25 @@ def sized(of: Subject, format: Format, threads: int) -> tuple[int, float] | None
         images = min(of.batch[0], more)
 
 
-def seconds(step: Step, device: torch.device, threads: int, *, own: bool = True) -> float:
+def step_seconds(step: Step, device: torch.device, threads: int, *, own: bool = True) -> float:
     """What a step takes; of one thread alone, where it is to be, its own time."""
     clock = time.perf_counter
     if device.type == "cpu":
         torch.set_num_threads(threads)
         if own and threads == 1 and time.get_clock_info("thread_time").resolution < 1e-3:
             clock = time.thread_time  # which is too coarse on Windows
+    return seconds(step, device, clock)
+
+
+def seconds(
+    work: Callable[[], object],
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """The seconds that this work takes, until the device has done it."""
     machine.wait_for(device)
     began = clock()
-    step()
+    work()
     machine.wait_for(device)
     return clock() - began
 

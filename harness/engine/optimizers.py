@@ -63,7 +63,8 @@ class Muon(torch.optim.Optimizer):
     def _averaged(self, weights: list[Tensor]) -> Tensor:
         """The averages of the gradients of weights of one shape, each a step ahead, [n, *shape]."""
         for weight in weights:
-            self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
         momenta = [self.state[weight]["momentum"] for weight in weights]
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         torch._foreach_lerp_(momenta, gradients, 1 - MUON_MOMENTUM)

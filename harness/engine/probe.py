@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from harness.engine.compiled import pays
 from harness.engine.denoisers import compiled_once, final_denoiser
-from harness.engine.fastest import in_turns
+from harness.engine.fastest import in_turns, seconds
 from harness.engine.inputs import extractor_of, images_of
 from harness.engine.memory import in_halves, said_in_one_line, tried
 from harness.engine.network import Predictor, make_schedule, memory_format, with_weights
@@ -245,12 +244,3 @@ def seconds_per_image(
         if each * len(few) > FEW_SECONDS:
             return each
     return next(in_halves([range(batch)], timed, device))
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The seconds that this work takes, until the device has done it."""
-    machine.wait_for(device)
-    began = time.perf_counter()
-    work()
-    machine.wait_for(device)
-    return time.perf_counter() - began

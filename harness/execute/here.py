@@ -156,21 +156,11 @@ class KeptWorkers:
         needs: Needs = ONE_CORE,
     ) -> Outcomes[Job]:
         if workers == 1 or environments or at.device != "cpu":
-            return here(
+            yield from here(
                 function, jobs, at, on_progress, should_stop,
                 workers=workers, environments=environments, needs=needs,
             )  # fmt: skip
-        return self._in_kept(function, jobs, at, on_progress, should_stop, workers)
-
-    def _in_kept(
-        self,
-        function: JobFunction[Job],
-        jobs: Sequence[Job],
-        at: Workplace,
-        on_progress: OnProgress[Job],
-        should_stop: ShouldStop,
-        workers: int,
-    ) -> Outcomes[Job]:
+            return
         crew = self._crews.pop((function, at), None)
         if crew is None:
             crew = Crew(workers_of(function, at), [], on_progress)

@@ -38,7 +38,7 @@ def at(monkeypatch):
         monkeypatch.setattr(module, "PROBE_SECONDS", 0.0)
         monkeypatch.setattr(module, "watched", watched)
         monkeypatch.setattr(module, "step_on", lambda of, format, images: format)
-        monkeypatch.setattr(module, "seconds", taken)
+        monkeypatch.setattr(module, "step_seconds", taken)
         return fastest(SUBJECT, rule, list(seconds), counts)
 
     return at
