@@ -115,6 +115,8 @@ class JobRunner:
     # Cells that were not scored, for their training failed, by what they are counted as.
     _lost: Counter[str] = field(default_factory=Counter)
     _retries: Counter[str] = field(default_factory=Counter)  # of work, by its key
+    # By data, model and batch, what compiling gained and took here before.
+    _compiling: dict[object, tuple[float, float] | None] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
@@ -234,8 +236,13 @@ class JobRunner:
         if self.options.compile != "auto":
             return self.options.compile == "on"
         device = torch.device(self.site.at.device)
-        known = compiling(self.store, training, machine.name(device)) if training else None
-        return pays(seconds, device, *(known or ()))
+        if training is None or device.type != "cpu":
+            return pays(seconds, device)
+        # All results of the store tell it, which are not to be read for each training again.
+        of = training.data, training.model, training.batch_size
+        if of not in self._compiling:
+            self._compiling[of] = compiling(self.store, training, machine.name(device))
+        return pays(seconds, device, *(self._compiling[of] or ()))
 
     def _carry_out(
         self,
